@@ -1,0 +1,211 @@
+"""Every option that changes what a corpus holds, as frozen records that check themselves.
+
+The settings are stored whole in the plan and in each shard, and read back from there: nothing about a
+corpus has to be remembered outside it. Options that only change how fast it is made (numbers of
+workers, batch sizes) are not settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowprep.errors import SettingsError
+
+MIN_SIDE = 16  # pixels: the solver's coarsest level, and the least that TV-L1 can say anything about
+
+CODES = ("adaptive", "fixed", "tsn")
+
+
+@dataclass(frozen=True)
+class Tvl1Settings:
+    """TV-L1 parameters; symbols as in Sanchez Perez, Meinhardt-Llopis, Facciolo (IPOL 2013).
+
+    The defaults are those of OpenCV's `DualTVL1OpticalFlow` (CPU), on grey levels 0-255.
+
+    Attributes:
+        tau: time step of the dual update. Stable up to 0.25.
+        lambda_: weight of the data term; smaller gives smoother flow.
+        theta: tightness between the flow and its auxiliary variable.
+        scales: number of pyramid levels at most; a level under 16 pixels is left out.
+        scale_step: size of a level relative to the next finer one, in (0, 1).
+        warps: times that the second image is warped, per level.
+        outer_iterations: times that the flow is median-filtered, per warp.
+        inner_iterations: solver iterations at most, per outer iteration.
+        epsilon: stop when the mean square update falls to epsilon^2 (pixels); 0 never stops early.
+        median: side of the median filter in pixels (1 for none, 3 or 5).
+    """
+
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    scale_step: float = 0.8
+    warps: int = 5
+    outer_iterations: int = 10
+    inner_iterations: int = 30
+    epsilon: float = 0.01
+    median: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse what the solver cannot run with."""
+        _check(0 < self.tau <= 0.25, "tau", self.tau, "a number in (0, 0.25]")
+        _check(self.lambda_ > 0, "lambda_", self.lambda_, "a number above 0")
+        _check(self.theta > 0, "theta", self.theta, "a number above 0")
+        _check(0 < self.scale_step < 1, "scale_step", self.scale_step, "a number in (0, 1)")
+        for name in ("scales", "warps", "outer_iterations", "inner_iterations"):
+            value = getattr(self, name)
+            _check(isinstance(value, int) and value >= 1, name, value, "a whole number from 1")
+        _check(self.epsilon >= 0, "epsilon", self.epsilon, "a number from 0")
+        _check(self.median in (1, 3, 5), "median", self.median, "1, 3 or 5")
+
+
+PRESETS: dict[str, Tvl1Settings] = {
+    # What OpenCV's CPU code computes by default.
+    "opencv": Tvl1Settings(),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a corpus holds and how it was made.
+
+    Attributes:
+        size: stored size: "short:S" (short side S pixels), "WxH" or "source".
+        step: frames between the two of a pair.
+        rgb, flow, backward: which streams are stored.
+        engine: the TV-L1 engine, never "auto": that is resolved before a plan is written.
+        tvl1: the solver's parameters.
+        codes: how flow becomes 0-255: "adaptive", "fixed" or "tsn" (see flowprep.codec).
+        range: R of fixed and tsn codes: they span [-R, R] pixels.
+        error_px: quantisation step of adaptive codes' JPEG, in pixels.
+        quality: JPEG quality of frames and of fixed and tsn codes, 1 to 100.
+        keep_partial: keep the clean frames before the damage of a damaged video.
+        shard_pairs: pairs per shard, about: short videos share a shard, longer ones are split.
+        grey: how flow's input is made from a decoded frame.
+        resize: how frames are resized.
+    """
+
+    size: str = "short:256"
+    step: int = 1
+    rgb: bool = True
+    flow: bool = True
+    backward: bool = False
+    engine: str = "cpu"
+    tvl1: Tvl1Settings = field(default_factory=Tvl1Settings)
+    codes: str = "adaptive"
+    range: float = 20.0
+    error_px: float = 0.4
+    quality: int = 95
+    keep_partial: bool = False
+    shard_pairs: int = 512
+    grey: str = "BT.601 luma of the stored RGB frame"
+    resize: str = "pixel area down, bilinear up"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no corpus can be made with."""
+        parse_size(self.size)
+        _check(isinstance(self.step, int) and self.step >= 1, "step", self.step, "a whole number from 1")
+        _check(self.rgb or self.flow, "rgb, flow", "neither", "at least one of the two streams")
+        _check(self.flow or not self.backward, "backward", "on without flow", "backward flow needs flow")
+        _check(self.codes in CODES, "codes", self.codes, " | ".join(CODES))
+        _check(0 < self.range <= 1000, "range", self.range, "pixels in (0, 1000]")
+        _check(0 < self.error_px <= 100, "error_px", self.error_px, "pixels in (0, 100]")
+        _check(1 <= self.quality <= 100, "quality", self.quality, "a whole number from 1 to 100")
+        _check(self.shard_pairs >= 1, "shard_pairs", self.shard_pairs, "a whole number from 1")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the stored streams, in the order in which a shard lists them."""
+        names = ["rgb"] if self.rgb else []
+        if self.flow:
+            names += ["flow_u", "flow_v"]
+        if self.backward:
+            names += ["flow_back_u", "flow_back_v"]
+        return tuple(names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, as stored in plans and shards."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The inverse of to_dict; an unknown name is an error that lists the known ones.
+
+        Raises:
+            SettingsError: a name is not known or a value is not allowed.
+        """
+        values = dict(values)
+        tvl1 = values.pop("tvl1", {})
+        return _build(cls, {**values, "tvl1": _build(Tvl1Settings, tvl1)})
+
+    def digest(self) -> str:
+        """SHA-256 of the settings, as hexadecimal digits: the same settings, the same digest."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: Settings) -> list[str]:
+        """One line for each setting that differs, "name: ours, theirs"."""
+        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        names = list(dict.fromkeys([*ours, *theirs]))
+        return [f"{n}: {ours.get(n)}, {theirs.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
+
+
+def parse_size(size: str) -> tuple[str, int, int]:
+    """Split a size option into its kind and numbers.
+
+    Returns:
+        ("short", S, 0), ("exact", W, H) or ("source", 0, 0).
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    if size == "source":
+        return "source", 0, 0
+    if match := re.fullmatch(r"short:(\d+)", size):
+        short = int(match[1])
+        _check(short >= MIN_SIDE, "size", size, f"a short side of at least {MIN_SIDE} pixels")
+        return "short", short, 0
+    if match := re.fullmatch(r"(\d+)x(\d+)", size):
+        width, height = int(match[1]), int(match[2])
+        _check(min(width, height) >= MIN_SIDE, "size", size, f"sides of at least {MIN_SIDE} pixels")
+        return "exact", width, height
+    raise SettingsError(f"size is {size!r}; allowed: short:S (such as short:256), WxH (such as 340x256), source")
+
+
+def stored_size(size: str, width: int, height: int) -> tuple[int, int]:
+    """Width and height at which frames of `width` x `height` pixels are stored.
+
+    `short:S` makes the short side S and rounds the long side half to even: 320x240 gives 341x256.
+    """
+    kind, a, b = parse_size(size)
+    if kind == "source":
+        return width, height
+    if kind == "exact":
+        return a, b
+    if width <= height:
+        return a, round(height * a / width)
+    return round(width * a / height), a
+
+
+def _check(ok: bool, name: str, found: object, allowed: str) -> None:
+    if not ok:
+        raise SettingsError(f"{name} is {found}; allowed: {allowed}")
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - known):
+        raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return cls(**values)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
