@@ -3,14 +3,16 @@
     FlowprepError
     ├── UsageError            the caller asked for something that cannot be done (exit code 2)
     │   ├── SettingsError     an option has a value that is not allowed
-    │   └── SettingsConflict  the corpus on disk was made with other settings
+    │   ├── SettingsConflict  the corpus on disk was made with other settings
+    │   └── OutOfRange        frames or pairs were asked for that a video does not have
     ├── VideoError            one video cannot be taken; the run goes on without it
     │   ├── VideoUnreadable   nothing can be decoded: no such file, no video stream, an unknown format
     │   ├── VideoDamaged      the stream breaks off or is corrupt after `frames_before` clean frames
     │   └── VideoUnsuitable   a sound video that cannot be used: too few frames, too small
     ├── CorpusError           a corpus on disk cannot be read
     │   ├── CorpusFormatError not a corpus, or of a newer format than this version reads
-    │   └── CorpusDamaged     a checksum or a count does not hold
+    │   ├── CorpusDamaged     a checksum or a count does not hold
+    │   └── VideoMissing      the corpus has no such video, or it could not be taken
     └── EngineError           an optical-flow engine failed or is not available here
 
 An error of a library is translated where it crosses into flowprep, `from exc`, so that its own trace
@@ -34,6 +36,10 @@ class SettingsError(UsageError, ValueError):
 
 class SettingsConflict(UsageError):
     """A corpus exists that was made with other settings; nothing was changed."""
+
+
+class OutOfRange(UsageError, IndexError):
+    """Frames or pairs were asked for that a video does not have."""
 
 
 class VideoError(FlowprepError):
@@ -74,6 +80,14 @@ class CorpusFormatError(CorpusError):
 
 class CorpusDamaged(CorpusError):
     """A checksum or a count does not hold: the bytes are not those that were written."""
+
+
+class VideoMissing(CorpusError, KeyError):
+    """The corpus has no video of that id, or its record says why it could not be taken."""
+
+    def __str__(self) -> str:
+        """The message itself: a KeyError would show it in quotes."""
+        return str(self.args[0])
 
 
 class EngineError(FlowprepError):

@@ -21,6 +21,11 @@ MIN_SIDE = 16  # pixels: the solver's coarsest level, and the least that TV-L1 c
 CODES = ("adaptive", "fixed", "tsn")
 
 
+def _check(ok: bool, name: str, found: object, allowed: str) -> None:
+    if not ok:
+        raise SettingsError(f"{name} is {found}; allowed: {allowed}")
+
+
 @dataclass(frozen=True)
 class Tvl1Settings:
     """TV-L1 parameters; symbols as in Sanchez Perez, Meinhardt-Llopis, Facciolo (IPOL 2013).
@@ -190,11 +195,6 @@ def stored_size(size: str, width: int, height: int) -> tuple[int, int]:
     if width <= height:
         return a, round(height * a / width)
     return round(width * a / height), a
-
-
-def _check(ok: bool, name: str, found: object, allowed: str) -> None:
-    if not ok:
-        raise SettingsError(f"{name} is {found}; allowed: {allowed}")
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:

@@ -1,0 +1,1 @@
+"""The corpus on disk: shards, records and the index over them. FORMAT.md is the contract."""

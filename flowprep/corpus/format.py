@@ -1,0 +1,91 @@
+"""Names and types of everything in a corpus folder and in a shard: the only file that spells them.
+
+FORMAT.md is the same in words, for readers in other languages. A change here is a change of the format:
+fields and datasets may be added with a new minor version, anything else needs a new major one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+SHARD_FORMAT = "flowprep-shard"
+VERSION = (1, 0)
+
+# Names in a corpus folder.
+PLAN = "plan.jsonl"
+INDEX = "index.npz"
+SHARDS = "shards"
+RECORDS = "records"
+TEMPORARY = ".tmp"
+
+# Root attributes of a shard.
+FORMAT_ATTRIBUTE = "format"
+VERSION_ATTRIBUTE = "version"
+SETTINGS_ATTRIBUTE = "settings"
+SOFTWARE_ATTRIBUTE = "software"
+# Attribute of each table: CRC-32 of its bytes as they lie in the file.
+CHECKSUM_ATTRIBUTE = "crc32"
+
+# Datasets of a shard: the JPEG files back to back, and tables.
+BYTES = "bytes"
+IMAGES = "images"
+PAIRS = "pairs"
+PAIRS_BACKWARD = "pairs_back"
+TIMES = "times"
+VIDEOS = "videos"
+TABLES = (IMAGES, PAIRS, PAIRS_BACKWARD, TIMES, VIDEOS)
+
+STREAMS = ("rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v")
+
+IMAGE_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
+PAIR_DTYPE = np.dtype(
+    [(f"{c}_{what}", "<f4") for c in "uv" for what in ("scale", "zero", "mean", "clipped")]
+)
+TIME_DTYPE = np.dtype("<f8")
+
+
+def video_dtype(id_bytes: int = 1, source_bytes: int = 1, label_bytes: int = 1) -> np.dtype[np.void]:
+    """One row per segment of a video; texts are UTF-8, padded with zero bytes to the longest."""
+    return np.dtype(
+        [
+            ("id", h5py.string_dtype("utf-8", max(1, id_bytes))),
+            ("source", h5py.string_dtype("utf-8", max(1, source_bytes))),
+            ("label", h5py.string_dtype("utf-8", max(1, label_bytes))),
+            ("source_bytes", "<u8"),
+            ("source_width", "<u4"),
+            ("source_height", "<u4"),
+            ("width", "<u4"),
+            ("height", "<u4"),
+            ("frame_rate", "<f8"),
+            ("step", "<u4"),
+            ("segment", "<u4"),
+            ("segments", "<u4"),
+            ("first_frame", "<u8"),
+            ("num_frames", "<u4"),
+            ("num_pairs", "<u4"),
+            ("partial", "<u4"),
+            ("first_time", "<u8"),
+            ("first_pair", "<u8"),
+            *((f"{stream}_{what}", "<u8") for stream in STREAMS for what in ("first", "count")),
+        ]
+    )
+
+
+def checksum(table: npt.NDArray[np.generic]) -> int:
+    """CRC-32 of a table's bytes."""
+    return zlib.crc32(np.ascontiguousarray(table).tobytes())
+
+
+def shard_path(corpus: Path, task: str) -> Path:
+    """Where the shard of a task lies."""
+    return corpus / SHARDS / f"{task}.h5"
+
+
+def record_path(corpus: Path, task: str) -> Path:
+    """Where the record of a task lies."""
+    return corpus / RECORDS / f"{task}.json"

@@ -1,0 +1,101 @@
+"""One shard, opened for reading: tables checked, images read straight from the mapped file."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.corpus import format as fmt
+from flowprep.errors import CorpusDamaged, CorpusFormatError
+from flowprep.settings import Settings
+
+
+class Shard:
+    """A published shard.
+
+    Attributes:
+        path: the file.
+        videos, images, pairs, pairs_backward, times: its tables, as FORMAT.md describes them.
+
+    Raises:
+        CorpusFormatError: the file is no shard, or of a newer major version.
+        CorpusDamaged: the file cannot be opened, or a table does not have its checksum.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with h5py.File(path, "r") as file:
+                self._check_version(file)
+                self._attributes = {k: file.attrs[k] for k in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)}
+                with path.open("rb") as raw:
+                    self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+                self.videos = self._table(file, fmt.VIDEOS)
+                self.images = self._table(file, fmt.IMAGES)
+                self.pairs = self._table(file, fmt.PAIRS)
+                self.pairs_backward = self._table(file, fmt.PAIRS_BACKWARD)
+                self.times = self._table(file, fmt.TIMES)
+                self._bytes = self._lies_at(file, fmt.BYTES)
+        except (OSError, KeyError) as exc:
+            raise CorpusDamaged(f"{path.name}: cannot be opened: {exc}") from exc
+
+    def image(self, index: int) -> bytes:
+        """The bytes of an image (a whole JPEG file), checked against its checksum.
+
+        Raises:
+            CorpusDamaged: they are not the bytes that were written.
+        """
+        offset, size, crc = self.images[index].item()
+        start = self._bytes + offset
+        jpeg = self._map[start : start + size]
+        if zlib.crc32(jpeg) != crc:
+            raise CorpusDamaged(f"{self.path.name}: image {index} does not have its checksum")
+        return jpeg
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings that it was made with."""
+        return Settings.from_dict(json.loads(self._attributes[fmt.SETTINGS_ATTRIBUTE]))
+
+    @cached_property
+    def software(self) -> dict[str, str]:
+        """Versions of what made it."""
+        return dict(json.loads(self._attributes[fmt.SOFTWARE_ATTRIBUTE]))
+
+    def _check_version(self, file: h5py.File) -> None:
+        if file.attrs.get(fmt.FORMAT_ATTRIBUTE) != fmt.SHARD_FORMAT:
+            raise CorpusFormatError(f"{self.path.name}: an HDF5 file, but not a shard of a corpus")
+        major, minor = (int(n) for n in file.attrs[fmt.VERSION_ATTRIBUTE])
+        if major > fmt.VERSION[0]:
+            raise CorpusFormatError(
+                f"{self.path.name}: format version {major}.{minor}; this program reads up to"
+                f" {fmt.VERSION[0]}.x: install a newer flowprep"
+            )
+
+    def _lies_at(self, file: h5py.File, name: str) -> int:
+        """Offset in the file of a contiguous dataset; 0 for one without bytes."""
+        dataset = file[name]
+        offset = dataset.id.get_offset()
+        if offset is None:
+            if dataset.size:
+                raise CorpusDamaged(f"{self.path.name}: dataset {name} is not contiguous")
+            return 0
+        if offset + dataset.nbytes > len(self._map):
+            raise CorpusDamaged(f"{self.path.name}: cut short: dataset {name} ends behind the file's end")
+        return int(offset)
+
+    def _table(self, file: h5py.File, name: str) -> npt.NDArray[Any]:
+        dataset = file[name]
+        offset = self._lies_at(file, name)
+        table = np.frombuffer(self._map, dataset.dtype, dataset.size, offset)
+        if fmt.checksum(table) != int(dataset.attrs[fmt.CHECKSUM_ATTRIBUTE]):
+            raise CorpusDamaged(f"{self.path.name}: table {name} does not have its checksum")
+        return table

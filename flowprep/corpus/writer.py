@@ -1,0 +1,191 @@
+"""Writing one shard: images are spooled as they come, tables kept in memory, the file made at the end.
+
+A contiguous HDF5 dataset has a fixed size, so the images wait in a temporary file beside the shard: memory
+stays flat, and nothing of an unfinished shard can be taken for a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.codec import Field, encode_rgb
+from flowprep.corpus import format as fmt
+from flowprep.corpus.files import publish, temporary_path
+from flowprep.settings import Settings
+
+
+class ShardWriter:
+    """Writes one shard, video segment by video segment.
+
+    A segment is begun, fed in the order of time, and then ended or dropped; `publish` makes the shard.
+
+    Args:
+        path: where the shard will lie.
+        settings: stored whole in it.
+        software: versions of what made it, stored in it.
+    """
+
+    def __init__(self, path: Path, settings: Settings, software: dict[str, str]) -> None:
+        self.path = path
+        self.settings = settings
+        self.software = software
+        self.images: list[tuple[int, int, int]] = []  # offset, size, crc32
+        self.pairs: list[tuple[float, ...]] = []
+        self.pairs_backward: list[tuple[float, ...]] = []
+        self.times: list[float] = []
+        self.videos: list[dict[str, Any]] = []
+        self._spool_path = temporary_path(path.with_suffix(".bytes"))
+        self._spool = self._spool_path.open("wb")
+        self._offset = 0
+        self._segment: _Segment | None = None
+
+    def begin(self) -> None:
+        """Begin a segment."""
+        assert self._segment is None, "the segment before was neither ended nor dropped"
+        self._segment = _Segment(self._offset)
+
+    def add_frame(self, rgb: npt.NDArray[np.uint8], pts_seconds: float) -> None:
+        """Add the next frame: (H, W, 3) uint8, stored if the settings say so, and its time stamp."""
+        assert self._segment is not None
+        self._segment.times.append(pts_seconds)
+        if self.settings.rgb:
+            self._add_image("rgb", encode_rgb(rgb, self.settings.quality))
+
+    def add_pair(self, u: Field, v: Field, *, backward: bool = False) -> None:
+        """Add the encoded flow of the next pair."""
+        assert self._segment is not None
+        pairs = self._segment.pairs_backward if backward else self._segment.pairs
+        pairs.append((*u[1:], *v[1:]))
+        prefix = "flow_back" if backward else "flow"
+        self._add_image(f"{prefix}_u", u.jpeg)
+        self._add_image(f"{prefix}_v", v.jpeg)
+
+    def end(self, **row: Any) -> dict[str, int]:
+        """End the segment; `row` gives the columns of the videos table that the writer cannot know.
+
+        Returns:
+            Its numbers of frames and pairs, and of bytes by stream.
+        """
+        segment = self._segment
+        assert segment is not None
+        self._segment = None
+        row = dict(
+            row,
+            num_frames=len(segment.times),
+            num_pairs=len(segment.pairs),
+            first_time=len(self.times),
+            first_pair=len(self.pairs),
+        )
+        for stream in fmt.STREAMS:  # each stream's images stand together in the table, in order of time
+            rows = segment.images[stream]
+            row[f"{stream}_first"], row[f"{stream}_count"] = len(self.images), len(rows)
+            self.images += rows
+        self.times += segment.times
+        self.pairs += segment.pairs
+        self.pairs_backward += segment.pairs_backward
+        self.videos.append(row)
+        sizes = {s: sum(size for _, size, _ in rows) for s, rows in segment.images.items() if rows}
+        return {"frames": row["num_frames"], "pairs": row["num_pairs"], **sizes}
+
+    def drop(self, keep_frames: int = 0) -> None:
+        """Forget what was added from frame `keep_frames` of the segment on; with 0, the segment."""
+        segment = self._segment
+        assert segment is not None
+        keep_pairs = max(0, min(len(segment.pairs), keep_frames - self.settings.step))
+        del segment.times[keep_frames:]
+        del segment.pairs[keep_pairs:]
+        del segment.pairs_backward[keep_pairs:]
+        for stream, rows in segment.images.items():
+            del rows[keep_frames if stream == "rgb" else keep_pairs :]
+        # Bytes of forgotten images that lie between kept ones stay; those at the end are taken back.
+        ends = [offset + size for rows in segment.images.values() for offset, size, _ in rows[-1:]]
+        self._offset = max([segment.start, *ends])
+        self._spool.seek(self._offset)
+        self._spool.truncate()
+        if keep_frames == 0:
+            self._segment = None
+
+    def publish(self) -> int:
+        """Make the shard, sync it and rename it to its place. Returns its size in bytes."""
+        self._spool.close()
+        temporary = temporary_path(self.path)
+        try:
+            with h5py.File(temporary, "w") as file:
+                self._write_tables(file)
+                # Allocated last and early in full, so that the bytes follow the tables without a gap.
+                offset = self._allocate_bytes(file)
+            with temporary.open("r+b") as out, self._spool_path.open("rb") as spool:
+                out.seek(offset)
+                shutil.copyfileobj(spool, out, 1 << 20)
+            size = temporary.stat().st_size
+            publish(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return size
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
+        self._spool_path.unlink(missing_ok=True)
+
+    def _add_image(self, stream: str, jpeg: bytes) -> None:
+        assert self._segment is not None
+        self._spool.write(jpeg)
+        self._segment.images[stream].append((self._offset, len(jpeg), zlib.crc32(jpeg)))
+        self._offset += len(jpeg)
+
+    def _write_tables(self, file: h5py.File) -> None:
+        attributes = file.attrs
+        attributes[fmt.FORMAT_ATTRIBUTE] = fmt.SHARD_FORMAT
+        attributes[fmt.VERSION_ATTRIBUTE] = np.array(fmt.VERSION, "<u4")
+        attributes[fmt.SETTINGS_ATTRIBUTE] = json.dumps(self.settings.to_dict(), sort_keys=True)
+        attributes[fmt.SOFTWARE_ATTRIBUTE] = json.dumps(self.software, sort_keys=True)
+        texts = [[str(v[name]).encode() for v in self.videos] for name in ("id", "source", "label")]
+        dtype = fmt.video_dtype(*(max(map(len, column), default=1) for column in texts))
+        videos = np.zeros(len(self.videos), dtype)
+        for row, video in zip(videos, self.videos, strict=True):
+            for name, value in video.items():
+                row[name] = value.encode() if isinstance(value, str) else value
+        tables: dict[str, npt.NDArray[Any]] = {
+            fmt.VIDEOS: videos,
+            fmt.TIMES: np.array(self.times, fmt.TIME_DTYPE),
+            fmt.IMAGES: np.array(self.images, fmt.IMAGE_DTYPE),
+            fmt.PAIRS: np.array(self.pairs, fmt.PAIR_DTYPE),
+            fmt.PAIRS_BACKWARD: np.array(self.pairs_backward, fmt.PAIR_DTYPE),
+        }
+        for name, table in tables.items():
+            dataset = file.create_dataset(name, data=table)
+            dataset.attrs[fmt.CHECKSUM_ATTRIBUTE] = np.uint32(fmt.checksum(table))
+
+    def _allocate_bytes(self, file: h5py.File) -> int:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        plist.set_obj_track_times(False)
+        space = h5py.h5s.create_simple((self._offset,))
+        dataset = h5py.h5d.create(file.id, fmt.BYTES.encode(), h5py.h5t.STD_U8LE, space, plist)
+        return dataset.get_offset() or 0  # None for a dataset without bytes
+
+
+class _Segment:
+    """What has been added of the segment being written."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.images: dict[str, list[tuple[int, int, int]]] = {s: [] for s in fmt.STREAMS}
+        self.pairs: list[tuple[float, ...]] = []
+        self.pairs_backward: list[tuple[float, ...]] = []
+        self.times: list[float] = []

@@ -1,0 +1,275 @@
+"""Where data enters: a video file, or a folder of numbered frames, becomes a stream of RGB frames.
+
+Damage is never passed over. FFmpeg conceals most of it, so four things are checked: the exceptions that
+it raises, the packets and frames that it marks as corrupt, the packets read against the count that the
+container declares, and, for Matroska, which declares none, the length of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
+from flowprep.settings import MIN_SIDE, stored_size
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .divx .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv"
+    " .y4m".split()
+)
+IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+
+# Containers whose time stamps are those of decoding, not of showing: their frames come at a fixed rate.
+_NO_PTS = frozenset({"avi"})
+# Decoders of these give one frame for each packet that is not discarded; others may hide frames.
+_FRAME_PER_PACKET = frozenset({"h264", "hevc"})
+
+
+class Frame(NamedTuple):
+    """One frame at its stored size.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        pts_seconds: when it is shown, from the container's clock; NaN where there is none.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    pts_seconds: float
+
+
+class Source(NamedTuple):
+    """What is known of a video once its first frame is read.
+
+    Attributes:
+        width, height: pixels as shown, rotation applied.
+        frame_rate: frames per second as declared; 0 where unknown.
+    """
+
+    width: int
+    height: int
+    frame_rate: float
+
+
+def estimate_frames(path: Path) -> int:
+    """The number of frames that a video declares, without decoding it; 0 when it cannot be told.
+
+    For planning only: `read_frames` finds the true number.
+    """
+    try:
+        if path.is_dir():
+            return len(numbered_frames(path))
+        with av.open(os.fspath(path)) as container:
+            stream = container.streams.video[0]
+            if stream.frames:
+                return int(stream.frames)
+            rate = float(stream.average_rate or 0)
+            if stream.duration and stream.time_base:
+                return round(float(stream.duration * stream.time_base) * rate)
+            return round((container.duration or 0) / av.time_base * rate)
+    except (av.FFmpegError, OSError, IndexError, ValueError, VideoUnreadable):
+        return 0
+
+
+def read_frames(path: Path, size: str) -> Iterator[tuple[Source, Frame]]:
+    """Decode a video, or a folder of numbered frames, in the order in which it is shown.
+
+    Args:
+        path: a file that FFmpeg reads, or a folder as `numbered_frames` takes it.
+        size: stored size, as in `Settings.size`. Every frame has it.
+
+    Yields:
+        The source (the same each time) and a frame.
+
+    Raises:
+        VideoUnreadable: nothing can be decoded.
+        VideoUnsuitable: the stored size would be under 16 pixels.
+        VideoDamaged: after the clean frames, when the rest is missing or corrupt.
+    """
+    frames = _read_folder(path) if path.is_dir() else _read_file(path)
+    stored: tuple[int, int] | None = None
+    for index, (source, frame) in enumerate(frames):
+        if stored is None:
+            first, stored = source, stored_size(size, source.width, source.height)
+            if min(stored) < MIN_SIDE:
+                raise VideoUnsuitable(
+                    f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
+                    " side are needed (a size such as short:256 enlarges)"
+                )
+        if frame.rgb.shape[:2] != (first.height, first.width):
+            height, width = frame.rgb.shape[:2]
+            raise VideoDamaged(
+                f"frame {index} is {width}x{height}, the first is {first.width}x{first.height}", index
+            )
+        yield first, frame._replace(rgb=resize(frame.rgb, *stored))
+
+
+def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Resize (H, W) or (H, W, C): pixel-area averages down (no aliasing), bilinear up."""
+    if image.shape[:2] == (height, width):
+        return image
+    down = width * height < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def to_grey(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB to (H, W) luma of ITU-R BT.601, rounded: what flow is computed from."""
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def numbered_frames(folder: Path) -> list[Path]:
+    """The images of a folder of numbered frames, in order.
+
+    The folder holds images of one name pattern, `<prefix><number><suffix>`, and no gap in the numbers.
+
+    Raises:
+        VideoUnreadable: there is none, more than one pattern, a number missing or given twice.
+    """
+    series: dict[tuple[str, str], list[tuple[int, Path]]] = {}
+    for path in folder.iterdir():
+        match = re.fullmatch(r"(.*?)(\d+)", path.stem)
+        if match and path.suffix.lower() in IMAGE_SUFFIXES:
+            series.setdefault((match[1], path.suffix), []).append((int(match[2]), path))
+    if len(series) != 1:
+        found = ", ".join(sorted(f"{prefix}<number>{suffix}" for prefix, suffix in series)) or "none"
+        raise VideoUnreadable(f"a folder of frames needs one series of numbered images; found: {found}")
+    (numbered,) = series.values()
+    numbered.sort()
+    numbers = [n for n, _ in numbered]
+    for before, after in zip(numbers, numbers[1:], strict=False):
+        if after != before + 1:
+            what = f"frame {after} is there twice" if after == before else f"frame {before + 1} is missing"
+            raise VideoUnreadable(f"{what}: the images run from {numbers[0]} to {numbers[-1]}")
+    return [path for _, path in numbered]
+
+
+def _read_folder(folder: Path) -> Iterator[tuple[Source, Frame]]:
+    source: Source | None = None
+    for index, path in enumerate(numbered_frames(folder)):
+        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+        if bgr is None:
+            raise VideoDamaged(f"{path.name} cannot be decoded", index)
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        source = source or Source(rgb.shape[1], rgb.shape[0], 0.0)
+        yield source, Frame(rgb, float("nan"))
+
+
+def _read_file(path: Path) -> Iterator[tuple[Source, Frame]]:
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise VideoUnreadable("the file is empty (0 bytes)")
+        container = av.open(os.fspath(path))
+    except OSError as exc:  # FFmpeg's errors about files are OSErrors too
+        raise VideoUnreadable(_reason(exc)) from exc
+    except av.FFmpegError as exc:
+        raise VideoUnreadable(f"not a video that can be opened: {_reason(exc)}") from exc
+    with container:
+        if not container.streams.video:
+            kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
+            raise VideoUnreadable(f"no video stream (streams: {kinds})")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # a worker per core makes better use of the cores
+        yield from _decode(container, stream, path, size)
+
+
+def _decode(container: Any, stream: Any, path: Path, size: int) -> Iterator[tuple[Source, Frame]]:
+    reformatter = av.video.reformatter.VideoReformatter()
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
+    clock = _Clock(rate, container.format.name in _NO_PTS)
+    shown: set[int] = set()  # time stamps of frames, against those of packets: which were dropped?
+    expected: set[int] = set()
+    frames = packets = 0
+    source: Source | None = None
+    try:
+        for packet in container.demux(stream):
+            if packet.size or packet.dts is not None:  # the last one is empty and flushes the decoder
+                packets += 1
+                if packet.is_corrupt:
+                    raise VideoDamaged(f"packet {packets - 1} is corrupt, after {frames} clean frames", frames)
+                if packet.pts is not None and not packet.is_discard:
+                    expected.add(packet.pts)
+            for picture in packet.decode():
+                if picture.is_corrupt:
+                    raise VideoDamaged(f"frame {frames} is corrupt", frames)
+                rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
+                rgb = np.ascontiguousarray(np.rot90(rgb, round(picture.rotation / 90)))
+                source = source or Source(rgb.shape[1], rgb.shape[0], float(rate))
+                frames += 1
+                if picture.pts is not None:
+                    shown.add(picture.pts)
+                yield source, Frame(rgb, clock.tick(picture.time))
+    except av.FFmpegError as exc:
+        raise VideoDamaged(f"decoding stops after {frames} frames: {_reason(exc)}", frames) from exc
+    if frames == 0:
+        raise VideoUnreadable(f"no frame could be decoded from {packets} packets")
+    # Some files with sound declare one frame more than they have.
+    if packets < stream.frames - 1:
+        raise VideoDamaged(f"cut short: {packets} of {stream.frames} declared frames are there", frames)
+    missing = _matroska_missing(path, size)
+    if missing:
+        raise VideoDamaged(f"cut short: {missing} bytes of the declared length are missing", frames)
+    dropped = expected - shown
+    if stream.codec_context.name in _FRAME_PER_PACKET and stream.frames and dropped:
+        clean = sum(pts < min(dropped) for pts in shown)
+        raise VideoDamaged(f"{len(dropped)} frames could not be decoded, the first is frame {clean}", clean)
+
+
+class _Clock:
+    """Time stamps that always increase: the container's own where it has them, else the frame rate's."""
+
+    def __init__(self, rate: Fraction, by_rate: bool) -> None:
+        self.period = float(1 / rate) if rate else float("nan")
+        self.by_rate = by_rate
+        self.count = 0
+        self.last = float("nan")
+
+    def tick(self, time: float | None) -> float:
+        """The time of the next frame, in seconds."""
+        if self.by_rate:
+            now = self.count * self.period
+        elif time is not None and not time <= self.last:
+            now = float(time)
+        else:
+            now = self.last + self.period if self.count else 0.0
+        self.count += 1
+        self.last = now
+        return now
+
+
+def _matroska_missing(path: Path, size: int) -> int:
+    """Bytes that a Matroska or WebM file declares (RFC 8794, RFC 9559) and does not have; else 0."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return 0
+    position = 4
+    length, position = _ebml_size(head, position)
+    position += length or 0
+    if head[position : position + 4] != b"\x18\x53\x80\x67":  # the segment, which holds all the rest
+        return 0
+    length, position = _ebml_size(head, position + 4)
+    return max(0, position + length - size) if length is not None else 0
+
+
+def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
+    """An EBML element's length (None: unknown, as in live streams) and the position behind it."""
+    octets = 9 - data[position].bit_length()
+    value = int.from_bytes(data[position : position + octets], "big") - (1 << 7 * octets)
+    unknown = value == (1 << 7 * octets) - 1
+    return (None if unknown else value), position + octets
+
+
+def _reason(exc: Exception) -> str:
+    """The cause without the path, which the caller names."""
+    text = getattr(exc, "strerror", None) or str(exc)
+    return str(text).strip() or type(exc).__name__
