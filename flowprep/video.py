@@ -134,11 +134,7 @@ def numbered_frames(folder: Path) -> list[Path]:
     Raises:
         VideoUnreadable: there is none, more than one pattern, a number missing or given twice.
     """
-    series: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    for path in folder.iterdir():
-        match = re.fullmatch(r"(.*?)(\d+)", path.stem)
-        if match and path.suffix.lower() in IMAGE_SUFFIXES:
-            series.setdefault((match[1], path.suffix), []).append((int(match[2]), path))
+    series = _series(folder)
     if len(series) != 1:
         found = ", ".join(sorted(f"{prefix}<number>{suffix}" for prefix, suffix in series)) or "none"
         raise VideoUnreadable(f"a folder of frames needs one series of numbered images; found: {found}")
@@ -150,6 +146,22 @@ def numbered_frames(folder: Path) -> list[Path]:
             what = f"frame {after} is there twice" if after == before else f"frame {before + 1} is missing"
             raise VideoUnreadable(f"{what}: the images run from {numbers[0]} to {numbers[-1]}")
     return [path for _, path in numbered]
+
+
+def is_frame_folder(folder: Path) -> bool:
+    """Whether a folder holds one series of at least two numbered images: then it is taken as a video."""
+    series = list(_series(folder).values())
+    return len(series) == 1 and len(series[0]) >= 2
+
+
+def _series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
+    """Numbered images of a folder by what stands before and behind the number."""
+    series: dict[tuple[str, str], list[tuple[int, Path]]] = {}
+    for path in folder.iterdir():
+        match = re.fullmatch(r"(.*?)(\d+)", path.stem)
+        if match and path.suffix.lower() in IMAGE_SUFFIXES:
+            series.setdefault((match[1], path.suffix), []).append((int(match[2]), path))
+    return series
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[Source, Frame]]:

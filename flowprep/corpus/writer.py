@@ -26,7 +26,7 @@ from flowprep.settings import Settings
 class ShardWriter:
     """Writes one shard, video segment by video segment.
 
-    A segment is begun, fed in the order of time, and then ended or dropped; `publish` makes the shard.
+    A segment is begun, fed in the order of time, and then ended, maybe cut before, or dropped; `publish` makes the shard.
 
     Args:
         path: where the shard will lie.
@@ -48,14 +48,20 @@ class ShardWriter:
         self._offset = 0
         self._segment: _Segment | None = None
 
-    def begin(self) -> None:
-        """Begin a segment."""
+    def begin(self, **row: Any) -> None:
+        """Begin a segment; `row` gives columns of its row in the videos table."""
         assert self._segment is None, "the segment before was neither ended nor dropped"
-        self._segment = _Segment(self._offset)
+        self._segment = _Segment(self._offset, row)
+
+    def describe(self, **row: Any) -> None:
+        """Give further columns of the segment's row."""
+        assert self._segment is not None
+        self._segment.row.update(row)
 
     def add_frame(self, rgb: npt.NDArray[np.uint8], pts_seconds: float) -> None:
         """Add the next frame: (H, W, 3) uint8, stored if the settings say so, and its time stamp."""
         assert self._segment is not None
+        self._segment.row.update(width=rgb.shape[1], height=rgb.shape[0])
         self._segment.times.append(pts_seconds)
         if self.settings.rgb:
             self._add_image("rgb", encode_rgb(rgb, self.settings.quality))
@@ -69,17 +75,11 @@ class ShardWriter:
         self._add_image(f"{prefix}_u", u.jpeg)
         self._add_image(f"{prefix}_v", v.jpeg)
 
-    def end(self, **row: Any) -> dict[str, int]:
-        """End the segment; `row` gives the columns of the videos table that the writer cannot know.
-
-        Returns:
-            Its numbers of frames and pairs, and of bytes by stream.
-        """
-        segment = self._segment
-        assert segment is not None
-        self._segment = None
+    def end(self) -> dict[str, Any]:
+        """End the segment. Returns its row, with `bytes`, the sizes of its images by stream."""
+        segment = self._take_segment()
         row = dict(
-            row,
+            segment.row,
             num_frames=len(segment.times),
             num_pairs=len(segment.pairs),
             first_time=len(self.times),
@@ -94,25 +94,24 @@ class ShardWriter:
         self.pairs_backward += segment.pairs_backward
         self.videos.append(row)
         sizes = {s: sum(size for _, size, _ in rows) for s, rows in segment.images.items() if rows}
-        return {"frames": row["num_frames"], "pairs": row["num_pairs"], **sizes}
+        return {**row, "bytes": sizes}
 
-    def drop(self, keep_frames: int = 0) -> None:
-        """Forget what was added from frame `keep_frames` of the segment on; with 0, the segment."""
+    def cut(self, frames: int) -> None:
+        """Keep the first `frames` frames of the segment and the pairs between them."""
         segment = self._segment
         assert segment is not None
-        keep_pairs = max(0, min(len(segment.pairs), keep_frames - self.settings.step))
-        del segment.times[keep_frames:]
-        del segment.pairs[keep_pairs:]
-        del segment.pairs_backward[keep_pairs:]
+        pairs = max(0, min(len(segment.pairs), frames - self.settings.step))
+        del segment.times[frames:]
+        del segment.pairs[pairs:]
+        del segment.pairs_backward[pairs:]
         for stream, rows in segment.images.items():
-            del rows[keep_frames if stream == "rgb" else keep_pairs :]
-        # Bytes of forgotten images that lie between kept ones stay; those at the end are taken back.
-        ends = [offset + size for rows in segment.images.values() for offset, size, _ in rows[-1:]]
-        self._offset = max([segment.start, *ends])
-        self._spool.seek(self._offset)
-        self._spool.truncate()
-        if keep_frames == 0:
-            self._segment = None
+            del rows[frames if stream == "rgb" else pairs :]
+        # Forgotten images that lie between kept ones stay in the file; those at its end are taken back.
+        self._rewind(max([segment.start, *(rows[-1][0] + rows[-1][1] for rows in segment.images.values() if rows)]))
+
+    def drop(self) -> None:
+        """Forget the segment."""
+        self._rewind(self._take_segment().start)
 
     def publish(self) -> int:
         """Make the shard, sync it and rename it to its place. Returns its size in bytes."""
@@ -140,6 +139,16 @@ class ShardWriter:
     ) -> None:
         self._spool.close()
         self._spool_path.unlink(missing_ok=True)
+
+    def _take_segment(self) -> _Segment:
+        segment, self._segment = self._segment, None
+        assert segment is not None, "no segment was begun"
+        return segment
+
+    def _rewind(self, offset: int) -> None:
+        self._offset = offset
+        self._spool.seek(offset)
+        self._spool.truncate()
 
     def _add_image(self, stream: str, jpeg: bytes) -> None:
         assert self._segment is not None
@@ -183,8 +192,9 @@ class ShardWriter:
 class _Segment:
     """What has been added of the segment being written."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, row: dict[str, Any]) -> None:
         self.start = start
+        self.row = row
         self.images: dict[str, list[tuple[int, int, int]]] = {s: [] for s in fmt.STREAMS}
         self.pairs: list[tuple[float, ...]] = []
         self.pairs_backward: list[tuple[float, ...]] = []

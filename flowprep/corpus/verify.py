@@ -1,0 +1,128 @@
+"""Checking a corpus: every checksum, every image, every count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flowprep import codec
+from flowprep.corpus import format as fmt
+from flowprep.corpus.files import file_digest
+from flowprep.corpus.index import read_record, recorded_tasks
+from flowprep.corpus.shard import Shard
+from flowprep.errors import CorpusError
+
+
+class Problem(NamedTuple):
+    """Something that does not hold.
+
+    Attributes:
+        shard: name of the file.
+        video: id, or "" where the trouble is not within one video.
+        image: number of the image in the shard, or None.
+        what: what was found.
+    """
+
+    shard: str
+    video: str
+    image: int | None
+    what: str
+
+    def __str__(self) -> str:
+        place = [self.shard, *([self.video] if self.video else [])]
+        if self.image is not None:
+            place.append(f"image {self.image}")
+        return f"{', '.join(place)}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was checked, and what does not hold."""
+
+    shards: int
+    videos: int
+    images: int
+    problems: tuple[Problem, ...]
+
+
+def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
+    """Check every published shard against its record, its tables and its images.
+
+    Args:
+        corpus: the folder.
+        jobs: shards checked at a time, each in a thread.
+    """
+    tasks = sorted(recorded_tasks(corpus))
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda task: _verify_task(corpus, task), tasks))
+    problems = [p for _, _, _, found in results for p in found]
+    shards, videos, images = (sum(r[k] for r in results) for k in range(3))
+    return Report(shards, videos, images, tuple(problems))
+
+
+def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]:
+    """Numbers of shards, videos and images checked, and the problems."""
+    path = fmt.shard_path(corpus, task)
+    try:
+        record = read_record(corpus, task)
+        if record["shard"] is None:
+            return 0, 0, 0, []
+        problems = list(_check_file(path, record["shard"]))
+        shard = Shard(path)
+    except (CorpusError, OSError) as exc:
+        return 1, 0, 0, [Problem(path.name, "", None, str(exc))]
+    problems += _check_counts(shard, record)
+    problems += _check_images(shard)
+    return 1, len(shard.videos), len(shard.images), problems
+
+
+def _check_file(path: Path, expected: dict[str, Any]) -> Iterator[Problem]:
+    if not path.exists():
+        yield Problem(path.name, "", None, "the file is missing")
+        return
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        yield Problem(path.name, "", None, f"{size} bytes, {expected['bytes']} recorded")
+    elif file_digest(path) != expected["sha256"]:
+        yield Problem(path.name, "", None, "the file does not have its recorded SHA-256")
+
+
+def _check_counts(shard: Shard, record: dict[str, Any]) -> Iterator[Problem]:
+    name = shard.path.name
+    taken = {(v["id"], v["segment"]): v for v in record["videos"] if v["status"] != "failed"}
+    if len(taken) != len(shard.videos):
+        yield Problem(name, "", None, f"{len(shard.videos)} videos, {len(taken)} recorded")
+    settings = shard.settings
+    for row in shard.videos:
+        video = row["id"].decode()
+        frames, pairs = int(row["num_frames"]), int(row["num_pairs"])
+        entry = taken.get((video, int(row["segment"])))
+        if entry is None or (entry["frames"], entry["pairs"]) != (frames, pairs):
+            yield Problem(name, video, None, f"{frames} frames, {pairs} pairs: not as recorded")
+        for stream in fmt.STREAMS:
+            want = 0 if stream not in settings.streams else frames if stream == "rgb" else pairs
+            first, count = int(row[f"{stream}_first"]), int(row[f"{stream}_count"])
+            if count != want or first + count > len(shard.images):
+                yield Problem(name, video, None, f"{count} images of {stream}, {want} expected")
+        tables = [(shard.times, int(row["first_time"]), frames)]
+        tables += [(shard.pairs, int(row["first_pair"]), pairs if settings.flow else 0)]
+        tables += [(shard.pairs_backward, int(row["first_pair"]), pairs if settings.backward else 0)]
+        if any(n and first + n > len(table) for table, first, n in tables):
+            yield Problem(name, video, None, "a table ends before the rows of this video")
+
+
+def _check_images(shard: Shard) -> Iterator[Problem]:
+    for row in shard.videos:
+        shape = int(row["height"]), int(row["width"])
+        for stream in fmt.STREAMS:
+            decode = codec.decode_rgb if stream == "rgb" else codec.decode_codes
+            first = int(row[f"{stream}_first"])
+            for image in range(first, min(first + int(row[f"{stream}_count"]), len(shard.images))):
+                try:
+                    decode(shard.image(image), shape)
+                except CorpusError as exc:
+                    what = str(exc).removeprefix(f"{shard.path.name}: ")
+                    yield Problem(shard.path.name, row["id"].decode(), image, f"{stream}: {what}")

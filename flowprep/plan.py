@@ -1,0 +1,362 @@
+"""From inputs to videos to tasks: what a corpus will hold, fixed before anything is computed.
+
+A task's name is a digest of the settings and of its segments, never of a rank or a count: the number of
+workers changes nothing, and two machines that plan the same input plan the same tasks.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowprep.corpus import format as fmt
+from flowprep.corpus.files import published
+from flowprep.corpus.index import Index, recorded_tasks
+from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
+from flowprep.settings import Settings
+from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder
+
+PLAN_FORMAT = "flowprep-plan"
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of frames of one video: all of it, unless it is long.
+
+    Attributes:
+        id: the video's id in the corpus.
+        path: where it is read from.
+        source: its path relative to the input.
+        label: its class, or "".
+        source_bytes: size of the file when it was planned; 0 if it was not there.
+        segment, segments: number of this one, and how many the video has.
+        first_frame: the first frame, counted in the video.
+        count: frames, and pairs that begin at them; 0 for all to the end.
+        estimate: pairs to expect, for progress only.
+    """
+
+    id: str
+    path: str
+    source: str
+    label: str
+    source_bytes: int
+    segment: int = 0
+    segments: int = 1
+    first_frame: int = 0
+    count: int = 0
+    estimate: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What makes one shard."""
+
+    id: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def estimate(self) -> int:
+        """Pairs to expect."""
+        return sum(s.estimate for s in self.segments)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a corpus, and the settings that they share."""
+
+    settings: Settings
+    tasks: tuple[Task, ...] = ()
+
+    def video_ids(self) -> set[str]:
+        """Ids of all planned videos."""
+        return {s.id for t in self.tasks for s in t.segments}
+
+    def pending(self, corpus: Path) -> list[Task]:
+        """The tasks without a record."""
+        done = recorded_tasks(corpus)
+        return [t for t in self.tasks if t.id not in done]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A video among the inputs; fields as in Segment, `prefix` sets it apart from one of the same id."""
+
+    path: Path
+    source: str
+    label: str
+    prefix: str
+
+
+def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
+    """All videos of the inputs, and the number of other files that were passed over.
+
+    An input is a video file, a folder that is searched for files with a known video suffix and for folders
+    of numbered frames, such a folder itself, or a list: `.txt` with `path [label]` lines, or `.csv` with
+    `path,label` rows; paths in a list are relative to its folder. Symbolic links are followed only where
+    they lead to something inside the input.
+
+    Raises:
+        UsageError: an input does not exist, or none holds a video.
+    """
+    paths = [Path(i) for i in inputs]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"no such input: {path}")
+    found: list[Found] = []
+    skipped = 0
+    roots = [p.absolute() if p.is_dir() else p.absolute().parent for p in paths]
+    for path, prefix in zip(paths, _shortest_names(roots), strict=True):
+        if path.is_dir() and is_frame_folder(path):
+            found.append(Found(path, path.absolute().name, "", prefix))
+        elif path.is_dir():
+            for item in _walk(path):
+                if isinstance(item, int):
+                    skipped += item
+                else:
+                    relative = item.relative_to(path)
+                    found.append(Found(item, _text(relative), item.absolute().parent.name, prefix))
+        elif path.suffix.lower() in (".txt", ".csv"):
+            found += [
+                Found(p, _text(_relative(p, path.parent)), label, prefix) for p, label in _read_list(path)
+            ]
+        else:
+            found.append(Found(path, path.name, "", prefix))
+    if not found:
+        raise UsageError(
+            f"no video in {', '.join(map(str, inputs))} ({skipped} other files); known suffixes:"
+            f" {' '.join(sorted(VIDEO_SUFFIXES))}"
+        )
+    return found, skipped
+
+
+def make_plan(corpus: Path, found: Sequence[Found], settings: Settings) -> Plan:
+    """Plan the videos that no task holds yet, behind the tasks that are planned already, and store it.
+
+    Raises:
+        SettingsConflict: the corpus was planned with other settings.
+        UsageError: two videos would have one id.
+    """
+    plan = read_plan(corpus) if (corpus / fmt.PLAN).exists() else Plan(settings)
+    if differences := settings.differences(plan.settings):
+        raise SettingsConflict(
+            f"{corpus} was made with other settings (asked, stored): {'; '.join(differences)}. Use the stored"
+            " ones, or another --out"
+        )
+    new = _new_segments(plan, found, settings)
+    if new or not plan.tasks:
+        plan = dataclasses.replace(plan, tasks=(*plan.tasks, *_group(new, settings)))
+        (corpus / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
+        (corpus / fmt.RECORDS).mkdir(parents=True, exist_ok=True)
+        _write_plan(corpus, plan)
+    return plan
+
+
+def read_plan(corpus: Path) -> Plan:
+    """The stored plan.
+
+    Raises:
+        CorpusFormatError: there is none that this version reads.
+    """
+    try:
+        with (corpus / fmt.PLAN).open(encoding="utf-8") as file:
+            head = json.loads(file.readline())
+            if head.get("format") != PLAN_FORMAT or head["version"] > PLAN_VERSION:
+                raise CorpusFormatError(f"{file.name} is not a plan that this version reads")
+            tasks = tuple(
+                Task(t["task"], tuple(Segment(**s) for s in t["segments"])) for t in map(json.loads, file)
+            )
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CorpusFormatError(f"{corpus} holds no plan of a corpus: {exc}") from exc
+    return Plan(Settings.from_dict(head["settings"]), tasks)
+
+
+def summarise(plan: Plan, index: Index) -> dict[str, Any]:
+    """Where a corpus stands: counts of tasks and of videos, sums, and the failures with their reasons."""
+    done = set(index.tasks)
+    pending_ids = {s.id for t in plan.tasks if t.id not in done for s in t.segments}
+    planned = plan.video_ids()
+    failed = {i: r for i, r in sorted(index.failures.items()) if i in planned}
+    partial = {i: r for i, r in sorted(index.partial.items()) if i in planned and i not in failed}
+    pending = len(pending_ids - failed.keys())
+    return {
+        "tasks": {"total": len(plan.tasks), "done": sum(t.id in done for t in plan.tasks)},
+        "videos": {
+            "total": len(planned),
+            "ok": len(planned) - len(failed) - pending,
+            "partial": len(partial),
+            "failed": len(failed),
+            "pending": pending,
+        },
+        "totals": {name: round(value, 3) for name, value in sorted(index.totals.items())},
+        "failures": failed,
+        "partial": partial,
+    }
+
+
+def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> list[list[Segment]]:
+    """Segments of each video that is not planned, in the order of ids."""
+    planned = {s.path: s.id for t in plan.tasks for s in t.segments}
+    taken = set(planned.values())
+    fresh: dict[str, Found] = {}  # by path: the same video through two inputs is one video
+    for video in found:
+        path = os.path.abspath(video.path)  # not resolved: a link keeps its own place and name
+        if path not in planned:
+            fresh.setdefault(path, video)
+    plain: dict[str, int] = {}
+    for video in fresh.values():
+        plain[video.source] = plain.get(video.source, 0) + 1
+    named: dict[str, tuple[str, Found]] = {}
+    for path, video in fresh.items():
+        alone = plain[video.source] == 1 and video.source not in taken
+        video_id = video.source if alone else f"{video.prefix}/{video.source}"
+        if video_id in named or video_id in taken:
+            raise UsageError(f"two videos would both have the id {video_id!r}; give inputs of different names")
+        named[video_id] = path, video
+    order = sorted(named)
+    with ThreadPoolExecutor(8) as pool:  # opening a file is mostly waiting
+        frames = list(pool.map(lambda i: estimate_frames(named[i][1].path), order))
+    segments = []
+    for video_id, count in zip(order, frames, strict=True):
+        path, video = named[video_id]
+        whole = Segment(video_id, path, video.source, video.label, _size(Path(path)))
+        segments.append(_split(whole, max(0, count - settings.step), settings.shard_pairs))
+    return segments
+
+
+def _split(whole: Segment, pairs: int, shard_pairs: int) -> list[Segment]:
+    """Cut a video into segments of `shard_pairs` pairs; the last one runs to the true end, wherever it is."""
+    n = max(1, -(-pairs // shard_pairs))
+    return [
+        dataclasses.replace(
+            whole,
+            segment=k,
+            segments=n,
+            first_frame=k * shard_pairs,
+            count=shard_pairs if k < n - 1 else 0,
+            estimate=min(shard_pairs, pairs - k * shard_pairs),
+        )
+        for k in range(n)
+    ]
+
+
+def _group(videos: Iterable[list[Segment]], settings: Settings) -> Iterator[Task]:
+    """Tasks of about `shard_pairs` pairs each; segments of a long video stand alone."""
+    group: list[Segment] = []
+    for segments in videos:
+        if len(segments) > 1:
+            yield from (_task([s], settings) for s in segments)
+            continue
+        if group and sum(s.estimate for s in group) + segments[0].estimate > settings.shard_pairs:
+            yield _task(group, settings)
+            group = []
+        group += segments
+    if group:
+        yield _task(group, settings)
+
+
+def _task(segments: list[Segment], settings: Settings) -> Task:
+    what = [settings.digest()]
+    for s in segments:
+        what.append(json.dumps([s.id, s.source, s.label, s.source_bytes, s.first_frame, s.count, s.segments]))
+    return Task(hashlib.sha256("\n".join(what).encode()).hexdigest()[:16], tuple(segments))
+
+
+def _write_plan(corpus: Path, plan: Plan) -> None:
+    head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": plan.settings.to_dict()}
+    with published(corpus / fmt.PLAN) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head) + "\n")
+        for task in plan.tasks:
+            segments = [dataclasses.asdict(s) for s in task.segments]
+            file.write(json.dumps({"task": task.id, "segments": segments}) + "\n")
+
+
+def _walk(root: Path) -> Iterator[Path | int]:
+    """Videos below a folder, sorted, and, as numbers, counts of other files."""
+    inside = root.resolve()
+
+    def visit(folder: Path, ancestors: frozenset[Path]) -> Iterator[Path | int]:
+        videos: list[Path] = []
+        others = 0
+        folders: list[Path] = []
+        for entry in sorted(folder.iterdir()):
+            target = entry.resolve()
+            if entry.is_symlink() and not (target.is_relative_to(inside) and target.exists()):
+                others += 1
+            elif entry.is_dir():
+                if target not in ancestors:  # a link to a folder above would never end
+                    folders.append(entry)
+            elif entry.suffix.lower() in VIDEO_SUFFIXES:
+                videos.append(entry)
+            else:
+                others += 1
+        if not videos and not folders and folder != root and is_frame_folder(folder):
+            yield folder
+            return
+        yield from videos
+        yield others
+        for below in folders:
+            yield from visit(below, ancestors | {below.resolve()})
+
+    yield from visit(root, frozenset({inside}))
+
+
+def _read_list(path: Path) -> Iterator[tuple[Path, str]]:
+    """Path and label of each line of a list file."""
+    text = path.read_text("utf-8-sig", errors="surrogateescape")
+    if path.suffix.lower() == ".csv":
+        for number, row in enumerate(csv.reader(text.splitlines()), 1):
+            cells = [c.strip() for c in row]
+            if not any(cells) or (number == 1 and cells[0].lower() == "path"):
+                continue
+            if len(cells) > 2:
+                raise UsageError(f"{path}, line {number}: {len(cells)} columns; allowed: path,label")
+            yield path.parent / cells[0], cells[1] if len(cells) == 2 else ""
+        return
+    for line in text.splitlines():
+        line = line.strip()
+        name, _, label = line.rpartition(" ")
+        if not line:
+            continue
+        if not name or (path.parent / line).exists():  # a path may hold spaces itself
+            name, label = line, ""
+        yield path.parent / name.strip(), label
+
+
+def _relative(path: Path, root: Path) -> Path:
+    """`path` from `root`; one that lies elsewhere keeps its whole path, without the leading slash."""
+    absolute = Path(os.path.abspath(path))
+    root = Path(os.path.abspath(root))
+    return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
+
+
+def _shortest_names(roots: Sequence[Path]) -> list[str]:
+    """For each folder, as many of its last path components as tell it from the others."""
+    for depth in range(1, max((len(r.parts) for r in roots), default=0)):
+        names = {r: _text(Path(*r.parts[-depth:])) for r in roots}
+        if len(set(names.values())) == len(names):
+            return [names[r] for r in roots]
+    return [_text(r) for r in roots]
+
+
+def _text(path: Path) -> str:
+    """A path as an id: POSIX separators, bytes that are no UTF-8 spelled out."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of a folder's files; 0 if it is not there (extraction will say so)."""
+    try:
+        if path.is_dir():
+            return sum(p.stat().st_size for p in path.iterdir() if p.is_file())
+        return path.stat().st_size
+    except OSError:
+        return 0
