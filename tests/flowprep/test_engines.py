@@ -1,0 +1,299 @@
+"""One conformance suite, passed by every engine: a new engine adds one subclass at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowprep.engines import ENGINES, make_engine, resolve, tvl1
+from flowprep.errors import SettingsError, UsageError
+from flowprep.settings import PRESETS, Tvl1Settings
+
+OPENCV = PRESETS["opencv"]
+# Fewer scales and warps: for tests that compare a solver with itself.
+QUICK = replace(OPENCV, scales=2, warps=2, outer_iterations=2)
+
+Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
+
+
+def smooth_texture(seed: int) -> Texture:
+    """A sum of waves of 8 pixels and longer: its value is known exactly at any position."""
+    rng = np.random.default_rng(seed)
+    frequencies, angles, phases = rng.uniform((0.02, 0, 0), (0.12, 2 * np.pi, 2 * np.pi), (24, 3)).T
+
+    def value(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
+        along = np.multiply.outer(x, np.cos(angles)) + np.multiply.outer(y, np.sin(angles))
+        waves = np.cos(2 * np.pi * frequencies * along + phases).sum(axis=-1)
+        return np.clip(128 + 10 * waves, 0, 255).astype(np.float32)
+
+    return value
+
+
+def grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    return x, y
+
+
+def drifting(count: int, height: int, width: int, dx: float, dy: float, seed: int = 0) -> NDArray[np.float32]:
+    """`count` frames of a texture that moves by (dx, dy) pixels a frame."""
+    texture, (x, y) = smooth_texture(seed), grid(height, width)
+    return np.stack([texture(x - i * dx, y - i * dy) for i in range(count)])
+
+
+def endpoint_error(flow: NDArray[np.float32], truth: NDArray[np.floating]) -> float:
+    """Mean end-point error away from the border, where what moved in or out has no counterpart."""
+    inner = (slice(None), slice(8, -8), slice(8, -8))
+    truth = np.broadcast_to(truth, flow.shape)
+    return float(np.hypot(*(flow[inner] - truth[inner])).mean())
+
+
+class EngineSuite:
+    """What every engine must do."""
+
+    name: ClassVar[str]
+    # How far a known motion may be missed, mean, in pixels. The total variation pulls neighbours together
+    # and gradients are differences of pixels 2 apart: OpenCV itself misses by 0.01 to 0.05 here.
+    truth_tolerance: ClassVar[float] = 0.06
+
+    def solve(
+        self, frames: NDArray[np.generic], first: object, second: object, settings: Tvl1Settings = OPENCV
+    ) -> NDArray[np.float32]:
+        return make_engine(self.name, settings).solve(frames, first, second)
+
+    def test_zero_motion_gives_zero_flow(self) -> None:
+        frame = drifting(1, 48, 61, 0, 0)
+        assert not self.solve(np.concatenate([frame, frame]), [0], [1]).any()
+        assert not self.solve(frame.astype(np.uint8), [0], [0]).any()
+
+    @pytest.mark.parametrize(("dx", "dy"), [(0.3, -0.6), (1.5, -0.75), (-4.0, 2.5)])
+    def test_known_translation(self, dx: float, dy: float) -> None:
+        flow = self.solve(drifting(2, 72, 90, dx, dy), [0], [1])[0]
+        assert endpoint_error(flow, np.array([dx, dy])[:, None, None]) < self.truth_tolerance
+
+    def test_known_rotation(self) -> None:
+        height, width, angle = 72, 90, 0.03
+        x, y = grid(height, width)
+        x0, y0, c, s = (width - 1) / 2, (height - 1) / 2, np.cos(angle), np.sin(angle)
+        texture = smooth_texture(1)
+        # The second frame shows at R x what the first shows at x, so that it is the texture at R^-1 x.
+        back = x0 + c * (x - x0) + s * (y - y0), y0 - s * (x - x0) + c * (y - y0)
+        forth = x0 + c * (x - x0) - s * (y - y0), y0 + s * (x - x0) + c * (y - y0)
+        flow = self.solve(np.stack([texture(x, y), texture(*back)]), [0], [1])[0]
+        assert endpoint_error(flow, np.stack([forth[0] - x, forth[1] - y])) < self.truth_tolerance
+
+    def test_batch_borders_change_nothing(self) -> None:
+        frames = drifting(5, 40, 53, 1.2, 0.4).astype(np.uint8)
+        whole = self.solve(frames, range(4), range(1, 5), QUICK)
+        engine = make_engine(self.name, QUICK)
+        for border in range(1, 4):
+            before = engine.solve(frames[: border + 1], range(border), range(1, border + 1))
+            after = engine.solve(frames[border:], range(4 - border), range(1, 5 - border))
+            np.testing.assert_array_equal(np.concatenate([before, after]), whole)
+
+    def test_threads_change_nothing(self) -> None:
+        frames = drifting(6, 40, 53, 1.2, 0.4).astype(np.uint8)
+        one = make_engine(self.name, QUICK, threads=1).solve(frames, range(5), range(1, 6))
+        three = make_engine(self.name, QUICK, threads=3).solve(frames, range(5), range(1, 6))
+        np.testing.assert_array_equal(one, three)
+
+    def test_a_pair_does_not_depend_on_those_before_it(self) -> None:
+        engine, frames = make_engine(self.name, OPENCV), drifting(2, 48, 60, 1.2, 0.4)
+        alone = engine.solve(frames, [0], [1])
+        engine.solve(drifting(2, 16, 16, 0.5, 0.5), [0], [1])  # fewer scales
+        engine.solve(np.random.default_rng(0).uniform(0, 255, (2, 48, 60)).astype(np.float32), [0], [1])
+        np.testing.assert_array_equal(engine.solve(frames, [0], [1]), alone)
+
+    def test_steps_and_directions_are_indices(self) -> None:
+        frames = drifting(4, 40, 53, 0.8, -0.5)
+        flow = self.solve(frames, [0, 1, 3], [2, 3, 1], QUICK)
+        for i, (a, b) in enumerate([(0, 2), (1, 3), (3, 1)]):
+            np.testing.assert_array_equal(flow[i], self.solve(frames[[a, b]], [0], [1], QUICK)[0])
+        assert flow[0, 0].mean() > 1 and flow[2, 0].mean() < -1
+
+    def test_float_equals_uint8(self) -> None:
+        frames = drifting(2, 40, 53, 1.2, 0.4).astype(np.uint8)
+        np.testing.assert_array_equal(
+            self.solve(frames, [0], [1]), self.solve(frames.astype(np.float32), [0], [1])
+        )
+
+    def test_constant_images_do_not_move(self) -> None:
+        for levels in [(0, 0), (128, 128), (0, 255)]:
+            frames = np.stack([np.full((32, 37), level, np.uint8) for level in levels])
+            assert not self.solve(frames, [0], [1]).any()
+
+    @pytest.mark.parametrize(
+        ("height", "width"), [(16, 16), (16, 33), (17, 16), (33, 31), (35, 32), (49, 65), (20, 127)]
+    )
+    def test_sizes_that_fit_no_vector(self, height: int, width: int) -> None:
+        frames = drifting(2, height, width, 0.6, 0.3)
+        flow = self.solve(frames, [0], [1])
+        expected = make_engine("reference", OPENCV).solve(frames, [0], [1])
+        assert flow.shape == (1, 2, height, width) and flow.dtype == np.float32
+        # Rounding alone: what stops the iterations is a sum, so that one may run an iteration longer.
+        assert np.hypot(*(flow - expected)[0]).mean() < 0.03
+
+    def test_frames_need_not_be_contiguous(self) -> None:
+        frames = drifting(4, 40, 106, 1.2, 0.4)
+        strided = frames[::2, :, ::2]
+        np.testing.assert_array_equal(
+            self.solve(strided, [0], [1], QUICK), self.solve(strided.copy(), [0], [1], QUICK)
+        )
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"tau": 0.125},
+            {"lambda_": 0.05},
+            {"theta": 0.15},
+            {"scales": 1},
+            {"scale_step": 0.5},
+            {"warps": 1},
+            {"outer_iterations": 1},
+            {"inner_iterations": 7},
+            {"epsilon": 0.0, "warps": 2, "outer_iterations": 2, "inner_iterations": 5},
+            {"epsilon": 0.05},
+            {"median": 1},
+            {"median": 3},
+        ],
+        ids=str,
+    )
+    def test_every_setting_does_what_it_does_in_opencv(self, change: dict[str, float]) -> None:
+        settings = replace(OPENCV, **change)
+        frames = drifting(2, 48, 61, 1.2, 0.4)
+        flow = self.solve(frames, [0], [1], settings)
+        expected = make_engine("opencv", settings).solve(frames, [0], [1])
+        assert np.hypot(*(flow - expected)[0]).mean() < 0.03
+
+    def test_no_pairs(self) -> None:
+        assert self.solve(drifting(2, 20, 24, 0, 0), [], []).shape == (0, 2, 20, 24)
+
+    def test_faint_noise_on_a_flat_image(self) -> None:
+        # Gradients around the threshold under which the data term is not solved, and flow that fades out.
+        noise = np.random.default_rng(0).normal(0, 1e-4, (2, 40, 53)).astype(np.float32)
+        flow = self.solve(128 + noise, [0], [1])
+        assert np.isfinite(flow).all() and np.abs(flow).max() < 1
+
+    def test_noise_stays_finite(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 2, (2, 40, 53)).astype(np.uint8) * 255
+        flow = self.solve(noise, [0], [1])
+        assert np.isfinite(flow).all() and np.abs(flow).max() < 100
+
+    @pytest.mark.parametrize(
+        ("frames", "found"),
+        [
+            (np.zeros((32, 32), np.uint8), "(32, 32)"),
+            (np.zeros((2, 32, 32, 3), np.uint8), "(2, 32, 32, 3)"),
+            (np.zeros((2, 32, 32), np.float64), "float64"),
+            (np.zeros((2, 32, 32), np.int16), "int16"),
+            (np.zeros((2, 15, 32), np.uint8), "32x15"),
+            (np.zeros((2, 32, 0), np.uint8), "0x32"),
+            (np.full((2, 32, 32), np.nan, np.float32), "not finite"),
+            (np.full((2, 32, 32), np.inf, np.float32), "not finite"),
+            (np.full((2, 32, 32), 40000, np.float32), "40000"),
+            ([[0]], "list"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_wrong_frames_are_refused(self, frames: NDArray[np.generic], found: str) -> None:
+        with pytest.raises(UsageError, match="allowed: ") as raised:
+            self.solve(frames, [0], [1])
+        assert found in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("first", "second"), [([0], [2]), ([-1], [0]), ([0, 1], [1]), ([0.5], [1]), ([[0]], [[1]])]
+    )
+    def test_wrong_indices_are_refused(self, first: object, second: object) -> None:
+        with pytest.raises(UsageError, match="allowed: "):
+            self.solve(np.zeros((2, 32, 32), np.uint8), first, second)
+
+    def test_no_threads_are_refused(self) -> None:
+        with pytest.raises(SettingsError, match="threads is 0; allowed: a whole number from 1"):
+            make_engine(self.name, OPENCV, threads=0)
+
+    def test_close_to_opencv_on_action_clips(self, shared_data: Path) -> None:
+        clips = sorted((shared_data / "ucf101").glob("*/*_g0[14]_c01.avi"))
+        self.check_close_to_opencv([crop_of_clip(path) for path in clips])
+
+    def test_close_to_opencv_on_middlebury(self, shared_data: Path) -> None:
+        pairs = []
+        for folder in sorted((shared_data / "flow_gt" / "middlebury").iterdir()):
+            names = [str(folder / f"frame{i}.png") for i in (10, 11)]
+            images = [cv2.imread(name, cv2.IMREAD_GRAYSCALE) for name in names]
+            pairs.append(np.stack([image[120:248, 200:360] for image in images]))
+        self.check_close_to_opencv(pairs)
+
+    def check_close_to_opencv(self, pairs: list[NDArray[np.uint8]]) -> None:
+        """Mean distance under 0.03 px on the median pair.
+
+        OpenCV moves by 0.018 px (worst pair 0.073) when 1% of the pixels of one image change by one grey
+        level: single pairs with violent motion say nothing, and 0.03 px is no difference.
+        """
+        distances = []
+        for pair in pairs:
+            ours, theirs = (
+                make_engine(name, OPENCV).solve(pair, [0], [1])[0] for name in (self.name, "opencv")
+            )
+            distances.append(np.hypot(*(ours - theirs)).mean())
+        assert len(distances) >= 4 and np.median(distances) < 0.03, distances
+
+
+def crop_of_clip(path: Path) -> NDArray[np.uint8]:
+    """Frames 20 and 21 of a video, the middle 160 x 120 pixels."""
+    import av
+
+    with av.open(str(path)) as container:
+        frames = [frame for frame, _ in zip(container.decode(video=0), range(22), strict=False)][-2:]
+    return np.stack([frame.to_ndarray(format="gray")[60:180, 80:240] for frame in frames])
+
+
+class TestReference(EngineSuite):
+    name = "reference"
+
+
+class TestOpenCV(EngineSuite):
+    name = "opencv"
+
+
+class TestCpu(EngineSuite):
+    name = "cpu"
+
+
+def test_every_engine_passes_the_suite() -> None:
+    assert {suite.name for suite in EngineSuite.__subclasses__()} == set(ENGINES)
+
+
+def test_an_unknown_engine_lists_those_that_exist() -> None:
+    with pytest.raises(SettingsError, match="engine is 'gpu'; allowed: auto, cpu, opencv, reference"):
+        make_engine("gpu", OPENCV)
+    assert resolve("auto") == "cpu"
+
+
+def test_tvl1_takes_images_and_batches() -> None:
+    frames = drifting(3, 32, 40, 0.7, 0.2)
+    one = tvl1(frames[0], frames[1])
+    many = tvl1(frames[:2], frames[1:])
+    assert one.shape == (2, 32, 40) and many.shape == (2, 2, 32, 40) and many.dtype == np.float32
+    np.testing.assert_array_equal(one, many[0])
+    np.testing.assert_array_equal(one, tvl1(frames[0].astype(np.float64), frames[1].astype(np.float64)))
+    assert one[0].mean() == pytest.approx(0.7, abs=0.1)
+
+
+def test_tvl1_refuses_what_it_cannot_take() -> None:
+    image = np.zeros((32, 40), np.uint8)
+    with pytest.raises(UsageError, match=r"prev is uint8 \(32, 40\) and next is uint8 \(32, 41\)"):
+        tvl1(image, np.zeros((32, 41), np.uint8))
+    with pytest.raises(UsageError, match="float32"):
+        tvl1(image, image.astype(np.float32))
+    with pytest.raises(UsageError, match=r"shape \(40,\); allowed: grey"):
+        tvl1(image[0], image[0])
+    with pytest.raises(UsageError, match="int64"):
+        tvl1(image.astype(np.int64), image.astype(np.int64))
+    with pytest.raises(SettingsError, match="preset is 'best'; allowed: opencv"):
+        tvl1(image, image, preset="best")
