@@ -1,0 +1,54 @@
+"""Crops, flips and colour jitter, the same for every frame of a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+# Standard deviations and axes (columns) of natural images' colours R, G, B on a 0-1 scale: the principal
+# components of ImageNet's pixels (Krizhevsky, Sutskever, Hinton 2012, section 4.1).
+_COLOUR_STD = np.sqrt([0.2175, 0.0188, 0.0045])
+_COLOUR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of a square of `size` pixels, uniform over the whole frame."""
+    return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+
+
+def flip(planes: torch.Tensor, stream: str) -> torch.Tensor:
+    """Mirror (..., C, H, W) left to right.
+
+    In a mirrored scene what moved right moves left: the u channels of a temporal input (0, 2, 4, ...)
+    change their sign. That holds after subtraction of the means too, for they change sign with them.
+    """
+    mirrored = planes.flip(-1)
+    if stream == "temporal":
+        mirrored[..., 0::2, :, :].neg_()
+    return mirrored
+
+
+def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
+    """What RGB jitter adds to the three channels of all pixels, (3,) float32 on the 0-255 scale."""
+    shift = _COLOUR_AXES @ (_COLOUR_STD * rng.normal(0.0, strength, 3)) * 255
+    return torch.from_numpy(shift.astype(np.float32))
+
+
+def fixed_crops(planes: torch.Tensor, size: int, crops: int, stream: str) -> torch.Tensor:
+    """The crops that one clip is judged by.
+
+    Args:
+        planes: (C, H, W), normalised.
+        size: side of a crop.
+        crops: 10: four corners and centre, then their flips; 5: without flips; 2: the centre and its
+            flip; 1: the centre.
+        stream: says how a flip is done.
+
+    Returns:
+        (crops, C, size, size).
+    """
+    bottom, right = planes.shape[-2] - size, planes.shape[-1] - size
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    places = (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
+    plain = torch.stack([planes[:, y : y + size, x : x + size] for y, x in places])
+    return torch.cat([plain, flip(plain, stream)]) if crops in (2, 10) else plain

@@ -1,0 +1,112 @@
+"""Checkpoints: all that a run needs to go on or to be judged, in one file that is whole or not there.
+
+A run's folder holds `last.pt` (to resume from), with `keep = "best"` also `best.pt`, the log, the lists of
+videos that it trained and validated on, and the scores of its test.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from flowprep import FlowprepError, Settings
+from flowprep.errors import UsageError
+from trainer.recipe import Recipe
+
+VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
+
+
+class CheckpointDamaged(FlowprepError):
+    """A checkpoint cannot be read."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `step` optimiser steps.
+
+    The learning rate is not stored: it follows from the recipe and the step.
+
+    Attributes:
+        recipe: the whole recipe.
+        classes: class names in the order of the network's outputs.
+        corpus: settings of the corpus that the run is trained from.
+        examples: digest of the training list: its videos and their classes.
+        step: optimiser steps done.
+        model: the network's state dict.
+        optimizer: the optimiser's state dict; empty in `best.pt`.
+        random: torch's random states by device type.
+        best: (accuracy, -loss) of the best validation until here, or None.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    corpus: Settings
+    examples: str
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random: dict[str, torch.Tensor]
+    best: tuple[float, float] | None
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that a kill at any moment leaves the former or the new one, whole."""
+    # Plain types and tensors only: that is what torch.load reads without running code from the file.
+    values = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    values |= {
+        "recipe": checkpoint.recipe.to_dict(),
+        "corpus": checkpoint.corpus.to_dict(),
+        "version": VERSION,
+    }
+    write_whole(path, lambda file: torch.save(values, file))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        UsageError: there is none.
+        CheckpointDamaged: the file is damaged or of a newer version.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as exc:
+        raise UsageError(f"{path.parent} is not a training run: it has no {path.name}") from exc
+    except Exception as exc:  # a damaged file raises whatever its first wrong byte leads to
+        raise CheckpointDamaged(f"{path}: not a readable checkpoint: {exc}") from exc
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise CheckpointDamaged(f"{path}: not a checkpoint of version {VERSION}")
+    del values["version"]
+    values |= {"recipe": Recipe.from_dict(values["recipe"]), "corpus": Settings.from_dict(values["corpus"])}
+    return Checkpoint(**values)
+
+
+def load_kept(run: Path) -> Checkpoint:
+    """The checkpoint by which a run is judged: its best or last one, as its recipe says.
+
+    Raises:
+        as load.
+    """
+    last = load(run / LAST)
+    return load(run / BEST) if last.recipe.train.keep == "best" and last.best is not None else last
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file under a temporary name, to the disk, and only then under its own."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

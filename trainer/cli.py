@@ -1,0 +1,422 @@
+"""The command `trainer`: parse, call, print.
+
+Exit codes: 0 done, 1 a fault (a damaged file, a device that fails), 2 wrong use. Heavy libraries are loaded
+by the commands that need them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from tqdm import tqdm
+
+from flowprep.errors import FlowprepError, UsageError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns every error that is raised on purpose into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FlowprepError as exc:
+            _fail(_one_line(exc), 2 if isinstance(exc, UsageError) else 1)
+        except ModuleNotFoundError as exc:
+            if exc.name in ("torch", "tensorboard", "sklearn", "tomli"):
+                _fail(f"{exc.name} is not installed; pip install 'flowprep[train]'", 1)
+            raise
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="flowprep")
+@click.option("-q", "--quiet", is_flag=True, help="Print warnings and results only.")
+def main(quiet: bool) -> None:
+    """Train, judge and fuse two-stream networks from a corpus that `flowprep extract` made.
+
+    \b
+    The usual way, for each of the two streams and then for both:
+      trainer train spatial.toml  --corpus C --train-list train.txt --test-list test.txt --out runs/spatial
+      trainer train temporal.toml --corpus C --train-list train.txt --test-list test.txt --out runs/temporal
+      trainer fuse runs/spatial/test_scores.npz runs/temporal/test_scores.npz --out fused.npz
+      trainer report --spatial runs/spatial --temporal runs/temporal --fused-scores fused.npz --corpus C
+    """
+    handler = _Handler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("trainer")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+
+
+def _loading_options(command: Any) -> Any:
+    command = click.option(
+        "--workers",
+        type=click.IntRange(0),
+        default=lambda: _cores(),
+        show_default="one per core",
+        help="Processes that load and decode. Changes the speed only, never a result.",
+    )(command)
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")(
+        command
+    )
+
+
+_corpus_option = click.option("--corpus", required=True, type=FOLDER, help="The corpus of the videos.")
+_missing_option = click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Leave out, and say so, videos and classes of a list that the corpus does not hold.",
+)
+_index_option = click.option(
+    "--class-index", type=FILE, help="classInd.txt: the order of classes, and what a list's numbers mean."
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one summary object on stdout.")
+
+
+@main.command()
+@click.argument("recipe", type=FILE)
+@_corpus_option
+@click.option("--train-list", required=True, help="Videos to learn from: a list (see below).")
+@click.option("--test-list", required=True, help="Videos to judge by, once, at the end.")
+@click.option("--out", required=True, type=FOLDER, help="The run's folder.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: train.lr=0.01")
+@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@_index_option
+@_missing_option
+@_loading_options
+@_json_option
+def train(
+    recipe: Path,
+    corpus: Path,
+    train_list: str,
+    test_list: str,
+    out: Path,
+    changes: tuple[str, ...],
+    resume: bool,
+    class_index: Path | None,
+    allow_missing: bool,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Train the network of RECIPE (a TOML file) and judge it once by the test list.
+
+    A list has a video per line: `Class/name.avi 3` (UCF-101), `Class/name.avi`, or `path label`;
+    FOLDER:train1 and FOLDER:test1 read HMDB-51's split 1. Part of the training videos is held out for
+    validation, by group where names have one (_g08_). The test list decides nothing.
+
+    OUT receives last.pt (and best.pt), log.jsonl, tensorboard/, trainlist.txt and validationlist.txt (what
+    was trained and validated on) and test_scores.npz. A run that was killed goes on with --resume and gives
+    what it would have given.
+    """
+    from flowprep import open_corpus
+    from trainer import evaluate, lists, train
+    from trainer.recipe import read_recipe
+
+    parsed = read_recipe(recipe, changes)
+    opened = open_corpus(corpus)
+    examples, judged = lists.prepare(opened, train_list, test_list, class_index, allow_missing=allow_missing)
+    scores_path = out / "test_scores.npz"
+    with tqdm(total=parsed.train.steps, unit="step", disable=None, desc=f"training {parsed.stream}") as bar:
+
+        def on_step(done: int, row: dict[str, Any] | None) -> None:
+            bar.update(done - bar.n)
+            if row:
+                bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['train_accuracy']:.0%}")
+                if "val_accuracy" in row or done == parsed.train.steps:
+                    logging.getLogger(__name__).info(_describe(row))
+
+        new = train.train(
+            parsed, opened, examples, out, resume=resume, device=device, workers=workers, on_step=on_step
+        )
+    if not new and scores_path.exists():
+        click.echo(f"{out} is finished: {parsed.train.steps} steps, judged in {scores_path}", err=True)
+        scores = evaluate.Scores.load(scores_path)
+    else:
+        scores = _judge(out, opened, judged, parsed.test.frames, None, None, device, workers)
+        scores.save(scores_path)
+    _print_accuracy(scores, scores_path, as_json, stream=parsed.stream)
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@_corpus_option
+@click.option("--list", "source", required=True, help="Videos to judge: a list as for `trainer train`.")
+@click.option("--out", required=True, type=FILE, help="The file of scores, .npz.")
+@click.option("--frames", type=click.IntRange(1), help="Clips per video, instead of the recipe's.")
+@click.option(
+    "--crops", type=click.Choice(["1", "2", "5", "10"]), help="Crops per clip, instead of the recipe's."
+)
+@_index_option
+@_missing_option
+@_loading_options
+@_json_option
+def evaluate(
+    run: Path,
+    corpus: Path,
+    source: str,
+    out: Path,
+    frames: int | None,
+    crops: str | None,
+    class_index: Path | None,
+    allow_missing: bool,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Judge the videos of a list by the network of RUN.
+
+    Writes an .npz file of four arrays: ids (N,) text; labels (N,), the true class as its position in
+    classes (C,) text; scores (N, C) float32, softmax averaged over all clips and crops of a video.
+
+    To fit a fusion: judge RUN/validationlist.txt (or the training list) and hand the scores to
+    `trainer fuse --fit`.
+    """
+    from flowprep import open_corpus
+    from trainer import checkpoint, lists
+
+    kept = checkpoint.load_kept(run)
+    opened = open_corpus(corpus)
+    index = lists.read_classes(class_index) if class_index else _numbering(source, run, kept.classes)
+    pairs = lists.match(source, opened, index, allow_missing=allow_missing)
+    examples = lists.with_classes(source, pairs, kept.classes, allow_missing=allow_missing)
+    scores = _judge(
+        run,
+        opened,
+        examples,
+        frames or kept.recipe.test.frames,
+        frames,
+        int(crops) if crops else None,
+        device,
+        workers,
+    )
+    scores.save(out)
+    _print_accuracy(scores, out, as_json, stream=kept.recipe.stream)
+
+
+@main.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@click.option(
+    "--method",
+    type=click.Choice(["average", "weighted", "svm"]),
+    default="average",
+    show_default=True,
+    help="average: the mean; weighted: w A + (1 - w) B; svm: a linear SVM on both, L2-normalised.",
+)
+@click.option(
+    "--fit",
+    nargs=2,
+    type=FILE,
+    metavar="A_FIT B_FIT",
+    help="Scores of both for other videos, which weighted and svm are fitted on.",
+)
+@click.option("--out", type=FILE, help="Write the fused scores, .npz.")
+@_json_option
+def fuse(
+    a: Path, b: Path, method: str, fit: tuple[Path, Path] | None, out: Path | None, as_json: bool
+) -> None:
+    """Fuse the scores of two streams, A and B (files of `trainer evaluate`), and print the accuracies.
+
+    Videos are matched by id. The weight and the SVM are fitted on the scores given by --fit, which must not
+    hold any of the judged videos.
+    """
+    from trainer.evaluate import Scores
+    from trainer.fuse import fuse
+
+    first, second = Scores.load(a), Scores.load(b)
+    fused = fuse(first, second, method, (Scores.load(fit[0]), Scores.load(fit[1])) if fit else None)
+    if out:
+        fused.save(out)
+    summary = {
+        "method": method,
+        "videos": len(fused.ids),
+        "first_accuracy": first.accuracy,
+        "second_accuracy": second.accuracy,
+        "fused_accuracy": fused.accuracy,
+        "out": str(out) if out else None,
+    }
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo(
+            f"first {first.accuracy:.1%}, second {second.accuracy:.1%}, fused ({method}) {fused.accuracy:.1%}"
+        )
+
+
+@main.command()
+@click.argument("video", type=click.Path(path_type=Path))
+@click.option("--spatial", type=FOLDER, help="Folder of a spatial run.")
+@click.option("--temporal", type=FOLDER, help="Folder of a temporal run.")
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print."
+)
+@_loading_options
+@_json_option
+def predict(
+    video: Path,
+    spatial: Path | None,
+    temporal: Path | None,
+    top: int,
+    device: str,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Print the likeliest classes of a raw VIDEO.
+
+    The video's frames and flow are extracted as those of the runs' corpus were, judged as in the test, and
+    the two streams' scores are averaged. One stream alone will do.
+    """
+    from trainer.predict import predict
+
+    runs = [run for run in (spatial, temporal) if run]
+    if not runs:
+        raise UsageError("give --spatial RUN, --temporal RUN, or both")
+    ranked = predict(video, runs, device=device, workers=workers)[:top]
+    if as_json:
+        click.echo(
+            json.dumps({"video": str(video), "classes": [{"class": c, "score": s} for c, s in ranked]})
+        )
+        return
+    for name, score in ranked:
+        click.echo(f"{score:7.2%}  {name}")
+
+
+@main.command()
+@click.option("--spatial", required=True, type=FOLDER, help="Folder of the spatial run.")
+@click.option("--temporal", required=True, type=FOLDER, help="Folder of the temporal run.")
+@click.option("--spatial-scores", type=FILE, help="Default: test_scores.npz of the run.")
+@click.option("--temporal-scores", type=FILE, help="Default: test_scores.npz of the run.")
+@click.option("--fused-scores", type=FILE, help="Default: the average of the two.")
+@_corpus_option
+@click.option("-o", "--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
+@click.option("--mistakes", type=click.IntRange(0), default=6, show_default=True, help="How many to show.")
+def report(
+    spatial: Path,
+    temporal: Path,
+    spatial_scores: Path | None,
+    temporal_scores: Path | None,
+    fused_scores: Path | None,
+    corpus: Path,
+    out: Path,
+    mistakes: int,
+) -> None:
+    """Write one HTML file, without any outside resource, on two runs and their fusion.
+
+    It has the three accuracies, training curves, the confusion matrix, the accuracy of each class by stream,
+    the worst mistakes with their frames and flow, and all settings.
+    """
+    from flowprep import open_corpus
+    from trainer.evaluate import Scores
+    from trainer.fuse import fuse
+    from trainer.report import write_report
+
+    a = Scores.load(spatial_scores or spatial / "test_scores.npz")
+    b = Scores.load(temporal_scores or temporal / "test_scores.npz")
+    fused = Scores.load(fused_scores) if fused_scores else fuse(a, b, "average")
+    write_report(out, spatial, temporal, a, b, fused, open_corpus(corpus), mistakes=mistakes)
+    click.echo(f"{out}: spatial {a.accuracy:.1%}, temporal {b.accuracy:.1%}, fused {fused.accuracy:.1%}")
+
+
+@main.command()
+@_corpus_option
+@click.option("--out", required=True, type=FOLDER, help="Where the three files go.")
+@click.option(
+    "--test-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.3, show_default=True
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def split(corpus: Path, out: Path, test_share: float, seed: int) -> None:
+    """Divide a corpus that has no lists into training and test videos.
+
+    Writes classInd.txt, trainlist01.txt and testlist01.txt as UCF-101 has them. Videos of one group (_g08_
+    in their names, where all have one) stay on one side; else each video is on its own.
+    """
+    from flowprep import open_corpus
+    from trainer.lists import write_split
+
+    train, test = write_split(open_corpus(corpus), out, test_share=test_share, seed=seed)
+    click.echo(f"{out}: {len(train)} videos to train on, {len(test)} to test, {len(train.classes)} classes")
+
+
+def _judge(
+    run: Path,
+    corpus: Any,
+    examples: Any,
+    shown_frames: int,
+    frames: int | None,
+    crops: int | None,
+    device: str,
+    workers: int,
+) -> Any:
+    from trainer.evaluate import evaluate
+
+    with tqdm(total=len(examples) * shown_frames, unit="clip", disable=None, desc="judging") as bar:
+        return evaluate(
+            run,
+            corpus,
+            examples,
+            frames=frames,
+            crops=crops,
+            device=device,
+            workers=workers,
+            on_clip=bar.update,
+        )
+
+
+def _numbering(source: str, run: Path, classes: Sequence[str]) -> Sequence[str] | None:
+    """The lists that a run wrote itself count its own classes."""
+    return classes if Path(source).parent == run else None
+
+
+def _print_accuracy(scores: Any, path: Path, as_json: bool, **more: str) -> None:
+    if as_json:
+        summary = {**more, "videos": len(scores.ids), "accuracy": scores.accuracy, "out": str(path)}
+        click.echo(json.dumps(summary))
+    else:
+        click.echo(f"accuracy {scores.accuracy:.1%} on {len(scores.ids)} videos; scores in {path}")
+
+
+def _describe(row: dict[str, Any]) -> str:
+    text = f"step {row['step']}: loss {row['loss']:.3f}, training accuracy {row['train_accuracy']:.0%}"
+    if "val_accuracy" in row:
+        text += f", validation accuracy {row['val_accuracy']:.0%}"
+    return (
+        f"{text}, {row['clips_per_second']:.0f} clips/s, {row['data_wait']:.0%} of the time waiting for data"
+    )
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+def _one_line(exc: BaseException) -> str:
+    """The message; of an error in a loader process, torch's long account of it ends with the message."""
+    text = str(exc).strip()
+    if "Original Traceback" in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    raise SystemExit(code)
+
+
+class _Handler(logging.Handler):
+    """Log lines on stderr, above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(mark + self.format(record), file=click.get_text_stream("stderr"))

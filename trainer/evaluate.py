@@ -1,0 +1,229 @@
+"""Judging videos: class scores from equally spaced clips and fixed crops, averaged."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from flowprep.errors import UsageError
+from trainer import augment, checkpoint, inputs
+from trainer.lists import Examples
+from trainer.models import make_model
+from trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flowprep import Corpus
+
+log = logging.getLogger(__name__)
+
+CROPS_AT_ONCE = 128  # crops per forward pass: enough to fill a processor, little enough for its memory
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network, or a fusion, says of each video. Stored as an .npz file of these four arrays.
+
+    Attributes:
+        ids: (N,) text: ids in the corpus.
+        labels: (N,) int64: true class, as its position in `classes`.
+        classes: (C,) text: class names.
+        scores: (N, C) float32: higher is more likely. Of a stream, and of their average, probabilities
+            that add up to 1; of an SVM, its decision values.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of videos whose highest score is their class's."""
+        return float((self.scores.argmax(1) == self.labels).mean())
+
+    def save(self, path: Path) -> None:
+        """Write the .npz file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"ids": self.ids, "labels": self.labels, "classes": self.classes, "scores": self.scores}
+        checkpoint.write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """Read an .npz file.
+
+        Raises:
+            UsageError: it cannot be read or lacks an array.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
+        except OSError as exc:
+            raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+        except (KeyError, ValueError, zipfile.BadZipFile) as exc:
+            raise UsageError(f"{path}: not a file of scores: {exc}") from exc
+        if scores.scores.shape != (len(scores.ids), len(scores.classes)) or len(scores.labels) != len(
+            scores.ids
+        ):
+            raise UsageError(f"{path}: not a file of scores: the arrays' shapes do not agree")
+        return scores
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}") from exc
+    return device
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Computing in bfloat16 where the recipe's precision says so.
+
+    "auto" takes bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16,
+    AMX): there it trains this package's networks 1.5 to 2 times as fast as float32; other CPUs emulate it.
+    """
+    if precision == "auto":
+        if device.type == "cuda":
+            low = torch.cuda.is_bf16_supported()
+        else:
+            capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
+            low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    else:
+        low = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def score_videos(
+    model: nn.Module,
+    corpus: Corpus,
+    ids: Sequence[str],
+    recipe: Recipe,
+    *,
+    frames: int,
+    crops: int,
+    device: torch.device,
+    workers: int = 0,
+    on_clip: Callable[[], object] | None = None,
+) -> np.ndarray:
+    """Softmax scores averaged over `frames` equally spaced clips times `crops` crops.
+
+    Args:
+        model: gives logits (N, C); it is put into evaluation mode.
+        corpus, ids: the videos.
+        recipe: what an input looks like.
+        frames, crops: see trainer.recipe.EvaluationRecipe.
+        device: where the model is.
+        workers: loader processes; 0 loads in this one.
+        on_clip: called once for each of the len(ids) * frames clips.
+
+    Returns:
+        (len(ids), C) float32; the rows add up to 1.
+    """
+    model.eval()
+    clips = inputs.JudgedClips(corpus, tuple(ids), recipe, frames)
+    loader = DataLoader(
+        clips,
+        batch_size=None,  # frames of different videos may differ in size: they meet as crops
+        num_workers=min(workers, len(clips)),
+        worker_init_fn=inputs.keep_to_one_thread,
+        generator=torch.Generator(),  # its own, so that judging leaves the training's random state alone
+    )
+    sums: list[torch.Tensor | None] = [None] * len(ids)
+    owners: list[int] = []
+    waiting: list[torch.Tensor] = []
+
+    def run() -> None:
+        batch = torch.cat(waiting).to(device, memory_format=torch.channels_last)  # (B, C, S, S)
+        with torch.inference_mode(), autocast(recipe.train.precision, device):
+            logits = model(batch)
+        by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
+        for position, probabilities in zip(owners, by_clip, strict=True):
+            former = sums[position]
+            sums[position] = probabilities if former is None else former + probabilities
+        owners.clear()
+        waiting.clear()
+
+    for position, planes in loader:
+        owners.append(position)
+        waiting.append(augment.fixed_crops(planes, recipe.input.crop, crops, recipe.stream))
+        if len(waiting) * crops >= CROPS_AT_ONCE:
+            run()
+        if on_clip:
+            on_clip()
+    if waiting:
+        run()
+    return (torch.stack([s for s in sums if s is not None]) / frames).numpy()
+
+
+def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Checkpoint]:
+    """The trained network of a run, on `device`, with the checkpoint that it comes from.
+
+    Raises:
+        UsageError, CheckpointDamaged: as checkpoint.load.
+    """
+    kept = checkpoint.load_kept(run)
+    model = make_model(kept.recipe, len(kept.classes))
+    model.load_state_dict(kept.model)
+    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, kept
+
+
+def evaluate(
+    run: Path,
+    corpus: Corpus,
+    examples: Examples,
+    *,
+    frames: int | None = None,
+    crops: int | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    on_clip: Callable[[], object] | None = None,
+) -> Scores:
+    """Scores of a run's network for the videos of a list.
+
+    Args:
+        run: folder of a training run.
+        corpus, examples: the videos, under the run's classes.
+        frames, crops: instead of the recipe's.
+        device, workers, on_clip: as score_videos.
+
+    Raises:
+        UsageError: the run or the corpus does not fit.
+    """
+    where = pick_device(device)
+    model, kept = load_run(run, where)
+    if differs := kept.corpus.differences(corpus.settings):
+        log.warning(
+            "%s was made with other settings than the run's corpus: %s", corpus.path, "; ".join(differs)
+        )
+    inputs.check_fit(corpus, examples.ids, kept.recipe)
+    scores = score_videos(
+        model,
+        corpus,
+        examples.ids,
+        kept.recipe,
+        frames=frames or kept.recipe.test.frames,
+        crops=crops or kept.recipe.test.crops,
+        device=where,
+        workers=workers,
+        on_clip=on_clip,
+    )
+    return Scores(np.array(examples.ids), np.array(examples.labels, np.int64), np.array(kept.classes), scores)

@@ -1,0 +1,131 @@
+"""Fusing the scores of two streams (Simonyan, Zisserman 2014, section 4.3 and table 4).
+
+Whatever is fitted - the weight of a stream, the SVM - is fitted on scores of other videos than those that
+are judged: of the training or, better, the held-out validation list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+
+import numpy as np
+
+from flowprep.errors import UsageError
+from trainer.evaluate import Scores
+from trainer.lists import groups
+
+log = logging.getLogger(__name__)
+
+METHODS = ("average", "weighted", "svm")
+_C_GRID = tuple(10.0**k for k in range(-3, 4))
+
+
+def fuse(a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = None) -> Scores:
+    """Fuse the scores of two streams for the same videos.
+
+    Args:
+        a, b: softmax scores; rows are matched by video id, and follow the order of `a`.
+        method: "average"; "weighted": w a + (1 - w) b; "svm": a linear SVM on the two softmax scores, each
+            L2-normalised, one beside the other.
+        fit: scores of both streams for other videos, to fit w or the SVM on.
+
+    Raises:
+        UsageError: the files do not cover each other, or `fit` is missing, superfluous, or not of other
+            videos.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method is {method!r}; allowed: {' | '.join(METHODS)}")
+    b = _matched(a, b)
+    if method == "average":
+        if fit:
+            raise UsageError("the average has nothing to fit: leave out --fit, or take weighted or svm")
+        return _like(a, (a.scores + b.scores) / 2)
+    if fit is None:
+        raise UsageError(f"{method} needs --fit: scores of both streams for training or validation videos")
+    fit_a, fit_b = fit[0], _matched(*fit)
+    if shared := sorted(set(fit_a.ids.tolist()) & set(a.ids.tolist())):
+        raise UsageError(
+            f"--fit: {len(shared)} of its videos are among those judged: {', '.join(shared[:5])}"
+        )
+    if fit_a.classes.tolist() != a.classes.tolist():
+        raise UsageError("--fit: its classes are not those of the judged scores")
+    if method == "weighted":
+        w = best_weight(fit_a, fit_b)
+        log.info("weights fitted on %d videos: %.2f and %.2f", len(fit_a.ids), w, 1 - w)
+        return _like(a, w * a.scores + (1 - w) * b.scores)
+    return _like(a, _svm(fit_a, fit_b, a, b))
+
+
+def best_weight(a: Scores, b: Scores) -> float:
+    """The w in 0, 0.05, ..., 1 whose w a + (1 - w) b is right most often.
+
+    Among equals the one of the smallest mean log loss is taken.
+    """
+    rows = np.arange(len(a.labels))
+
+    def cost(w: float) -> tuple[float, float]:
+        mix = w * a.scores + (1 - w) * b.scores
+        right = float((mix.argmax(1) == a.labels).mean())
+        return -right, float(-np.log(np.maximum(mix[rows, a.labels], 1e-12)).mean())
+
+    return float(min(np.linspace(0, 1, 21), key=cost))
+
+
+def _svm(fit_a: Scores, fit_b: Scores, a: Scores, b: Scores) -> np.ndarray:
+    """Decision values (N, C) of a linear SVM, one class against the rest; its C by cross-validation."""
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    from sklearn.svm import LinearSVC
+
+    # Clips of one recording in both halves would make every C look good: folds keep groups together.
+    names = groups(fit_a.ids.tolist())
+    by_class: dict[int, set[str]] = defaultdict(set)
+    for label, name in zip(fit_a.labels.tolist(), names, strict=True):
+        by_class[label].add(name)
+    few = [str(c) for n, c in enumerate(fit_a.classes) if len(by_class[n]) < 2]
+    if few:
+        raise UsageError(
+            f"--fit: the SVM is chosen by cross-validation and needs two groups of videos of each class; "
+            f"too few of {', '.join(few[:5])}. Fit on the scores of the training list"
+        )
+    folds = min(5, *(len(names) for names in by_class.values()))
+    search = GridSearchCV(
+        LinearSVC(random_state=0, max_iter=100_000),
+        {"C": _C_GRID},
+        cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),
+    )
+    search.fit(_features(fit_a, fit_b), fit_a.labels, groups=names)
+    log.info("SVM fitted on %d videos: C = %g by %d folds", len(fit_a.ids), search.best_params_["C"], folds)
+    values = search.decision_function(_features(a, b))
+    return np.stack([-values, values], axis=1) if values.ndim == 1 else values
+
+
+def _features(a: Scores, b: Scores) -> np.ndarray:
+    """(N, 2 C): each stream's scores with an L2 norm of 1, one beside the other."""
+    return np.concatenate(
+        [s.scores / np.linalg.norm(s.scores, axis=1, keepdims=True) for s in (a, b)], axis=1
+    )
+
+
+def _matched(a: Scores, b: Scores) -> Scores:
+    """`b` in the order of `a`'s videos."""
+    if a.classes.tolist() != b.classes.tolist():
+        raise UsageError("the two files of scores have other classes, or another order of them")
+    place = {video: i for i, video in enumerate(b.ids.tolist())}
+    only_a = [video for video in a.ids.tolist() if video not in place]
+    only_b = sorted(set(place) - set(a.ids.tolist()))
+    if only_a or only_b:
+        parts = [
+            f"{len(ids)} only in the {which} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
+            for which, ids in (("first", only_a), ("second", only_b))
+            if ids
+        ]
+        raise UsageError(f"the two files of scores are of different videos: {'; '.join(parts)}")
+    order = [place[video] for video in a.ids.tolist()]
+    if differs := [str(v) for v, x, y in zip(a.ids, a.labels, b.labels[order], strict=True) if x != y]:
+        raise UsageError(f"the two files of scores give another class to {', '.join(differs[:5])}")
+    return Scores(b.ids[order], b.labels[order], b.classes, b.scores[order])
+
+
+def _like(a: Scores, scores: np.ndarray) -> Scores:
+    return Scores(a.ids, a.labels, a.classes, scores.astype(np.float32))

@@ -1,0 +1,76 @@
+"""Classes of a raw video, by the way that the test takes: extracted as the run's corpus was, then judged."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flowprep import Settings, make_corpus, open_corpus
+from flowprep.errors import UsageError, VideoUnreadable
+from trainer import inputs
+from trainer.evaluate import load_run, pick_device, score_videos
+
+log = logging.getLogger(__name__)
+
+
+def predict(
+    video: Path, runs: Sequence[Path], *, device: str = "auto", workers: int = 0
+) -> list[tuple[str, float]]:
+    """Classes of a video by the average of the runs' softmax scores, the likeliest first.
+
+    The video is extracted into a temporary corpus with the settings that each run's corpus had.
+
+    Args:
+        video: a video file.
+        runs: folders of training runs, such as one spatial and one temporal.
+        device, workers: as trainer.evaluate.score_videos.
+
+    Raises:
+        UsageError: no such video, or the runs know other classes.
+        VideoError: the video cannot be taken.
+    """
+    if not video.exists():
+        raise UsageError(f"{video}: no such file")
+    where = pick_device(device)
+    loaded = [load_run(run, where) for run in runs]
+    classes = loaded[0][1].classes
+    if any(state.classes != classes for _, state in loaded):
+        raise UsageError(f"the runs know other classes: {' and '.join(map(str, runs))}")
+    scores = np.zeros(len(classes))
+    made: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="trainer-predict-") as folder:
+        for model, state in loaded:
+            settings = state.corpus
+            if settings.digest() not in made:
+                made[settings.digest()] = _extract(video, Path(folder) / f"corpus{len(made)}", settings)
+            corpus = open_corpus(made[settings.digest()])
+            if not corpus:
+                reason = next(iter(corpus.failures.values()), "no video was found in it")
+                raise VideoUnreadable(f"{video}: {reason}")
+            ids = list(corpus)
+            if len(ids) > 1:
+                raise UsageError(f"{video} holds {len(ids)} videos; give one")
+            inputs.check_fit(corpus, ids, state.recipe)
+            test = state.recipe.test
+            scores += score_videos(
+                model,
+                corpus,
+                ids,
+                state.recipe,
+                frames=test.frames,
+                crops=test.crops,
+                device=where,
+                workers=workers,
+            )[0]
+    order = np.argsort(-scores, kind="stable")
+    return [(classes[n], float(scores[n] / len(runs))) for n in order]
+
+
+def _extract(video: Path, out: Path, settings: Settings) -> Path:
+    log.info("extracting %s at %s with engine %s", video, settings.size, settings.engine)
+    make_corpus([video], out, settings, jobs=1)
+    return out

@@ -1,0 +1,317 @@
+"""Recipes: everything that decides what a training run gives, as frozen records read from TOML.
+
+A recipe is stored whole in each checkpoint. What only changes how fast a run goes (the device, the
+number of loader processes) is not in it. Unknown keys and wrong types are refused with what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowprep.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+STREAMS = ("spatial", "temporal")
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The `[model]` section.
+
+    Attributes:
+        name: a name of trainer.models.MODELS.
+        width: channels of the first layer of models that can be made narrower; 0 is the published width.
+        dropout: probability of dropping a unit before the fully connected layers.
+        weights: file with a state dict to start from (by torch.save); "" starts from scratch.
+        trainable: "all" layers, or the "last" only (which needs `weights`).
+    """
+
+    name: str = "resnet18"
+    width: int = 0
+    dropout: float = 0.5
+    weights: str = ""
+    trainable: str = "all"
+
+
+@dataclass(frozen=True)
+class InputRecipe:
+    """The `[input]` section.
+
+    Attributes:
+        resize: short side in pixels that frames are resized to before cropping; 0 takes them as stored.
+            Flow is resized with them: its displacements are then pixels of the resized frame.
+        crop: side of the square crop that the network sees, in pixels.
+        flip: flip half of the training samples horizontally (which negates u).
+        stack: L, the number of consecutive flows of a temporal input.
+        subtract_mean: subtract from each displacement field its own mean vector.
+        flow_scale: displacement in pixels that becomes 1 in a temporal input.
+        rgb_mean, rgb_scale: per channel R, G, B on the 0-255 scale: what is subtracted from a spatial
+            input, and what it is then divided by.
+        jitter: standard deviation of the RGB jitter, in units of the natural-image colour axes.
+    """
+
+    resize: int = 0
+    crop: int = 224
+    flip: bool = True
+    stack: int = 10
+    subtract_mean: bool = True
+    flow_scale: float = 5.0
+    rgb_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    rgb_scale: tuple[float, ...] = (58.395, 57.12, 57.375)
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """The `[train]` section.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: samples per step.
+        micro_batch: samples that pass through the network at once, their gradients added up to `batch`;
+            0 passes the whole batch. For a processor whose memory does not hold `batch`.
+        lr, momentum, weight_decay: of stochastic gradient descent.
+        milestones: steps at which the learning rate is multiplied by `factor`.
+        factor: see milestones.
+        precision: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the processor computes in it.
+        validation_share: share of the training videos held out to validate on, in [0, 0.5].
+        validation_frames: clips per held-out video, each seen in its centre crop.
+        validate_every, checkpoint_every, log_every: steps between validations, checkpoints, log rows.
+        keep: the weights that are evaluated: "last", or "best" by validation accuracy.
+    """
+
+    steps: int = 80_000
+    batch: int = 256
+    micro_batch: int = 0
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    milestones: tuple[int, ...] = (50_000, 70_000)
+    factor: float = 0.1
+    precision: str = "auto"
+    validation_share: float = 0.1
+    validation_frames: int = 5
+    validate_every: int = 1000
+    checkpoint_every: int = 1000
+    log_every: int = 20
+    keep: str = "last"
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """The `[test]` section.
+
+    Attributes:
+        frames: clips per video, equally spaced.
+        crops: 10 (four corners and centre, and their flips), 5 (without flips), 2 (centre and its flip) or 1.
+    """
+
+    frames: int = 25
+    crops: int = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe.
+
+    Attributes:
+        stream: "spatial" (one RGB frame) or "temporal" (a stack of flows).
+        seed: all randomness of a run follows from it.
+        model, input, train, test: the sections.
+    """
+
+    stream: str
+    seed: int = 0
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    input: InputRecipe = field(default_factory=InputRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    test: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can be made with."""
+        model, inp, train, test = self.model, self.input, self.train, self.test
+        _check(self.stream in STREAMS, "stream", self.stream, "spatial | temporal")
+        _check(self.seed >= 0, "seed", self.seed, "a whole number from 0")
+        _check(model.width >= 0, "model.width", model.width, "a whole number from 0")
+        _check(0 <= model.dropout < 1, "model.dropout", model.dropout, "a number in [0, 1)")
+        _check(model.trainable in ("all", "last"), "model.trainable", model.trainable, "all | last")
+        _check(inp.resize >= 0, "input.resize", inp.resize, "pixels, or 0 for the stored size")
+        _check(
+            inp.resize == 0 or inp.crop <= inp.resize,
+            "input.crop",
+            inp.crop,
+            f"at most input.resize, {inp.resize}",
+        )
+        _check(inp.stack >= 1, "input.stack", inp.stack, "a whole number from 1")
+        _check(inp.flow_scale > 0, "input.flow_scale", inp.flow_scale, "pixels above 0")
+        _check(inp.jitter >= 0, "input.jitter", inp.jitter, "a number from 0")
+        _check(len(inp.rgb_mean) == 3, "input.rgb_mean", list(inp.rgb_mean), "3 numbers")
+        _check(
+            len(inp.rgb_scale) == 3 and min(inp.rgb_scale) > 0,
+            "input.rgb_scale",
+            list(inp.rgb_scale),
+            "3 numbers above 0",
+        )
+        for name in (
+            "steps",
+            "batch",
+            "validation_frames",
+            "validate_every",
+            "checkpoint_every",
+            "log_every",
+        ):
+            value = getattr(train, name)
+            _check(value >= 1, f"train.{name}", value, "a whole number from 1")
+        _check(
+            0 <= train.micro_batch <= train.batch, "train.micro_batch", train.micro_batch, "0 to train.batch"
+        )
+        _check(train.lr > 0, "train.lr", train.lr, "a number above 0")
+        _check(0 <= train.momentum < 1, "train.momentum", train.momentum, "a number in [0, 1)")
+        _check(train.weight_decay >= 0, "train.weight_decay", train.weight_decay, "a number from 0")
+        milestones = train.milestones
+        _check(
+            list(milestones) == sorted(set(milestones)),
+            "train.milestones",
+            list(milestones),
+            "steps in rising order",
+        )
+        _check(0 < train.factor <= 1, "train.factor", train.factor, "a number in (0, 1]")
+        _check(
+            train.precision in ("auto", "float32", "bfloat16"),
+            "train.precision",
+            train.precision,
+            "auto | float32 | bfloat16",
+        )
+        _check(
+            0 <= train.validation_share <= 0.5,
+            "train.validation_share",
+            train.validation_share,
+            "a number in [0, 0.5]",
+        )
+        _check(train.keep in ("last", "best"), "train.keep", train.keep, "last | best")
+        _check(
+            train.keep == "last" or train.validation_share > 0,
+            "train.keep",
+            train.keep,
+            "last, when train.validation_share is 0",
+        )
+        _check(test.frames >= 1, "test.frames", test.frames, "a whole number from 1")
+        _check(test.crops in (1, 2, 5, 10), "test.crops", test.crops, "1, 2, 5 or 10")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input: 3, or 2 L."""
+        return 3 if self.stream == "spatial" else 2 * self.input.stack
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, as stored in checkpoints."""
+        return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of to_dict.
+
+        Raises:
+            UsageError: a key is not known, a value has the wrong type or is not allowed.
+        """
+        if "stream" not in values:
+            raise UsageError("the recipe has no `stream`; allowed: spatial | temporal")
+        return typing.cast("Recipe", _build(cls, values, ""))
+
+    def differences(self, other: Recipe) -> list[str]:
+        """One line for each key that differs: "key: ours, theirs"."""
+        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        return [f"{key}: {ours[key]}, {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+
+
+def read_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply `changes`, each "key=value" or "section.key=value".
+
+    A value is written as in TOML (`[1, 2]`, `0.5`, `true`, `"text"`); a plain word stands for itself.
+
+    Raises:
+        UsageError: no such file, not TOML, or as Recipe.from_dict.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path}: not a TOML file: {exc}") from exc
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"--set {change}: write key=value, such as train.lr=0.01")
+        *sections, name = key.strip().split(".")
+        section = values
+        for part in sections:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise UsageError(f"--set {change}: {part} is not a section")
+        section[name] = _value(text.strip())
+    try:
+        return Recipe.from_dict(values)
+    except UsageError as exc:
+        raise UsageError(f"{path}: {exc}") from exc
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a word without quotes; the type check refuses it where a number belongs
+
+
+def _build(cls: Any, values: dict[str, Any], prefix: str) -> Any:
+    types = typing.get_type_hints(cls)
+    if unknown := [prefix + key for key in values if key not in types]:
+        known = ", ".join(prefix + key for key in types)
+        raise UsageError(f"unknown key {', '.join(unknown)}; known: {known}")
+    return cls(**{key: _convert(value, types[key], prefix + key) for key, value in values.items()})
+
+
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")
+        return _build(kind, value, f"{key}.")
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{key} is {value!r}; allowed: a list of {_NAMES[item]}s")
+        return tuple(_convert(v, item, key) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(f"{key} is {value!r}; allowed: a {_NAMES[kind]}")
+    return value
+
+
+_NAMES = {int: "whole number", float: "number", str: "text", bool: "truth value (true or false)"}
+
+
+def _check(ok: bool, key: str, found: object, allowed: str) -> None:
+    if not ok:
+        raise UsageError(f"{key} is {found!r}; allowed: {allowed}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
