@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from flowprep.corpus.reader import Corpus as Corpus
     from flowprep.corpus.reader import Video as Video
     from flowprep.corpus.reader import open_corpus as open_corpus
+    from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import FlowprepError as FlowprepError
     from flowprep.executors import make_corpus as make_corpus
     from flowprep.settings import Settings as Settings
-    from flowprep.engines import tvl1 as tvl1
 
 __version__ = "0.1.0"
 

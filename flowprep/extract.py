@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -78,7 +78,7 @@ def run_task(corpus: Path, task: Task, settings: Settings, progress: Path | None
     """
     began = time.perf_counter()
     path = fmt.shard_path(corpus, task.id)
-    shard = None
+    shard: dict[str, Any] | None = None
     with ShardWriter(path, settings, software(settings)) as writer:
         extractor = _Extractor(writer, settings, progress)
         videos = [extractor.take(segment) for segment in task.segments]
@@ -118,12 +118,12 @@ class _Extractor:
         self.settings = settings
         self.engine = make_engine(settings.engine, settings.tvl1) if settings.flow else None
         self.progress = progress
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.float32_bytes = 0
         self._pairs_done = 0
 
     def take(self, segment: Segment) -> dict[str, Any]:
-        """Extract one segment. Returns its entry in the record; a bad video fails there and raises nothing."""
+        """Extract one segment. Returns its entry in the record, where a bad video fails."""
         status, reason = "ok", ""
         self.writer.begin(
             id=segment.id,
@@ -152,7 +152,9 @@ class _Extractor:
         except EngineError as exc:
             raise EngineError(f"{segment.id}: {exc}") from exc
         row = self.writer.end()
-        fields = row["flow_u_count"] + row["flow_v_count"] + row["flow_back_u_count"] + row["flow_back_v_count"]
+        fields = (
+            row["flow_u_count"] + row["flow_v_count"] + row["flow_back_u_count"] + row["flow_back_v_count"]
+        )
         self.float32_bytes += fields * row.get("width", 0) * row.get("height", 0) * 4
         return _entry(segment, status, reason, row)
 
@@ -194,7 +196,9 @@ class _Extractor:
         """
         step = self.settings.step
         stop = segment.first_frame + segment.count + step if segment.count else None
-        stream = itertools.islice(read_frames(Path(segment.path), self.settings.size), segment.first_frame, stop)
+        stream = itertools.islice(
+            read_frames(Path(segment.path), self.settings.size), segment.first_frame, stop
+        )
         before: list[npt.NDArray[np.uint8]] = []
         frames: list[Frame] = []
         greys: list[npt.NDArray[np.uint8]] = []
@@ -296,7 +300,7 @@ def _ahead(items: Iterable[T], depth: int = 1) -> Iterator[T]:
 
 
 @contextmanager
-def _timed(seconds: Counter[str], stage: str) -> Iterator[None]:
+def _timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
     began = time.perf_counter()
     try:
         yield

@@ -219,7 +219,9 @@ def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> lis
         alone = plain[video.source] == 1 and video.source not in taken
         video_id = video.source if alone else f"{video.prefix}/{video.source}"
         if video_id in named or video_id in taken:
-            raise UsageError(f"two videos would both have the id {video_id!r}; give inputs of different names")
+            raise UsageError(
+                f"two videos would both have the id {video_id!r}; give inputs of different names"
+            )
         named[video_id] = path, video
     order = sorted(named)
     with ThreadPoolExecutor(8) as pool:  # opening a file is mostly waiting

@@ -146,7 +146,8 @@ class Settings:
         """
         values = dict(values)
         tvl1 = values.pop("tvl1", {})
-        return _build(cls, {**values, "tvl1": _build(Tvl1Settings, tvl1)})
+        settings: Settings = _build(cls, {**values, "tvl1": _build(Tvl1Settings, tvl1)})
+        return settings
 
     def digest(self) -> str:
         """SHA-256 of the settings, as hexadecimal digits: the same settings, the same digest."""
@@ -179,7 +180,9 @@ def parse_size(size: str) -> tuple[str, int, int]:
         width, height = int(match[1]), int(match[2])
         _check(min(width, height) >= MIN_SIDE, "size", size, f"sides of at least {MIN_SIDE} pixels")
         return "exact", width, height
-    raise SettingsError(f"size is {size!r}; allowed: short:S (such as short:256), WxH (such as 340x256), source")
+    raise SettingsError(
+        f"size is {size!r}; allowed: short:S (such as short:256), WxH (such as 340x256), source"
+    )
 
 
 def stored_size(size: str, width: int, height: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ container declares, and, for Matroska, which declares none, the length of the fi
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -22,11 +23,13 @@ import numpy.typing as npt
 from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import MIN_SIDE, stored_size
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .divx .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv"
-    " .y4m".split()
-)
-IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".divx", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+})
+# fmt: on
+IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 # Containers whose time stamps are those of decoding, not of showing: their frames come at a fixed rate.
 _NO_PTS = frozenset({"avi"})
@@ -141,7 +144,7 @@ def numbered_frames(folder: Path) -> list[Path]:
     (numbered,) = series.values()
     numbered.sort()
     numbers = [n for n, _ in numbered]
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in itertools.pairwise(numbers):
         if after != before + 1:
             what = f"frame {after} is there twice" if after == before else f"frame {before + 1} is missing"
             raise VideoUnreadable(f"{what}: the images run from {numbers[0]} to {numbers[-1]}")
@@ -207,14 +210,16 @@ def _decode(container: Any, stream: Any, path: Path, size: int) -> Iterator[tupl
             if packet.size or packet.dts is not None:  # the last one is empty and flushes the decoder
                 packets += 1
                 if packet.is_corrupt:
-                    raise VideoDamaged(f"packet {packets - 1} is corrupt, after {frames} clean frames", frames)
+                    raise VideoDamaged(f"a packet is corrupt, after {frames} clean frames", frames)
                 if packet.pts is not None and not packet.is_discard:
                     expected.add(packet.pts)
             for picture in packet.decode():
                 if picture.is_corrupt:
                     raise VideoDamaged(f"frame {frames} is corrupt", frames)
-                rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
-                rgb = np.ascontiguousarray(np.rot90(rgb, round(picture.rotation / 90)))
+                upright = np.rot90(
+                    reformatter.reformat(picture, format="rgb24").to_ndarray(), round(picture.rotation / 90)
+                )
+                rgb = np.ascontiguousarray(upright, np.uint8)
                 source = source or Source(rgb.shape[1], rgb.shape[0], float(rate))
                 frames += 1
                 if picture.pts is not None:

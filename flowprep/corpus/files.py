@@ -54,10 +54,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def _alive(process: int) -> bool:
     with suppress(ProcessLookupError):
-        try:
+        with suppress(PermissionError):  # of another user, but there
             os.kill(process, 0)
-        except PermissionError:
-            pass
         return True
     return False
 

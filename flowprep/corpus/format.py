@@ -43,9 +43,7 @@ TABLES = (IMAGES, PAIRS, PAIRS_BACKWARD, TIMES, VIDEOS)
 STREAMS = ("rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v")
 
 IMAGE_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
-PAIR_DTYPE = np.dtype(
-    [(f"{c}_{what}", "<f4") for c in "uv" for what in ("scale", "zero", "mean", "clipped")]
-)
+PAIR_DTYPE = np.dtype([(f"{c}_{what}", "<f4") for c in "uv" for what in ("scale", "zero", "mean", "clipped")])
 TIME_DTYPE = np.dtype("<f8")
 
 

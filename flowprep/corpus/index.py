@@ -94,7 +94,12 @@ def load_index(corpus: Path) -> Index:
 def save_index(corpus: Path) -> Index:
     """Bring `index.npz` up to date, and return it."""
     index = load_index(corpus)
-    head = {"tasks": index.tasks, "failures": index.failures, "partial": index.partial, "totals": index.totals}
+    head = {
+        "tasks": index.tasks,
+        "failures": index.failures,
+        "partial": index.partial,
+        "totals": index.totals,
+    }
     with published(corpus / fmt.INDEX) as temporary, temporary.open("wb") as file:
         text = np.frombuffer(json.dumps(head).encode(), np.uint8)
         np.savez(file, head=text, rows=index.rows, row_task=index.row_task)

@@ -10,7 +10,7 @@ every process maps the shards for itself, on first use.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Corpus(Mapping[str, "Video"]):
         index = load_index(self.path)
         self.settings: Settings = read_settings(self.path, index)
         self.failures: dict[str, str] = dict(index.failures)
+        self._totals = index.totals
         self._tasks = index.tasks
         self._parts = _whole_videos(index)
         self._rows = index.rows
@@ -71,7 +72,9 @@ class Corpus(Mapping[str, "Video"]):
         if video_id not in self._parts:
             reason = self.failures.get(video_id)
             raise VideoMissing(
-                f"{video_id!r} could not be taken: {reason}" if reason else f"no video {video_id!r} in {self.path}"
+                f"{video_id!r} could not be taken: {reason}"
+                if reason
+                else f"no video {video_id!r} in {self.path}"
             )
         rows = self._parts[video_id]
         return Video(self, [(self._tasks[self._row_task[r]], self._rows[r]) for r in rows])
@@ -81,6 +84,25 @@ class Corpus(Mapping[str, "Video"]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def facts(self) -> dict[str, Any]:
+        """What the corpus is, in plain types: counts, sizes, settings, versions of what made it."""
+        first = next(iter(self.values()), None)
+        shard = self._shard(first._parts[0][0]) if first else None
+        labels = Counter(self.labels.values())
+        return {
+            "path": str(self.path),
+            "format": ".".join(map(str, fmt.VERSION)),
+            "videos": len(self),
+            "failed": len(self.failures),
+            "frames": int(self._totals.get("frames", 0)),
+            "pairs": int(self._totals.get("pairs", 0)),
+            "streams": list(self.settings.streams),
+            "labels": dict(sorted(labels.items())),
+            "bytes": {k: int(v) for k, v in sorted(self._totals.items()) if k.endswith("_bytes")},
+            "settings": self.settings.to_dict(),
+            "software": shard.software if shard else {},
+        }
 
     def __repr__(self) -> str:
         return f"<Corpus {str(self.path)!r}: {len(self)} videos, streams {', '.join(self.settings.streams)}>"
@@ -129,7 +151,20 @@ class Video:
         self.partial = any(row["partial"] for _, row in parts)
 
     def __repr__(self) -> str:
-        return f"<Video {self.id!r}: {self.num_frames} frames, {self.num_pairs} pairs, {self.width}x{self.height}>"
+        counts = f"{self.num_frames} frames, {self.num_pairs} pairs"
+        return f"<Video {self.id!r}: {counts}, {self.width}x{self.height}>"
+
+    def facts(self) -> dict[str, Any]:
+        """What the video is, in plain types."""
+        names = ("id", "label", "num_frames", "num_pairs", "step", "width", "height", "frame_rate", "partial")
+        times = self.times_seconds
+        span = None if np.isnan(times).any() else [float(times[0]), float(times[-1])]
+        facts = {name: getattr(self, name) for name in names} | {"first_and_last_seconds": span}
+        if self._corpus.settings.flow:
+            facts["mean_flow_px"] = [round(float(m), 4) for m in self.mean_flow.mean(axis=0)]
+            facts["clipped_share"] = round(float(self.clipped.mean()), 6)
+        facts["shards"] = [f"{task}.h5" for task, _ in self._parts]
+        return facts
 
     def flow(self, start: int, count: int, backward: bool = False) -> npt.NDArray[np.float32]:
         """Flow of pairs start to start + count - 1: (count, 2, H, W) float32, pixels per pair.
@@ -220,7 +255,9 @@ class Video:
         if backward:
             self._check_backward()
         if start < 0 or count < 0 or start + count > self.num_pairs:
-            raise OutOfRange(f"pairs {start} to {start + count - 1} of {self.id}; it has {self.num_pairs} pairs")
+            raise OutOfRange(
+                f"pairs {start} to {start + count - 1} of {self.id}; it has {self.num_pairs} pairs"
+            )
         prefix = "flow_back" if backward else "flow"
         for task, row in self._parts:
             here = min(count, int(row["num_pairs"]) - start)

@@ -35,7 +35,9 @@ class Shard:
         try:
             with h5py.File(path, "r") as file:
                 self._check_version(file)
-                self._attributes = {k: file.attrs[k] for k in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)}
+                self._attributes = {
+                    k: file.attrs[k] for k in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)
+                }
                 with path.open("rb") as raw:
                     self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
                 self.videos = self._table(file, fmt.VIDEOS)

@@ -58,9 +58,12 @@ def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
     tasks = sorted(recorded_tasks(corpus))
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(lambda task: _verify_task(corpus, task), tasks))
-    problems = [p for _, _, _, found in results for p in found]
-    shards, videos, images = (sum(r[k] for r in results) for k in range(3))
-    return Report(shards, videos, images, tuple(problems))
+    return Report(
+        shards=sum(r[0] for r in results),
+        videos=sum(r[1] for r in results),
+        images=sum(r[2] for r in results),
+        problems=tuple(problem for r in results for problem in r[3]),
+    )
 
 
 def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]:

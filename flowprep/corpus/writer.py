@@ -26,7 +26,8 @@ from flowprep.settings import Settings
 class ShardWriter:
     """Writes one shard, video segment by video segment.
 
-    A segment is begun, fed in the order of time, and then ended, maybe cut before, or dropped; `publish` makes the shard.
+    A segment is begun, fed in the order of time, and then ended, maybe cut before, or dropped; `publish`
+    makes the shard.
 
     Args:
         path: where the shard will lie.
@@ -107,7 +108,9 @@ class ShardWriter:
         for stream, rows in segment.images.items():
             del rows[frames if stream == "rgb" else pairs :]
         # Forgotten images that lie between kept ones stay in the file; those at its end are taken back.
-        self._rewind(max([segment.start, *(rows[-1][0] + rows[-1][1] for rows in segment.images.values() if rows)]))
+        self._rewind(
+            max([segment.start, *(rows[-1][0] + rows[-1][1] for rows in segment.images.values() if rows)])
+        )
 
     def drop(self) -> None:
         """Forget the segment."""

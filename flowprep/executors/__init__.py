@@ -58,7 +58,11 @@ def extract_pending(corpus: Path, plan: Plan, jobs: int, progress: Progress | No
 
 
 def make_corpus(
-    inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *, jobs: int | None = None
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    jobs: int | None = None,
 ) -> Result:
     """Extract videos into a corpus, as `flowprep extract` does; continues one that is unfinished.
 

@@ -66,7 +66,9 @@ def _run(
     stop = folder / "stop"
     calls = (joblib.delayed(_attempt)(corpus, task, settings, folder / task.id, stop) for task in tasks)
     # pre_dispatch keeps only few tasks with the workers, so that `stop` is soon obeyed
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
+    parallel = joblib.Parallel(
+        n_jobs=jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1
+    )
     for task, videos, fault in parallel(calls):
         if fault:
             faults[task] = fault
