@@ -44,7 +44,7 @@ from flowprep.errors import SettingsError, UsageError
 
 WIDTH, HEIGHT = 160, 120  # pixels
 FRAME_RATE = 25  # frames a second
-FRAMES = (32, 38)  # of a clip, fewest and most: 1.3 to 1.5 s
+FRAMES = (30, 36)  # of a clip, fewest and most: 1.2 to 1.4 s
 SPEED = (1.5, 3.0)  # pixels per frame: of the sheet, or of its rim where it turns or grows
 TEST_SHARE = 0.3  # of the groups
 
@@ -99,7 +99,7 @@ def write_samples(
     are `splits/classInd.txt`, `trainlist01.txt` and `testlist01.txt`. The same arguments give the same clips.
     What is there already from a call with the same arguments is kept, so that a stopped call can be repeated.
 
-    The default of 8 classes x 20 clips has about 5,400 pairs: under a minute of TV-L1 on two cores.
+    The default of 8 classes x 20 clips has about 5,100 pairs: under a minute of TV-L1 on two cores.
 
     Args:
         directory: made where it is missing; else empty or made by this function with the same arguments.
@@ -306,24 +306,27 @@ _FIGURES: dict[str, list[Outline]] = {
 
 def _sheet(rng: np.random.Generator, figure: str) -> Plane:
     """A tile that repeats in both directions: 1 on figures, 0 between them."""
-    side = _CELLS * _CELL * _TEXELS
+    cell = (
+        _CELL * _TEXELS * 4
+    )  # drawn four times finer, then averaged: filled outlines come out a pixel too wide
+    side = _CELLS * cell
     outlines = _FIGURES[figure]
     areas = [
         abs(np.sum(o[:, 0] * np.roll(o[:, 1], -1) - o[:, 1] * np.roll(o[:, 0], -1))) / 2 for o in outlines
     ]
-    size = _CELL * _TEXELS * math.sqrt(_COVER / (areas[0] - sum(areas[1:])))
+    size = cell * math.sqrt(_COVER / (areas[0] - sum(areas[1:])))
     tile = np.zeros((side, side), np.uint8)
     for row in range(_CELLS):
         for column in range(_CELLS):
             # Uneven places, for an even lattice looks the same again one step further.
-            place = (np.array([column + row % 2 / 2, row]) + rng.uniform(-0.12, 0.12, 2)) * _CELL * _TEXELS
+            place = (np.array([column + row % 2 / 2, row]) + rng.uniform(-0.12, 0.12, 2)) * cell
             angle = rng.uniform(0, 2 * math.pi)
             turn = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
             for shift in itertools.product((-side, 0, side), repeat=2):
-                # The four low bits are fractions of a texel.
-                points = [((o @ turn * size + place + shift) * 16).astype(np.int32) for o in outlines]
-                cv2.fillPoly(tile, points, (255,), lineType=cv2.LINE_AA, shift=4)
-    return tile.astype(np.float32) / 255
+                points = [(o @ turn * size + place + shift).round().astype(np.int32) for o in outlines]
+                cv2.fillPoly(tile, points, (255,))
+    coarse = cv2.resize(tile, (side // 4, side // 4), interpolation=cv2.INTER_AREA)
+    return (coarse / 255).astype(np.float32)
 
 
 def _colour(luma: float, hue: float, chroma: float) -> Plane:
@@ -333,7 +336,7 @@ def _colour(luma: float, hue: float, chroma: float) -> Plane:
     """
     blue, red = chroma * math.cos(hue), chroma * math.sin(hue)
     r, b = luma + 1.402 * red, luma + 1.772 * blue
-    return np.array([r, (luma - 0.299 * r - 0.114 * b) / 0.587, b], dtype=np.float32)
+    return np.array([r, (luma - 0.299 * r - 0.114 * b) / 0.587, b]).astype(np.float32)
 
 
 @cache
@@ -376,7 +379,7 @@ def _frames(clip: _Clip) -> Iterator[Image]:
     """The frames of a clip: (120, 160, 3), RGB."""
     group = np.random.default_rng(clip.group_key)
     background = _background(clip.group_key)
-    light, noise = group.uniform(0.85, 1.1), group.uniform(2, 6)
+    light, noise = group.uniform(0.85, 1.1), group.uniform(1, 3)
 
     rng = np.random.default_rng(clip.clip_key)
     radius = rng.uniform(40, 52)
@@ -440,8 +443,10 @@ def _encode(path: Path, frames: Iterator[Image]) -> None:
     temporary = path.with_name(path.name + ".tmp")
     # PyAV's own builds have x264; a build without it still has FFmpeg's MPEG-4 encoder.
     h264 = "libx264" in av.codecs_available
-    # One thread: what x264 writes must not depend on the number of cores.
-    options = {"crf": "18", "preset": "veryfast", "threads": "1"} if h264 else {"qscale": "2", "threads": "1"}
+    # What is written must not vary: not with the number of cores, hence one thread, and not from run to
+    # run, as that of x264's macroblock tree does.
+    options = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"} if h264 else {"qscale": "2"}
+    options["threads"] = "1"
     with av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264" if h264 else "mpeg4", rate=Fraction(FRAME_RATE), options=options
