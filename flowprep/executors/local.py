@@ -95,7 +95,7 @@ def _attempt(
         return task.id, [], f"{type(exc).__name__}: {exc}"
     finally:
         cv2.setNumThreads(threads)
-    return task.id, [v["status"] for v in record["videos"]], ""
+    return task.id, [v["status"] for v in record["videos"] if v["segment"] == 0], ""
 
 
 class _Watch:

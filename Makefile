@@ -1,0 +1,51 @@
+# make train                    sample clips -> corpus -> two streams -> fusion -> report
+# make train VIDEOS=dir         the same on your own folder of class folders
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+VIDEOS ?=
+LISTS ?=
+OUT ?= out
+# Sample clips are small and stored as they are; other videos get the usual short side of 256 pixels.
+RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
+EXTRACT ?= $(if $(VIDEOS),,--size source)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup extract train test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  VIDEOS=dir   class folders of videos (without it: sample clips are written)"
+	@echo "  LISTS=dir    classInd.txt, trainlist01.txt, testlist01.txt (without it: a split is made)"
+	@echo "  RECIPE=dir   spatial.toml and temporal.toml (now: $(RECIPE))"
+	@echo "  OUT=dir      where everything goes (now: $(OUT))"
+
+setup: $(VENV)/.installed ## make .venv and install flowprep and trainer into it
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+extract: setup ## extract VIDEOS, or sample clips, into OUT/corpus
+	@PATH="$(CURDIR)/$(BIN):$$PATH" EXTRACT="$(EXTRACT)" pipelines/extract.sh "$(OUT)" "$(VIDEOS)"
+
+train: extract ## extract, train both streams, fuse, and write OUT/report.html
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pipelines/train.sh "$(OUT)" "$(RECIPE)" "$(LISTS)" "$(VIDEOS)"
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## time the engines against OpenCV on sample clips
+	$(BIN)/python pipelines/bench.py
+
+clean: ## remove .venv, caches and OUT
+	rm -rf $(VENV) "$(OUT)" build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

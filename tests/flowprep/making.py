@@ -1,0 +1,56 @@
+"""Small videos with known content, for tests."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+
+def texture(height: int, width: int, right: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A smooth (H, W, 3) texture, moved right by a number of pixels; its level shift is its own frame."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 128.0)
+    for _ in range(12):
+        fx, fy, phase = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * math.pi)
+        image += 12 * np.sin(fx * (x - right) + fy * y + phase)[..., None]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def write_video(
+    path: Path,
+    frames: int = 9,
+    size: tuple[int, int] = (48, 32),
+    speed: float = 1.0,
+    seed: int = 0,
+    times: list[int] | None = None,
+) -> Path:
+    """An MPEG-4 video of a texture that moves right by `speed` pixels a frame; `times` in 1/25 s."""
+    width, height = size
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.bit_rate = 4_000_000
+        stream.codec_context.time_base = Fraction(1, 25)
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(texture(height, width, speed * i, seed), "rgb24")
+            frame.pts = times[i] if times else i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_frames(
+    folder: Path, frames: int = 5, size: tuple[int, int] = (48, 32), pattern: str = "img_{:05d}.png"
+) -> Path:
+    """A folder of numbered frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(frames):
+        cv2.imwrite(str(folder / pattern.format(i + 1)), texture(size[1], size[0], i)[..., ::-1])
+    return folder
