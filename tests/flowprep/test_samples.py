@@ -259,6 +259,31 @@ def test_one_frame_does_not_tell_the_motion(clips, t):
     assert probe(clips, DOTS, lambda frames: look(frames[t])) < CHANCE
 
 
+@pytest.mark.parametrize("motion", samples._MOTIONS)
+@pytest.mark.parametrize("t", [0, 12])
+def test_at_any_time_a_sheet_lies_anyhow_whatever_its_motion(monkeypatch, motion, t):
+    """Angle, scale and place are uniform on their circles at each time: so no frame can tell the motion."""
+    seen = []
+
+    def note(tile, starts, centre, pose):
+        seen.append((*(starts[0] - pose[:2]) / 96 % 1, pose[2] / (2 * np.pi) % 1, pose[3] % 1))
+        return np.zeros((samples.HEIGHT, samples.WIDTH), np.float32)
+
+    monkeypatch.setattr(samples, "_endless", note)
+    monkeypatch.setattr(samples, "_sheet", lambda rng, figure: None)
+    n = 40
+    at_t = []
+    for i in range(n):
+        clip = samples._Clip("", "", "Dots", motion, False, (0, 0, 0), (0, 1, i))
+        next(itertools.islice(samples._frames(clip), t, None))
+        at_t.append(seen[-1])
+    # Kolmogorov and Smirnov: uniform numbers stray further than this once in a thousand times.
+    strays = np.abs(np.sort(at_t, axis=0) - (np.arange(n)[:, None] + 0.5) / n).max(axis=0)
+    assert (strays < 1.95 / n**0.5).all(), dict(
+        zip(("right", "down", "angle", "octave"), strays, strict=True)
+    )
+
+
 def test_one_frame_tells_the_texture(clips):
     assert probe(clips, TEXTURES, lambda frames: look(frames[0])) > 0.7
 
