@@ -175,6 +175,7 @@ class Video:
             OutOfRange: the video does not have all of them.
             CorpusDamaged: a checksum does not hold.
         """
+        self._check(start, count, backward)
         out = np.empty((count, 2, self.height, self.width), np.float32)
         for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
             for channel, (jpeg, c) in enumerate(zip(jpegs, "uv", strict=True)):
@@ -187,6 +188,7 @@ class Video:
         Raises:
             OutOfRange, CorpusDamaged: as `flow`.
         """
+        self._check(start, count, backward)
         out = np.empty((count, 2, self.height, self.width), np.uint8)
         for i, (jpegs, _) in enumerate(self._pairs(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
@@ -250,14 +252,6 @@ class Video:
 
     def _pairs(self, start: int, count: int, backward: bool) -> Iterator[tuple[tuple[bytes, bytes], Any]]:
         """JPEGs of u and v, and the row of the pairs table, for each pair asked for."""
-        if not self._corpus.settings.flow:
-            raise OutOfRange(f"{self._corpus.path} was made without flow (--no-flow)")
-        if backward:
-            self._check_backward()
-        if start < 0 or count < 0 or start + count > self.num_pairs:
-            raise OutOfRange(
-                f"pairs {start} to {start + count - 1} of {self.id}; it has {self.num_pairs} pairs"
-            )
         prefix = "flow_back" if backward else "flow"
         for task, row in self._parts:
             here = min(count, int(row["num_pairs"]) - start)
@@ -270,6 +264,14 @@ class Video:
                     yield (u, v), pairs[int(row["first_pair"]) + i]
                 count -= here
             start = max(0, start - int(row["num_pairs"]))
+
+    def _check(self, start: int, count: int, backward: bool) -> None:
+        if not self._corpus.settings.flow:
+            raise OutOfRange(f"{self._corpus.path} was made without flow (--no-flow)")
+        if backward:
+            self._check_backward()
+        if start < 0 or count < 0 or start + count > self.num_pairs:
+            raise OutOfRange(f"{count} pairs from {start} on of {self.id}; it has {self.num_pairs} pairs")
 
     def _check_backward(self) -> None:
         if not self._corpus.settings.backward:

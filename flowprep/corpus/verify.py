@@ -69,23 +69,24 @@ def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
 def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]:
     """Numbers of shards, videos and images checked, and the problems."""
     path = fmt.shard_path(corpus, task)
+    problems: list[Problem] = []
     try:
         record = read_record(corpus, task)
         if record["shard"] is None:
             return 0, 0, 0, []
-        problems = list(_check_file(path, record["shard"]))
+        if not path.exists():
+            return 1, 0, 0, [Problem(path.name, "", None, "the file is missing")]
+        problems += _check_file(path, record["shard"])
         shard = Shard(path)
     except (CorpusError, OSError) as exc:
-        return 1, 0, 0, [Problem(path.name, "", None, str(exc))]
+        what = str(exc).removeprefix(f"{path.name}: ")
+        return 1, 0, 0, [*problems, Problem(path.name, "", None, what)]
     problems += _check_counts(shard, record)
     problems += _check_images(shard)
     return 1, len(shard.videos), len(shard.images), problems
 
 
 def _check_file(path: Path, expected: dict[str, Any]) -> Iterator[Problem]:
-    if not path.exists():
-        yield Problem(path.name, "", None, "the file is missing")
-        return
     size = path.stat().st_size
     if size != expected["bytes"]:
         yield Problem(path.name, "", None, f"{size} bytes, {expected['bytes']} recorded")

@@ -1,0 +1,210 @@
+"""From inputs to videos to tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from making import write_frames, write_video
+
+from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
+from flowprep.plan import find_videos, make_plan, read_plan
+from flowprep.settings import Settings
+
+
+def sources(*inputs: Path) -> list[tuple[str, str]]:
+    found, _ = find_videos(inputs)
+    return [(f.source, f.label) for f in found]
+
+
+def ids(corpus: Path, *inputs: Path) -> set[str]:
+    return make_plan(corpus, find_videos(inputs)[0], Settings()).video_ids()
+
+
+def touch(path: Path) -> Path:
+    """A file that planning takes for a video: it is not decoded before extraction."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def test_a_folder_is_searched_and_other_files_are_counted(clips):
+    found, skipped = find_videos([clips])
+    assert [(f.source, f.label) for f in found] == [
+        ("left/v_left_g01.mp4", "left"),
+        ("left/v_left_g02.mp4", "left"),
+        ("right/v_right_g01.mp4", "right"),
+        ("right/v_right_g02.mp4", "right"),
+    ]
+    assert skipped == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.mp4", "-dash-.mp4", "two.dots.v1.avi", "übung_录像.MKV", "quote'\".webm", "100%.mov"]
+)
+def test_names_of_any_kind_are_kept(tmp_path, name):
+    touch(tmp_path / "in" / "Class A" / name)
+    assert sources(tmp_path / "in") == [(f"Class A/{name}", "Class A")]
+
+
+def test_a_name_that_is_no_utf8_is_spelled_out(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")).write_bytes(b"x")
+    plan = make_plan(tmp_path / "c", find_videos([folder])[0], Settings())
+    assert plan.video_ids() == {"caf\\xe9.mp4"}
+    assert Path(read_plan(tmp_path / "c").tasks[0].segments[0].path).exists()
+
+
+def test_a_single_file_and_an_empty_label(tmp_path):
+    assert sources(touch(tmp_path / "a.b.mp4")) == [("a.b.mp4", "")]
+
+
+def test_folders_of_numbered_frames_are_videos(tmp_path):
+    write_frames(tmp_path / "in" / "Jump" / "clip one")
+    touch(tmp_path / "in" / "Jump" / "b.mp4")
+    write_frames(tmp_path / "in" / "Jump", 3, pattern="thumb{}.png")  # beside a video: other files
+    assert sources(tmp_path / "in") == [("Jump/b.mp4", "Jump"), ("Jump/clip one", "Jump")]
+    assert find_videos([tmp_path / "in"])[1] == 3
+    assert sources(tmp_path / "in" / "Jump" / "clip one") == [("clip one", "")]
+
+
+def test_links_are_followed_only_inside_the_input(tmp_path):
+    outside = touch(tmp_path / "outside" / "secret.mp4")
+    inside = touch(tmp_path / "in" / "A" / "a.mp4")
+    (tmp_path / "in" / "B").mkdir()
+    (tmp_path / "in" / "B" / "link.mp4").symlink_to(inside)
+    (tmp_path / "in" / "B" / "out.mp4").symlink_to(outside)
+    (tmp_path / "in" / "B" / "broken.mp4").symlink_to(tmp_path / "in" / "none.mp4")
+    (tmp_path / "in" / "C").symlink_to(tmp_path / "in" / "A")
+    (tmp_path / "in" / "D").symlink_to(outside.parent)
+    (tmp_path / "in" / "A" / "loop").symlink_to(tmp_path / "in")
+    found, skipped = find_videos([tmp_path / "in"])
+    names = {f.source for f in found}
+    assert {"A/a.mp4", "B/link.mp4", "C/a.mp4"} <= names
+    assert not any("secret" in n or "out.mp4" in n for n in names)
+    assert skipped >= 3
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_text_lists(tmp_path, newline):
+    touch(tmp_path / "A" / "one two.mp4")
+    touch(tmp_path / "b.mp4")
+    lines = [
+        "A/one two.mp4",
+        "A/one two.mp4 walk",
+        "b.mp4 run",
+        "",
+        str(tmp_path / "b.mp4") + " 7",
+        "gone.mp4 run",
+    ]
+    (tmp_path / "list.txt").write_text(newline.join(lines))
+    assert sources(tmp_path / "list.txt") == [
+        ("A/one two.mp4", ""),
+        ("A/one two.mp4", "walk"),
+        ("b.mp4", "run"),
+        ("b.mp4", "7"),
+        ("gone.mp4", "run"),  # recorded as failed when it is extracted
+    ]
+
+
+def test_csv_lists(tmp_path):
+    touch(tmp_path / "a, b.mp4")
+    (tmp_path / "list.csv").write_text('path,label\n"a, b.mp4",high jump\nc.mp4\n')
+    assert sources(tmp_path / "list.csv") == [("a, b.mp4", "high jump"), ("c.mp4", "")]
+    (tmp_path / "list.csv").write_text("a.mp4,x,y\n")
+    with pytest.raises(UsageError, match="line 1: 3 columns"):
+        find_videos([tmp_path / "list.csv"])
+
+
+def test_nothing_to_do_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="no such input"):
+        find_videos([tmp_path / "none"])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.doc").touch()
+    with pytest.raises(UsageError, match=r"no video in .* \(1 other files\); known suffixes: .*\.mp4"):
+        find_videos([tmp_path / "in"])
+
+
+def test_ids_that_collide_are_prefixed_by_the_input(tmp_path):
+    for root in ("a/x", "b/y"):
+        touch(tmp_path / root / "same.mp4")
+    touch(tmp_path / "b" / "y" / "other.mp4")
+    assert ids(tmp_path / "c", tmp_path / "a/x", tmp_path / "b/y") == {
+        "x/same.mp4",
+        "y/same.mp4",
+        "other.mp4",
+    }
+
+
+def test_files_and_folders_of_one_name_are_told_apart(tmp_path):
+    one, two = touch(tmp_path / "a" / "v" / "same.mp4"), touch(tmp_path / "b" / "v" / "same.mp4")
+    assert ids(tmp_path / "c", one, two) == {"a/v/same.mp4", "b/v/same.mp4"}
+
+
+def test_the_same_video_twice_is_one(tmp_path):
+    path = touch(tmp_path / "in" / "a.mp4")
+    assert ids(tmp_path / "c", tmp_path / "in", path, tmp_path / "in" / ".." / "in") == {"a.mp4"}
+
+
+def test_a_plan_does_not_depend_on_where_it_is_made(tmp_path):
+    names = [f"{k}.mp4" for k in range(40)]
+    for root in ("p/in", "q/in"):
+        for name in names:
+            touch(tmp_path / root / name)
+    plans = [make_plan(tmp_path / r / "c", find_videos([tmp_path / r / "in"])[0], Settings()) for r in "pq"]
+    assert [t.id for t in plans[0].tasks] == [t.id for t in plans[1].tasks]
+    other = make_plan(tmp_path / "c", find_videos([tmp_path / "p/in"])[0], Settings(step=2))
+    assert {t.id for t in other.tasks}.isdisjoint(t.id for t in plans[0].tasks)
+
+
+def test_new_videos_append_and_planned_ones_never_regroup(tmp_path):
+    folder, corpus = tmp_path / "in", tmp_path / "c"
+    for k in (1, 3, 5):
+        write_video(folder / f"{k}.mp4", 4)
+    settings = Settings(shard_pairs=6)
+    before = make_plan(corpus, find_videos([folder])[0], settings)
+    assert len(before.tasks) == 2  # 3 + 3 pairs, and 3
+    assert make_plan(corpus, find_videos([folder])[0], settings) == before
+    write_video(folder / "2.mp4", 4)
+    after = make_plan(corpus, find_videos([folder])[0], settings)
+    assert after.tasks[:2] == before.tasks and len(after.tasks) == 3
+    assert read_plan(corpus) == after
+    (folder / "1.mp4").unlink()
+    assert make_plan(corpus, find_videos([folder])[0], settings) == after  # what is planned stays planned
+
+
+def test_long_videos_are_split_and_short_ones_share(tmp_path):
+    write_video(tmp_path / "in" / "a.mp4", 26)
+    for k in range(3):
+        write_video(tmp_path / "in" / f"b{k}.mp4", 5)
+    plan = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings(shard_pairs=10))
+    shape = [[(s.id, s.first_frame, s.count, s.segment, s.segments) for s in t.segments] for t in plan.tasks]
+    assert shape == [
+        [("a.mp4", 0, 10, 0, 3)],
+        [("a.mp4", 10, 10, 1, 3)],
+        [("a.mp4", 20, 0, 2, 3)],  # to the end, wherever that is
+        [("b0.mp4", 0, 0, 0, 1), ("b1.mp4", 0, 0, 0, 1)],
+        [("b2.mp4", 0, 0, 0, 1)],
+    ]
+    assert sum(t.estimate for t in plan.tasks) == 25 + 3 * 4
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    touch(tmp_path / "in" / "a.mp4")
+    found = find_videos([tmp_path / "in"])[0]
+    make_plan(tmp_path / "c", found, Settings())
+    before = (tmp_path / "c" / "plan.jsonl").read_bytes()
+    with pytest.raises(SettingsConflict, match="codes: fixed, adaptive; quality: 90, 95"):
+        make_plan(tmp_path / "c", found, Settings(quality=90, codes="fixed"))
+    assert (tmp_path / "c" / "plan.jsonl").read_bytes() == before
+
+
+def test_what_is_no_plan_is_refused(tmp_path):
+    (tmp_path / "plan.jsonl").write_text(json.dumps({"format": "something"}) + "\n")
+    with pytest.raises(CorpusFormatError):
+        read_plan(tmp_path)
+    with pytest.raises(CorpusFormatError):
+        read_plan(tmp_path / "none")
