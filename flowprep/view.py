@@ -6,6 +6,7 @@ import io
 import os
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,7 +114,7 @@ def legend(size: int, max_px: float) -> Image:
         raise UsageError(f"size is {size}; allowed: pixels from 16")
     text = max(9, round(size * 0.14))
     side = size - round(text * 1.35)  # of the wheel
-    finer = 4  # drawn larger, then averaged, for a smooth edge
+    finer = 3  # drawn larger, then averaged, for a smooth edge
     axis = (np.arange(side * finer) + 0.5) / (side * finer / 2) - 1
     flow = np.stack(np.meshgrid(axis, axis)).astype(np.float32) * 1.04  # room for the edge
     wheel = flow_to_rgb(flow * max_px, max_px)
@@ -245,7 +246,7 @@ def _stamp(index: int, seconds: float, size: int, room: int) -> str:
 def _facts(video: Video, largest: float | None, has_rgb: bool) -> list[str]:
     """The lines under the title."""
     size = f"{video.width}x{video.height} pixels"
-    rate = f"{_number(video.frame_rate)} frames/s" if video.frame_rate else ""
+    rate = f"{_number(video.frame_rate, 4)} frames/s" if video.frame_rate else ""
     frames = f"{video.num_frames} frames" + (" (cut off before damage)" if video.partial else "")
     lines = [" · ".join(filter(None, (_drawable(video.label), size, frames, rate)))]
     if largest is None:
@@ -259,13 +260,9 @@ def _facts(video: Video, largest: float | None, has_rgb: bool) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
-    """Three significant digits, without an exponent or zeros that say nothing."""
-    return (
-        f"{value:.{max(0, 2 - int(np.floor(np.log10(value))))}f}".rstrip("0").rstrip(".")
-        if value > 0
-        else "0"
-    )
+def _number(value: float, digits: int = 3) -> str:
+    """So many significant digits, without an exponent or zeros that say nothing."""
+    return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
 
 
 def _fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
@@ -286,8 +283,13 @@ def _resized(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
 def _length(text: str, size: int) -> float:
-    return ImageFont.load_default(size=size).getlength(text)
+    return _font(size).getlength(text)
 
 
 def _fitting(texts: Iterable[str], size: int, room: float) -> str:
@@ -334,4 +336,4 @@ class _Canvas:
         while room is not None and keep > 1 and _length(shown, size) > room:
             keep -= 1
             shown = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
-        self._draw.text(at, shown, colour, ImageFont.load_default(size=size), anchor)
+        self._draw.text(at, shown, colour, _font(size), anchor)
