@@ -280,12 +280,21 @@ def verify(corpus: Path, jobs: int | None, as_json: bool) -> None:
 @main.command()
 @_corpus_argument
 @click.argument("video", required=False)
+@click.option("--list", "as_list", is_flag=True, help="Print id, label, frames and pairs of every video.")
 @_json_option
-def info(corpus: Path, video: str | None, as_json: bool) -> None:
-    """Describe a corpus, or one VIDEO of it (by its id)."""
+def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
+    """Describe a corpus (counts, sizes, settings, versions of what made it) or, by its id, one VIDEO of it."""
     from flowprep.corpus.reader import open_corpus
 
     opened = open_corpus(corpus)
+    if as_list:
+        rows = [
+            {"id": v.id, "label": v.label, "frames": v.num_frames, "pairs": v.num_pairs}
+            for v in opened.values()
+        ]
+        lines = [json.dumps(rows)] if as_json else ["\t".join(map(str, row.values())) for row in rows]
+        click.echo("\n".join(lines))
+        return
     facts = opened[video].facts() if video else opened.facts()
     if as_json:
         click.echo(json.dumps(facts))
@@ -307,7 +316,7 @@ def info(corpus: Path, video: str | None, as_json: bool) -> None:
 @click.option("--width", default=1200, show_default=True, type=click.IntRange(200), help="Pixels.")
 @_json_option
 def show(corpus: Path, video: str, output: Path, columns: int, width: int, as_json: bool) -> None:
-    """Draw a contact sheet of VIDEO (an id, see `info`): frames, and their flow in colour with a legend."""
+    """Draw a contact sheet of VIDEO (an id, see `info --list`): frames, and their flow in colour with a legend."""
     from flowprep.corpus.reader import open_corpus
     from flowprep.view import contact_sheet, save_png
 

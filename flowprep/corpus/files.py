@@ -53,6 +53,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _alive(process: int) -> bool:
+    with suppress(OSError):  # where there is /proc: one that ended but was not waited for is dead too
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
     with suppress(ProcessLookupError):
         with suppress(PermissionError):  # of another user, but there
             os.kill(process, 0)

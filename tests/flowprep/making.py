@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 
+@functools.cache
 def texture(height: int, width: int, right: float = 0.0, seed: int = 0) -> np.ndarray:
     """A smooth (H, W, 3) texture, moved right by a number of pixels; its level shift is its own frame."""
     y, x = np.mgrid[:height, :width].astype(np.float64)

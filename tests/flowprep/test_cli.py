@@ -1,0 +1,151 @@
+"""The command line, as its users meet it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from making import write_video
+from PIL import Image
+
+SIZE = ("--size", "source", "--engine", "opencv")
+
+
+def test_extract_status_verify_info_show(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    made = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
+    assert made.exit_code == 0
+    assert "4 of 4 videos in, 0 failed" in made.stdout
+    assert "4 videos in 1 tasks, 1 to do; engine opencv; 2 other files passed over" in made.stderr
+    again = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
+    assert again.exit_code == 0 and "0 to do" in again.stderr and "; 0 pairs in" in again.stdout
+
+    status = cli("status", out)
+    assert status.exit_code == 0 and "1 of 1 tasks done" in status.stdout
+    assert cli("verify", out).stdout.endswith("checked: no problems\n")
+    assert "opencv" in cli("info", out).stdout
+    listed = cli("info", out, "--list").stdout.splitlines()
+    assert listed[0] == "left/v_left_g01.mp4\tleft\t7\t6" and len(listed) == 4
+    assert "num_pairs: 6" in cli("info", out, "left/v_left_g01.mp4").stdout
+    sheet = cli("show", out, "left/v_left_g01.mp4", "-o", tmp_path / "sheet.png", "--width", 800)
+    assert sheet.exit_code == 0
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.width == 800
+
+
+def test_json_is_one_object_on_stdout(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    plan = json.loads(cli("plan", clips, "--out", out, *SIZE, "--json").stdout)
+    assert (plan["videos"], plan["tasks"], plan["pending_tasks"], plan["skipped_files"]) == (4, 1, 1, 2)
+    before = json.loads(cli("status", out, "--json").stdout)
+    assert before["videos"]["pending"] == 4 and before["tasks"] == {"total": 1, "done": 0}
+    extract = json.loads(cli("extract", clips, "--out", out, *SIZE, "--jobs", 1, "--json").stdout)
+    assert extract["videos"]["ok"] == 4 and extract["run"]["pairs"] == extract["totals"]["pairs"] == 26
+    after = json.loads(cli("status", out, "--json").stdout)
+    assert after["videos"] == extract["videos"]
+    verify = json.loads(cli("verify", out, "--json").stdout)
+    assert verify["problems"] == [] and verify["images"] == 30 + 2 * 26
+    info = json.loads(cli("info", out, "--json").stdout)
+    assert info["labels"] == {"left": 2, "right": 2} and info["settings"]["engine"] == "opencv"
+    video = json.loads(cli("info", out, "right/v_right_g02.mp4", "--json").stdout)
+    assert video["num_frames"] == 8 and video["mean_flow_px"][0] == pytest.approx(1, abs=0.2)
+    sheet = cli("show", out, "right/v_right_g02.mp4", "-o", tmp_path / "s.png", "--json")
+    assert json.loads(sheet.stdout)["output"] == str(tmp_path / "s.png")
+
+
+def test_exit_codes(cli, clips, tmp_path):
+    (clips / "left" / "bad.mp4").write_text("no video")
+    out = tmp_path / "corpus"
+    some_failed = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
+    assert some_failed.exit_code == 3
+    assert "failed: left/bad.mp4: not a video" in some_failed.stderr
+    assert "4 of 5 videos in, 1 failed" in some_failed.stdout
+    assert cli("extract", clips, "--out", out, *SIZE, "--jobs", 1).exit_code == 3  # still so
+    assert cli("status", out).exit_code == 0
+    for wrong in (
+        ("extract", clips, "--out", out, *SIZE, "--quality", 80),
+        ("extract", tmp_path / "none", "--out", tmp_path / "x"),
+        ("extract", clips, "--out", tmp_path / "x", "--size", "big"),
+        ("extract", clips, "--out", tmp_path / "x", "--engine", "magic"),
+        ("extract", clips, "--out", tmp_path / "x", "--codes", "jpeg"),
+        ("extract", clips),
+    ):
+        assert cli(*wrong).exit_code == 2, wrong
+        assert not (tmp_path / "x").exists()
+    assert cli("info", tmp_path).exit_code == 1
+    assert cli("show", out, "left/bad.mp4", "-o", tmp_path / "s.png").exit_code == 1
+    shard = next((out / "shards").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[-100] ^= 1
+    shard.write_bytes(data)
+    damaged = cli("verify", out)
+    assert damaged.exit_code == 1
+    assert shard.name in damaged.stdout and ".mp4, image" in damaged.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--quality", 80), "quality: 80, 95"),
+        (("--step", 2), "step: 2, 1"),
+        (("--size", "short:64"), "size: short:64, source"),
+        (("--engine", "cpu"), "engine: cpu, opencv"),
+        (("--codes", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
+    ],
+)
+def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_path, options, said):
+    out = tmp_path / "corpus"
+    assert cli("plan", clips, "--out", out, *SIZE).exit_code == 0
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    write_video(clips / "new" / "n.mp4", 4)
+    refused = cli("extract", clips, "--out", out, *SIZE, *options)
+    assert refused.exit_code == 2 and said in refused.stderr
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_an_automatic_engine_takes_the_one_that_is_stored(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    cli("plan", clips, "--out", out, *SIZE)
+    assert cli("plan", clips, "--out", out, "--size", "source").exit_code == 0
+
+
+def test_names_that_look_like_options(cli, tmp_path):
+    write_video(tmp_path / "-in-" / "-a-.mp4", 4)
+    made = cli("extract", "--out", tmp_path / "c", *SIZE, "--jobs", 1, "--", tmp_path / "-in-")
+    assert made.exit_code == 0
+    shown = cli("show", tmp_path / "c", "-o", tmp_path / "s.png", "--", "-a-.mp4")
+    assert shown.exit_code == 0
+
+
+def test_samples_are_videos_that_extract_takes(cli, tmp_path):
+    made = json.loads(
+        cli("samples", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
+    )
+    assert made["train"] + made["test"] == 4 == made["written"]
+    assert (tmp_path / "s" / "splits" / "classInd.txt").exists()
+    plan = json.loads(cli("plan", tmp_path / "s", "--out", tmp_path / "c", "--json").stdout)
+    assert plan["videos"] == 4
+    again = json.loads(
+        cli("samples", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
+    )
+    assert again["written"] == 0
+    assert cli("samples", tmp_path / "s", "--classes", 1).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["extract", "plan", "status", "verify", "info", "show", "samples"])
+def test_every_command_explains_itself(cli, command):
+    text = cli(command, "--help").stdout
+    assert len(text) > 200 and "--json" in text
+
+
+def test_a_user_sees_one_line_and_no_trace(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "flowprep.cli", "info", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr.startswith("Error: ") and run.stderr.count("\n") == 1
