@@ -445,7 +445,7 @@ def _encode(path: Path, frames: Iterator[Image]) -> None:
     h264 = "libx264" in av.codecs_available
     # What is written must not vary: not with the number of cores, hence one thread, and not from run to
     # run, as that of x264's macroblock tree does.
-    options = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"} if h264 else {"qscale": "2"}
+    options = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"} if h264 else {"b": "2M"}
     options["threads"] = "1"
     with av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream(

@@ -271,7 +271,7 @@ def test_at_any_time_a_sheet_lies_anyhow_whatever_its_motion(monkeypatch, motion
 
     monkeypatch.setattr(samples, "_endless", note)
     monkeypatch.setattr(samples, "_sheet", lambda rng, figure: None)
-    n = 40
+    n = 25
     at_t = []
     for i in range(n):
         clip = samples._Clip("", "", "Dots", motion, False, (0, 0, 0), (0, 1, i))
@@ -313,6 +313,17 @@ def test_clips_of_a_group_share_a_background_and_groups_differ(clips):
                     np.abs(colours[a] - colours[b]).mean()
                 )
     assert np.mean(within) < 0.6 * np.mean(between)
+
+
+def test_without_x264_the_clips_are_mpeg4(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples.av, "codecs_available", {"mpeg4"})
+    made = write_samples(tmp_path, classes=2, clips=2)
+    path = tmp_path / made.train[0]
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+    drawn = next(clip for clip in samples._plan(2, 2, 0) if clip.path == made.train[0])
+    error = np.stack(list(samples._frames(drawn))) - decode(path).astype(float)
+    assert np.abs(error).mean() < 5  # levels; most is the noise and the halved resolution of colour
 
 
 def test_a_clip_is_never_left_half_written(tmp_path, monkeypatch):
