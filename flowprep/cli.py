@@ -283,7 +283,7 @@ def verify(corpus: Path, jobs: int | None, as_json: bool) -> None:
 @click.option("--list", "as_list", is_flag=True, help="Print id, label, frames and pairs of every video.")
 @_json_option
 def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
-    """Describe a corpus (counts, sizes, settings, versions of what made it) or, by its id, one VIDEO of it."""
+    """Describe a corpus (counts, sizes, settings, versions of what made it) or, by its id, one VIDEO."""
     from flowprep.corpus.reader import open_corpus
 
     opened = open_corpus(corpus)
@@ -316,7 +316,7 @@ def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
 @click.option("--width", default=1200, show_default=True, type=click.IntRange(200), help="Pixels.")
 @_json_option
 def show(corpus: Path, video: str, output: Path, columns: int, width: int, as_json: bool) -> None:
-    """Draw a contact sheet of VIDEO (an id, see `info --list`): frames, and their flow in colour with a legend."""
+    """Draw a contact sheet of VIDEO (an id, see `info --list`): frames, and flow in colour with a legend."""
     from flowprep.corpus.reader import open_corpus
     from flowprep.view import contact_sheet, save_png
 
@@ -338,9 +338,12 @@ def samples(directory: Path, classes: int, clips: int, seed: int, as_json: bool)
     Some classes differ by motion alone and some by appearance alone, so that neither stream can tell all of
     them and both together can.
     """
+    from tqdm import tqdm
+
     from flowprep.samples import write_samples
 
-    made = write_samples(directory, classes=classes, clips=clips, seed=seed)
+    with tqdm(total=classes * clips, unit=" clips", dynamic_ncols=True, disable=None) as bar:
+        made = write_samples(directory, classes=classes, clips=clips, seed=seed, progress=bar.update)
     facts = {
         "directory": str(made.directory),
         "classes": list(made.classes),
