@@ -397,8 +397,10 @@ def _describe(row: dict[str, Any]) -> str:
 
 
 def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    return min(16, len(affinity(0)) if affinity else os.cpu_count() or 1)
+    try:
+        return min(16, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on every system
+        return min(16, os.cpu_count() or 1)
 
 
 def _one_line(exc: BaseException) -> str:

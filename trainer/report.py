@@ -1,0 +1,505 @@
+"""The report on two runs and their fusion: one HTML file that needs nothing from outside itself.
+
+Charts are SVG drawn here, so that they take the page's colours in light and in dark; pictures are data URIs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from flowprep import view
+from flowprep.errors import UsageError
+from trainer import checkpoint
+from trainer.clips import spaced_starts
+from trainer.evaluate import Scores
+from trainer.train import LOG
+
+if TYPE_CHECKING:
+    from flowprep import Corpus, Video
+
+STREAMS = ("spatial", "temporal", "fused")
+_NUMBERED = 20  # classes up to which a confusion matrix has room for its numbers
+_THUMB = 240  # pixels: widest picture of a mistake
+_SHOTS = 4  # frames shown of a mistake
+
+
+def write_report(
+    path: Path,
+    spatial: Path,
+    temporal: Path,
+    spatial_scores: Scores,
+    temporal_scores: Scores,
+    fused_scores: Scores,
+    corpus: Corpus,
+    *,
+    mistakes: int = 6,
+) -> None:
+    """Write the report.
+
+    Args:
+        path: the HTML file.
+        spatial, temporal: folders of the two runs.
+        spatial_scores, temporal_scores, fused_scores: scores of the same videos, in any order.
+        corpus: where the videos' frames and flow are.
+        mistakes: how many of the worst mistakes to show.
+
+    Raises:
+        UsageError: the scores are of different videos or classes, or a folder is not a run.
+    """
+    fused = fused_scores
+    scores = {"spatial": spatial_scores, "temporal": temporal_scores, "fused": fused}
+    order = {video: i for i, video in enumerate(fused.ids.tolist())}
+    for name, one in scores.items():
+        if set(one.ids.tolist()) != set(order) or one.classes.tolist() != fused.classes.tolist():
+            raise UsageError(f"the {name} scores are of other videos or classes than the fused ones")
+    rows = {
+        name: one.scores[np.argsort([order[i] for i in one.ids.tolist()])]  # as in `fused`
+        for name, one in scores.items()
+    }
+    runs = {"spatial": checkpoint.load_kept(spatial), "temporal": checkpoint.load_kept(temporal)}
+    logs = {"spatial": _read_log(spatial), "temporal": _read_log(temporal)}
+    parts = [
+        _head(fused, rows, corpus),
+        _cards(fused, rows),
+        _section(
+            "Training",
+            _curves(logs, runs),
+            "Thin: training batches. With dots: held-out validation videos.",
+        ),
+        _section(
+            "Accuracy of each class",
+            _per_class(fused, rows),
+            "Share of a class's test videos that are recognised; the best classes of the fusion first.",
+        ),
+        _section(
+            "What is taken for what",
+            _confusion(fused.labels, rows["fused"].argmax(1), fused.classes.tolist()),
+            "Fused scores. Rows are true classes, columns what was said; the shade is the share of the row.",
+        ),
+        _mistakes(fused, rows, corpus, mistakes),
+        _section("Settings", _settings(runs, corpus)),
+    ]
+    text = _PAGE.format(style=_STYLE, body="\n".join(p for p in parts if p))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_whole(path, lambda file: file.write(text.encode()))
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """95% interval of a share, `right` of `count` (Wilson 1927)."""
+    z, p = 1.96, right / count
+    centre, spread = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return (centre - spread) / (1 + z * z / count), (centre + spread) / (1 + z * z / count)
+
+
+def _head(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus) -> str:
+    best = max(_right(fused, rows["spatial"]), _right(fused, rows["temporal"])) / len(fused.ids)
+    gain = 100 * (_right(fused, rows["fused"]) / len(fused.ids) - best)
+    verb = "adds" if gain >= 0 else "costs"
+    return (
+        "<header><p class=eyebrow>Two-stream report</p>"
+        f"<h1>Fusing the streams {verb} {abs(gain):.1f} points</h1>"
+        f"<p class=lead>{len(fused.ids)} test videos of {len(fused.classes)} classes, "
+        f"from the corpus <b>{escape(corpus.path.name)}</b>.</p></header>"
+    )
+
+
+def _cards(fused: Scores, rows: dict[str, np.ndarray]) -> str:
+    what = {
+        "spatial": "single RGB frames",
+        "temporal": "stacks of optical flow",
+        "fused": "both streams' scores",
+    }
+    cards = []
+    for name in STREAMS:
+        right, count = _right(fused, rows[name]), len(fused.ids)
+        low, high = interval(right, count)
+        cards.append(
+            f"<div class='card {name}'><h2>{name.capitalize()}</h2><p class=what>{what[name]}</p>"
+            f"<p class=big>{100 * right / count:.1f}<small>%</small></p>"
+            f"<div class=meter><i style='width:{100 * right / count:.2f}%'></i>"
+            f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b></div>"
+            f"<p class=note>{right} of {count} &middot; 95% interval "
+            f"{100 * low:.0f}&ndash;{100 * high:.0f}%</p></div>"
+        )
+    return f"<div class=cards>{''.join(cards)}</div>"
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    note = f"<p class=note>{note}</p>" if note else ""
+    return f"<section><h2>{title}</h2>{note}{body}</section>"
+
+
+def _curves(logs: dict[str, list[dict[str, Any]]], runs: dict[str, checkpoint.Checkpoint]) -> str:
+    figures = []
+    for name, log in logs.items():
+        milestones = runs[name].recipe.train.milestones
+        judged = [row for row in log if "val_accuracy" in row]
+        for what, train_key, val_key in (
+            ("accuracy", "train_accuracy", "val_accuracy"),
+            ("loss", "loss", "val_loss"),
+        ):
+            lines = [
+                ("train", [(row["step"], row[train_key]) for row in log]),
+                ("val", [(row["step"], row[val_key]) for row in judged]),
+            ]
+            figures.append(
+                f"<figure class={name}><figcaption>{name.capitalize()} {what}</figcaption>"
+                f"{_chart(lines, milestones, share=what == 'accuracy')}</figure>"
+            )
+    return f"<div class=curves>{''.join(figures)}</div>"
+
+
+def _chart(
+    lines: list[tuple[str, list[tuple[int, float]]]], milestones: Sequence[int], *, share: bool
+) -> str:
+    """One line chart. `lines` are (CSS class, points); milestones of the learning rate are marked."""
+    width, height, left, bottom, top, right = 460, 210, 44, 26, 8, 10
+    points = [p for _, line in lines for p in line]
+    if not points:
+        return "<p class=note>no log</p>"
+    x_most = max(x for x, _ in points)
+    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else _ticks(1.25 * max(y for _, y in lines[0][1]))
+    y_most = y_ticks[-1]
+
+    def place(x: float, y: float) -> str:
+        px = left + x / x_most * (width - left - right)
+        py = height - bottom - min(y / y_most, 1) * (height - top - bottom)
+        return f"{px:.1f},{py:.1f}"
+
+    out = [f"<svg viewBox='0 0 {width} {height}' role=img>"]
+    for y in y_ticks:
+        _, py = place(0, y).split(",")
+        label = f"{100 * y:.0f}%" if share else f"{y:g}"
+        out.append(f"<path class=grid d='M{left} {py}H{width - right}'/>")
+        out.append(f"<text x={left - 7} y={py} dy=.35em text-anchor=end>{label}</text>")
+    x_ticks = [x for x in _ticks(x_most) if x <= x_most]
+    for x in x_ticks:
+        px, _ = place(x, 0).split(",")
+        anchor = "end" if float(px) > width - 30 else "middle"
+        out.append(f"<text x={px} y={height - 7} text-anchor={anchor}>{x:,.0f}</text>")
+    for x in (m for m in milestones if m < x_most):
+        px, _ = place(x, 0).split(",")
+        out.append(
+            f"<path class=milestone d='M{px} {top}V{height - bottom}'>"
+            "<title>lower learning rate</title></path>"
+        )
+    for kind, line in lines:
+        line = _thinned(line)
+        out.append(f"<polyline class={kind} points='{' '.join(place(x, y) for x, y in line)}'/>")
+        if kind == "val" and len(line) <= 40:
+            for x, y in line:
+                px, py = place(x, y).split(",")
+                out.append(f"<circle cx={px} cy={py} r=3.2><title>step {x:.0f}: {y:.3f}</title></circle>")
+    return "".join(out) + "</svg>"
+
+
+def _ticks(most: float) -> list[float]:
+    """Round numbers from 0 to at least `most`, four to six of them."""
+    step = 10.0 ** math.floor(math.log10(max(most, 1e-9) / 4))
+    step *= next(k for k in (1, 2, 2.5, 5, 10) if step * k * 5 >= most)
+    return [k * step for k in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def _thinned(line: list[tuple[int, float]], most: int = 300) -> list[tuple[float, float]]:
+    """At most about `most` points, each the mean of its neighbourhood."""
+    size = math.ceil(len(line) / most) or 1
+    parts = [np.mean(line[i : i + size], axis=0) for i in range(0, len(line), size)]
+    return [(float(x), float(y)) for x, y in parts]
+
+
+def _per_class(fused: Scores, rows: dict[str, np.ndarray]) -> str:
+    lines = []
+    for n, name in enumerate(fused.classes.tolist()):
+        mine = fused.labels == n
+        if mine.any():
+            shares = {s: float((rows[s][mine].argmax(1) == n).mean()) for s in STREAMS}
+            lines.append((shares, name, int(mine.sum())))
+    lines.sort(key=lambda line: (-line[0]["fused"], line[1]))
+    out = ["<div class=scroll><table class=classes><thead><tr><th>Class<th class=num>Videos<th class=track>"]
+    out += [f"<th class='num {s}'>{s.capitalize()}" for s in STREAMS]
+    out.append("<tbody>")
+    for shares, name, count in lines:
+        low, high = min(shares.values()), max(shares.values())
+        dots = "".join(f"<i class={s} style='left:{100 * shares[s]:.2f}%'></i>" for s in STREAMS)
+        span = f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b>"
+        cells = "".join(f"<td class='num {s}'>{100 * shares[s]:.0f}%" for s in STREAMS)
+        out.append(
+            f"<tr><th>{escape(name)}<td class=num>{count}<td class=track><div class=dots>{span}{dots}</div>"
+            f"{cells}"
+        )
+    return "".join(out) + "</table></div>"
+
+
+def _confusion(labels: np.ndarray, said: np.ndarray, classes: list[str]) -> str:
+    """The matrix as SVG: a square per pair of classes that occurs, its number where there is room."""
+    n = len(classes)
+    counts = np.zeros((n, n), int)
+    np.add.at(counts, (labels, said), 1)
+    cell = 40 if n <= _NUMBERED else max(6, 800 // n)
+    named = n <= 2 * _NUMBERED
+    margin = 12 + (7.2 * max(len(c) for c in classes) if named else 0)
+    side = margin + n * cell
+    out = [f"<svg class=confusion viewBox='0 0 {side + margin * 0.4:.0f} {side:.0f}' role=img "]
+    out.append(f"style='max-width:{side + margin * 0.4:.0f}px'>")
+    for i, name in enumerate(classes):
+        middle = margin + (i + 0.5) * cell
+        if named:
+            out.append(
+                f"<text x={margin - 8:.0f} y={middle:.1f} dy=.35em text-anchor=end>{escape(name)}</text>"
+            )
+            out.append(
+                f"<text transform='translate({middle:.1f},{margin - 8:.0f}) rotate(-50)' dy=.35em>"
+                f"{escape(name)}</text>"
+            )
+    out.append(f"<rect class=frame x={margin:.1f} y={margin:.1f} width={n * cell} height={n * cell} rx=6 />")
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        share = counts[i, j] / counts[i].sum()
+        kind = "hit" if i == j else "miss"
+        x, y = margin + j * cell, margin + i * cell
+        gap = 1.5 if n <= _NUMBERED else 0.3
+        title = f"{escape(classes[i])} taken for {escape(classes[j])}: {counts[i, j]} of {counts[i].sum()}"
+        out.append(
+            f"<rect class={kind} x={x + gap:.1f} y={y + gap:.1f} width={cell - 2 * gap:.1f} "
+            f"height={cell - 2 * gap:.1f} rx={3 if n <= _NUMBERED else 0} "
+            f"fill-opacity={0.12 + 0.88 * share:.3f}><title>{title}</title></rect>"
+        )
+        if n <= _NUMBERED:
+            tone = " class=strong" if share > 0.45 else ""
+            out.append(
+                f"<text{tone} x={x + cell / 2:.1f} y={y + cell / 2:.1f} dy=.35em text-anchor=middle>"
+                f"{counts[i, j]}</text>"
+            )
+    return f"<div class=scroll>{''.join(out)}</svg></div>"
+
+
+def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: int) -> str:
+    """The videos whose wrong class is furthest above the true one."""
+    scores = rows["fused"]
+    everyone = np.arange(len(fused.ids))
+    margin = scores.max(1) - scores[everyone, fused.labels]
+    wrong = [i for i in np.argsort(-margin, kind="stable") if scores[i].argmax() != fused.labels[i]]
+    if not wrong or not most:
+        return "" if wrong else _section("The worst mistakes", "<p class=lead>There are none.</p>")
+    chosen = [int(i) for i in wrong[:most]]
+    shown = {i: corpus[str(fused.ids[i])] for i in chosen if str(fused.ids[i]) in corpus}
+    fields = {i: _fields(video) if corpus.settings.flow else [] for i, video in shown.items()}
+    lengths = [np.percentile(np.hypot(*flow), 99) for some in fields.values() for _, flow in some]
+    reach = max(0.5, *lengths) if lengths else 0.0  # one scale of colours for all, in pixels
+    cards = []
+    for i in chosen:
+        strip = "<p class=note>not in this corpus</p>"
+        if i in shown:
+            strip = _strip(shown[i], rgb=corpus.settings.rgb, fields=fields[i], reach=reach)
+        cards.append(_mistake(i, fused, rows, strip))
+    wheel = _image(view.legend(112, reach), "colours of flow") if lengths else ""
+    note = (
+        f"{len(chosen)} of {len(wrong)}: fused scores furthest on the wrong side. Above frames, below flow."
+    )
+    return _section(
+        "The worst mistakes" if len(wrong) > 1 else "The only mistake",
+        f"<div class=wheel>{wheel}<p class=note>{note}</p></div><div class=mistakes>{''.join(cards)}</div>",
+    )
+
+
+def _mistake(i: int, fused: Scores, rows: dict[str, np.ndarray], strip: str) -> str:
+    classes = fused.classes.tolist()
+    truth = int(fused.labels[i])
+    lines = []
+    for name in STREAMS:
+        score = rows[name][i]
+        said = int(score.argmax())
+        lines.append(
+            f"<tr><th class={name}>{name.capitalize()}<td class={'ok' if said == truth else 'no'}>"
+            f"{escape(classes[said])}<td class=num>{score[said]:.2f}<td class=num>{score[truth]:.2f}"
+        )
+    return (
+        f"<article><h3>{escape(classes[truth])} <span>taken for</span> "
+        f"{escape(classes[int(rows['fused'][i].argmax())])}</h3>"
+        f"<p class=id>{escape(str(fused.ids[i]))}</p>{strip}"
+        f"<table><thead><tr><th><th>said<th class=num>score<th class=num>of the truth<tbody>"
+        f"{''.join(lines)}</table></article>"
+    )
+
+
+def _fields(video: Video) -> list[tuple[int, np.ndarray]]:
+    """A few pairs of a video with their flow."""
+    return [(int(s), video.flow(int(s), 1)[0]) for s in spaced_starts(video.num_pairs, 1, _SHOTS)]
+
+
+def _strip(video: Video, *, rgb: bool, fields: list[tuple[int, np.ndarray]], reach: float) -> str:
+    """A few frames above a few flows; `reach` pixels have full colour."""
+    out = []
+    if rgb:
+        out += [_image(video.rgb(int(s)), f"frame {s}") for s in spaced_starts(video.num_frames, 1, _SHOTS)]
+    out += [_image(view.flow_to_rgb(flow, reach), f"flow of pair {s}") for s, flow in fields]
+    return f"<div class=strip>{''.join(out)}</div>"
+
+
+def _image(image: np.ndarray, title: str) -> str:
+    """(H, W, 3) RGB as an <img> that carries its own bytes."""
+    height, width = image.shape[:2]
+    if width > _THUMB:
+        image = cv2.resize(image, (_THUMB, round(height * _THUMB / width)), interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    data = base64.b64encode(jpeg.tobytes()).decode()
+    return f"<img alt='{title}' title='{title}' src='data:image/jpeg;base64,{data}'>"
+
+
+def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
+    recipes = [_flat(run.recipe.to_dict()) for run in runs.values()]
+    lines = []
+    for key in recipes[0]:
+        a, b = (escape(json.dumps(r[key])) for r in recipes)
+        lines.append(f"<tr{' class=differs' if a != b else ''}><th>{escape(key)}<td>{a}<td>{b}")
+    steps = "".join(f"<td>{run.step:,}" for run in runs.values())
+    recipe = (
+        "<details><summary>Recipes</summary><div class=scroll><table class=keys><thead><tr>"
+        f"<th>Key<th>Spatial<th>Temporal<tbody>{''.join(lines)}"
+        f"<tr><th>weights after step{steps}</table></div></details>"
+    )
+    stored = "".join(
+        f"<tr><th>{escape(key)}<td>{escape(json.dumps(value))}"
+        for key, value in _flat(corpus.settings.to_dict()).items()
+    )
+    return (
+        f"{recipe}<details><summary>Corpus</summary><div class=scroll><table class=keys><tbody>{stored}"
+        f"<tr><th>videos<td>{len(corpus):,}"
+        f"<tr><th>videos that failed<td>{len(corpus.failures):,}</table></div></details>"
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def _read_log(run: Path) -> list[dict[str, Any]]:
+    path = run / LOG
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
+
+
+def _right(fused: Scores, scores: np.ndarray) -> int:
+    return int((scores.argmax(1) == fused.labels).sum())
+
+
+_PAGE = """<!doctype html>
+<html lang=en>
+<head>
+<meta charset=utf-8>
+<meta name=viewport content="width=device-width, initial-scale=1">
+<meta name=color-scheme content="light dark">
+<title>Two-stream report</title>
+<style>{style}</style>
+</head>
+<body><main>
+{body}
+</main></body>
+</html>
+"""
+
+_STYLE = """
+:root { --page:#f7f7f5; --sheet:#fff; --ink:#1d2127; --soft:#646b76; --line:#e4e4df; --track:#ececE7;
+  --spatial:#2f6fd6; --temporal:#d8731c; --fused:#12806f; --miss:#c8374d; --on:#fff }
+@media (prefers-color-scheme: dark) {
+  :root { --page:#14171b; --sheet:#1c2026; --ink:#e9eaec; --soft:#9aa2ad; --line:#2d333b; --track:#2a3038;
+    --spatial:#6ea3f5; --temporal:#f0994c; --fused:#3fc0aa; --miss:#ef6a7c; --on:#10151a } }
+* { box-sizing:border-box }
+body { margin:0; background:var(--page); color:var(--ink);
+  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
+  "Helvetica Neue",Arial,sans-serif; -webkit-text-size-adjust:100% }
+main { max-width:1080px; margin:0 auto; padding:40px 20px 80px }
+h1 { font-size:clamp(28px,5vw,42px); line-height:1.12; letter-spacing:-.022em; margin:0 0 10px;
+  text-wrap:balance }
+h2 { font-size:21px; letter-spacing:-.01em; margin:0 0 4px }
+h3 { font-size:17px; margin:0 }
+p { margin:0 }
+.eyebrow { color:var(--soft); font-size:13px; letter-spacing:.09em; text-transform:uppercase;
+  margin-bottom:10px }
+.lead { color:var(--soft); font-size:18px }
+.lead b { color:var(--ink); font-weight:600 }
+.note { color:var(--soft); font-size:14px }
+section { background:var(--sheet); border:1px solid var(--line); border-radius:14px; padding:24px;
+  margin-top:20px }
+section > .note { margin-bottom:16px }
+.spatial { --c:var(--spatial) } .temporal { --c:var(--temporal) } .fused { --c:var(--fused) }
+.cards { display:grid; grid-template-columns:repeat(3,1fr); gap:16px; margin-top:28px }
+.card { background:var(--sheet); border:1px solid var(--line); border-top:4px solid var(--c);
+  border-radius:14px;
+  padding:20px 22px }
+.card h2 { color:var(--c) }
+.what { color:var(--soft); font-size:14px }
+.big { font-size:clamp(40px,7vw,60px); font-weight:680; letter-spacing:-.035em; line-height:1.15;
+  margin:8px 0 10px;
+  font-variant-numeric:tabular-nums }
+.big small { font-size:.5em; font-weight:500; color:var(--soft); margin-left:.1em }
+.meter { position:relative; height:8px; border-radius:4px; background:var(--track); margin-bottom:10px }
+.meter i { position:absolute; inset:0 auto 0 0; border-radius:4px; background:var(--c) }
+.meter b { position:absolute; top:3px; height:2px; background:var(--ink); opacity:.55 }
+.curves { display:grid; grid-template-columns:1fr 1fr; gap:22px 26px }
+figure { margin:0 } figcaption { font-weight:600; font-size:15px; color:var(--c); margin-bottom:4px }
+svg { display:block; width:100%; height:auto; overflow:visible }
+svg text { fill:var(--soft); font-size:12.5px; font-variant-numeric:tabular-nums }
+.grid { stroke:var(--line); fill:none } .milestone { stroke:var(--soft); stroke-dasharray:2 4; opacity:.7 }
+polyline { fill:none; stroke:var(--c); stroke-linejoin:round; stroke-linecap:round }
+polyline.train { stroke-width:1.4; opacity:.5 } polyline.val { stroke-width:2.4 }
+circle { fill:var(--sheet); stroke:var(--c); stroke-width:2 }
+.scroll { overflow-x:auto }
+table { border-collapse:collapse; width:100%; font-size:15px; font-variant-numeric:tabular-nums }
+th { text-align:left; font-weight:500 } thead th { color:var(--soft); font-size:13px }
+th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line) }
+tbody tr:last-child > * { border-bottom:0 }
+.num { text-align:right; white-space:nowrap }
+.classes .track { width:45%; min-width:130px; padding:6px 22px }
+.classes tbody .num.spatial,.classes tbody .num.temporal,.classes tbody .num.fused,
+  thead .num { color:var(--c,var(--soft)) }
+.classes tbody .num.fused { font-weight:650 }
+.dots { position:relative; height:14px }
+.dots::before { content:""; position:absolute; top:6px; left:0; right:0; height:2px;
+  background:var(--track) }
+.dots b { position:absolute; top:6px; height:2px; background:var(--soft); opacity:.5 }
+.dots i { position:absolute; top:1.5px; width:11px; height:11px; margin-left:-5.5px; border-radius:50%;
+  background:var(--c); opacity:.9 }
+.dots i.fused { top:0; width:14px; height:14px; margin-left:-7px; background:none;
+  border:2.5px solid var(--c); opacity:1 }
+.confusion { margin:0 auto; min-width:420px }
+.confusion .frame { fill:var(--track); opacity:.5 } .hit { fill:var(--fused) } .miss { fill:var(--miss) }
+.confusion text.strong { fill:var(--on); font-weight:600 }
+.mistakes { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr)); gap:18px }
+article { border:1px solid var(--line); border-radius:12px; padding:16px }
+article h3 span { color:var(--soft); font-weight:400 }
+.id { color:var(--soft); font-size:13px; overflow-wrap:anywhere }
+.strip { display:grid; grid-template-columns:repeat(4,1fr); gap:4px; margin:12px 0 }
+.strip img { width:100%; display:block; border-radius:4px }
+.strip .note { grid-column:1/-1; font-size:12.5px }
+article table { font-size:14px } article th[class] { color:var(--c) }
+.ok::after { content:" \\2713"; color:var(--fused) }
+.no { color:var(--miss) }
+.wheel { display:flex; align-items:center; gap:10px; color:var(--soft); font-size:14px; margin-bottom:16px }
+.wheel img { width:84px; height:84px; border-radius:8px }
+details + details { margin-top:10px } summary { cursor:pointer; font-weight:600; padding:4px 0 }
+.keys { font-size:14px }
+.keys td { font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; font-size:13px }
+.differs > * { background:color-mix(in srgb,var(--track) 60%,transparent) }
+@media (max-width:760px) {
+  main { padding:24px 14px 60px } section { padding:18px 16px; border-radius:12px }
+  .cards { grid-template-columns:1fr; gap:12px } .curves { grid-template-columns:1fr }
+  .card { display:grid; grid-template-columns:1fr auto; column-gap:14px; padding:16px 18px }
+  .big { grid-column:2; grid-row:1/3; margin:0; font-size:44px } .meter,.card .note { grid-column:1/-1 }
+  .meter { margin-top:10px }
+  .classes .track { width:auto; min-width:84px; padding:6px 12px } th,td { padding-right:6px }
+table { font-size:14px } }
+@media print { section,.card { break-inside:avoid } }
+"""
