@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from flowprep.settings import PRESETS, Tvl1Settings
 OPENCV = PRESETS["opencv"]
 # Fewer scales and warps: for tests that compare a solver with itself.
 QUICK = replace(OPENCV, scales=2, warps=2, outer_iterations=2)
+# A fixed and small number of iterations: what two solvers that do the same arithmetic agree on but for
+# rounding. With a stopping test or many iterations, a pair has places where rounding decides the outcome.
+FIXED = replace(OPENCV, scales=2, warps=2, outer_iterations=2, inner_iterations=10, epsilon=0.0)
 
 Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
 
@@ -133,11 +137,10 @@ class EngineSuite:
     )
     def test_sizes_that_fit_no_vector(self, height: int, width: int) -> None:
         frames = drifting(2, height, width, 0.6, 0.3)
-        flow = self.solve(frames, [0], [1])
-        expected = make_engine("reference", OPENCV).solve(frames, [0], [1])
+        flow = self.solve(frames, [0], [1], FIXED)
+        expected = make_engine("reference", FIXED).solve(frames, [0], [1])
         assert flow.shape == (1, 2, height, width) and flow.dtype == np.float32
-        # Rounding alone: what stops the iterations is a sum, so that one may run an iteration longer.
-        assert np.hypot(*(flow - expected)[0]).mean() < 0.03
+        assert np.hypot(*(flow - expected)[0]).mean() < 1e-3
 
     def test_frames_need_not_be_contiguous(self) -> None:
         frames = drifting(4, 40, 106, 1.2, 0.4)
@@ -149,27 +152,36 @@ class EngineSuite:
     @pytest.mark.parametrize(
         "change",
         [
+            {},
             {"tau": 0.125},
-            {"lambda_": 0.05},
+            {"lambda_": 0.4},
             {"theta": 0.15},
             {"scales": 1},
-            {"scale_step": 0.5},
+            {"scale_step": 0.5, "scales": 5},
             {"warps": 1},
             {"outer_iterations": 1},
-            {"inner_iterations": 7},
-            {"epsilon": 0.0, "warps": 2, "outer_iterations": 2, "inner_iterations": 5},
-            {"epsilon": 0.05},
+            {"inner_iterations": 1},
+            {"inner_iterations": 17},
             {"median": 1},
             {"median": 3},
         ],
         ids=str,
     )
-    def test_every_setting_does_what_it_does_in_opencv(self, change: dict[str, float]) -> None:
-        settings = replace(OPENCV, **change)
+    def test_every_setting_does_what_it_does_in_opencv(self, change: dict[str, Any]) -> None:
+        settings = replace(FIXED, **change)
         frames = drifting(2, 48, 61, 1.2, 0.4)
         flow = self.solve(frames, [0], [1], settings)
         expected = make_engine("opencv", settings).solve(frames, [0], [1])
-        assert np.hypot(*(flow - expected)[0]).mean() < 0.03
+        assert np.hypot(*(flow - expected)[0]).mean() < 1e-3
+
+    @pytest.mark.parametrize("epsilon", [0.0, 0.003, 0.03, 0.1])
+    def test_the_stopping_test_stops_as_in_opencv(self, epsilon: float) -> None:
+        settings = replace(OPENCV, scales=1, warps=1, outer_iterations=3, median=1, epsilon=epsilon)
+        frames = drifting(2, 48, 61, 0.7, 0.4)
+        flow = self.solve(frames, [0], [1], settings)
+        expected = make_engine("opencv", settings).solve(frames, [0], [1])
+        # An iteration at the stop moves a pixel by epsilon: one more or one fewer is allowed.
+        assert np.hypot(*(flow - expected)[0]).mean() <= max(epsilon, 1e-3)
 
     def test_no_pairs(self) -> None:
         assert self.solve(drifting(2, 20, 24, 0, 0), [], []).shape == (0, 2, 20, 24)
@@ -218,16 +230,12 @@ class EngineSuite:
             make_engine(self.name, OPENCV, threads=0)
 
     def test_close_to_opencv_on_action_clips(self, shared_data: Path) -> None:
-        clips = sorted((shared_data / "ucf101").glob("*/*_g0[14]_c01.avi"))
+        clips = sorted((shared_data / "ucf101").glob("*/*_g0[1-4]_c01.avi"))
         self.check_close_to_opencv([crop_of_clip(path) for path in clips])
 
     def test_close_to_opencv_on_middlebury(self, shared_data: Path) -> None:
-        pairs = []
-        for folder in sorted((shared_data / "flow_gt" / "middlebury").iterdir()):
-            names = [str(folder / f"frame{i}.png") for i in (10, 11)]
-            images = [cv2.imread(name, cv2.IMREAD_GRAYSCALE) for name in names]
-            pairs.append(np.stack([image[120:248, 200:360] for image in images]))
-        self.check_close_to_opencv(pairs)
+        folders = sorted((shared_data / "flow_gt" / "middlebury").iterdir())
+        self.check_close_to_opencv([crop_of_middlebury(folder) for folder in folders])
 
     def check_close_to_opencv(self, pairs: list[NDArray[np.uint8]]) -> None:
         """Mean distance under 0.03 px on the median pair.
@@ -235,13 +243,16 @@ class EngineSuite:
         OpenCV moves by 0.018 px (worst pair 0.073) when 1% of the pixels of one image change by one grey
         level: single pairs with violent motion say nothing, and 0.03 px is no difference.
         """
-        distances = []
-        for pair in pairs:
-            ours, theirs = (
-                make_engine(name, OPENCV).solve(pair, [0], [1])[0] for name in (self.name, "opencv")
-            )
-            distances.append(np.hypot(*(ours - theirs)).mean())
-        assert len(distances) >= 4 and np.median(distances) < 0.03, distances
+        ours = np.stack([self.solve(pair, [0], [1])[0] for pair in pairs])
+        theirs = np.stack([opencv_flow(pair.tobytes(), pair.shape) for pair in pairs])
+        distances = np.hypot(*(ours - theirs).swapaxes(0, 1)).mean(axis=(1, 2))
+        assert len(pairs) >= 4 and np.median(distances) < 0.03, distances
+
+
+@lru_cache
+def opencv_flow(pair: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    frames = np.frombuffer(pair, np.uint8).reshape(shape)
+    return make_engine("opencv", OPENCV).solve(frames, [0], [1])[0]
 
 
 def crop_of_clip(path: Path) -> NDArray[np.uint8]:
@@ -251,6 +262,11 @@ def crop_of_clip(path: Path) -> NDArray[np.uint8]:
     with av.open(str(path)) as container:
         frames = [frame for frame, _ in zip(container.decode(video=0), range(22), strict=False)][-2:]
     return np.stack([frame.to_ndarray(format="gray")[60:180, 80:240] for frame in frames])
+
+
+def crop_of_middlebury(folder: Path) -> NDArray[np.uint8]:
+    images = [cv2.imread(str(folder / f"frame{i}.png"), cv2.IMREAD_GRAYSCALE) for i in (10, 11)]
+    return np.stack([image[120:240, 200:360] for image in images])
 
 
 class TestReference(EngineSuite):
