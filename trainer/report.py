@@ -193,9 +193,9 @@ def _chart(
             "<title>lower learning rate</title></path>"
         )
     for kind, line in lines:
-        line = _thinned(line)
-        out.append(f"<polyline class={kind} points='{' '.join(place(x, y) for x, y in line)}'/>")
-        if kind == "val" and len(line) <= 40:
+        thin = _thinned(line)
+        out.append(f"<polyline class={kind} points='{' '.join(place(x, y) for x, y in thin)}'/>")
+        if kind == "val" and len(thin) <= 40:
             for x, y in line:
                 px, py = place(x, y).split(",")
                 out.append(f"<circle cx={px} cy={py} r=3.2><title>step {x:.0f}: {y:.3f}</title></circle>")

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+from conftest import small, toml
+
+from flowprep.errors import UsageError
+from trainer.recipe import Recipe, read_recipe
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+
+
+def test_round_trip():
+    recipe = small("temporal")
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize("path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES)))
+def test_recipes_of_the_pipelines_are_valid(path):
+    recipe = read_recipe(path)
+    assert recipe.stream in path.stem
+    assert max(recipe.train.milestones, default=0) < recipe.train.steps
+
+
+def test_changes_are_parsed_as_toml(tmp_path):
+    path = toml(small(), tmp_path / "r.toml")
+    changes = ["train.lr=1", "train.milestones=[1, 2]", "model.name=cnn_m_2048", "input.flip = false", "seed=3"]
+    recipe = read_recipe(path, changes)
+    assert recipe.train.lr == 1.0
+    assert recipe.train.milestones == (1, 2)
+    assert recipe.model.name == "cnn_m_2048"
+    assert recipe.input.flip is False
+    assert recipe.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("train.epochs=3", r"unknown key train.epochs; known: train.steps, train.batch"),
+        ("colour=1", r"unknown key colour; known: stream, seed, model"),
+        ("train.steps=many", r"train.steps is 'many'; allowed: a whole number"),
+        ("train.steps=1.5", r"train.steps is 1.5; allowed: a whole number"),
+        ("train.steps=true", r"train.steps is True; allowed: a whole number"),
+        ("input.flip=1", r"input.flip is 1; allowed: a truth value"),
+        ("train.milestones=5", r"train.milestones is 5; allowed: a list of whole numbers"),
+        ("train.milestones=[9, 3]", r"train.milestones is \[9, 3\]; allowed: steps in rising order"),
+        ("train=3", r"train is 3; it is a section"),
+        ("stream=audio", r"stream is 'audio'; allowed: spatial \| temporal"),
+        ("test.crops=3", r"test.crops is 3; allowed: 1, 2, 5 or 10"),
+        ("input.resize=30", r"input.crop is 32; allowed: at most input.resize, 30"),
+        ("train.keep=first", r"train.keep is 'first'; allowed: last \| best"),
+        ("seed", r"write key=value"),
+    ],
+)
+def test_refusals_say_what_is_allowed(tmp_path, change, says):
+    path = toml(small(), tmp_path / "r.toml")
+    with pytest.raises(UsageError, match=says):
+        read_recipe(path, [change])
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("stream = ")
+    with pytest.raises(UsageError, match="not a TOML file"):
+        read_recipe(tmp_path / "bad.toml")
+    (tmp_path / "empty.toml").write_text("")
+    with pytest.raises(UsageError, match="no `stream`"):
+        read_recipe(tmp_path / "empty.toml")
+
+
+def test_differences_name_the_key_and_both_values():
+    assert small().differences(small(train={"lr": 0.1})) == ["train.lr: 0.05, 0.1"]
