@@ -170,7 +170,11 @@ def extract(inputs: tuple[Path, ...], out: Path, jobs: int | None, as_json: bool
             bar.update(pairs - bar.n)
 
         before = load_index(out).totals.get("pairs", 0)
-        faults = extract_pending(out, plan, jobs or default_jobs(), show)
+        try:
+            faults = extract_pending(out, plan, jobs or default_jobs(), show)
+        except KeyboardInterrupt:
+            bar.close()
+            raise _Fault(f"interrupted; {out} keeps what is done, and the same command resumes") from None
     summary = summarise(plan, load_index(out))
     seconds = time.perf_counter() - began
     pairs = summary["totals"].get("pairs", 0) - before

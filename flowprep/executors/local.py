@@ -14,6 +14,7 @@ import cv2
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from flowprep.corpus.format import shard_path
 from flowprep.corpus.index import recorded_tasks
 from flowprep.extract import run_task
 from flowprep.plan import Task
@@ -72,7 +73,6 @@ def _run(
     for task, videos, fault in parallel(calls):
         if fault:
             faults[task] = fault
-            log.error("task %s: %s", task, fault)
         watch.finished(videos)
     return faults
 
@@ -89,7 +89,7 @@ def _attempt(
         record: dict[str, Any] = run_task(corpus, task, settings, progress)
     except OSError as exc:
         stop.touch()  # a disk that is full or gone would fail every other task too
-        return task.id, [], f"{type(exc).__name__}: {exc}"
+        return task.id, [], f"{exc} (while writing {shard_path(corpus, task.id)})"
     except Exception as exc:
         log.debug("task %s", task.id, exc_info=True)
         return task.id, [], f"{type(exc).__name__}: {exc}"
