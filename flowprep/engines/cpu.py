@@ -31,6 +31,7 @@ from flowprep.engines.schedule import CUBIC_A, TINY_GRADIENT, level_sizes, linea
 from flowprep.engines.simd import (
     LANES,
     floor,
+    flush_denormals,
     fma,
     from_left,
     from_right,
@@ -42,6 +43,7 @@ from flowprep.engines.simd import (
     median_of_columns_3,
     median_of_columns_5,
     minimum,
+    restore_mode,
     sort_columns_3,
     sort_columns_5,
     splat,
@@ -476,6 +478,7 @@ def _solve_level(
     i0: Floats, i1: Floats, u1: Floats, u2: Floats, level: Level, parameters: Parameters, scratch: Scratch
 ) -> None:
     """Improve the flow in the planes u1 and u2 at one level."""
+    mode = flush_denormals()
     state = scratch.state
     state[: (level.height + 2) * level.row + BLOCK] = 0
     scratch.steps[: level.blocks * LANES] = 0
@@ -512,3 +515,4 @@ def _solve_level(
                 done += iterations
     _copy_out(level, state, U1, u1)
     _copy_out(level, state, U2, u2)
+    restore_mode(mode)

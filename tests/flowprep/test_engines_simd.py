@@ -91,6 +91,25 @@ def test_movement() -> None:
     np.testing.assert_array_equal(ints, 3 * np.arange(LANES) + 3)
 
 
+@numba.njit
+def flush() -> int:
+    return simd.flush_denormals()
+
+
+@numba.njit
+def restore(mode: np.int32) -> None:
+    simd.restore_mode(mode)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 has this mode")
+def test_denormals_are_flushed_and_the_mode_restored() -> None:
+    small, factor = np.full(1, 1e-30, np.float32), np.full(1, 1e-10, np.float32)
+    mode = flush()
+    flushed = small * factor
+    restore(np.int32(mode))
+    assert flushed[0] == 0 and (small * factor)[0] > 0
+
+
 def through(network: simd.Network, values: Sequence[int]) -> list[int]:
     wires = list(values)
     for i, j in network:
