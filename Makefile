@@ -43,8 +43,8 @@ lint: setup ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## time the engines against OpenCV on sample clips
-	$(BIN)/python pipelines/bench.py
+bench: setup ## time the cpu engine against OpenCV, on VIDEOS' files or on sample clips
+	$(BIN)/flowprep bench $(if $(VIDEOS),$$(find "$(VIDEOS)" -type f | sort | head -n 6))
 
 clean: ## remove .venv, caches and OUT
 	rm -rf $(VENV) "$(OUT)" build *.egg-info .pytest_cache .mypy_cache .ruff_cache

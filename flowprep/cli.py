@@ -54,6 +54,7 @@ def main(verbose: int) -> None:
     flowprep extract clips --out corpus       frames and flow of every video; run it again to resume
     flowprep verify corpus                    every checksum and every image
     flowprep show corpus VIDEO -o sheet.png   look at one
+    flowprep bench                            how fast this machine is
 
     Exit codes: 0 done, 1 a fault, 2 wrong use, 3 done but some videos failed (status names them).
     """
@@ -363,6 +364,40 @@ def samples(directory: Path, classes: int, clips: int, seed: int, as_json: bool)
             f"{len(made.train)} clips to train and {len(made.test)} to test, {len(made.classes)} classes, in"
             f" {directory} ({made.written} written now); split lists in {made.lists}"
         )
+
+
+@main.command()
+@click.argument("videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--engine", default="auto", show_default=True, help="The engine to time.")
+@click.option("--size", default="short:256", show_default=True, help="As for `extract`.")
+@click.option("--pairs", default=12, show_default=True, help="Pairs of frames, spread over the videos.")
+@click.option("--threads", type=click.IntRange(1), help="Of the run with all cores.  [default: all cores]")
+@_json_option
+def bench(
+    videos: tuple[Path, ...], engine: str, size: str, pairs: int, threads: int | None, as_json: bool
+) -> None:
+    """Time an engine against OpenCV's TV-L1 on this machine, alternately on the same pairs.
+
+    Without VIDEO, on sample clips. Prints milliseconds a pair on one thread, the ratio, how far the flow is
+    from OpenCV's, pairs a second on all cores, and where the time of an extraction goes.
+    """
+    from flowprep.bench import bench
+
+    found = bench(videos, engine, size=size, pairs=pairs, threads=threads)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    name = found["engine"]
+    click.echo("{processor}, {cores} cores, Python {python}".format(**found["machine"]))
+    click.echo(f"{found['pairs']} pairs of {found['size']}, one thread, alternately; median (quartiles):")
+    for which, ms in found["ms_per_pair"].items():
+        click.echo(f"  {which:9} {ms['median']:8.2f} ms a pair  ({ms['low']:.2f} to {ms['high']:.2f})")
+    ratio = found["ratio_per_pair"]
+    click.echo(f"  {name} is {found['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
+    click.echo(f"  distance to OpenCV {found['distance_px']} px mean; energy {found['energy']} of OpenCV's")
+    click.echo(f"{found['threads']} threads: {found['pairs_per_second']} pairs a second")
+    stages = ", ".join(f"{stage} {ms}" for stage, ms in found["stages"].items())
+    click.echo(f"extraction in one process, ms a pair (stages overlap): {stages}")
 
 
 def _counts(summary: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ LAYERS = [
     {"flowprep.view", "flowprep.plan"},
     {"flowprep.extract"},
     {"flowprep.executors"},
+    {"flowprep.bench"},
     {"flowprep.cli"},
 ]
 # What the trainer may know of flowprep: the public names, the pictures and the errors.

@@ -134,7 +134,24 @@ def test_samples_are_videos_that_extract_takes(cli, tmp_path):
     assert cli("samples", tmp_path / "s", "--classes", 1).exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["extract", "plan", "status", "verify", "info", "show", "samples"])
+def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
+    video = clips / "left" / "v_left_g01.mp4"
+    found = json.loads(cli("bench", video, "--size", "source", "--pairs", 3, "--threads", 1, "--json").stdout)
+    assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
+    assert found["ms_per_pair"]["cpu"]["median"] > 0 and found["ratio"] > 0
+    assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.01)
+    assert set(found["stages"]) == {"decode", "flow", "encode", "write", "total"}
+    same = json.loads(
+        cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
+    )
+    assert same["distance_px"] == 0 and same["energy"] == 1
+    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout
+    assert cli("bench", video, "--pairs", 0).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command", ["bench", "extract", "plan", "status", "verify", "info", "show", "samples"]
+)
 def test_every_command_explains_itself(cli, command):
     text = cli(command, "--help").stdout
     assert len(text) > 200 and "--json" in text
