@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Corpus -> two trained streams -> scores -> fusion -> report.
+# Corpus -> two trained streams -> fusion -> report.
 # Called by `make train`: train.sh OUT RECIPE [LISTS] [VIDEOS]. Run it again to go on where it was stopped.
 set -euo pipefail
 out=$1
@@ -11,16 +11,20 @@ if [ -z "$lists" ] && [ -z "$videos" ]; then
     lists=$out/clips/splits # the sample clips come with theirs
 elif [ -z "$lists" ]; then
     lists=$out/splits
-    [ -e "$lists/classInd.txt" ] || trainer split --corpus "$out/corpus" --out "$lists"
+    [ -e "$lists/testlist01.txt" ] || trainer split --corpus "$out/corpus" --out "$lists"
+fi
+if [ -e "$lists/trainlist01.txt" ]; then
+    split=(--train-list "$lists/trainlist01.txt" --test-list "$lists/testlist01.txt")
+    [ -e "$lists/classInd.txt" ] && split+=(--class-index "$lists/classInd.txt")
+else # as HMDB-51 has them: a file per class
+    split=(--train-list "$lists:train1" --test-list "$lists:test1")
 fi
 
-scores=()
+# Official lists name every video of a data set. What the corpus does not hold is left out, and said.
 for stream in spatial temporal; do
-    trainer train "$recipe/$stream.toml" --corpus "$out/corpus" --class-index "$lists/classInd.txt" \
-        --train-list "$lists/trainlist01.txt" --test-list "$lists/testlist01.txt" --out "$out/$stream" --resume
-    trainer evaluate "$out/$stream" --corpus "$out/corpus" --list "$lists/testlist01.txt" --out "$out/$stream.npz"
-    scores+=("$out/$stream.npz")
+    trainer train "$recipe/$stream.toml" --corpus "$out/corpus" "${split[@]}" --allow-missing \
+        --out "$out/$stream" --resume
 done
-trainer fuse "${scores[@]}" --method average --out "$out/fused.npz"
-trainer report --spatial "$out/spatial" --temporal "$out/temporal" --spatial-scores "$out/spatial.npz" \
-    --temporal-scores "$out/temporal.npz" --fused-scores "$out/fused.npz" --corpus "$out/corpus" -o "$out/report.html"
+trainer fuse "$out/spatial/test_scores.npz" "$out/temporal/test_scores.npz" --out "$out/fused.npz"
+trainer report --spatial "$out/spatial" --temporal "$out/temporal" --fused-scores "$out/fused.npz" \
+    --corpus "$out/corpus" --out "$out/report.html"
