@@ -52,7 +52,7 @@ from flowprep.engines.simd import (
     store,
     store_interleaved,
     store_ints,
-    store_sum_of_fours,
+    sums_of_fours,
     to_ints,
     total,
     where_above,
@@ -73,6 +73,10 @@ TEXEL_MARGIN = 4  # zero texels around I1: four taps outside are 0 wherever they
 FIRST_SWEEP = 2  # iterations of the sweep after a median, when nothing is known of how the updates shrink
 LONGEST_SWEEP = 6  # more rows at a time leave the cache
 CAUTION = 0.35  # share of the iterations foreseen to the stop that a sweep does: few then run past it
+
+# What _warp keeps of 16 pixels, as offsets in floats: weights of the columns, four a pixel; weights of the
+# rows, 16 of each; warped texels.
+WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
 
 A = np.float32(CUBIC_A)
 ONE = np.float32(1)
@@ -171,7 +175,7 @@ class _Workspace:
             _aligned((height + 2 * TEXEL_MARGIN) * finest.texels),
             _aligned(5 * finest.stride),
             _aligned(2 * finest.blocks * LANES),
-            _aligned(3 * 4 * LANES),
+            _aligned(WARPED + TEXEL * LANES),
             np.zeros(LANES, np.int32),
         )
         self.row = _aligned(finest.stride)
@@ -291,6 +295,17 @@ def _make_texels(i1: Floats, level: Level, texels: Floats) -> None:
 
 
 @jit
+def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> Any:
+    """Texels of a pixel's four columns of taps, each times its weight: their sum is I1(x + u), and so on."""
+    at = np.int64(indices[k])
+    columns = load(texels, at) * splat(pixels[WY + k])
+    columns = fma(load(texels, at + row), splat(pixels[WY + LANES + k]), columns)
+    columns = fma(load(texels, at + 2 * row), splat(pixels[WY + 2 * LANES + k]), columns)
+    columns = fma(load(texels, at + 3 * row), splat(pixels[WY + 3 * LANES + k]), columns)
+    return columns * load_each_four_times(pixels, WX + 4 * k)
+
+
+@jit
 def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
     """Fill a warp's constants in the state: grad I1(x + u), rho without u, and -1 / |grad|^2."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
@@ -300,7 +315,6 @@ def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
     margin = splat(np.float32(TEXEL_MARGIN - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
     three_minus_a, a_minus_two = splat(A + np.float32(3)), splat(A + np.float32(2))
-    wx_at, wy_at, warped_at = 0, 4 * LANES, 8 * LANES
     for y in range(level.height):
         y_here = splat(np.float32(y))
         for b in range(level.blocks):
@@ -315,28 +329,28 @@ def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
             r = one - t
             w0, w3 = a * t * r * r, a * t * t * r
             w1 = fma(a_minus_two * t - three_minus_a, t * t, one)
-            store_interleaved(pixels, wx_at, w0, w1, one - w0 - w1 - w3, w3)
+            store_interleaved(pixels, WX, w0, w1, one - w0 - w1 - w3, w3)
             t = y_to - line
             r = one - t
             w0, w3 = a * t * r * r, a * t * t * r
             w1 = fma(a_minus_two * t - three_minus_a, t * t, one)
-            store(pixels, wy_at, w0)
-            store(pixels, wy_at + LANES, w1)
-            store(pixels, wy_at + 2 * LANES, one - w0 - w1 - w3)
-            store(pixels, wy_at + 3 * LANES, w3)
+            store(pixels, WY, w0)
+            store(pixels, WY + LANES, w1)
+            store(pixels, WY + 2 * LANES, one - w0 - w1 - w3)
+            store(pixels, WY + 3 * LANES, w3)
 
             column = maximum(minimum(column, last_x), lowest) + margin
             line = maximum(minimum(line, last_y), lowest) + margin
             store_ints(indices, 0, to_ints(line) * row_length + to_ints(column) * texel)
-            for k in range(LANES):
-                at = np.int64(indices[k])
-                four = load(texels, at) * splat(pixels[wy_at + k])
-                four = fma(load(texels, at + level.texels), splat(pixels[wy_at + LANES + k]), four)
-                four = fma(load(texels, at + 2 * level.texels), splat(pixels[wy_at + 2 * LANES + k]), four)
-                four = fma(load(texels, at + 3 * level.texels), splat(pixels[wy_at + 3 * LANES + k]), four)
-                four = four * load_each_four_times(pixels, wx_at + 4 * k)
-                store_sum_of_fours(pixels, warped_at + 4 * k, four)
-            i1w, i1wx, i1wy, _ = load_interleaved(pixels, warped_at)
+            for k in range(0, LANES, 4):
+                four = sums_of_fours(
+                    _taps(texels, level.texels, pixels, indices, k),
+                    _taps(texels, level.texels, pixels, indices, k + 1),
+                    _taps(texels, level.texels, pixels, indices, k + 2),
+                    _taps(texels, level.texels, pixels, indices, k + 3),
+                )
+                store(pixels, WARPED + TEXEL * k, four)
+            i1w, i1wx, i1wy, _ = load_interleaved(pixels, WARPED)
 
             inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
             i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)

@@ -162,16 +162,6 @@ def load_each_four_times(context: Any, builder: ir.IRBuilder, array: Any, index:
     return _shuffle(builder, values, values, [i // 4 for i in range(LANES)])
 
 
-@_operation(types.void, _FLOAT_ARRAY, _INDEX, FLOATS)
-def store_sum_of_fours(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
-    """array[index : index + 4] = value[0:4] + value[4:8] + value[8:12] + value[12:16]."""
-    for lanes in (8, 4):
-        low = _shuffle(builder, value, value, range(lanes))
-        high = _shuffle(builder, value, value, range(lanes, 2 * lanes))
-        value = builder.fadd(low, high)
-    builder.store(value, _pointer(context, builder, array, index, value.type, _FLOAT_ARRAY), align=4)
-
-
 # Arithmetic, lane by lane
 
 
@@ -290,6 +280,18 @@ def total(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
         low, high = (_shuffle(builder, a, a, range(start, start + lanes)) for start in (0, lanes))
         a, lanes = builder.fadd(low, high), lanes // 2
     return builder.extract_element(a, _L32(0))
+
+
+@_operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
+def sums_of_fours(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """a[0:4] + a[4:8] + a[8:12] + a[12:16], then the same of b, of c and of d."""
+
+    def fours(x: Any, y: Any, *numbers: int) -> Any:
+        return _shuffle(builder, x, y, [4 * number + lane for number in numbers for lane in range(4)])
+
+    ab = builder.fadd(fours(a, b, 0, 1, 4, 5), fours(a, b, 2, 3, 6, 7))
+    cd = builder.fadd(fours(c, d, 0, 1, 4, 5), fours(c, d, 2, 3, 6, 7))
+    return builder.fadd(fours(ab, cd, 0, 2, 4, 6), fours(ab, cd, 1, 3, 5, 7))
 
 
 # The processor's mode

@@ -62,7 +62,7 @@ def movement(
     store(out, 0, simd.from_left(x, y))
     store(out, LANES, simd.from_right(x, y))
     store(out, 2 * LANES, simd.load_each_four_times(a, 5))
-    simd.store_sum_of_fours(out, 3 * LANES, x)
+    store(out, 3 * LANES, simd.sums_of_fours(x, y, x + y, x * y))
     simd.store_interleaved(planes, 0, x, y, x * y, x + y)
     p, q, r, s = simd.load_interleaved(planes, 0)
     store(planes, 4 * LANES, p)
@@ -85,7 +85,8 @@ def test_movement() -> None:
     np.testing.assert_array_equal(out[:LANES], a[LANES - 1 : 2 * LANES - 1])
     np.testing.assert_array_equal(out[LANES : 2 * LANES], a[1 : LANES + 1])
     np.testing.assert_array_equal(out[2 * LANES : 3 * LANES], np.repeat(a[5:9], 4))
-    np.testing.assert_array_equal(out[3 * LANES : 3 * LANES + 4], x.reshape(4, 4).sum(axis=0))
+    sums = [vector.reshape(4, 4).sum(axis=0) for vector in (x, y, x + y, x * y)]
+    np.testing.assert_array_equal(out[3 * LANES :].reshape(4, 4), sums)
     np.testing.assert_array_equal(planes[: 4 * LANES].reshape(LANES, 4).T, [x, y, x * y, x + y])
     np.testing.assert_array_equal(planes[4 * LANES :].reshape(4, LANES), [x, y, x * y, x + y])
     np.testing.assert_array_equal(ints, 3 * np.arange(LANES) + 3)
