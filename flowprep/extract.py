@@ -195,10 +195,8 @@ class _Extractor:
         Damage is raised behind the clean frames.
         """
         step = self.settings.step
-        stop = segment.first_frame + segment.count + step if segment.count else None
-        stream = itertools.islice(
-            read_frames(Path(segment.path), self.settings.size), segment.first_frame, stop
-        )
+        video = read_frames(Path(segment.path), self.settings.size, segment.first_frame)
+        stream = itertools.islice(video, segment.count + step if segment.count else None)
         before: list[npt.NDArray[np.uint8]] = []
         frames: list[Frame] = []
         greys: list[npt.NDArray[np.uint8]] = []

@@ -7,6 +7,7 @@ container declares, and, for Matroska, which declares none, the length of the fi
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import os
 import re
@@ -82,12 +83,14 @@ def estimate_frames(path: Path) -> int:
         return 0
 
 
-def read_frames(path: Path, size: str) -> Iterator[tuple[Source, Frame]]:
+def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source, Frame]]:
     """Decode a video, or a folder of numbered frames, in the order in which it is shown.
 
     Args:
         path: a file that FFmpeg reads, or a folder as `numbered_frames` takes it.
         size: stored size, as in `Settings.size`. Every frame has it.
+        start: the first frame to yield. Those before are decoded, since seeking is not exact in every
+            container, but neither converted nor checked for their size.
 
     Yields:
         The source (the same each time) and a frame.
@@ -97,9 +100,9 @@ def read_frames(path: Path, size: str) -> Iterator[tuple[Source, Frame]]:
         VideoUnsuitable: the stored size would be under 16 pixels.
         VideoDamaged: after the clean frames, when the rest is missing or corrupt.
     """
-    frames = _read_folder(path) if path.is_dir() else _read_file(path)
+    frames = _read_folder(path, start) if path.is_dir() else _read_file(path, start)
     stored: tuple[int, int] | None = None
-    for index, (source, frame) in enumerate(frames):
+    for index, (source, frame) in enumerate(frames, start):
         if stored is None:
             first, stored = source, stored_size(size, source.width, source.height)
             if min(stored) < MIN_SIDE:
@@ -167,9 +170,9 @@ def _series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
     return series
 
 
-def _read_folder(folder: Path) -> Iterator[tuple[Source, Frame]]:
+def _read_folder(folder: Path, start: int) -> Iterator[tuple[Source, Frame]]:
     source: Source | None = None
-    for index, path in enumerate(numbered_frames(folder)):
+    for index, path in enumerate(numbered_frames(folder)[start:], start):
         bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
         if bgr is None:
             raise VideoDamaged(f"{path.name} cannot be decoded", index)
@@ -178,7 +181,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[Source, Frame]]:
         yield source, Frame(rgb, float("nan"))
 
 
-def _read_file(path: Path) -> Iterator[tuple[Source, Frame]]:
+def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
     try:
         size = path.stat().st_size
         if size == 0:
@@ -194,15 +197,18 @@ def _read_file(path: Path) -> Iterator[tuple[Source, Frame]]:
             raise VideoUnreadable(f"no video stream (streams: {kinds})")
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # a worker per core makes better use of the cores
-        yield from _decode(container, stream, path, size)
+        yield from _decode(container, stream, path, size, start)
 
 
-def _decode(container: Any, stream: Any, path: Path, size: int) -> Iterator[tuple[Source, Frame]]:
+def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> Iterator[tuple[Source, Frame]]:
     reformatter = av.video.reformatter.VideoReformatter()
     rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
-    clock = _Clock(rate, container.format.name in _NO_PTS)
-    shown: set[int] = set()  # time stamps of frames, against those of packets: which were dropped?
-    expected: set[int] = set()
+    by_rate = container.format.name in _NO_PTS
+    clock = _Clock(rate, by_rate)
+    # Time stamps of packets whose frames have not come yet: a later frame before them means that they were
+    # dropped, since frames come in the order in which they are shown.
+    awaited: list[int] = []
+    one_each = stream.codec_context.name in _FRAME_PER_PACKET and stream.frames > 0 and not by_rate
     frames = packets = 0
     source: Source | None = None
     try:
@@ -211,20 +217,25 @@ def _decode(container: Any, stream: Any, path: Path, size: int) -> Iterator[tupl
                 packets += 1
                 if packet.is_corrupt:
                     raise VideoDamaged(f"a packet is corrupt, after {frames} clean frames", frames)
-                if packet.pts is not None and not packet.is_discard:
-                    expected.add(packet.pts)
+                if one_each and packet.pts is not None and not packet.is_discard:
+                    heapq.heappush(awaited, packet.pts)
             for picture in packet.decode():
                 if picture.is_corrupt:
                     raise VideoDamaged(f"frame {frames} is corrupt", frames)
-                upright = np.rot90(
-                    reformatter.reformat(picture, format="rgb24").to_ndarray(), round(picture.rotation / 90)
-                )
-                rgb = np.ascontiguousarray(upright, np.uint8)
-                source = source or Source(rgb.shape[1], rgb.shape[0], float(rate))
+                while awaited and picture.pts is not None and awaited[0] <= picture.pts:
+                    if heapq.heappop(awaited) < picture.pts:
+                        raise VideoDamaged(f"frame {frames} could not be decoded", frames)
                 frames += 1
-                if picture.pts is not None:
-                    shown.add(picture.pts)
-                yield source, Frame(rgb, clock.tick(picture.time))
+                now = clock.tick(picture.time)
+                quarter_turns = round(picture.rotation / 90)
+                if source is None:
+                    width, height = picture.width, picture.height
+                    if quarter_turns % 2:
+                        width, height = height, width
+                    source = Source(width, height, float(rate))
+                if frames > start:
+                    rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
+                    yield source, Frame(np.ascontiguousarray(np.rot90(rgb, quarter_turns), np.uint8), now)
     except av.FFmpegError as exc:
         raise VideoDamaged(f"decoding stops after {frames} frames: {_reason(exc)}", frames) from exc
     if frames == 0:
@@ -235,10 +246,8 @@ def _decode(container: Any, stream: Any, path: Path, size: int) -> Iterator[tupl
     missing = _matroska_missing(path, size)
     if missing:
         raise VideoDamaged(f"cut short: {missing} bytes of the declared length are missing", frames)
-    dropped = expected - shown
-    if stream.codec_context.name in _FRAME_PER_PACKET and stream.frames and dropped:
-        clean = sum(pts < min(dropped) for pts in shown)
-        raise VideoDamaged(f"{len(dropped)} frames could not be decoded, the first is frame {clean}", clean)
+    if awaited:
+        raise VideoDamaged(f"the last {len(awaited)} frames could not be decoded", frames)
 
 
 class _Clock:

@@ -192,6 +192,14 @@ def test_long_videos_are_split_and_short_ones_share(tmp_path):
     assert sum(t.estimate for t in plan.tasks) == 25 + 3 * 4
 
 
+def test_a_very_long_video_has_few_long_segments(tmp_path, monkeypatch):
+    touch(tmp_path / "in" / "a.mp4")
+    monkeypatch.setattr("flowprep.plan.estimate_frames", lambda _: 100_001)
+    plan = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings())
+    assert [t.estimate for t in plan.tasks] == [6250] * 16
+    assert [t.segments[0].first_frame for t in plan.tasks] == list(range(0, 100_000, 6250))
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     touch(tmp_path / "in" / "a.mp4")
     found = find_videos([tmp_path / "in"])[0]

@@ -30,6 +30,18 @@ def test_frames_come_in_order_with_their_times(tmp_path):
         assert np.abs(frame.rgb.astype(int) - texture(32, 48, i)).mean() < 4
 
 
+def test_reading_from_a_later_frame_gives_the_same_frames(tmp_path):
+    folder = write_frames(tmp_path / "f", 9)
+    for path in (write_video(tmp_path / "a.mkv", 9, times=[0, 1, 2, 5, 6, 12, 13, 14, 20]), folder):
+        whole = read(path)
+        for start in (1, 4, 8, 9, 20):
+            rest = list(read_frames(path, "source", start))
+            assert len(rest) == max(0, 9 - start)
+            for (source, frame), (source_, frame_) in zip(whole[start:], rest, strict=True):
+                assert source == source_ and np.array_equal(frame.rgb, frame_.rgb)
+                assert frame.pts_seconds == frame_.pts_seconds or path is folder
+
+
 def test_variable_frame_rate_keeps_its_time_stamps(tmp_path):
     times = [0, 1, 2, 5, 6, 12, 13]
     items = read(write_video(tmp_path / "a.mkv", len(times), times=times))
