@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from flowprep.errors import UsageError
+from flowprep.errors import FlowprepError, UsageError
 from trainer import checkpoint, inputs, lists, models
 from trainer.checkpoint import BEST, LAST, Checkpoint
 from trainer.evaluate import autocast, pick_device, score_videos
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
+
+
+class TrainingDiverged(FlowprepError):
+    """The loss is no number any more; the last checkpoint is from before."""
 
 
 def train(
@@ -64,6 +69,7 @@ def train(
         False when the run was finished before, True when it is now.
 
     Raises:
+        TrainingDiverged: the loss is not finite.
         UsageError: `out` holds a run and `resume` is not given, or it is a run of another recipe, list or
             corpus; the corpus does not fit the recipe.
     """
@@ -115,51 +121,52 @@ def train(
         sum(p.numel() for p in model.parameters()) / 1e6,
         where,
     )
-    writer = _Log(out, start)
     micro = recipe.train.micro_batch or recipe.train.batch
-    for step in range(start, recipe.train.steps):
-        models.set_training(model)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe.train, step)
+    with closing(_Log(out, start)) as writer:
+        for step in range(start, recipe.train.steps):
+            models.set_training(model)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe.train, step)
 
-        waited = time.perf_counter()
-        x, y = next(batches)  # (B, C, S, S) float32, (B,) int64
-        writer.waited += time.perf_counter() - waited
+            waited = time.perf_counter()
+            x, y = next(batches)  # (B, C, S, S) float32, (B,) int64
+            writer.waited += time.perf_counter() - waited
 
-        optimizer.zero_grad(set_to_none=True)
-        for part, target in zip(torch.split(x, micro), torch.split(y, micro), strict=True):
-            part = part.to(where, memory_format=torch.channels_last, non_blocking=True)
-            target = target.to(where, non_blocking=True)
-            with autocast(recipe.train.precision, where):
-                logits = model(part)  # (b, classes)
-            # The sum over the parts is the mean over the batch, however it is divided.
-            loss = F.cross_entropy(logits.float(), target, reduction="sum") / len(y)
-            loss.backward()  # type: ignore[no-untyped-call]
-            writer.add(loss.detach(), (logits.detach().argmax(1) == target).sum())
-        optimizer.step()
-        writer.count(len(y))
+            optimizer.zero_grad(set_to_none=True)
+            for part, target in zip(torch.split(x, micro), torch.split(y, micro), strict=True):
+                part = part.to(where, memory_format=torch.channels_last, non_blocking=True)
+                target = target.to(where, non_blocking=True)
+                with autocast(recipe.train.precision, where):
+                    logits = model(part)  # (b, classes)
+                # The sum over the parts is the mean over the batch, however it is divided.
+                loss = F.cross_entropy(logits.float(), target, reduction="sum") / len(y)
+                loss.backward()  # type: ignore[no-untyped-call]
+                writer.add(loss.detach(), (logits.detach().argmax(1) == target).sum())
+            optimizer.step()
+            writer.count(len(y))
 
-        done = step + 1
-        last = done == recipe.train.steps
-        row: dict[str, Any] = {}
-        if len(held) and (last or done % recipe.train.validate_every == 0):
-            with writer.pause():
-                row = _validate(model, corpus, held, recipe, where, workers)
-        saves = last or done % recipe.train.checkpoint_every == 0
-        if row or saves or done % recipe.train.log_every == 0:
-            row = writer.write(done, learning_rate(recipe.train, step), row)
-        if "val_accuracy" in row and recipe.train.keep == "best":
-            quality = (row["val_accuracy"], -row["val_loss"])
-            if best is None or quality > best:
-                best = quality
+            done = step + 1
+            last = done == recipe.train.steps
+            row: dict[str, Any] = {}
+            if len(held) and (last or done % recipe.train.validate_every == 0):
                 with writer.pause():
-                    checkpoint.save(out / BEST, _state(recipe, corpus, examples, done, model, None, best))
-        if saves:
-            with writer.pause():
-                checkpoint.save(out / LAST, _state(recipe, corpus, examples, done, model, optimizer, best))
-        if on_step:
-            on_step(done, row or None)
-    writer.close()
+                    row = _validate(model, corpus, held, recipe, where, workers)
+            saves = last or done % recipe.train.checkpoint_every == 0
+            if row or saves or done % recipe.train.log_every == 0:
+                row = writer.write(done, learning_rate(recipe.train, step), row)
+            if "val_accuracy" in row and recipe.train.keep == "best":
+                quality = (row["val_accuracy"], -row["val_loss"])
+                if best is None or quality > best:
+                    best = quality
+                    with writer.pause():
+                        checkpoint.save(out / BEST, _state(recipe, corpus, examples, done, model, None, best))
+            if saves:
+                with writer.pause():
+                    checkpoint.save(
+                        out / LAST, _state(recipe, corpus, examples, done, model, optimizer, best)
+                    )
+            if on_step:
+                on_step(done, row or None)
     return True
 
 
@@ -270,6 +277,8 @@ class _Log:
             "lr": lr,
             "train_accuracy": int(torch.stack(self._right).sum()) / self._samples,
         }
+        if not math.isfinite(row["loss"]):
+            raise TrainingDiverged(f"the loss is {row['loss']} at step {step}: try a lower train.lr")
         seconds = time.perf_counter() - self._since
         row |= {
             "clips_per_second": round(self._samples / seconds, 1),

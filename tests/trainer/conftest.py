@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import flowprep
 from flowprep import Settings
 from trainer.recipe import Recipe
+
+torch.set_num_threads(1)  # the networks here are too small to share, and other tests may be running
 
 WIDTH, HEIGHT, PAIRS = 56, 40, 14
 COLOURS = {"Red": (200, 60, 60), "Blue": (60, 60, 200)}

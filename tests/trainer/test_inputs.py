@@ -123,8 +123,8 @@ def test_training_flips_half_of_the_samples_with_u_negated():
     name = "RedZoom/v_RedZoom_g01_c01.avi"
     recipe = small("temporal", input={"crop": 40, "flow_scale": 1.0})
     samples = inputs.TrainingClips(corpus, (name,), (3,), recipe)
-    plain = inputs.TrainingClips(corpus, (name,), (3,), small("temporal", input={"crop": 40, "flow_scale": 1.0,
-                                                                                "flip": False}))  # fmt: skip
+    still = small("temporal", input={"crop": 40, "flow_scale": 1.0, "flip": False})
+    plain = inputs.TrainingClips(corpus, (name,), (3,), still)
     flipped = 0
     sign = np.sign(corpus[name]._speed)
     for i in range(40):
@@ -155,9 +155,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match=r"input.crop is 48 and BlueSpin.* is 56x40 pixels"):
         inputs.check_fit(corpus, list(corpus), small(input={"crop": 48}))
     inputs.check_fit(corpus, list(corpus), small(input={"crop": 48, "resize": 60}))
-    with pytest.raises(UsageError, match="needs flow, and the corpus .* holds none"):
+    with pytest.raises(UsageError, match=r"needs flow, and the corpus .* holds none"):
         inputs.check_fit(FakeCorpus(flow=False), list(corpus), small("temporal"))
-    with pytest.raises(UsageError, match="needs RGB frames"):
+    with pytest.raises(UsageError, match=r"needs RGB frames"):
         inputs.check_fit(FakeCorpus(rgb=False), list(corpus), small("spatial"))
 
 

@@ -33,9 +33,9 @@ def test_hmdb_folders(tmp_path):
     train = lists.read_list(f"{tmp_path}:train1")
     assert train == [Entry("kick/a_kick.avi", label="kick"), Entry("run/b_run.avi", label="run")]
     assert [e.id for e in lists.read_list(f"{tmp_path}:test1")] == ["kick/b kick.avi", "run/a_run.avi"]
-    with pytest.raises(UsageError, match="_test_split2.txt"):
+    with pytest.raises(UsageError, match=r"_test_split2.txt"):
         lists.read_list(f"{tmp_path}:test2")
-    with pytest.raises(UsageError, match=":train1"):
+    with pytest.raises(UsageError, match=r":train1"):
         lists.read_list(str(tmp_path))
 
 
@@ -107,7 +107,7 @@ def test_a_video_that_failed_is_named_with_its_reason(tmp_path):
 
 def test_a_list_of_other_folders_is_explained(tmp_path):
     path = write(tmp_path / "l.txt", "v_RedZoom_g01_c01.avi RedZoom\n")
-    with pytest.raises(UsageError, match="calls a video of that name RedZoom/v_RedZoom_g01_c01.avi"):
+    with pytest.raises(UsageError, match=r"calls a video of that name RedZoom/v_RedZoom_g01_c01.avi"):
         lists.match(path, FakeCorpus())
 
 
@@ -115,10 +115,10 @@ def test_wrong_labels(tmp_path):
     refused(tmp_path, "is of class 'BlueSpin' in the list and 'RedZoom' in the corpus", index=None,
             test="", train="RedZoom/v_RedZoom_g01_c01.avi 1\n")  # fmt: skip
     path = write(tmp_path / "l.txt", "RedZoom/v_RedZoom_g01_c01.avi BlueZoom\n")
-    with pytest.raises(UsageError, match="'BlueZoom' in the list and 'RedZoom' in the corpus"):
+    with pytest.raises(UsageError, match=r"'BlueZoom' in the list and 'RedZoom' in the corpus"):
         lists.match(path, FakeCorpus())
     path = write(tmp_path / "n.txt", "RedZoom/v_RedZoom_g01_c01.avi 1\nRedSpin/v_RedSpin_g01_c01.avi 1\n")
-    with pytest.raises(UsageError, match="class 1 stands for both 'RedZoom' and 'RedSpin'"):
+    with pytest.raises(UsageError, match=r"class 1 stands for both 'RedZoom' and 'RedSpin'"):
         lists.match(path, FakeCorpus())
 
 
@@ -141,23 +141,27 @@ def test_allow_missing_says_what_it_leaves_out(tmp_path, caplog):
 
 
 def test_empty_and_repeated(tmp_path):
-    with pytest.raises(UsageError, match="the list is empty"):
+    with pytest.raises(UsageError, match=r"the list is empty"):
         lists.read_list(write(tmp_path / "e.txt", "\r\n\n"))
-    with pytest.raises(UsageError, match="named more than once: a.avi"):
+    with pytest.raises(UsageError, match=r"named more than once: a.avi"):
         lists.read_list(write(tmp_path / "t.txt", "a.avi\nb.avi\na.avi\n"))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"cannot be read"):
         lists.read_list(str(tmp_path / "none.txt"))
-    with pytest.raises(UsageError, match="without gaps"):
+    with pytest.raises(UsageError, match=r"without gaps"):
         lists.read_classes(tmp_path / write(tmp_path / "c.txt", "1 A\n3 B\n"))
 
 
 def test_leaks_are_refused(tmp_path):
-    refused(tmp_path, "1 videos are in the training and in the test list", test="RedZoom/v_RedZoom_g02_c01.avi\n")
+    refused(
+        tmp_path, "1 videos are in the training and in the test list", test="RedZoom/v_RedZoom_g02_c01.avi\n"
+    )
     a, b, c = write_lists(tmp_path)
     moved = "RedZoom/v_RedZoom_g02_c01.avi"
     b.write_text(b.read_text().replace(f"{moved} 4\n", ""))
     c.write_text(c.read_text() + moved + "\n")
-    with pytest.raises(UsageError, match="groups that are in the training and in the test list: RedZoom g0002"):
+    with pytest.raises(
+        UsageError, match=r"groups that are in the training and in the test list: RedZoom g0002"
+    ):
         lists.prepare(FakeCorpus(), str(b), str(c), a)
 
 
@@ -196,6 +200,6 @@ def test_split(tmp_path):
         tmp_path / "lists" / "classInd.txt",
     )
     assert (examples, judged) == (train, test)
-    with pytest.raises(UsageError, match="cannot be separated"):
+    with pytest.raises(UsageError, match=r"cannot be separated"):
         lists.write_split(FakeCorpus(clips=1), tmp_path / "none")
     assert not (tmp_path / "none").exists()

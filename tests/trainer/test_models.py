@@ -41,7 +41,10 @@ def test_lrn_is_alexnets():
     x = torch.rand(1, 9, 1, 1) * 100
     got = models.make_model(cnn_m("spatial"), 2).lrn(x)
     a = x[0, :, 0, 0]
-    want = [a[i] / (2 + 1e-4 * sum(a[j] ** 2 for j in range(max(0, i - 2), min(9, i + 3)))) ** 0.75 for i in range(9)]
+    want = [
+        a[i] / (2 + 1e-4 * sum(a[j] ** 2 for j in range(max(0, i - 2), min(9, i + 3)))) ** 0.75
+        for i in range(9)
+    ]
     torch.testing.assert_close(got[0, :, 0, 0], torch.stack(want))
 
 
@@ -61,8 +64,16 @@ def test_resnet18_has_torchvisions_names_and_shapes():
 @pytest.mark.parametrize(
     ("stream", "sections", "says"),
     [
-        ("spatial", {"model": {"name": "resnet50"}}, "model.name is 'resnet50'; allowed: cnn_m_2048, resnet18"),
-        ("spatial", {"model": {"name": "cnn_m_2048", "width": 0}}, "input.crop is 32; cnn_m_2048 takes crops of 224"),
+        (
+            "spatial",
+            {"model": {"name": "resnet50"}},
+            "model.name is 'resnet50'; allowed: cnn_m_2048, resnet18",
+        ),
+        (
+            "spatial",
+            {"model": {"name": "cnn_m_2048", "width": 0}},
+            "input.crop is 32; cnn_m_2048 takes crops of 224",
+        ),
         ("spatial", {"model": {"name": "cnn_m_2048"}, "input": {"crop": 224}}, "published width only"),
         ("spatial", {"input": {"crop": 16}}, "takes crops from 32"),
         ("spatial", {"model": {"trainable": "last"}}, "without model.weights"),

@@ -14,7 +14,9 @@ def test_round_trip():
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
-@pytest.mark.parametrize("path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES)))
+@pytest.mark.parametrize(
+    "path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES))
+)
 def test_recipes_of_the_pipelines_are_valid(path):
     recipe = read_recipe(path)
     assert recipe.stream in path.stem
@@ -23,7 +25,13 @@ def test_recipes_of_the_pipelines_are_valid(path):
 
 def test_changes_are_parsed_as_toml(tmp_path):
     path = toml(small(), tmp_path / "r.toml")
-    changes = ["train.lr=1", "train.milestones=[1, 2]", "model.name=cnn_m_2048", "input.flip = false", "seed=3"]
+    changes = [
+        "train.lr=1",
+        "train.milestones=[1, 2]",
+        "model.name=cnn_m_2048",
+        "input.flip = false",
+        "seed=3",
+    ]
     recipe = read_recipe(path, changes)
     assert recipe.train.lr == 1.0
     assert recipe.train.milestones == (1, 2)

@@ -1,0 +1,142 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import CLASSES, small, toml, write_lists
+
+from flowprep.errors import CorpusDamaged
+from trainer.cli import main
+from trainer.evaluate import Scores
+
+
+def call(*args):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def setting(tmp_path, opened):
+    """Options of `train` for the corpus in memory, with the recipes and lists in tmp_path."""
+    index, train, test = write_lists(tmp_path / "lists")
+    for stream in ("spatial", "temporal"):
+        toml(small(stream), tmp_path / f"{stream}.toml")
+    return ["--corpus", tmp_path, "--train-list", train, "--test-list", test, "--class-index", index,
+            "--device", "cpu", "--workers", 0]  # fmt: skip
+
+
+def test_the_whole_way(tmp_path, setting, opened):
+    """Train both streams, judge the training videos, fuse in all three ways, report."""
+    for stream in ("spatial", "temporal"):
+        steps = ["--set", "train.steps=60", "--set", "train.milestones=[45]"]
+        done = call(
+            "-q", "train", tmp_path / f"{stream}.toml", *setting, "--out", tmp_path / stream, *steps, "--json"
+        )
+        assert done.exit_code == 0
+        summary = json.loads(done.stdout)
+        assert summary["stream"] == stream and summary["videos"] == 8
+        fit = call("evaluate", tmp_path / stream, "--corpus", tmp_path, "--list", tmp_path / "lists" / "trainlist01.txt",
+                   "--out", tmp_path / f"{stream}_fit.npz", "--frames", 1, "--crops", 1, "--workers", 0)  # fmt: skip
+        assert fit.exit_code == 0 and "24 videos" in fit.stdout
+    files = [tmp_path / s / "test_scores.npz" for s in ("spatial", "temporal")]
+    fits = ["--fit", tmp_path / "spatial_fit.npz", tmp_path / "temporal_fit.npz"]
+    for method in ("average", "weighted", "svm"):
+        more = [] if method == "average" else fits
+        out = tmp_path / f"{method}.npz"
+        done = call("-q", "fuse", *files, "--method", method, *more, "--out", out, "--json")
+        summary = json.loads(done.stdout)
+        assert summary["fused_accuracy"] == Scores.load(out).accuracy
+        assert summary["videos"] == 8
+    runs = ["--spatial", tmp_path / "spatial", "--temporal", tmp_path / "temporal"]
+    report = tmp_path / "r" / "report.html"
+    done = call("report", *runs, "--fused-scores", tmp_path / "svm.npz", "--corpus", tmp_path, "-o", report)
+    assert done.exit_code == 0
+    assert all(name in report.read_text() for name in CLASSES)
+
+
+def test_evaluating_a_list_of_the_run_itself(tmp_path, setting):
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert (
+        call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
+    )
+    held = tmp_path / "run" / "validationlist.txt"
+    done = call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, "--out", tmp_path / "v.npz",
+                "--workers", 0)  # fmt: skip
+    assert done.exit_code == 0
+    scores = Scores.load(tmp_path / "v.npz")
+    assert len(scores.ids) == 8
+    assert all(i.startswith(scores.classes[n] + "/") for i, n in zip(scores.ids, scores.labels, strict=True))
+
+
+def test_resuming_a_finished_run_says_so(tmp_path, setting):
+    args = ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert call(*args).exit_code == 0
+    again = call(*args)
+    assert again.exit_code == 2 and "--resume goes on with it" in again.stderr
+    resumed = call(*args, "--resume")
+    assert resumed.exit_code == 0 and "is finished: 1 steps" in resumed.stderr
+    (tmp_path / "run" / "test_scores.npz").unlink()
+    assert call(*args, "--resume").exit_code == 0
+    assert (tmp_path / "run" / "test_scores.npz").exists()
+
+
+def test_errors_are_one_line_before_anything_is_written(tmp_path, setting):
+    (tmp_path / "lists" / "trainlist01.txt").write_text("RedZoom/none.avi 4\n")
+    done = call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert "RedZoom/none.avi" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_refusals(tmp_path):
+    a = Scores(np.array(["x"]), np.array([0]), np.array(["p", "q"]), np.array([[1, 0]], np.float32))
+    a.save(tmp_path / "a.npz")
+    done = call("fuse", tmp_path / "a.npz", tmp_path / "a.npz", "--method", "svm")
+    assert done.exit_code == 2 and "svm needs --fit" in done.stderr
+    done = call("fuse", tmp_path / "a.npz", tmp_path / "none.npz")
+    assert done.exit_code == 2 and "cannot be read" in done.stderr
+    done = call("predict", tmp_path / "video.mp4")
+    assert done.exit_code == 2 and "--spatial RUN" in done.stderr
+    done = call("predict", tmp_path / "video.mp4", "--spatial", tmp_path)
+    assert done.exit_code == 2 and "no such file" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, opened, monkeypatch):
+    def damaged(self, i):
+        raise CorpusDamaged(f"{self.id}: image {i} does not match its checksum")
+
+    monkeypatch.setattr(type(next(iter(opened.videos.values()))), "rgb", damaged)
+    done = call("train", tmp_path / "spatial.toml", *setting, "--workers", 1, "--out", tmp_path / "run")
+    assert done.exit_code == 1
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last.startswith("error: ")
+        and last.endswith("does not match its checksum")
+        and "Traceback" not in last
+    )
+
+
+def test_split(tmp_path, opened):
+    done = call("split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--test-share", 0.25)
+    assert done.exit_code == 0 and "24 videos to train on, 8 to test, 4 classes" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "fuse", "predict", "report", "split"])
+def test_help(command):
+    done = call(*filter(None, [command]), "--help")
+    assert done.exit_code == 0 and "Usage:" in done.stdout
+
+
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys, trainer.cli; print([m for m in ('torch', 'sklearn', 'cv2', 'h5py') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from conftest import FakeCorpus, small
+
+from flowprep.errors import UsageError
+from trainer import augment, inputs
+from trainer.clips import spaced_starts
+from trainer.evaluate import Scores, autocast, pick_device, score_videos
+
+
+class Linear(torch.nn.Module):
+    """Logits that depend on everything in the crop."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = torch.nn.Parameter(
+            torch.randn(3, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+        )
+
+    def forward(self, x):
+        return torch.einsum("nchw,kchw->nk", x, self.weight) / 50
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
+    corpus, recipe = FakeCorpus(clips=1), small(stream)
+    model, ids = Linear(recipe.channels), list(corpus)[:3]
+    got = score_videos(
+        model, corpus, ids, recipe, frames=25, crops=10, device=torch.device("cpu"), workers=workers
+    )
+    for row, video in zip(got, (corpus[i] for i in ids), strict=True):
+        total = torch.zeros(3)
+        starts = spaced_starts(inputs.available(video, stream), inputs.clip_length(recipe), 25)
+        for start in starts:
+            crops = augment.fixed_crops(
+                inputs.load_clip(video, int(start), recipe).normalised(), 32, 10, stream
+            )
+            total += model(crops).softmax(1).sum(0).detach()
+        np.testing.assert_allclose(row, total / 250, rtol=1e-4)
+    np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
+
+
+def test_judging_leaves_the_random_state_alone():
+    corpus, recipe = FakeCorpus(clips=1), small()
+    before = torch.get_rng_state()
+    score_videos(Linear(3), corpus, list(corpus)[:1], recipe, frames=1, crops=1, device=torch.device("cpu"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_scores_survive_the_file(tmp_path):
+    scores = Scores(np.array(["a", "ü"]), np.array([1, 0]), np.array(["x", "y"]), np.eye(2, dtype=np.float32))
+    scores.save(tmp_path / "s.npz")
+    again = Scores.load(tmp_path / "s.npz")
+    assert again.ids.tolist() == ["a", "ü"] and again.accuracy == 0.0
+    with pytest.raises(UsageError, match="cannot be read"):
+        Scores.load(tmp_path / "none.npz")
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UsageError, match="not a file of scores"):
+        Scores.load(tmp_path / "bad.npz")
+    np.savez(tmp_path / "part.npz", ids=scores.ids)
+    with pytest.raises(UsageError, match="not a file of scores"):
+        Scores.load(tmp_path / "part.npz")
+
+
+def test_precision_and_device():
+    cpu = torch.device("cpu")
+    weight = torch.ones(8, 8)
+    with autocast("bfloat16", cpu):
+        assert (weight @ weight).dtype == torch.bfloat16
+    with autocast("float32", cpu):
+        assert (weight @ weight).dtype == torch.float32
+    assert pick_device("cpu") == cpu
+    with pytest.raises(UsageError, match="--device nonsense"):
+        pick_device("nonsense")

@@ -1,0 +1,216 @@
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, FakeCorpus, rows, small
+
+from flowprep.errors import UsageError
+from trainer import checkpoint, train
+from trainer.lists import Examples
+
+# Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
+forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+def examples(corpus):
+    labels = [CLASSES.index(label) for label in corpus.labels.values()]
+    return Examples(tuple(corpus), tuple(labels), CLASSES)
+
+
+def run(out, recipe=None, **options):
+    corpus = options.pop("corpus", None) or FakeCorpus()
+    return train.train(recipe or small(), corpus, examples(corpus), out, device="cpu", **options)
+
+
+def losses(out):
+    return [(row["step"], row["loss"], row["train_accuracy"], row.get("val_loss")) for row in rows(out)]
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def on_step(done, _row):
+        if done == step:
+            raise Killed
+
+    return on_step
+
+
+@forks
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path, stream):
+    """Killed between two checkpoints, resumed with another number of loader processes."""
+    recipe = small(stream)
+    assert run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", recipe, on_step=kill_at(17))
+    assert run(tmp_path / "parts", recipe, resume=True, workers=2)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    whole, parts = (checkpoint.load(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert whole.step == 30
+    for key, value in whole.model.items():
+        assert torch.equal(value, parts.model[key]), key
+    assert torch.equal(whole.random["cpu"], parts.random["cpu"])
+
+
+def test_another_seed_is_another_run(tmp_path):
+    recipe = small(train={"steps": 2, "milestones": []})
+    run(tmp_path / "a", recipe)
+    run(tmp_path / "b", replace(recipe, seed=1))
+    assert losses(tmp_path / "a") != losses(tmp_path / "b")
+
+
+def test_it_learns_what_its_stream_can_see(tmp_path):
+    """Flow tells spin from zoom but not the colours: half right is the best it can do on four classes."""
+    recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 16, "validate_every": 200})
+    run(tmp_path / "run", recipe)
+    last = rows(tmp_path / "run")[-1]
+    assert last["loss"] < 0.95  # log 4 = 1.39 knows nothing, log 2 = 0.69 is all that flow can tell
+
+
+def test_the_rate_falls_at_the_milestones(tmp_path):
+    recipe = small(train={"lr": 1.0, "milestones": [3, 5], "factor": 0.1}).train
+    rates = [train.learning_rate(recipe, step) for step in range(7)]
+    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_parts_of_a_batch_add_up_to_it(tmp_path):
+    """Without batch statistics or dropout, accumulating gradients gives the same step but for rounding."""
+    recipe = small(train={"steps": 3, "milestones": [], "batch": 8, "lr": 1e-3}, model={"dropout": 0.0})
+    weights = tmp_path / "w.pt"
+    model = train.models.make_model(recipe, 4)
+    torch.save(model.state_dict(), weights)
+    frozen = {"dropout": 0.0, "weights": str(weights), "trainable": "last"}
+    for name, micro in (("whole", 0), ("parts", 3)):
+        run(tmp_path / name, small(train={**recipe.to_dict()["train"], "micro_batch": micro}, model=frozen))
+    whole, parts = (checkpoint.load(tmp_path / name / "last.pt").model for name in ("whole", "parts"))
+    torch.testing.assert_close(whole["fc.weight"], parts["fc.weight"], atol=1e-6, rtol=1e-5)
+    assert torch.equal(whole["conv1.weight"], model.conv1.weight)
+    assert torch.equal(whole["bn1.running_mean"], model.bn1.running_mean)
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    recipe = small(train={"steps": 2, "milestones": []})
+    run(tmp_path, recipe)
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match=r"holds a training run; --resume goes on with it"):
+        run(tmp_path, recipe)
+    assert run(tmp_path, recipe, resume=True) is False  # finished
+    other = small(train={"steps": 2, "milestones": [], "lr": 0.1})
+    with pytest.raises(UsageError, match=r"train.lr: 0.05, 0.1"):
+        run(tmp_path, other, resume=True)
+    with pytest.raises(UsageError, match=r"the training list or the order of classes"):
+        run(tmp_path, recipe, resume=True, corpus=FakeCorpus(clips=3))
+    with pytest.raises(UsageError, match=r"corpus quality: 95, 90"):
+        run(tmp_path, recipe, resume=True, corpus=FakeCorpus(quality=90))
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_resuming_what_was_not_begun_begins_it(tmp_path):
+    assert run(tmp_path / "new", small(train={"steps": 2, "milestones": []}), resume=True)
+
+
+def test_the_best_is_kept_by_validation(tmp_path):
+    recipe = small(train={"keep": "best", "validate_every": 5})
+    run(tmp_path, recipe)
+    judged = [row for row in rows(tmp_path) if "val_accuracy" in row]
+    best = max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert checkpoint.load_kept(tmp_path).step == best["step"]
+    with pytest.raises(UsageError, match=r"no video can be held out"):
+        run(tmp_path / "none", recipe, corpus=FakeCorpus(clips=1))
+
+
+def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
+    corpus = FakeCorpus()
+    run(tmp_path, small(train={"steps": 1, "milestones": []}), corpus=corpus)
+    seen = (tmp_path / "trainlist.txt").read_text().split("\n")
+    held = (tmp_path / "validationlist.txt").read_text().split("\n")
+    assert len(held) == 8 + 1 and len(seen) == 24 + 1
+    assert sorted(line.split()[0] for line in [*seen, *held] if line) == sorted(corpus)
+
+
+def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
+    """A process is killed in the middle of writing, again and again."""
+    path = tmp_path / "last.pt"
+    code = """
+import sys, torch
+from pathlib import Path
+from flowprep import Settings
+from trainer.checkpoint import Checkpoint, save
+from trainer.recipe import Recipe
+for step in range(10**6):
+    weights = {"w": torch.full((2_000_000,), float(step))}
+    state = Checkpoint(Recipe("spatial"), ("a", "b"), Settings(), "", step, weights, {}, {}, None)
+    save(Path(sys.argv[1]), state)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], env=env)
+    try:
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for _ in range(5):
+            time.sleep(0.05)
+            kept = checkpoint.load(path)
+            assert (kept.model["w"] == kept.step).all()
+    finally:
+        process.kill()
+        process.wait()
+    kept = checkpoint.load(path)
+    assert (kept.model["w"] == kept.step).all()
+
+
+def test_a_failed_write_leaves_the_former_file(tmp_path):
+    path = tmp_path / "file"
+    checkpoint.write_whole(path, lambda f: f.write(b"former"))
+
+    def broken(file):
+        file.write(b"half of the n")
+        raise Killed
+
+    with pytest.raises(Killed):
+        checkpoint.write_whole(path, broken)
+    assert path.read_bytes() == b"former"
+
+
+def test_damaged_checkpoints_are_named(tmp_path):
+    recipe = small(train={"steps": 1, "milestones": []})
+    run(tmp_path, recipe)
+    path = tmp_path / "last.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"last.pt: not a readable checkpoint"):
+        checkpoint.load(path)
+    with pytest.raises(UsageError, match=r"is not a training run"):
+        checkpoint.load(tmp_path / "none" / "last.pt")
+
+
+def test_the_state_survives_the_file(tmp_path):
+    recipe = small(train={"steps": 1, "milestones": []})
+    run(tmp_path, recipe)
+    kept = checkpoint.load(tmp_path / "last.pt")
+    assert kept.recipe == recipe
+    assert kept.classes == CLASSES
+    assert kept.corpus == FakeCorpus().settings
+    assert set(kept.optimizer["state"]) == set(range(len(kept.optimizer["param_groups"][0]["params"])))
+
+
+def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatch, caplog):
+    usage = train.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    run(tmp_path / "run", small(train={"steps": 1, "milestones": []}), workers=2)
+    assert "room for 0 loader processes, not 2" in caplog.text
+
+
+def test_divergence_stops_the_run(tmp_path):
+    with pytest.raises(
+        train.TrainingDiverged, match=r"the loss is (nan|inf) at step \d+: try a lower train.lr"
+    ):
+        run(tmp_path, small(train={"lr": 1e30, "steps": 10, "milestones": []}))
