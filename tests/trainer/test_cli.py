@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import CLASSES, small, toml, write_lists
+from fakes import CLASSES, small, toml, write_lists
 
 from flowprep.errors import CorpusDamaged
 from trainer.cli import main
@@ -25,8 +25,20 @@ def setting(tmp_path, opened):
     index, train, test = write_lists(tmp_path / "lists")
     for stream in ("spatial", "temporal"):
         toml(small(stream), tmp_path / f"{stream}.toml")
-    return ["--corpus", tmp_path, "--train-list", train, "--test-list", test, "--class-index", index,
-            "--device", "cpu", "--workers", 0]  # fmt: skip
+    return [
+        "--corpus",
+        tmp_path,
+        "--train-list",
+        train,
+        "--test-list",
+        test,
+        "--class-index",
+        index,
+        "--device",
+        "cpu",
+        "--workers",
+        0,
+    ]
 
 
 def test_the_whole_way(tmp_path, setting, opened):
@@ -39,8 +51,22 @@ def test_the_whole_way(tmp_path, setting, opened):
         assert done.exit_code == 0
         summary = json.loads(done.stdout)
         assert summary["stream"] == stream and summary["videos"] == 8
-        fit = call("evaluate", tmp_path / stream, "--corpus", tmp_path, "--list", tmp_path / "lists" / "trainlist01.txt",
-                   "--out", tmp_path / f"{stream}_fit.npz", "--frames", 1, "--crops", 1, "--workers", 0)  # fmt: skip
+        fit = call(
+            "evaluate",
+            tmp_path / stream,
+            "--corpus",
+            tmp_path,
+            "--list",
+            tmp_path / "lists" / "trainlist01.txt",
+            "--out",
+            tmp_path / f"{stream}_fit.npz",
+            "--frames",
+            1,
+            "--crops",
+            1,
+            "--workers",
+            0,
+        )
         assert fit.exit_code == 0 and "24 videos" in fit.stdout
     files = [tmp_path / s / "test_scores.npz" for s in ("spatial", "temporal")]
     fits = ["--fit", tmp_path / "spatial_fit.npz", tmp_path / "temporal_fit.npz"]
@@ -64,8 +90,18 @@ def test_evaluating_a_list_of_the_run_itself(tmp_path, setting):
         call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
     )
     held = tmp_path / "run" / "validationlist.txt"
-    done = call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, "--out", tmp_path / "v.npz",
-                "--workers", 0)  # fmt: skip
+    done = call(
+        "evaluate",
+        tmp_path / "run",
+        "--corpus",
+        tmp_path,
+        "--list",
+        held,
+        "--out",
+        tmp_path / "v.npz",
+        "--workers",
+        0,
+    )
     assert done.exit_code == 0
     scores = Scores.load(tmp_path / "v.npz")
     assert len(scores.ids) == 8

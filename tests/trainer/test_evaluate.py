@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import FakeCorpus, small
+from fakes import FakeCorpus, small
 
 from flowprep.errors import UsageError
 from trainer import augment, inputs

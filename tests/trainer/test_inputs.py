@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, HEIGHT, PAIRS, WIDTH, FakeCorpus, FakeVideo, small
+from fakes import CLASSES, HEIGHT, PAIRS, WIDTH, FakeCorpus, FakeVideo, small
 
 from flowprep.errors import UsageError
 from trainer import augment, clips, inputs

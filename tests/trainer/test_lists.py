@@ -1,5 +1,5 @@
 import pytest
-from conftest import CLASSES, FakeCorpus, write_lists
+from fakes import CLASSES, FakeCorpus, write_lists
 
 from flowprep.errors import UsageError
 from trainer import lists
@@ -112,8 +112,13 @@ def test_a_list_of_other_folders_is_explained(tmp_path):
 
 
 def test_wrong_labels(tmp_path):
-    refused(tmp_path, "is of class 'BlueSpin' in the list and 'RedZoom' in the corpus", index=None,
-            test="", train="RedZoom/v_RedZoom_g01_c01.avi 1\n")  # fmt: skip
+    refused(
+        tmp_path,
+        "is of class 'BlueSpin' in the list and 'RedZoom' in the corpus",
+        index=None,
+        test="",
+        train="RedZoom/v_RedZoom_g01_c01.avi 1\n",
+    )
     path = write(tmp_path / "l.txt", "RedZoom/v_RedZoom_g01_c01.avi BlueZoom\n")
     with pytest.raises(UsageError, match=r"'BlueZoom' in the list and 'RedZoom' in the corpus"):
         lists.match(path, FakeCorpus())

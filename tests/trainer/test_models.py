@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import small
+from fakes import small
 
 from flowprep.errors import UsageError
 from trainer import models

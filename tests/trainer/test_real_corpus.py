@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import small, toml
+from fakes import small, toml
 
 from flowprep import Settings, make_corpus, open_corpus
 from trainer import augment, inputs
@@ -58,7 +58,7 @@ def test_a_flipped_input_is_the_input_of_the_flipped_video(mirrored, motion, sub
     """Through the whole path: solver, codes, JPEG, reader, means, stack.
 
     Within 0.15 px on average, for the solver is not symmetrical to the last digit and the adaptive codes'
-    JPEG may be off by 0.2 px (half its step); an input that is not negated would be off by 2 |u|, 1 px and more.
+    JPEG may be off by 0.2 px (half its step). An input that is not negated would be off by 2 |u|.
     """
     recipe = small("temporal", input={"stack": 8, "flow_scale": 1.0, "subtract_mean": subtract_mean})
     plain, mirror = (
@@ -127,9 +127,24 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path):
     runs = []
     for stream in ("spatial", "temporal"):
         recipe = toml(small(stream, train={"steps": 5, "milestones": []}), tmp_path / f"{stream}.toml")
-        done = call("train", recipe, "--corpus", tmp_path / "corpus", "--train-list", lists / "trainlist01.txt",
-                    "--test-list", lists / "testlist01.txt", "--class-index", lists / "classInd.txt",
-                    "--out", tmp_path / stream, "--workers", 0, "--device", "cpu")  # fmt: skip
+        done = call(
+            "train",
+            recipe,
+            "--corpus",
+            tmp_path / "corpus",
+            "--train-list",
+            lists / "trainlist01.txt",
+            "--test-list",
+            lists / "testlist01.txt",
+            "--class-index",
+            lists / "classInd.txt",
+            "--out",
+            tmp_path / stream,
+            "--workers",
+            0,
+            "--device",
+            "cpu",
+        )
         assert done.exit_code == 0, done.stderr
         runs += [f"--{stream}", tmp_path / stream]
     judged = [np.load(tmp_path / s / "test_scores.npz") for s in ("spatial", "temporal")]

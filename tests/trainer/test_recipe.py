@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import small, toml
+from fakes import small, toml
 
 from flowprep.errors import UsageError
 from trainer.recipe import Recipe, read_recipe

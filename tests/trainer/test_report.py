@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import CLASSES, FakeCorpus, small
+from fakes import CLASSES, FakeCorpus, small
 
 from flowprep.errors import UsageError
 from trainer import report, train

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FakeCorpus, rows, small
+from fakes import CLASSES, FakeCorpus, rows, small
 
 from flowprep.errors import UsageError
 from trainer import checkpoint, train
