@@ -23,6 +23,11 @@ QUICK = replace(OPENCV, scales=2, warps=2, outer_iterations=2)
 # A fixed and small number of iterations: what two solvers that do the same arithmetic agree on but for
 # rounding. With a stopping test or many iterations, a pair has places where rounding decides the outcome.
 FIXED = replace(OPENCV, scales=2, warps=2, outer_iterations=2, inner_iterations=10, epsilon=0.0)
+# Mean distance in pixels of two solvers that do the same arithmetic. OpenCV 4 rounds positions in a warp to
+# 1/32 pixel; OpenCV 5 and the other engines do not.
+OPENCV_5 = int(cv2.__version__.split(".")[0]) >= 5
+ROUNDING = 1e-3
+ROUNDING_OF_OPENCV = ROUNDING if OPENCV_5 else 0.03
 
 Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
 
@@ -140,7 +145,8 @@ class EngineSuite:
         flow = self.solve(frames, [0], [1], FIXED)
         expected = make_engine("reference", FIXED).solve(frames, [0], [1])
         assert flow.shape == (1, 2, height, width) and flow.dtype == np.float32
-        assert np.hypot(*(flow - expected)[0]).mean() < 1e-3
+        tolerance = ROUNDING_OF_OPENCV if self.name == "opencv" else ROUNDING
+        assert np.hypot(*(flow - expected)[0]).mean() < tolerance
 
     def test_frames_need_not_be_contiguous(self) -> None:
         frames = drifting(4, 40, 106, 1.2, 0.4)
@@ -172,7 +178,7 @@ class EngineSuite:
         frames = drifting(2, 48, 61, 1.2, 0.4)
         flow = self.solve(frames, [0], [1], settings)
         expected = make_engine("opencv", settings).solve(frames, [0], [1])
-        assert np.hypot(*(flow - expected)[0]).mean() < 1e-3
+        assert np.hypot(*(flow - expected)[0]).mean() < ROUNDING_OF_OPENCV
 
     @pytest.mark.parametrize("epsilon", [0.0, 0.003, 0.03, 0.1])
     def test_the_stopping_test_stops_as_in_opencv(self, epsilon: float) -> None:
@@ -181,7 +187,7 @@ class EngineSuite:
         flow = self.solve(frames, [0], [1], settings)
         expected = make_engine("opencv", settings).solve(frames, [0], [1])
         # An iteration at the stop moves a pixel by epsilon: one more or one fewer is allowed.
-        assert np.hypot(*(flow - expected)[0]).mean() <= max(epsilon, 1e-3)
+        assert np.hypot(*(flow - expected)[0]).mean() <= max(epsilon, ROUNDING)
 
     def test_no_pairs(self) -> None:
         assert self.solve(drifting(2, 20, 24, 0, 0), [], []).shape == (0, 2, 20, 24)
@@ -246,7 +252,7 @@ class EngineSuite:
         ours = np.stack([self.solve(pair, [0], [1])[0] for pair in pairs])
         theirs = np.stack([opencv_flow(pair.tobytes(), pair.shape) for pair in pairs])
         distances = np.hypot(*(ours - theirs).swapaxes(0, 1)).mean(axis=(1, 2))
-        assert len(pairs) >= 4 and np.median(distances) < 0.03, distances
+        assert len(pairs) >= 4 and np.median(distances) < (0.03 if OPENCV_5 else 0.04), distances
 
 
 @lru_cache
