@@ -295,6 +295,19 @@ def _make_texels(i1: Floats, level: Level, texels: Floats) -> None:
 
 
 @jit
+def _cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Weights of the pixels at -1, 0, 1, 2 for samples at t (a vector) between pixels 0 and 1.
+
+    Those of reference.py, multiplied out: a t (1 - t)^2, ((a + 2) t - (a + 3)) t^2 + 1, and so on.
+    """
+    one, a = splat(ONE), splat(A)
+    r = one - t
+    far_left, far_right = a * t * r * r, a * t * t * r
+    left = fma(splat(A + np.float32(2)) * t - splat(A + np.float32(3)), t * t, one)
+    return far_left, left, one - far_left - left - far_right, far_right
+
+
+@jit
 def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> Any:
     """Texels of a pixel's four columns of taps, each times its weight: their sum is I1(x + u), and so on."""
     at = np.int64(indices[k])
@@ -309,12 +322,11 @@ def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> An
 def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
     """Fill a warp's constants in the state: grad I1(x + u), rho without u, and -1 / |grad|^2."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
-    a, one, zero = splat(A), splat(ONE), splat(np.float32(0))
+    one, zero = splat(ONE), splat(np.float32(0))
     lowest = splat(np.float32(-3))
     last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
     margin = splat(np.float32(TEXEL_MARGIN - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
-    three_minus_a, a_minus_two = splat(A + np.float32(3)), splat(A + np.float32(2))
     for y in range(level.height):
         y_here = splat(np.float32(y))
         for b in range(level.blocks):
@@ -324,19 +336,12 @@ def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
             y_to = u2 + y_here
             column, line = floor(x_to), floor(y_to)
 
-            # Cubic convolution weights: a t (1-t)^2 and a t^2 (1-t) outside, and the sum of all is 1.
-            t = x_to - column
-            r = one - t
-            w0, w3 = a * t * r * r, a * t * t * r
-            w1 = fma(a_minus_two * t - three_minus_a, t * t, one)
-            store_interleaved(pixels, WX, w0, w1, one - w0 - w1 - w3, w3)
-            t = y_to - line
-            r = one - t
-            w0, w3 = a * t * r * r, a * t * t * r
-            w1 = fma(a_minus_two * t - three_minus_a, t * t, one)
+            w0, w1, w2, w3 = _cubic_weights(x_to - column)
+            store_interleaved(pixels, WX, w0, w1, w2, w3)
+            w0, w1, w2, w3 = _cubic_weights(y_to - line)
             store(pixels, WY, w0)
             store(pixels, WY + LANES, w1)
-            store(pixels, WY + 2 * LANES, one - w0 - w1 - w3)
+            store(pixels, WY + 2 * LANES, w2)
             store(pixels, WY + 3 * LANES, w3)
 
             column = maximum(minimum(column, last_x), lowest) + margin
