@@ -64,8 +64,8 @@ def _loading_options(command: Any) -> Any:
     command = click.option(
         "--workers",
         type=click.IntRange(0),
-        default=lambda: _cores(),
-        show_default="one per core",
+        default=None,
+        show_default="one per core beside a GPU, else one per two cores",
         help="Processes that load and decode. Changes the speed only, never a result.",
     )(command)
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")(
@@ -108,7 +108,7 @@ def train(
     class_index: Path | None,
     allow_missing: bool,
     device: str,
-    workers: int,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Train the network of RECIPE (a TOML file) and judge it once by the test list.
@@ -125,6 +125,7 @@ def train(
     from trainer import evaluate, lists, train
     from trainer.recipe import read_recipe
 
+    loaders = _share_cores(device, workers)
     parsed = read_recipe(recipe, changes)
     opened = open_corpus(corpus)
     examples, judged = lists.prepare(opened, train_list, test_list, class_index, allow_missing=allow_missing)
@@ -139,13 +140,13 @@ def train(
                     logging.getLogger(__name__).info(_describe(row))
 
         new = train.train(
-            parsed, opened, examples, out, resume=resume, device=device, workers=workers, on_step=on_step
+            parsed, opened, examples, out, resume=resume, device=device, workers=loaders, on_step=on_step
         )
     if not new and scores_path.exists():
         click.echo(f"{out} is finished: {parsed.train.steps} steps, judged in {scores_path}", err=True)
         scores = evaluate.Scores.load(scores_path)
     else:
-        scores = _judge(out, opened, judged, parsed.test.frames, None, None, device, workers)
+        scores = _judge(out, opened, judged, parsed.test.frames, None, None, device, loaders)
         scores.save(scores_path)
     _print_accuracy(scores, scores_path, as_json, stream=parsed.stream)
 
@@ -173,7 +174,7 @@ def evaluate(
     class_index: Path | None,
     allow_missing: bool,
     device: str,
-    workers: int,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Judge the videos of a list by the network of RUN.
@@ -200,7 +201,7 @@ def evaluate(
         frames,
         int(crops) if crops else None,
         device,
-        workers,
+        _share_cores(device, workers),
     )
     scores.save(out)
     _print_accuracy(scores, out, as_json, stream=kept.recipe.stream)
@@ -271,7 +272,7 @@ def predict(
     temporal: Path | None,
     top: int,
     device: str,
-    workers: int,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Print the likeliest classes of a raw VIDEO.
@@ -284,7 +285,7 @@ def predict(
     runs = [run for run in (spatial, temporal) if run]
     if not runs:
         raise UsageError("give --spatial RUN, --temporal RUN, or both")
-    ranked = predict(video, runs, device=device, workers=workers)[:top]
+    ranked = predict(video, runs, device=device, workers=_share_cores(device, workers))[:top]
     if as_json:
         click.echo(
             json.dumps({"video": str(video), "classes": [{"class": c, "score": s} for c, s in ranked]})
@@ -397,11 +398,25 @@ def _describe(row: dict[str, Any]) -> str:
     )
 
 
-def _cores() -> int:
+def _share_cores(device: str, workers: int | None) -> int:
+    """Divide the cores between computing and loading; the number of loader processes.
+
+    On a CPU one core is left to loading. A network's threads wait for each other at every layer: where they
+    compete with the loaders, or with another program, for the last core, all of them stand still.
+    """
+    import torch
+
+    from trainer.evaluate import pick_device
+
     try:
-        return min(16, len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
-        return min(16, os.cpu_count() or 1)
+        cores = os.cpu_count() or 1
+    if pick_device(device).type != "cpu":
+        return min(cores, 16) if workers is None else workers
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores - 1))
+    return min(max(1, cores // 2), 16) if workers is None else workers
 
 
 def _one_line(exc: BaseException) -> str:
