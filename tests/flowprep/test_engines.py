@@ -236,7 +236,7 @@ class EngineSuite:
             make_engine(self.name, OPENCV, threads=0)
 
     def test_close_to_opencv_on_action_clips(self, shared_data: Path) -> None:
-        clips = sorted((shared_data / "ucf101").glob("*/*_g0[1-3]_c01.avi"))
+        clips = sorted((shared_data / "ucf101").glob("*/*_g0[1-4]_c01.avi"))
         self.check_close_to_opencv([crop_of_clip(path) for path in clips])
 
     def test_close_to_opencv_on_middlebury(self, shared_data: Path) -> None:
