@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +73,43 @@ class Tvl1Settings:
 PRESETS: dict[str, Tvl1Settings] = {
     # What OpenCV's CPU code computes by default.
     "opencv": Tvl1Settings(),
+    # Fewer and smaller levels and no stopping test: less work than "opencv", and further reaching.
+    "fast": Tvl1Settings(
+        scales=7, scale_step=0.65, warps=3, outer_iterations=1, inner_iterations=30, epsilon=0.0
+    ),
 }
+DEFAULT_PRESET = "opencv"
+
+
+def tvl1_settings(preset: str = DEFAULT_PRESET, changes: Iterable[str] = ()) -> Tvl1Settings:
+    """A preset with some of its settings changed.
+
+    Args:
+        preset: a key of `PRESETS`.
+        changes: each "name=value" with a name of Tvl1Settings; of the same name the last one counts.
+
+    Raises:
+        SettingsError: an unknown preset or name, or a value that is not allowed.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    base = PRESETS[preset]
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, _, text = (part.strip() for part in change.partition("="))
+        known = [f.name for f in dataclasses.fields(Tvl1Settings)]
+        if name not in known:
+            raise SettingsError(f"tvl1 is {change!r}; allowed: name=value with a name of {', '.join(known)}")
+        values[name] = _parse(name, text, type(getattr(base, name)))
+    return dataclasses.replace(base, **values)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        allowed = {int: "a whole number", float: "a number"}[kind]
+        raise SettingsError(f"{name} is {text!r}; allowed: {allowed}") from None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"flowprep.errors"},
     {"flowprep.settings"},
-    {"flowprep.codec", "flowprep.samples", "flowprep.video", "flowprep.engines"},
+    {"flowprep.codec", "flowprep.flo", "flowprep.samples", "flowprep.video", "flowprep.engines"},
     {"flowprep.corpus"},
     {"flowprep.view", "flowprep.plan"},
     {"flowprep.extract"},

@@ -317,5 +317,5 @@ def test_tvl1_refuses_what_it_cannot_take() -> None:
         tvl1(image[0], image[0])
     with pytest.raises(UsageError, match="int64"):
         tvl1(image.astype(np.int64), image.astype(np.int64))
-    with pytest.raises(SettingsError, match="preset is 'best'; allowed: opencv"):
-        tvl1(image, image, preset="best")
+    with pytest.raises(SettingsError, match="preset is 'slow'; allowed: opencv, fast"):
+        tvl1(image, image, preset="slow")
