@@ -28,7 +28,7 @@ from flowprep.errors import UsageError
 from flowprep.executors import default_jobs, make_corpus
 from flowprep.flo import read_flo
 from flowprep.samples import write_samples
-from flowprep.settings import DEFAULT_PRESET, PRESETS, Settings, Tvl1Settings
+from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset
 from flowprep.video import read_frames, read_image, to_grey
 
 Grey = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ def bench(
     videos: Sequence[Path] = (),
     engine: str = "auto",
     *,
-    tvl1: Tvl1Settings = PRESETS[DEFAULT_PRESET],
+    tvl1: Tvl1Settings | None = None,
     size: str = "short:256",
     pairs: int = 12,
     threads: int | None = None,
@@ -48,7 +48,7 @@ def bench(
     Args:
         videos: files; sample clips if there are none.
         engine: the engine to time.
-        tvl1: its parameters.
+        tvl1: its parameters; those of its default preset if None.
         size: as `Settings.size`.
         pairs: how many, spread over the videos.
         threads: of the run with all cores; one per core if None.
@@ -66,6 +66,7 @@ def bench(
     if pairs < 1:
         raise UsageError(f"pairs is {pairs}; allowed: a whole number from 1")
     engine = resolve(engine)
+    tvl1 = tvl1 or PRESETS[default_preset(engine)]
     threads = threads or default_jobs()
     defaults = PRESETS["opencv"]
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
@@ -105,16 +106,14 @@ def bench(
         }
 
 
-def endpoint_errors(
-    folder: Path, engine: str = "auto", tvl1: Tvl1Settings = PRESETS[DEFAULT_PRESET]
-) -> dict[str, Any]:
+def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | None = None) -> dict[str, Any]:
     """Mean end-point errors of an engine, and of OpenCV with its default parameters, where motion is known.
 
     Args:
         folder: searched for .flo files. The frames lie beside each: flow10.flo is from frame10.png to
             frame11.png, frame_0002.flo from frame_0002.png to frame_0003.png.
         engine: the engine to judge.
-        tvl1: its parameters.
+        tvl1: its parameters; those of its default preset if None.
 
     Returns:
         `engine`, `tvl1`; `errors_px`: of each .flo file, and their mean, for "ours" and "opencv".
@@ -123,6 +122,7 @@ def endpoint_errors(
         UsageError: there is no .flo file, or one has no frames of its size beside it.
     """
     engine = resolve(engine)
+    tvl1 = tvl1 or PRESETS[default_preset(engine)]
     solvers = {"ours": make_engine(engine, tvl1), "opencv": make_engine("opencv", PRESETS["opencv"])}
     errors: dict[str, dict[str, float]] = {}
     for path in sorted(folder.rglob("*.flo")):

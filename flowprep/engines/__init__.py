@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flowprep.errors import SettingsError, UsageError
-from flowprep.settings import DEFAULT_PRESET, Tvl1Settings, tvl1_settings
+from flowprep.settings import Tvl1Settings, default_preset, tvl1_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def tvl1(
     prev: NDArray[Any],
     next: NDArray[Any],
     engine: str = "auto",
-    preset: str | Tvl1Settings = DEFAULT_PRESET,
+    preset: str | Tvl1Settings | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
     """TV-L1 optical flow from `prev` to `next`.
@@ -68,7 +68,8 @@ def tvl1(
         prev: grey image (H, W) or batch (N, H, W), uint8 or any float type on the 0-255 scale.
         next: the same shape and dtype; `next` at x + flow(x) looks like `prev` at x.
         engine: a key of `flowprep.engines.ENGINES`, or "auto".
-        preset: a key of `flowprep.settings.PRESETS`, or the solver's parameters themselves.
+        preset: a key of `flowprep.settings.PRESETS`, or the solver's parameters themselves; by default
+            "accurate", or "opencv" if that is the engine.
         threads: pairs that are solved at the same time.
 
     Returns:
@@ -80,6 +81,7 @@ def tvl1(
     """
     import numpy as np
 
+    preset = preset or default_preset(engine)
     settings = tvl1_settings(preset) if isinstance(preset, str) else preset
     prev, next = np.asarray(prev), np.asarray(next)
     if prev.shape != next.shape or prev.dtype != next.dtype:

@@ -99,7 +99,8 @@ def test_exit_codes(cli, clips, tmp_path):
         (("--quality", 80), "quality: 80, 95"),
         (("--step", 2), "step: 2, 1"),
         (("--size", "short:64"), "size: short:64, source"),
-        (("--engine", "cpu"), "engine: cpu, opencv"),
+        (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
+        (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
         (("--tvl1", "warps=3"), "tvl1.warps: 3, 5"),
         (("--codes", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
     ],
@@ -117,7 +118,9 @@ def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_p
 def test_an_automatic_engine_takes_the_one_that_is_stored(cli, clips, tmp_path):
     out = tmp_path / "corpus"
     cli("plan", clips, "--out", out, *SIZE)
-    assert cli("plan", clips, "--out", out, "--size", "source").exit_code == 0
+    assert cli("plan", clips, "--out", out, "--size", "source", "--preset", "opencv").exit_code == 0
+    refused = cli("plan", clips, "--out", out, "--size", "source")
+    assert refused.exit_code == 2 and "preset opencv" in refused.stderr
 
 
 def test_names_that_look_like_options(cli, tmp_path):
@@ -145,7 +148,8 @@ def test_samples_are_videos_that_extract_takes(cli, tmp_path):
 
 def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     video = clips / "left" / "v_left_g01.mp4"
-    found = json.loads(cli("bench", video, "--size", "source", "--pairs", 3, "--threads", 1, "--json").stdout)
+    quick = ("--preset", "opencv", "--size", "source", "--pairs")
+    found = json.loads(cli("bench", video, *quick, 3, "--threads", 1, "--json").stdout)
     assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
     assert found["ms_per_pair"]["ours"]["median"] > 0 and found["ratio"] > 0
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
@@ -154,7 +158,7 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
         cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
     )
     assert same["distance_px"] == 0 and same["energy"] == 1
-    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout
+    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout  # accurate
     assert cli("bench", video, "--pairs", 0).exit_code == 2
 
 
