@@ -44,7 +44,9 @@ class Tvl1Settings:
         outer_iterations: times that the flow is median-filtered, per warp.
         inner_iterations: solver iterations at most, per outer iteration.
         epsilon: stop when the mean square update falls to epsilon^2 (pixels); 0 never stops early.
-        median: side of the median filter in pixels (1 for none, 3 or 5).
+        median: side of the median filter in pixels (1 for none, 3, 5, or 7 for a weighted one).
+        median_grey: a pixel counts less in the median the more it differs from the middle one in the first
+            image, by half at about 1.1 times this many grey levels; 0 counts all alike.
         median_after: filter after the iterations of a block instead of before them.
         blur: each image is first smoothed by a Gaussian of this sigma, pixels; 0 for none.
         structure: share of an image's structure, its total-variation denoised version, that is taken off
@@ -69,6 +71,7 @@ class Tvl1Settings:
     inner_iterations: int = 30
     epsilon: float = 0.01
     median: int = 5
+    median_grey: float = 0.0
     median_after: bool = False
     blur: float = 0.0
     structure: float = 0.0
@@ -89,7 +92,9 @@ class Tvl1Settings:
             value = getattr(self, name)
             _check(isinstance(value, int) and value >= 1, name, value, "a whole number from 1")
         _check(self.epsilon >= 0, "epsilon", self.epsilon, "a number from 0")
-        _check(self.median in (1, 3, 5), "median", self.median, "1, 3 or 5")
+        sides = (1, 3, 5, 7) if self.median_grey else (1, 3, 5)
+        _check(self.median in sides, "median", self.median, f"{sides} with median_grey {self.median_grey}")
+        _check(self.median_grey >= 0, "median_grey", self.median_grey, "grey levels from 0")
         _check(0 <= self.blur <= 5, "blur", self.blur, "pixels in [0, 5]")
         _check(self.structure_theta > 0, "structure_theta", self.structure_theta, "a number above 0")
         _check(0 <= self.antialias <= 5, "antialias", self.antialias, "a number in [0, 5]")
@@ -100,7 +105,7 @@ class Tvl1Settings:
     def beyond_opencv(self) -> list[str]:
         """The names of the settings whose values OpenCV does not have."""
         names = [f.name for f in dataclasses.fields(self)]
-        own = names[names.index("median_after") :]
+        own = names[names.index("median_grey") :]
         return [name for name in own if getattr(self, name) != getattr(Tvl1Settings, name)]
 
 
@@ -140,6 +145,8 @@ _ACCURATE = Tvl1Settings(
 
 PRESETS: dict[str, Tvl1Settings] = {
     "accurate": _ACCURATE,
+    # A median that respects edges, for twice the time of "accurate".
+    "best": dataclasses.replace(_ACCURATE, median=7, median_grey=10.0),
     "fast": dataclasses.replace(_ACCURATE, scale_step=0.65, warps=2),
     # What OpenCV's CPU code computes by default.
     "opencv": Tvl1Settings(),

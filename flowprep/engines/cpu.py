@@ -41,6 +41,7 @@ from flowprep.engines.schedule import (
 )
 from flowprep.engines.simd import (
     LANES,
+    choose_above,
     floor,
     flush_denormals,
     fma,
@@ -77,9 +78,12 @@ Ints = NDArray[np.int32]
 U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE = range(0, 10 * LANES, LANES)
 BLOCK = 10 * LANES
 
-MARGIN = 2  # rows around a plane that repeat its border, for the median; LANES columns on each side
+MARGIN = 3  # rows around a plane that repeat its border, for the median; LANES columns on each side
 TEXEL = 4  # floats of a texel: I1, dI1/dx, dI1/dy, 0
 TEXEL_MARGIN = 4  # zero texels around I1: four taps outside are 0 wherever they are
+
+WINDOW = 50 * LANES  # floats of the largest median's windows: 49 pixels, and one to make them even
+HALVINGS = 10  # of the interval in which a weighted median is sought, at first its window's range
 
 FIRST_SWEEP = 2  # iterations of the sweep after a median, when nothing is known of how the updates shrink
 LONGEST_SWEEP = 6  # more rows at a time leave the cache
@@ -125,6 +129,7 @@ class Parameters(NamedTuple):
     outer: int
     inner: int
     median: int
+    fade: np.float32  # of the median's weights: 1 / (8 median_grey^2), or 0 for none
     median_after: bool
     spline: bool
     blend: np.float32
@@ -210,6 +215,7 @@ class _Workspace:
                 tvl1.outer_iterations,
                 tvl1.inner_iterations,
                 tvl1.median,
+                np.float32(1 / (8 * tvl1.median_grey**2)) if tvl1.median_grey else np.float32(0),
                 tvl1.median_after,
                 tvl1.warp == "spline",
                 np.float32(tvl1.blend),
@@ -227,7 +233,7 @@ class _Workspace:
             _aligned((height + 2 * TEXEL_MARGIN) * finest.texels),
             _aligned(5 * finest.stride),
             _aligned(2 * finest.blocks * LANES),
-            _aligned(SLOPED + TEXEL * LANES),
+            _aligned(3 * WINDOW),
             np.zeros(LANES, np.int32),
         )
         self.row = _aligned(finest.stride)
@@ -350,17 +356,18 @@ def _resize(
 
 @jit
 def _repeat_border(plane: Floats, level: Level) -> None:
-    """Fill the margin: the outermost pixels repeat for 2 rows and 2 columns."""
+    """Fill the margin: the outermost pixels repeat."""
     for y in range(level.height):
         start = level.origin + y * level.stride
-        end = start + level.width
-        plane[start - 1] = plane[start - 2] = plane[start]
-        plane[end] = plane[end + 1] = plane[end - 1]
+        end = start + level.width - 1
+        for k in range(1, MARGIN + 1):
+            plane[start - k], plane[end + k] = plane[start], plane[end]
     first, length = level.origin - LANES, level.stride
     last = first + (level.height - 1) * length
-    for x in range(length):
-        plane[first - 2 * length + x] = plane[first - length + x] = plane[first + x]
-        plane[last + 2 * length + x] = plane[last + length + x] = plane[last + x]
+    for k in range(1, MARGIN + 1):
+        for x in range(length):
+            plane[first - k * length + x] = plane[first + x]
+            plane[last + k * length + x] = plane[last + x]
 
 
 @jit
@@ -808,6 +815,84 @@ def _median(level: Level, scratch: Scratch, k: int, plane: Floats, side: int) ->
 
 
 @jit
+def _medians(
+    i0: Floats, level: Level, scratch: Scratch, u1: Floats, u2: Floats, parameters: Parameters
+) -> None:
+    """Median-filter the state's u1 and u2; the planes u1 and u2 are overwritten."""
+    side = parameters.median
+    if parameters.fade == 0:
+        _median(level, scratch, U1, u1, side)
+        _median(level, scratch, U2, u2, side)
+        return
+    for k, plane in ((U1, u1), (U2, u2)):
+        _copy_out(level, scratch.state, k, plane)
+        _repeat_border(plane, level)
+    reach, windows = side // 2, scratch.pixels
+    one, zero, fade = splat(ONE), splat(np.float32(0)), splat(parameters.fade)
+    last = side * side * LANES
+    store(windows, last, zero)  # the pixel that makes them even has no weight
+    for y in range(level.height):
+        for b in range(level.blocks):
+            middle, n = level.origin + y * level.stride + b * LANES, 0
+            here = load(i0, middle)
+            for down in range(-reach, reach + 1):
+                for along in range(-reach, reach + 1):
+                    at = middle + down * level.stride + along
+                    difference = load(i0, at) - here
+                    near = maximum(one - difference * difference * fade, zero)
+                    near = near * near
+                    store(windows, n, near * near)
+                    store(windows, WINDOW + n, load(u1, at))
+                    store(windows, 2 * WINDOW + n, load(u2, at))
+                    n += LANES
+            store(windows, WINDOW + last, load(u1, middle))
+            store(windows, 2 * WINDOW + last, load(u2, middle))
+            first, second = _weighted_medians(windows, last)
+            i = (y + 1) * level.row + b * BLOCK
+            store(scratch.state, i + U1, first)
+            store(scratch.state, i + U2, second)
+
+
+@jit
+def _weighted_medians(windows: Floats, last: int) -> tuple[Any, Any]:
+    """The weighted medians of u1 and of u2 in 16 windows, by halving the intervals that hold them.
+
+    Two pixels of two windows at a time: additions then need not wait for each other.
+    """
+    half, nothing = splat(HALF), splat(np.float32(0))
+    low1 = high1 = load(windows, WINDOW)
+    low2 = high2 = load(windows, 2 * WINDOW)
+    whole = nothing
+    for n in range(0, last, LANES):
+        value1, value2 = load(windows, WINDOW + n), load(windows, 2 * WINDOW + n)
+        low1, high1 = minimum(low1, value1), maximum(high1, value1)
+        low2, high2 = minimum(low2, value2), maximum(high2, value2)
+        whole = whole + load(windows, n)
+    half_weight = half * whole
+    for _ in range(HALVINGS):
+        middle1, middle2 = half * (low1 + high1), half * (low2 + high2)
+        above1, above2, more1, more2 = nothing, nothing, nothing, nothing
+        for n in range(0, last, 2 * LANES):
+            weight, next_weight = load(windows, n), load(windows, n + LANES)
+            above1 = above1 + where_above(load(windows, WINDOW + n), middle1, weight)
+            above2 = above2 + where_above(load(windows, 2 * WINDOW + n), middle2, weight)
+            more1 = more1 + where_above(load(windows, WINDOW + n + LANES), middle1, next_weight)
+            more2 = more2 + where_above(load(windows, 2 * WINDOW + n + LANES), middle2, next_weight)
+        above1, above2 = above1 + more1, above2 + more2
+        low1 = choose_above(above1, half_weight, middle1, low1)
+        high1 = choose_above(above1, half_weight, high1, middle1)
+        low2 = choose_above(above2, half_weight, middle2, low2)
+        high2 = choose_above(above2, half_weight, high2, middle2)
+    # The largest values that are not above the intervals.
+    found1 = found2 = splat(np.float32(-np.inf))
+    for n in range(0, last, LANES):
+        value1, value2 = load(windows, WINDOW + n), load(windows, 2 * WINDOW + n)
+        found1 = maximum(found1, choose_above(value1, high1, found1, value1))
+        found2 = maximum(found2, choose_above(value2, high2, found2, value2))
+    return found1, found2
+
+
+@jit
 def _solve_level(
     i0: Floats,
     samples: Floats,
@@ -842,8 +927,7 @@ def _solve_level(
             if error <= parameters.stop:
                 break
             if parameters.median > 1 and not parameters.median_after:
-                _median(level, scratch, U1, u1, parameters.median)
-                _median(level, scratch, U2, u2, parameters.median)
+                _medians(i0, level, scratch, u1, u2, parameters)
             done, sweep = 0, FIRST_SWEEP
             while done < parameters.inner:
                 iterations = min(sweep, parameters.inner - done)
@@ -857,8 +941,7 @@ def _solve_level(
                     sweep = _next_sweep(parameters.stop, before, error, iterations)
                 done += iterations
             if parameters.median > 1 and parameters.median_after:
-                _median(level, scratch, U1, u1, parameters.median)
-                _median(level, scratch, U2, u2, parameters.median)
+                _medians(i0, level, scratch, u1, u2, parameters)
     _copy_out(level, state, U1, u1)
     _copy_out(level, state, U2, u2)
     restore_mode(mode)

@@ -239,6 +239,12 @@ def where_above(context: Any, builder: ir.IRBuilder, a: Any, b: Any, value: Any)
     return builder.select(builder.fcmp_ordered(">", a, b), value, zero)
 
 
+@_operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
+def choose_above(context: Any, builder: ir.IRBuilder, a: Any, b: Any, value: Any, other: Any) -> Any:
+    """value where a > b, else other."""
+    return builder.select(builder.fcmp_ordered(">", a, b), value, other)
+
+
 @_operation(FLOATS, FLOATS)
 def floor(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """The largest whole number up to a."""

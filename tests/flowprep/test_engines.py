@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowprep.bench import endpoint_errors
 from flowprep.codec import encode
 from flowprep.engines import ENGINES, make_engine, resolve, tvl1
-from flowprep.engines.reference import structure, warp
+from flowprep.engines.reference import median, median_weights, structure, warp, weighted_median
 from flowprep.errors import SettingsError, UsageError
 from flowprep.settings import PRESETS, Tvl1Settings
 
@@ -331,6 +331,14 @@ class TestCpuFast(EngineSuite):
     name, preset = "cpu", "fast"
 
 
+class TestReferenceBest(EngineSuite):
+    name, preset = "reference", "best"
+
+
+class TestCpuBest(EngineSuite):
+    name, preset = "cpu", "best"
+
+
 def test_every_engine_passes_the_suite() -> None:
     assert {suite.name for suite in ParitySuite.__subclasses__()} == set(ENGINES)
     passed = {
@@ -340,6 +348,9 @@ def test_every_engine_passes_the_suite() -> None:
 
 
 BEYOND_OPENCV = [
+    {"median_grey": 7.0},
+    {"median_grey": 20.0, "median": 3, "median_after": True},
+    {"median_grey": 2.0, "median": 7},
     {"median_after": True},
     {"blur": 0.6},
     {"blur": 5.0},
@@ -383,6 +394,16 @@ def test_a_spline_goes_through_its_pixels_and_has_their_slope() -> None:
         assert np.abs(slope - expected)[inner].mean() < 0.05 < 3 < np.abs(expected).mean()
 
 
+def test_a_weighted_median_counts_what_looks_alike() -> None:
+    guide = np.zeros((9, 9), np.float32)
+    guide[:, 6:] = 100
+    flow = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
+    found = weighted_median(flow, median_weights(guide, 5, 10.0))
+    assert found[4, 5] == np.sort(flow[2:7, 3:6].ravel())[7]  # of the 15 pixels on its side
+    alike = weighted_median(flow, median_weights(np.zeros_like(guide), 5, 10.0))
+    np.testing.assert_array_equal(alike, median(flow, 5))
+
+
 def test_the_structure_keeps_edges_and_loses_texture() -> None:
     x, y = grid(48, 64)
     edge = np.where(x < 32, 60, 180).astype(np.float32)
@@ -405,7 +426,7 @@ def test_a_batch_of_many_frames_is_its_pairs(preset: str) -> None:
         np.testing.assert_array_equal(engine.solve(frames, [a], [b])[0], whole[i])
 
 
-@pytest.mark.parametrize(("preset", "most"), [("accurate", 0.172), ("fast", 0.182)])
+@pytest.mark.parametrize(("preset", "most"), [("accurate", 0.172), ("best", 0.163), ("fast", 0.182)])
 def test_presets_are_more_accurate_on_middlebury(preset: str, most: float, shared_data: Path) -> None:
     # OpenCV: 1.01 px by default, 0.223 px with 12 scales.
     errors = endpoint_errors(shared_data / "flow_gt" / "middlebury", tvl1=PRESETS[preset])["errors_px"]
@@ -452,5 +473,5 @@ def test_tvl1_refuses_what_it_cannot_take() -> None:
         tvl1(image[0], image[0])
     with pytest.raises(UsageError, match="int64"):
         tvl1(image.astype(np.int64), image.astype(np.int64))
-    with pytest.raises(SettingsError, match="preset is 'slow'; allowed: accurate, fast, opencv"):
+    with pytest.raises(SettingsError, match="preset is 'slow'; allowed: accurate, best, fast, opencv"):
         tvl1(image, image, preset="slow")

@@ -36,23 +36,24 @@ def arithmetic(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.f
     store(out, 8 * LANES, simd.floor(x))
     store(out, 9 * LANES, simd.square_root(y))
     store(out, 10 * LANES, simd.lane_numbers())
-    out[11 * LANES] = simd.total(x)
+    store(out, 11 * LANES, simd.choose_above(x, y, y, x))
+    out[12 * LANES] = simd.total(x)
 
 
 def test_arithmetic() -> None:
     rng = np.random.default_rng(0)
     a = rng.uniform(-5, 5, LANES + 1).astype(np.float32)
     b = rng.uniform(1, 5, LANES).astype(np.float32)
-    out = np.zeros(12 * LANES, np.float32)
+    out = np.zeros(13 * LANES, np.float32)
     arithmetic(a, b, out)
     x, y = a[1:], b
     expected = [x + y, x - y, x * y, x / y, x * y + 3, np.minimum(x, y), np.maximum(x, y)]
-    expected += [np.where(x > y, y, 0), np.floor(x), np.sqrt(y), np.arange(LANES)]
+    expected += [np.where(x > y, y, 0), np.floor(x), np.sqrt(y), np.arange(LANES), np.minimum(x, y)]
     for i, row in enumerate(expected):
         np.testing.assert_allclose(
             out[i * LANES : (i + 1) * LANES], row, rtol=1e-6, atol=1e-6, err_msg=str(i)
         )
-    assert out[11 * LANES] == pytest.approx(x.sum(), rel=1e-5)
+    assert out[12 * LANES] == pytest.approx(x.sum(), rel=1e-5)
 
 
 @numba.njit
@@ -148,7 +149,7 @@ from flowprep.settings import PRESETS
 few = dict(scales=2, warps=2, outer_iterations=2, inner_iterations=10, epsilon=0.0)
 y, x = np.mgrid[:37, :45].astype(np.float32)
 frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 60 * np.cos((y + t / 2) / 4 + x / 9) for t in (0, 0.8)])
-for preset in ("opencv", "accurate"):
+for preset in ("opencv", "accurate", "best"):
     settings = dataclasses.replace(PRESETS[preset], **few)
     ours, reference = (make_engine(name, settings).solve(frames, [0], [1]) for name in ("cpu", "reference"))
     assert np.abs(ours - reference).mean() < 1e-4, np.abs(ours - reference).mean()
