@@ -6,8 +6,10 @@ same pair, and medians.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,11 +23,13 @@ import numpy.typing as npt
 
 from flowprep.corpus.index import load_index
 from flowprep.engines import make_engine, resolve
+from flowprep.engines.base import Engine
 from flowprep.errors import UsageError
 from flowprep.executors import default_jobs, make_corpus
+from flowprep.flo import read_flo
 from flowprep.samples import write_samples
-from flowprep.settings import PRESETS, Settings, Tvl1Settings
-from flowprep.video import read_frames, to_grey
+from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset
+from flowprep.video import read_frames, read_image, to_grey
 
 Grey = npt.NDArray[np.uint8]
 
@@ -34,23 +38,26 @@ def bench(
     videos: Sequence[Path] = (),
     engine: str = "auto",
     *,
+    tvl1: Tvl1Settings | None = None,
     size: str = "short:256",
     pairs: int = 12,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Time an engine against OpenCV on pairs of real frames.
+    """Time an engine against OpenCV, with its default parameters, on pairs of real frames.
 
     Args:
         videos: files; sample clips if there are none.
         engine: the engine to time.
+        tvl1: its parameters; those of its default preset if None.
         size: as `Settings.size`.
         pairs: how many, spread over the videos.
         threads: of the run with all cores; one per core if None.
 
     Returns:
-        `machine`; `ms_per_pair` of both, with the quartiles; `ratio` of the sums and its spread over pairs;
-        `distance_px`, mean end-point distance to OpenCV's flow; `energy`, summed, as a multiple of OpenCV's;
-        `pairs_per_second` with `threads` threads; and `stages`, seconds a pair of a whole extraction.
+        `machine`; `tvl1`; `ms_per_pair` of "ours" and "opencv" (OpenCV with its defaults), with the
+        quartiles; `ratio` of the sums and its spread over pairs; `distance_px`, mean end-point distance to
+        OpenCV's flow; `energy` with OpenCV's parameters, summed, as a multiple of OpenCV's;
+        `pairs_per_second` with `threads` threads; and `stages`, ms a pair of a whole extraction.
 
     Raises:
         UsageError: fewer than one pair, or the videos have none.
@@ -59,21 +66,22 @@ def bench(
     if pairs < 1:
         raise UsageError(f"pairs is {pairs}; allowed: a whole number from 1")
     engine = resolve(engine)
+    tvl1 = tvl1 or PRESETS[default_preset(engine)]
     threads = threads or default_jobs()
-    tvl1 = PRESETS["opencv"]
+    defaults = PRESETS["opencv"]
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
         videos = list(videos) or _samples(Path(folder))
         taken = [p for v in videos for p in _pairs(v, size, -(-pairs // len(videos)))][:pairs]
         if not taken:
             raise UsageError(f"no pair of frames in {', '.join(map(str, videos))}")
-        ours, theirs = make_engine(engine, tvl1), make_engine("opencv", tvl1)
+        ours, theirs = make_engine(engine, tvl1), make_engine("opencv", defaults)
         times, distances, energies = [], [], []
         for a, b in [taken[0], *taken]:  # the first one twice: it compiles and fills caches
             frames = np.stack([a, b])
             (mine, ms), (other, other_ms) = (_timed(e, frames) for e in (ours, theirs))
             times.append((ms, other_ms))
             distances.append(float(np.hypot(*(mine - other)).mean()))
-            energies.append((energy(a, b, mine, tvl1), energy(a, b, other, tvl1)))
+            energies.append((energy(a, b, mine, defaults), energy(a, b, other, defaults)))
         return {
             "machine": {
                 "processor": _processor(),
@@ -81,10 +89,11 @@ def bench(
                 "python": platform.python_version(),
             },
             "engine": engine,
+            "tvl1": dataclasses.asdict(tvl1),
             "pairs": len(taken),
             "size": f"{taken[0][0].shape[1]}x{taken[0][0].shape[0]}",
             "ms_per_pair": {
-                engine: _quartiles([t for t, _ in times[1:]]),
+                "ours": _quartiles([t for t, _ in times[1:]]),
                 "opencv": _quartiles([t for _, t in times[1:]]),
             },
             "ratio": round(sum(t for _, t in times[1:]) / sum(t for t, _ in times[1:]), 2),
@@ -92,9 +101,57 @@ def bench(
             "distance_px": round(float(np.mean(distances[1:])), 4),
             "energy": round(sum(e for e, _ in energies[1:]) / sum(e for _, e in energies[1:]), 5),
             "threads": threads,
-            "pairs_per_second": _all_cores(engine, taken, threads),
-            "stages": _stages(videos, engine, size, Path(folder)),
+            "pairs_per_second": _all_cores(make_engine(engine, tvl1, threads), taken),
+            "stages": _stages(videos, Settings(engine=engine, tvl1=tvl1, size=size), Path(folder)),
         }
+
+
+def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | None = None) -> dict[str, Any]:
+    """Mean end-point errors of an engine, and of OpenCV with its default parameters, where motion is known.
+
+    Args:
+        folder: searched for .flo files. The frames lie beside each: flow10.flo is from frame10.png to
+            frame11.png, frame_0002.flo from frame_0002.png to frame_0003.png.
+        engine: the engine to judge.
+        tvl1: its parameters; those of its default preset if None.
+
+    Returns:
+        `engine`, `tvl1`; `errors_px`: of each .flo file, and their mean, for "ours" and "opencv".
+
+    Raises:
+        UsageError: there is no .flo file, or one has no frames of its size beside it.
+    """
+    engine = resolve(engine)
+    tvl1 = tvl1 or PRESETS[default_preset(engine)]
+    solvers = {"ours": make_engine(engine, tvl1), "opencv": make_engine("opencv", PRESETS["opencv"])}
+    errors: dict[str, dict[str, float]] = {}
+    for path in sorted(folder.rglob("*.flo")):
+        truth = read_flo(path)
+        frames = np.stack([to_grey(read_image(frame)) for frame in _frames_of(path)])
+        if frames.shape[1:] != truth.shape[1:]:
+            raise UsageError(
+                f"{path} is {truth.shape[1:]} pixels (height, width), its frames {frames.shape[1:]}"
+            )
+        name = path.relative_to(folder).as_posix()
+        flows = {which: solver.solve(frames, [0], [1])[0] for which, solver in solvers.items()}
+        errors[name] = {which: float(np.nanmean(np.hypot(*(f - truth)))) for which, f in flows.items()}
+    if not errors:
+        raise UsageError(f"no .flo file in {folder}")
+    errors["mean"] = {which: float(np.mean([e[which] for e in errors.values()])) for which in solvers}
+    rounded = {name: {which: round(e, 4) for which, e in found.items()} for name, found in errors.items()}
+    return {"engine": engine, "tvl1": dataclasses.asdict(tvl1), "errors_px": rounded}
+
+
+def _frames_of(path: Path) -> tuple[Path, Path]:
+    """The two frames of a .flo file, named by its number and the next."""
+    match = re.fullmatch(r"(?:flow|frame)(\D*)(\d+)", path.stem)
+    if match:
+        separator, number = match.groups()
+        names = [f"frame{separator}{int(number) + i:0{len(number)}d}.png" for i in (0, 1)]
+        first, second = (path.with_name(name) for name in names)
+        if first.exists() and second.exists():
+            return first, second
+    raise UsageError(f"{path} has no two frames beside it: flow10.flo needs frame10.png and frame11.png")
 
 
 def energy(first: Grey, second: Grey, flow: npt.NDArray[np.float32], tvl1: Tvl1Settings) -> float:
@@ -124,9 +181,8 @@ def _timed(engine: Any, frames: Grey) -> tuple[npt.NDArray[np.float32], float]:
     return flow, 1e3 * (time.perf_counter() - began)
 
 
-def _all_cores(engine: str, taken: Sequence[tuple[Grey, Grey]], threads: int) -> float:
+def _all_cores(solver: Engine, taken: Sequence[tuple[Grey, Grey]]) -> float:
     """Pairs per second with a pair per thread, over enough pairs to be at least a second's work."""
-    solver = make_engine(engine, PRESETS["opencv"], threads)
     shape = taken[0][0].shape
     frames = np.stack([f for pair in taken if pair[0].shape == shape for f in pair])
     first = np.arange(0, len(frames), 2)
@@ -137,9 +193,9 @@ def _all_cores(engine: str, taken: Sequence[tuple[Grey, Grey]], threads: int) ->
     return round(done / (time.perf_counter() - began), 2)
 
 
-def _stages(videos: Sequence[Path], engine: str, size: str, folder: Path) -> dict[str, float]:
+def _stages(videos: Sequence[Path], settings: Settings, folder: Path) -> dict[str, float]:
     """Milliseconds a pair in each stage of `flowprep extract` in one process; stages overlap."""
-    make_corpus(videos[:1], folder / "corpus", Settings(engine=engine, size=size), jobs=1)
+    make_corpus(videos[:1], folder / "corpus", settings, jobs=1)
     totals = load_index(folder / "corpus").totals
     stages = ("decode", "flow", "encode", "write", "total")
     return {s: round(1e3 * totals[f"{s}_seconds"] / totals["pairs"], 3) for s in stages}

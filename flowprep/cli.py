@@ -15,7 +15,7 @@ import click
 
 from flowprep import __version__
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
-from flowprep.settings import CODES, Settings
+from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,7 @@ def main(verbose: int) -> None:
     flowprep extract clips --out corpus       frames and flow of every video; run it again to resume
     flowprep verify corpus                    every checksum and every image
     flowprep show corpus VIDEO -o sheet.png   look at one
+    flowprep flow A.png B.png -o flow.png     the flow of a single pair
     flowprep bench                            how fast this machine is
 
     Exit codes: 0 done, 1 a fault, 2 wrong use, 3 done but some videos failed (status names them).
@@ -67,6 +68,35 @@ def main(verbose: int) -> None:
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 _corpus_argument = click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+_engine_option = click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="What computes TV-L1: auto, cpu, opencv, or reference (slow, to check the others).",
+)
+_preset_option = click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Parameters of TV-L1. accurate: smallest errors. fast: a third of the time. opencv: those of OpenCV."
+    "  [default: accurate; opencv with --engine opencv]",
+)
+_tvl1_option = click.option(
+    "--tvl1",
+    "changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Change one parameter of the preset, as scales=8; may be repeated.",
+)
+
+
+def _tvl1(engine: str, preset: str | None, changes: tuple[str, ...]) -> Tvl1Settings:
+    return tvl1_settings(preset or default_preset(engine), changes)
+
+
+def _settings(engine: str, preset: str | None, changes: tuple[str, ...], **options: Any) -> Settings:
+    return Settings(engine=engine, tvl1=_tvl1(engine, preset, changes), **options)
 
 
 def _what_to_make(command: F) -> F:
@@ -88,12 +118,9 @@ def _what_to_make(command: F) -> F:
         click.option(
             "--step", default=d.step, show_default=True, help="Frames from the first to the second of a pair."
         ),
-        click.option(
-            "--engine",
-            default="auto",
-            show_default=True,
-            help="What computes TV-L1: auto, cpu, opencv, or reference (slow, to check the others).",
-        ),
+        _engine_option,
+        _preset_option,
+        _tvl1_option,
         click.option(
             "--codes",
             type=click.Choice(CODES),
@@ -155,7 +182,7 @@ def extract(
     from flowprep.plan import summarise
 
     began = time.perf_counter()
-    plan, skipped = plan_corpus(inputs, out, Settings(**options))
+    plan, skipped = plan_corpus(inputs, out, _settings(**options))
     before = load_index(out)
     pending = plan.pending(out, before.failures if retry_failed else ())
     click.echo(
@@ -215,7 +242,7 @@ def plan(inputs: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> 
     """
     from flowprep.executors import plan_corpus
 
-    made, skipped = plan_corpus(inputs, out, Settings(**options))
+    made, skipped = plan_corpus(inputs, out, _settings(**options))
     counts = {
         "corpus": str(out),
         "videos": len(made.video_ids()),
@@ -308,13 +335,7 @@ def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            click.echo(f"{name}:")
-            for key, inner in value.items():
-                click.echo(f"  {key}: {inner}")
-        else:
-            click.echo(f"{name}: {value}")
+    _print_facts(facts)
 
 
 @main.command()
@@ -371,37 +392,115 @@ def samples(directory: Path, classes: int, clips: int, seed: int, as_json: bool)
 
 
 @main.command()
+@click.argument("first", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write: .flo or .png."
+)
+@_engine_option
+@_preset_option
+@_tvl1_option
+@_json_option
+def flow(
+    first: Path,
+    second: Path,
+    output: Path,
+    engine: str,
+    preset: str | None,
+    changes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compute the flow from image FIRST to image SECOND, at their size.
+
+    A .flo file holds u (right) and v (down) of every pixel as float32, in Middlebury's format; a .png shows
+    directions as hues and lengths as strength of colour.
+    """
+    import numpy as np
+
+    from flowprep.engines import tvl1
+    from flowprep.flo import write_flo
+    from flowprep.video import read_image, to_grey
+    from flowprep.view import flow_to_rgb, save_png
+
+    if output.suffix not in (".flo", ".png"):
+        raise UsageError(f"output is {output}; allowed: a name that ends in .flo or .png")
+    before, after = (to_grey(read_image(path)) for path in (first, second))
+    found = tvl1(before, after, engine=engine, preset=_tvl1(engine, preset, changes))
+    if output.suffix == ".flo":
+        write_flo(found, output)
+    else:
+        save_png(flow_to_rgb(found), output)
+    largest = float(np.hypot(*found).max())
+    made = {"output": str(output), "width": found.shape[2], "height": found.shape[1], "largest_px": largest}
+    click.echo(json.dumps(made) if as_json else f"{output}: displacements up to {largest:.3g} px")
+
+
+@main.command()
 @click.argument("videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--engine", default="auto", show_default=True, help="The engine to time.")
+@_engine_option
+@_preset_option
+@_tvl1_option
 @click.option("--size", default="short:256", show_default=True, help="As for `extract`.")
 @click.option("--pairs", default=12, show_default=True, help="Pairs of frames, spread over the videos.")
 @click.option("--threads", type=click.IntRange(1), help="Of the run with all cores.  [default: all cores]")
+@click.option(
+    "--truth",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Instead: errors against the .flo files in DIR, each with its two frames beside it.",
+)
 @_json_option
 def bench(
-    videos: tuple[Path, ...], engine: str, size: str, pairs: int, threads: int | None, as_json: bool
+    videos: tuple[Path, ...],
+    engine: str,
+    preset: str | None,
+    changes: tuple[str, ...],
+    truth: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Time an engine against OpenCV's TV-L1 on this machine, alternately on the same pairs.
 
     Without VIDEO, on sample clips. Prints milliseconds a pair on one thread, the ratio, how far the flow is
-    from OpenCV's, pairs a second on all cores, and where the time of an extraction goes.
+    from OpenCV's, pairs a second on all cores, and where the time of an extraction goes. OpenCV runs with its
+    default parameters, whatever the preset.
     """
-    from flowprep.bench import bench
+    from flowprep.bench import bench, endpoint_errors
 
-    found = bench(videos, engine, size=size, pairs=pairs, threads=threads)
+    tvl1 = _tvl1(engine, preset, changes)
+    if truth and videos:
+        raise UsageError("--truth takes no VIDEO: it judges the pairs in its folder")
+    found = endpoint_errors(truth, engine, tvl1) if truth else bench(videos, engine, tvl1=tvl1, **options)
     if as_json:
         click.echo(json.dumps(found))
         return
-    name = found["engine"]
+    name = f"{found['engine']} {preset or default_preset(engine)}" + "".join(
+        f" {change}" for change in changes
+    )
+    if truth:
+        click.echo(f"mean end-point errors in pixels, {name} and OpenCV's default:")
+        for path, error in found["errors_px"].items():
+            click.echo(f"  {error['ours']:8.4f} {error['opencv']:8.4f}  {path}")
+        return
     click.echo("{processor}, {cores} cores, Python {python}".format(**found["machine"]))
     click.echo(f"{found['pairs']} pairs of {found['size']}, one thread, alternately; median (quartiles):")
-    for which, ms in found["ms_per_pair"].items():
-        click.echo(f"  {which:9} {ms['median']:8.2f} ms a pair  ({ms['low']:.2f} to {ms['high']:.2f})")
+    for which, ms in zip((name, "OpenCV"), found["ms_per_pair"].values(), strict=True):
+        click.echo(f"  {which:12} {ms['median']:8.2f} ms a pair  ({ms['low']:.2f} to {ms['high']:.2f})")
     ratio = found["ratio_per_pair"]
     click.echo(f"  {name} is {found['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
     click.echo(f"  distance to OpenCV {found['distance_px']} px mean; energy {found['energy']} of OpenCV's")
     click.echo(f"{found['threads']} threads: {found['pairs_per_second']} pairs a second")
     stages = ", ".join(f"{stage} {ms}" for stage, ms in found["stages"].items())
     click.echo(f"extraction in one process, ms a pair (stages overlap): {stages}")
+
+
+def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{name}:")
+            _print_facts(value, indent + "  ")
+        else:
+            click.echo(f"{indent}{name}: {value}")
 
 
 def _counts(summary: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from flowprep.errors import SettingsError
 MIN_SIDE = 16  # pixels: the solver's coarsest level, and the least that TV-L1 can say anything about
 
 MAX_SIDE = 65_500  # pixels: the most that a JPEG can have
-
+WARPS = ("cubic", "spline")
 CODES = ("adaptive", "fixed", "tsn")
 
 
@@ -59,6 +60,18 @@ class Tvl1Settings:
         inner_iterations: solver iterations at most, per outer iteration.
         epsilon: stop when the mean square update falls to epsilon^2 (pixels); 0 never stops early.
         median: side of the median filter in pixels (1 for none, 3 or 5).
+        median_after: filter after the iterations of a block instead of before them.
+        blur: each image is first smoothed by a Gaussian of this sigma, pixels; 0 for none.
+        structure: share of an image's structure, its total-variation denoised version, that is taken off
+            it, 0 to 1: what remains is the texture, in which a change of light shows less.
+        structure_theta: how far structure and image may lie apart, grey levels.
+        structure_iterations: solver iterations of the structure.
+        antialias: a pyramid level is made after a Gaussian of antialias * sqrt(1 / scale_step^2 - 1) pixels.
+        warp: what the second image is read through between pixels: "cubic" (cubic convolution, centred
+            differences as gradient, 0 outside) or "spline" (cubic B-spline with its own gradient, the
+            border pixel outside).
+        blend: share of the first image's gradient in that of the data term, 0 to 1.
+        mask: leave the data term out where the flow points outside the image.
     """
 
     tau: float = 0.25
@@ -71,6 +84,15 @@ class Tvl1Settings:
     inner_iterations: int = 30
     epsilon: float = 0.01
     median: int = 5
+    median_after: bool = False
+    blur: float = 0.0
+    structure: float = 0.0
+    structure_theta: float = 16.0
+    structure_iterations: int = 50
+    antialias: float = 0.0
+    warp: str = "cubic"
+    blend: float = 0.0
+    mask: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the solver cannot run with."""
@@ -79,16 +101,101 @@ class Tvl1Settings:
         _check(self.lambda_ > 0, "lambda_", self.lambda_, "a number above 0")
         _check(self.theta > 0, "theta", self.theta, "a number above 0")
         _check(0 < self.scale_step < 1, "scale_step", self.scale_step, "a number in (0, 1)")
-        for name in ("scales", "warps", "outer_iterations", "inner_iterations"):
+        for name in ("scales", "warps", "outer_iterations", "inner_iterations", "structure_iterations"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1")
         _check(self.epsilon >= 0, "epsilon", self.epsilon, "a number from 0")
         _check(self.median in (1, 3, 5), "median", self.median, "1, 3 or 5")
+        _check(0 <= self.blur <= 5, "blur", self.blur, "pixels in [0, 5]")
+        _check(self.structure_theta > 0, "structure_theta", self.structure_theta, "a number above 0")
+        _check(0 <= self.antialias <= 5, "antialias", self.antialias, "a number in [0, 5]")
+        _check(self.warp in WARPS, "warp", self.warp, " or ".join(WARPS))
+        for name in ("structure", "blend"):
+            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
 
+    def beyond_opencv(self) -> list[str]:
+        """The names of the settings whose values OpenCV does not have."""
+        names = [f.name for f in dataclasses.fields(self)]
+        own = names[names.index("median_after") :]
+        return [name for name in own if getattr(self, name) != getattr(Tvl1Settings, name)]
+
+
+def check_engine(engine: str, tvl1: Tvl1Settings) -> None:
+    """Refuse parameters that an engine does not have.
+
+    Raises:
+        SettingsError: the message names them.
+    """
+    if engine == "opencv" and (beyond := tvl1.beyond_opencv()):
+        raise SettingsError(
+            f"engine opencv does not have {', '.join(beyond)}; allowed: preset opencv, or engine cpu"
+        )
+
+
+# What lowers the error, reaches large motion, and leaves still backgrounds calm. The number of iterations is
+# fixed: those that a stopping test leaves out are where flow on flat areas would have come to rest.
+_ACCURATE = Tvl1Settings(
+    lambda_=0.42,
+    theta=0.1,
+    scales=20,
+    scale_step=0.75,
+    warps=5,
+    outer_iterations=1,
+    inner_iterations=40,
+    epsilon=0.0,
+    median_after=True,
+    blur=0.6,
+    structure=0.7,
+    structure_theta=10.0,
+    structure_iterations=10,
+    antialias=0.6,
+    warp="spline",
+    blend=0.5,
+    mask=True,
+)
 
 PRESETS: dict[str, Tvl1Settings] = {
+    "accurate": _ACCURATE,
+    "fast": dataclasses.replace(_ACCURATE, scale_step=0.65, warps=2),
     # What OpenCV's CPU code computes by default.
     "opencv": Tvl1Settings(),
 }
+DEFAULT_PRESET = "accurate"
+
+
+def default_preset(engine: str) -> str:
+    """The preset of an engine when none is given: OpenCV has its own parameters only."""
+    return "opencv" if engine == "opencv" else DEFAULT_PRESET
+
+
+def tvl1_settings(preset: str, changes: Iterable[str] = ()) -> Tvl1Settings:
+    """A preset with some of its settings changed.
+
+    Args:
+        preset: a key of `PRESETS`.
+        changes: each "name=value" with a name of Tvl1Settings; of the same name the last one counts.
+
+    Raises:
+        SettingsError: an unknown preset or name, or a value that is not allowed.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    base = PRESETS[preset]
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, _, text = (part.strip() for part in change.partition("="))
+        known = [f.name for f in dataclasses.fields(Tvl1Settings)]
+        if name not in known:
+            raise SettingsError(f"tvl1 is {change!r}; allowed: name=value with a name of {', '.join(known)}")
+        values[name] = _parse(name, text, type(getattr(base, name)))
+    return dataclasses.replace(base, **values)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        allowed = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise SettingsError(f"{name} is {text!r}; allowed: {allowed}") from None
 
 
 @dataclass(frozen=True)
@@ -117,7 +224,7 @@ class Settings:
     flow: bool = True
     backward: bool = False
     engine: str = "cpu"
-    tvl1: Tvl1Settings = field(default_factory=Tvl1Settings)
+    tvl1: Tvl1Settings = field(default_factory=lambda: PRESETS[DEFAULT_PRESET])
     codes: str = "adaptive"
     range: float = 20.0
     error_px: float = 0.4
@@ -134,6 +241,7 @@ class Settings:
         _check(self.step >= 1, "step", self.step, "a whole number from 1")
         _check(self.rgb or self.flow, "rgb, flow", "neither", "at least one of the two streams")
         _check(self.flow or not self.backward, "backward", "on without flow", "backward flow needs flow")
+        check_engine(self.engine, self.tvl1)
         _check(self.codes in CODES, "codes", self.codes, " | ".join(CODES))
         _check(0 < self.range <= 1000, "range", self.range, "pixels in (0, 1000]")
         _check(0 < self.error_px <= 100, "error_px", self.error_px, "pixels in (0, 100]")

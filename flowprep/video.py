@@ -126,6 +126,19 @@ def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """An image file as (H, W, 3) uint8, RGB.
+
+    Raises:
+        VideoUnreadable: it is no image that OpenCV reads.
+    """
+    data = np.fromfile(path, np.uint8)
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise VideoUnreadable(f"{path} is no image")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def to_grey(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """(H, W, 3) RGB to (H, W) luma of ITU-R BT.601, rounded: what flow is computed from."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flowprep
-from flowprep.settings import Settings
+from flowprep.settings import PRESETS, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory) -> Path:
         capture_output=True,
     )
     (root / "clips" / "bad.mp4").write_text("no video")
-    settings = Settings(size="32x24", engine="opencv", shard_pairs=20)
+    settings = Settings(size="32x24", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowprep.plan.estimate_frames", lambda _: 60)
         flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flowprep.errors import SettingsError, UsageError
-from flowprep.settings import PRESETS, Tvl1Settings
+from flowprep.settings import Tvl1Settings, default_preset, tvl1_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,11 @@ def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1) -> Engine:
 
 
 def tvl1(
-    prev: NDArray[Any], next: NDArray[Any], engine: str = "auto", preset: str = "opencv", threads: int = 1
+    prev: NDArray[Any],
+    next: NDArray[Any],
+    engine: str = "auto",
+    preset: str | Tvl1Settings | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """TV-L1 optical flow from `prev` to `next`.
 
@@ -64,7 +68,8 @@ def tvl1(
         prev: grey image (H, W) or batch (N, H, W), uint8 or any float type on the 0-255 scale.
         next: the same shape and dtype; `next` at x + flow(x) looks like `prev` at x.
         engine: a key of `flowprep.engines.ENGINES`, or "auto".
-        preset: a key of `flowprep.settings.PRESETS`.
+        preset: a key of `flowprep.settings.PRESETS`, or the solver's parameters themselves; by default
+            "accurate", or "opencv" if that is the engine.
         threads: pairs that are solved at the same time.
 
     Returns:
@@ -76,8 +81,8 @@ def tvl1(
     """
     import numpy as np
 
-    if preset not in PRESETS:
-        raise SettingsError(f"preset is {preset!r}; allowed: {', '.join(PRESETS)}")
+    preset = preset or default_preset(engine)
+    settings = tvl1_settings(preset) if isinstance(preset, str) else preset
     prev, next = np.asarray(prev), np.asarray(next)
     if prev.shape != next.shape or prev.dtype != next.dtype:
         raise UsageError(
@@ -91,5 +96,5 @@ def tvl1(
         frames = frames.astype(np.float32, copy=False)
     count = len(frames) // 2
     indices = np.arange(count)
-    flow = make_engine(engine, PRESETS[preset], threads).solve(frames, indices, indices + count)
+    flow = make_engine(engine, settings, threads).solve(frames, indices, indices + count)
     return flow[0] if prev.ndim == 2 else flow

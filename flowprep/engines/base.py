@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowprep.errors import SettingsError, UsageError
 from flowprep.settings import MIN_SIDE, Tvl1Settings
+
+_T = TypeVar("_T")
 
 # Grey levels are on the 0-255 scale. Resampled images overshoot it; images on another scale (16 bits, say)
 # go far beyond, and would give flow that looks plausible and is wrong.
@@ -63,15 +65,12 @@ class Engine(ABC):
     ) -> None:
         """Fill `flow` (N, 2, H, W); everything has been checked."""
 
-    def _each(self, count: int, solve_one: Callable[[int], None]) -> None:
-        """Call solve_one(i) for i in range(count), on as many threads as the engine has."""
-        if min(self.threads, count) < 2:
-            for i in range(count):
-                solve_one(i)
-            return
-        with ThreadPoolExecutor(min(self.threads, count)) as pool:
-            for _ in pool.map(solve_one, range(count)):
-                pass
+    def _each(self, numbers: Sequence[int], work: Callable[[int], _T]) -> list[_T]:
+        """work(i) for each number i, on as many threads as the engine has; the results in order."""
+        if min(self.threads, len(numbers)) < 2:
+            return [work(i) for i in numbers]
+        with ThreadPoolExecutor(min(self.threads, len(numbers))) as pool:
+            return list(pool.map(work, numbers))
 
 
 def _check_frames(frames: NDArray[Any]) -> None:

@@ -12,6 +12,8 @@ Names are those of reference.py. Three things make it fast, beside the vectors o
 * Ghosts. A row above and below the image and a column to its right hold what makes the border's gradients
   and divergences come out right, so that no loop has a special case.
 
+What depends on one frame alone (smoothing, structure, pyramid, spline coefficients) is done once a frame.
+
 The stopping test is made once per sweep; how many iterations a sweep does is foreseen from how fast the
 updates shrink, so that it ends about where a test in every iteration would have ended.
 """
@@ -27,7 +29,16 @@ from numpy.typing import NDArray
 
 from flowprep.engines import base
 from flowprep.engines.jit import jit
-from flowprep.engines.schedule import CUBIC_A, TINY_GRADIENT, level_sizes, linear_taps, stop_below
+from flowprep.engines.schedule import (
+    CUBIC_A,
+    TINY_GRADIENT,
+    antialias_sigma,
+    gaussian_taps,
+    level_sizes,
+    linear_taps,
+    spline_taps,
+    stop_below,
+)
 from flowprep.engines.simd import (
     LANES,
     floor,
@@ -74,9 +85,16 @@ FIRST_SWEEP = 2  # iterations of the sweep after a median, when nothing is known
 LONGEST_SWEEP = 6  # more rows at a time leave the cache
 CAUTION = 0.35  # share of the iterations foreseen to the stop that a sweep does: few then run past it
 
-# What _warp keeps of 16 pixels, as offsets in floats: weights of the columns, four a pixel; weights of the
-# rows, 16 of each; warped texels.
+# What a warp keeps of 16 pixels, as offsets in floats: weights of the columns, four a pixel; weights of the
+# rows, 16 of each; warped texels. A spline's: weights and slopes of the columns; the sums that they give.
 WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
+SLOPE_X, SLOPED = 4 * LANES, 12 * LANES
+
+# The vectors of a block of _structure, as offsets in floats.
+STRUCTURE, ALONG, DOWN, IMAGE = range(0, 4 * LANES, LANES)
+STRUCTURE_BLOCK = 4 * LANES
+
+PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together, and memory is bounded
 
 A = np.float32(CUBIC_A)
 ONE = np.float32(1)
@@ -107,6 +125,17 @@ class Parameters(NamedTuple):
     outer: int
     inner: int
     median: int
+    median_after: bool
+    spline: bool
+    blend: np.float32
+    mask: bool
+
+
+class Frame(NamedTuple):
+    """What is computed once a frame, however many pairs it is in: planes of each level, finest first."""
+
+    images: list[Floats]  # prepared; the border repeated
+    samples: list[Floats]  # what a warp reads: the same, or a spline's coefficients with the border mirrored
 
 
 class Scratch(NamedTuple):
@@ -126,24 +155,40 @@ class Engine(base.Engine):
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
         super().__init__(tvl1, threads)
         self._idle: list[_Workspace] = []
+        self._spare: list[Frame] = []
 
     def _solve(
         self, frames: NDArray[Any], first: list[int], second: list[int], flow: NDArray[np.float32]
     ) -> None:
         height, width = frames.shape[1:]
+        prepared: dict[int, Frame] = {}
+
+        def prepare_one(index: int) -> Frame:
+            workspace = self._take(height, width)
+            frame = workspace.prepare(frames[index], self._spare.pop() if self._spare else workspace.frame())
+            self._idle.append(workspace)
+            return frame
 
         def solve_one(i: int) -> None:
             workspace = self._take(height, width)
-            workspace.solve(frames[first[i]], frames[second[i]], flow[i])
+            workspace.solve(prepared[first[i]], prepared[second[i]], flow[i])
             self._idle.append(workspace)
 
-        self._each(len(first), solve_one)
+        for start in range(0, len(first), PAIRS_AT_ONCE * self.threads):
+            pairs = range(start, min(start + PAIRS_AT_ONCE * self.threads, len(first)))
+            needed = {index for i in pairs for index in (first[i], second[i])}
+            self._spare += [prepared.pop(index) for index in prepared.keys() - needed]
+            missing = sorted(needed - prepared.keys())
+            prepared.update(zip(missing, self._each(missing, prepare_one), strict=True))
+            self._each(pairs, solve_one)
+        self._spare += prepared.values()
 
     def _take(self, height: int, width: int) -> _Workspace:
         while self._idle:
             workspace = self._idle.pop()
             if workspace.size == (height, width):
                 return workspace
+            self._spare.clear()
         return _Workspace(height, width, self.tvl1)
 
 
@@ -165,17 +210,24 @@ class _Workspace:
                 tvl1.outer_iterations,
                 tvl1.inner_iterations,
                 tvl1.median,
+                tvl1.median_after,
+                tvl1.warp == "spline",
+                np.float32(tvl1.blend),
+                tvl1.mask,
             )
             for level in self.levels
         ]
-        self.pyramids = [[_plane(level) for level in self.levels] for _ in range(2)]
+        self.tvl1 = tvl1
+        self.blur = gaussian_taps(tvl1.blur) if tvl1.blur else None
+        self.antialias = gaussian_taps(antialias_sigma(tvl1)) if tvl1.antialias else None
+        self.spline = spline_taps() if tvl1.warp == "spline" else None
         self.flows = [[_plane(level) for _ in range(2)] for level in self.levels]
         self.scratch = Scratch(
             _aligned((height + 2) * finest.row + BLOCK),
             _aligned((height + 2 * TEXEL_MARGIN) * finest.texels),
             _aligned(5 * finest.stride),
             _aligned(2 * finest.blocks * LANES),
-            _aligned(WARPED + TEXEL * LANES),
+            _aligned(SLOPED + TEXEL * LANES),
             np.zeros(LANES, np.int32),
         )
         self.row = _aligned(finest.stride)
@@ -192,19 +244,52 @@ class _Workspace:
             for fine, coarse in itertools.pairwise(self.levels)
         ]
 
-    def solve(self, before: NDArray[Any], after: NDArray[Any], flow: NDArray[np.float32]) -> None:
-        """Fill `flow` (2, H, W) with the flow from one image to the other."""
+    def frame(self) -> Frame:
+        """Room for a frame."""
+        images = [_plane(level) for level in self.levels]
+        return Frame(images, images if self.spline is None else [_plane(level) for level in self.levels])
+
+    def prepare(self, image: NDArray[Any], frame: Frame) -> Frame:
+        """Fill `frame` with the pyramid of an image."""
+        levels, images, tvl1 = self.levels, frame.images, self.tvl1
+        # The planes of the flow, not in use now, take what is on its way to the frame.
+        source, spare = self.flows[0] if tvl1.structure else (images[0], self.flows[0][0])
+        _pixels(spare if self.blur is not None else source, levels[0])[...] = image
+        if self.blur is not None:
+            _filter(spare, levels[0], self.blur, source, self.row)
+        if tvl1.structure:
+            _remove_structure(
+                source,
+                levels[0],
+                np.float32(tvl1.tau / tvl1.structure_theta),
+                np.float32(tvl1.structure_theta),
+                tvl1.structure_iterations,
+                np.float32(tvl1.structure),
+                images[0],
+                self.scratch,
+            )
+        for i, level in enumerate(levels):
+            if i:
+                smooth, finer = images[i - 1], levels[i - 1]
+                if self.antialias is not None:
+                    smooth = self.flows[i - 1][0]
+                    _filter(images[i - 1], finer, self.antialias, smooth, self.row)
+                _resize(smooth, finer, images[i], level, self.down[i - 1], ONE, self.row)
+            _repeat_border(images[i], level)
+            if self.spline is not None:
+                _filter(images[i], level, self.spline, frame.samples[i], self.row)
+                _mirror_border(frame.samples[i], level)
+        return frame
+
+    def solve(self, before: Frame, after: Frame, flow: NDArray[np.float32]) -> None:
+        """Fill `flow` (2, H, W) with the flow from one frame to the other."""
         levels = self.levels
-        for image, pyramid in zip((before, after), self.pyramids, strict=True):
-            _pixels(pyramid[0], levels[0])[...] = image
-            for i, taps in enumerate(self.down):
-                _resize(pyramid[i], levels[i], pyramid[i + 1], levels[i + 1], taps, ONE, self.row)
         for plane in self.flows[-1]:
             plane[:] = 0
         for i in reversed(range(len(levels))):
             u1, u2 = self.flows[i]
             _solve_level(
-                self.pyramids[0][i], self.pyramids[1][i], u1, u2, levels[i], self.parameters[i], self.scratch
+                before.images[i], after.samples[i], u1, u2, levels[i], self.parameters[i], self.scratch
             )
             if i:
                 for coarse, fine in zip(self.flows[i], self.flows[i - 1], strict=True):
@@ -279,6 +364,141 @@ def _repeat_border(plane: Floats, level: Level) -> None:
 
 
 @jit
+def _mirror_border(plane: Floats, level: Level) -> None:
+    """Fill the margin: the image mirrored at its outermost pixels, for 2 rows and 2 columns."""
+    for y in range(level.height):
+        start = level.origin + y * level.stride
+        end = start + level.width - 1
+        for k in range(1, 3):
+            plane[start - k], plane[end + k] = plane[start + k], plane[end - k]
+    first, length = level.origin - LANES, level.stride
+    last = first + (level.height - 1) * length
+    for k in range(1, 3):
+        for x in range(length):
+            plane[first - k * length + x] = plane[first + k * length + x]
+            plane[last + k * length + x] = plane[last - k * length + x]
+
+
+@jit
+def _filter(image: Floats, level: Level, taps: Floats, out: Floats, row: Floats) -> None:
+    """Convolve with `taps`, the weights at 0, 1, ... to each side, down and along; the border is mirrored."""
+    reach, bottom, right = len(taps) - 1, level.height - 1, LANES + level.width - 1
+    for y in range(level.height):
+        for b in range(level.blocks):
+            at = level.origin + b * LANES
+            value = splat(taps[0]) * load(image, at + y * level.stride)
+            for k in range(1, reach + 1):
+                above, below = abs(y - k), bottom - abs(bottom - y - k)
+                both = load(image, at + above * level.stride) + load(image, at + below * level.stride)
+                value = fma(splat(taps[k]), both, value)
+            store(row, LANES + b * LANES, value)
+        for k in range(1, reach + 1):
+            row[LANES - k], row[right + k] = row[LANES + k], row[right - k]
+        for b in range(level.blocks):
+            at = LANES + b * LANES
+            value = splat(taps[0]) * load(row, at)
+            for k in range(1, reach + 1):
+                value = fma(splat(taps[k]), load(row, at - k) + load(row, at + k), value)
+            store(out, level.origin + y * level.stride + b * LANES, value)
+
+
+@jit
+def _structure_row(
+    state: Floats, above: int, here: int, blocks: int, steps: Floats, steps_at: int, theta: np.float32
+) -> None:
+    """An iteration of the structure: its values in the row at `here`, and the dual step of the one above."""
+    theta_, one = splat(theta), splat(ONE)
+    along_left = splat(np.float32(0))
+    s_above = load(state, above + STRUCTURE)
+    for b in range(blocks):
+        i, j = here + b * STRUCTURE_BLOCK, above + b * STRUCTURE_BLOCK
+        taut = load(steps, steps_at + b * LANES)
+        along, down_above = load(state, i + ALONG), load(state, j + DOWN)
+        divergence = (along - from_left(along_left, along)) + (load(state, i + DOWN) - down_above)
+        s = fma(theta_, divergence, load(state, i + IMAGE))
+        store(state, i + STRUCTURE, s)
+        along_left = along
+
+        s_right = load(state, j + STRUCTURE_BLOCK + STRUCTURE)
+        sx, sy = from_right(s_above, s_right) - s_above, s - s_above
+        shrink = one / fma(taut, square_root(fma(sx, sx, sy * sy)), one)
+        store(state, j + ALONG, fma(taut, sx, load(state, j + ALONG)) * shrink)
+        store(state, j + DOWN, fma(taut, sy, down_above) * shrink)
+        s_above = s_right
+
+
+@jit
+def _remove_structure(
+    image: Floats,
+    level: Level,
+    taut: np.float32,
+    theta: np.float32,
+    iterations: int,
+    share: np.float32,
+    out: Floats,
+    scratch: Scratch,
+) -> None:
+    """The image less `share` of its structure, in sweeps as the flow's (see _sweep)."""
+    mode = flush_denormals()
+    state, row = scratch.state, (level.width // LANES + 1) * STRUCTURE_BLOCK
+    _make_steps(level, taut, scratch.steps)
+    state[: (level.height + 2) * row + STRUCTURE_BLOCK] = 0
+    for y in range(level.height):
+        for b in range(level.blocks):
+            at = (y + 1) * row + b * STRUCTURE_BLOCK
+            store(state, at + IMAGE, load(image, level.origin + y * level.stride + b * LANES))
+    ghost = (level.width // LANES) * STRUCTURE_BLOCK + level.width % LANES
+    edge = ((level.width - 1) // LANES) * STRUCTURE_BLOCK + (level.width - 1) % LANES
+    done = 0
+    while done <= iterations:  # the last one for what the dual variables come to
+        sweep = min(LONGEST_SWEEP, iterations + 1 - done)
+        for front in range(level.height + sweep):
+            for k in range(sweep):
+                y = front - k
+                if y < 0 or y > level.height:
+                    continue
+                above = y * row
+                here = above + row
+                if y == level.height:
+                    for b in range(0, row, STRUCTURE_BLOCK):
+                        store(state, here + b + IMAGE, load(state, above + b + STRUCTURE))
+                steps_at = 0 if y == 0 else level.blocks * LANES
+                _structure_row(state, above, here, level.blocks, scratch.steps, steps_at, theta)
+                state[here + ghost + STRUCTURE] = state[here + edge + STRUCTURE]
+        done += sweep
+    share_ = splat(share)
+    for y in range(level.height):
+        for b in range(level.blocks):
+            i, at = (y + 1) * row + b * STRUCTURE_BLOCK, level.origin + y * level.stride + b * LANES
+            store(out, at, load(state, i + IMAGE) - share_ * load(state, i + STRUCTURE))
+    restore_mode(mode)
+
+
+@jit
+def _make_steps(level: Level, taut: np.float32, steps: Floats) -> None:
+    steps[: level.blocks * LANES] = 0
+    for x in range(level.blocks * LANES):
+        steps[level.blocks * LANES + x] = taut if x < level.width else np.float32(0)
+
+
+@jit
+def _make_spline_texels(samples: Floats, level: Level, texels: Floats) -> None:
+    """Lay the coefficients of four rows side by side: the 4 x 4 of a sample then lie together."""
+    stride = level.stride
+    for y in range(level.height):
+        row = (y + TEXEL_MARGIN) * level.texels + TEXEL_MARGIN * TEXEL
+        for x in range(-1, level.width + 2, LANES):
+            i = level.origin + y * stride + x
+            c0, c1, c2, c3 = (
+                load(samples, i - stride),
+                load(samples, i),
+                load(samples, i + stride),
+                load(samples, i + 2 * stride),
+            )
+            store_interleaved(texels, row + x * TEXEL, c0, c1, c2, c3)
+
+
+@jit
 def _make_texels(i1: Floats, level: Level, texels: Floats) -> None:
     """Lay I1 and its centred gradient side by side, so that a warp reads them together."""
     texels[: (level.height + 2 * TEXEL_MARGIN) * level.texels] = 0
@@ -319,10 +539,9 @@ def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> An
 
 
 @jit
-def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
-    """Fill a warp's constants in the state: grad I1(x + u), rho without u, and -1 / |grad|^2."""
+def _warp(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
+    """Fill a warp's constants in the state, through cubic convolution."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
-    one, zero = splat(ONE), splat(np.float32(0))
     lowest = splat(np.float32(-3))
     last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
     margin = splat(np.float32(TEXEL_MARGIN - 1))
@@ -357,14 +576,110 @@ def _warp(i0: Floats, level: Level, scratch: Scratch) -> None:
                 store(pixels, WARPED + TEXEL * k, four)
             i1w, i1wx, i1wy, _ = load_interleaved(pixels, WARPED)
 
-            inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
-            i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
-            before = load(i0, level.origin + y * level.stride + b * LANES)
-            square = fma(i1wx, i1wx, i1wy * i1wy)
-            store(state, i + I1X, i1wx)
-            store(state, i + I1Y, i1wy)
-            store(state, i + RHO, i1w - i1wx * u1 - i1wy * u2 - before)
-            store(state, i + INVERSE, where_above(square, splat(TINY), (zero - one) / square))
+            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+
+
+@jit
+def _spline_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Weights of the coefficients at -1, 0, 1, 2 for samples at t (a vector) from 0 to 1."""
+    r = splat(ONE) - t
+    sixth, half, two_thirds = splat(np.float32(1 / 6)), splat(HALF), splat(np.float32(2 / 3))
+    left = two_thirds - t * t * (half + half * r)
+    right = two_thirds - r * r * (half + half * t)
+    return r * r * r * sixth, left, right, t * t * t * sixth
+
+
+@jit
+def _spline_slopes(t: Any) -> tuple[Any, Any, Any, Any]:
+    """The derivatives of _spline_weights."""
+    r = splat(ONE) - t
+    half, three_halves, two = splat(HALF), splat(np.float32(1.5)), splat(np.float32(2))
+    outer_left, outer_right = (t - splat(ONE)) * r * half, t * t * half
+    return outer_left, t * (three_halves * t - two), r * (two - three_halves * r), outer_right
+
+
+@jit
+def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: int) -> Any:
+    """The sums along the four rows of coefficients of pixels k to k + 3: four a pixel."""
+    return sums_of_fours(
+        load(texels, np.int64(indices[k])) * load_each_four_times(pixels, weights + 4 * k),
+        load(texels, np.int64(indices[k + 1])) * load_each_four_times(pixels, weights + 4 * (k + 1)),
+        load(texels, np.int64(indices[k + 2])) * load_each_four_times(pixels, weights + 4 * (k + 2)),
+        load(texels, np.int64(indices[k + 3])) * load_each_four_times(pixels, weights + 4 * (k + 3)),
+    )
+
+
+@jit
+def _warp_spline(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
+    """As _warp, through a cubic B-spline."""
+    state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
+    zero = splat(np.float32(0))
+    last_x, last_y = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
+    row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
+    start = splat_ints(np.int32(TEXEL_MARGIN * level.texels + (TEXEL_MARGIN - 1) * TEXEL))
+    for y in range(level.height):
+        y_here = splat(np.float32(y))
+        for b in range(level.blocks):
+            i = (y + 1) * level.row + b * BLOCK
+            x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
+            y_to = load(state, i + U2) + y_here
+            x_in = maximum(minimum(x_to, last_x), zero)
+            y_in = maximum(minimum(y_to, last_y), zero)
+            column, line = floor(x_in), floor(y_in)
+            store_ints(indices, 0, to_ints(line) * row_length + (to_ints(column) * texel + start))
+
+            w0, w1, w2, w3 = _spline_weights(x_in - column)
+            store_interleaved(pixels, WX, w0, w1, w2, w3)
+            s0, s1, s2, s3 = _spline_slopes(x_in - column)
+            store_interleaved(pixels, SLOPE_X, s0, s1, s2, s3)
+            for k in range(0, LANES, 4):
+                store(pixels, WARPED + 4 * k, _four_rows(texels, pixels, indices, WX, k))
+                store(pixels, SLOPED + 4 * k, _four_rows(texels, pixels, indices, SLOPE_X, k))
+
+            w0, w1, w2, w3 = _spline_weights(y_in - line)
+            s0, s1, s2, s3 = _spline_slopes(y_in - line)
+            r0, r1, r2, r3 = load_interleaved(pixels, WARPED)
+            i1w = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
+            i1wy = fma(s0, r0, fma(s1, r1, fma(s2, r2, s3 * r3)))
+            r0, r1, r2, r3 = load_interleaved(pixels, SLOPED)
+            i1wx = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
+            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+
+
+@jit
+def _set_warped(
+    i0: Floats,
+    y: int,
+    b: int,
+    x_to: Any,
+    y_to: Any,
+    i1w: Any,
+    i1wx: Any,
+    i1wy: Any,
+    level: Level,
+    parameters: Parameters,
+    scratch: Scratch,
+) -> None:
+    """Fill the constants of a block: the data term's gradient, rho without u, and -1 / |grad|^2."""
+    one, zero = splat(ONE), splat(np.float32(0))
+    state, at = scratch.state, level.origin + y * level.stride + b * LANES
+    i = (y + 1) * level.row + b * BLOCK
+    if parameters.blend > 0:
+        keep, add = splat(ONE - parameters.blend), splat(HALF * parameters.blend)
+        i1wx = fma(keep, i1wx, add * (load(i0, at + 1) - load(i0, at - 1)))
+        i1wy = fma(keep, i1wy, add * (load(i0, at + level.stride) - load(i0, at - level.stride)))
+    if parameters.mask:
+        right, below = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
+        away = maximum(maximum(zero - x_to, x_to - right), maximum(zero - y_to, y_to - below))
+        i1wx, i1wy = i1wx - where_above(away, zero, i1wx), i1wy - where_above(away, zero, i1wy)
+    inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
+    i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
+    square = fma(i1wx, i1wx, i1wy * i1wy)
+    store(state, i + I1X, i1wx)
+    store(state, i + I1Y, i1wy)
+    rho = i1w - i1wx * load(state, i + U1) - i1wy * load(state, i + U2) - load(i0, at)
+    store(state, i + RHO, rho)
+    store(state, i + INVERSE, where_above(square, splat(TINY), (zero - one) / square))
 
 
 @jit
@@ -494,30 +809,39 @@ def _median(level: Level, scratch: Scratch, k: int, plane: Floats, side: int) ->
 
 @jit
 def _solve_level(
-    i0: Floats, i1: Floats, u1: Floats, u2: Floats, level: Level, parameters: Parameters, scratch: Scratch
+    i0: Floats,
+    samples: Floats,
+    u1: Floats,
+    u2: Floats,
+    level: Level,
+    parameters: Parameters,
+    scratch: Scratch,
 ) -> None:
     """Improve the flow in the planes u1 and u2 at one level."""
     mode = flush_denormals()
     state = scratch.state
     state[: (level.height + 2) * level.row + BLOCK] = 0
-    scratch.steps[: level.blocks * LANES] = 0
-    for x in range(level.blocks * LANES):
-        scratch.steps[level.blocks * LANES + x] = parameters.taut if x < level.width else np.float32(0)
+    _make_steps(level, parameters.taut, scratch.steps)
     for y in range(level.height):
         for b in range(level.blocks):
             i, at = (y + 1) * level.row + b * BLOCK, level.origin + y * level.stride + b * LANES
             store(state, i + U1, load(u1, at))
             store(state, i + U2, load(u2, at))
-    _repeat_border(i1, level)
-    _make_texels(i1, level, scratch.texels)
+    if parameters.spline:
+        _make_spline_texels(samples, level, scratch.texels)
+    else:
+        _make_texels(samples, level, scratch.texels)
 
     for _ in range(parameters.warps):
-        _warp(i0, level, scratch)
+        if parameters.spline:
+            _warp_spline(i0, level, parameters, scratch)
+        else:
+            _warp(i0, level, parameters, scratch)
         error = np.inf
         for _ in range(parameters.outer):
             if error <= parameters.stop:
                 break
-            if parameters.median > 1:
+            if parameters.median > 1 and not parameters.median_after:
                 _median(level, scratch, U1, u1, parameters.median)
                 _median(level, scratch, U2, u2, parameters.median)
             done, sweep = 0, FIRST_SWEEP
@@ -532,6 +856,9 @@ def _solve_level(
                 else:
                     sweep = _next_sweep(parameters.stop, before, error, iterations)
                 done += iterations
+            if parameters.median > 1 and parameters.median_after:
+                _median(level, scratch, U1, u1, parameters.median)
+                _median(level, scratch, U2, u2, parameters.median)
     _copy_out(level, state, U1, u1)
     _copy_out(level, state, U2, u2)
     restore_mode(mode)

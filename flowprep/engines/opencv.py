@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 
 from flowprep.engines import base
 from flowprep.errors import EngineError
-from flowprep.settings import Tvl1Settings
+from flowprep.settings import Tvl1Settings, check_engine
 
 
 class Engine(base.Engine):
     """`cv2.optflow.DualTVL1OpticalFlow`, one pair per thread.
 
     Raises:
-        SettingsError: fewer than one thread.
+        SettingsError: fewer than one thread, or parameters that OpenCV does not have.
         EngineError: this OpenCV has no `optflow` module.
     """
 
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
         super().__init__(tvl1, threads)
+        check_engine("opencv", tvl1)
         if not hasattr(cv2, "optflow"):
             raise EngineError(
                 f"OpenCV {cv2.__version__} has no optflow module; remove the other opencv packages and run "
@@ -45,7 +46,7 @@ class Engine(base.Engine):
             flow[i] = found.transpose(2, 0, 1)
 
         with _one_thread_each():
-            self._each(len(first), solve_one)
+            self._each(range(len(first)), solve_one)
 
     def _solver(self) -> Any:
         # A fresh object for every pair: OpenCV writes the number of scales that it used back into the

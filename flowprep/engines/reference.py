@@ -12,6 +12,13 @@ With an auxiliary flow v tied to u by |u - v|^2 / (2 theta) and the data term rh
 flow u0 of the last warp, it is solved by alternating a pointwise threshold (v) and a step of Chambolle's
 projection for the total variation (u, with dual variables p1 and p2), from coarse to fine.
 
+The settings beyond OpenCV's, in the order in which they act:
+
+* structure: A. Wedel, T. Pock, C. Zach, H. Bischof, D. Cremers, "An improved algorithm for TV-L1 optical
+  flow", Dagstuhl Motion Workshop 2008: shadows and shading are in the structure, motion shows in the texture.
+* blend: the same gradient of both images. mask: no data where the flow points outside.
+* spline: M. Unser, "Splines: a perfect fit for signal and image processing", 1999.
+
 What OpenCV's code adds to the paper and is done here as well: u is median-filtered before each block of
 inner iterations, the dual variables live on from one warp to the next, and samples outside I1 are 0.
 """
@@ -25,7 +32,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from flowprep.engines import base
-from flowprep.engines.schedule import CUBIC_A, TINY_GRADIENT, level_sizes, linear_taps, stop_below
+from flowprep.engines.schedule import (
+    CUBIC_A,
+    TINY_GRADIENT,
+    antialias_sigma,
+    gaussian_taps,
+    level_sizes,
+    linear_taps,
+    spline_taps,
+    stop_below,
+)
 from flowprep.settings import Tvl1Settings
 
 Image = NDArray[np.float32]  # (h, w)
@@ -43,16 +59,42 @@ class Engine(base.Engine):
         def solve_one(i: int) -> None:
             flow[i] = solve_pair(pyramids[first[i]], pyramids[second[i]], self.tvl1)
 
-        self._each(len(first), solve_one)
+        self._each(range(len(first)), solve_one)
 
 
 def pyramid(image: Image, tvl1: Tvl1Settings) -> list[Image]:
     """The levels of an image, finest first."""
-    levels = [image]
+    levels = [prepare(image, tvl1)]
     height, width = image.shape
     for size in level_sizes(height, width, tvl1)[1:]:
-        levels.append(resize(levels[-1], size, (1 / tvl1.scale_step, 1 / tvl1.scale_step)))
+        smooth = levels[-1]
+        if tvl1.antialias:
+            smooth = symmetric_filter(smooth, gaussian_taps(antialias_sigma(tvl1)))
+        levels.append(resize(smooth, size, (1 / tvl1.scale_step, 1 / tvl1.scale_step)))
     return levels
+
+
+def prepare(image: Image, tvl1: Tvl1Settings) -> Image:
+    """What is done to an image before its pyramid."""
+    if tvl1.blur:
+        image = symmetric_filter(image, gaussian_taps(tvl1.blur))
+    if tvl1.structure:
+        image = image - np.float32(tvl1.structure) * structure(image, tvl1)
+    return image
+
+
+def structure(image: Image, tvl1: Tvl1Settings) -> Image:
+    """The image without its texture: the s that minimises sum |grad s| + (s - image)^2 / (2 theta).
+
+    This is the denoising of Rudin, Osher and Fatemi, solved like the flow's total variation.
+    """
+    tau, theta = np.float32(tvl1.tau), np.float32(tvl1.structure_theta)
+    p = np.zeros((2, *image.shape), np.float32)
+    for _ in range(tvl1.structure_iterations):
+        ds = forward_gradient(image + theta * divergence(p))
+        p = (p + tau / theta * ds) / (1 + tau / theta * np.hypot(*ds))
+    smooth: Image = image + theta * divergence(p)
+    return smooth
 
 
 def solve_pair(levels0: list[Image], levels1: list[Image], tvl1: Tvl1Settings) -> Flow:
@@ -72,10 +114,16 @@ def solve_level(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> Flow:
     tau, lambda_, theta = (np.float32(x) for x in (tvl1.tau, tvl1.lambda_, tvl1.theta))
     height, width = i0.shape
     stop = stop_below(height, width, tvl1)
-    i1x, i1y = centred_gradient(i1)
+    i0x, i0y = centred_gradient(i0)
+    blend = np.float32(tvl1.blend)
     p = np.zeros((2, 2, *i0.shape), np.float32)  # p[k] is the dual variable of u[k]: (x part, y part)
     for _ in range(tvl1.warps):
-        i1w, i1wx, i1wy = (warp(image, u) for image in (i1, i1x, i1y))
+        i1w, i1wx, i1wy = warp(i1, u, tvl1.warp)
+        if tvl1.blend:
+            i1wx = (1 - blend) * i1wx + blend * i0x
+            i1wy = (1 - blend) * i1wy + blend * i0y
+        if tvl1.mask:
+            i1wx, i1wy = (np.where(outside(u), np.float32(0), g) for g in (i1wx, i1wy))
         grad = np.stack([i1wx, i1wy])
         square = i1wx * i1wx + i1wy * i1wy
         rho_c = i1w - i1wx * u[0] - i1wy * u[1] - i0  # rho(u) without the part that changes with u
@@ -83,7 +131,8 @@ def solve_level(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> Flow:
         for _ in range(tvl1.outer_iterations):
             if error <= stop:
                 break
-            u = np.stack([median(c, tvl1.median) for c in u])
+            if not tvl1.median_after:
+                u = np.stack([median(c, tvl1.median) for c in u])
             for _ in range(tvl1.inner_iterations):
                 v = u + threshold(rho_c + i1wx * u[0] + i1wy * u[1], grad, square, lambda_ * theta)
                 u_before, u = u, v + theta * np.stack([divergence(pk) for pk in p])
@@ -94,6 +143,8 @@ def solve_level(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> Flow:
                 error = float(np.sum((u - u_before) ** 2, dtype=np.float64))
                 if error <= stop:
                     break
+            if tvl1.median_after:
+                u = np.stack([median(c, tvl1.median) for c in u])
     return u
 
 
@@ -125,22 +176,66 @@ def divergence(p: Flow) -> Image:
     return div
 
 
-def warp(image: Image, u: Flow) -> Image:
-    """The image at x + u(x): bicubic, 0 outside."""
+def outside(u: Flow) -> NDArray[np.bool_]:
+    """Where x + u(x) is not in the image."""
+    height, width = u.shape[1:]
+    x, y = np.arange(width) + u[0], np.arange(height)[:, None] + u[1]
+    beyond: NDArray[np.bool_] = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
+    return beyond
+
+
+def warp(image: Image, u: Flow, kind: str) -> tuple[Image, Image, Image]:
+    """The image and its gradient, (x, y), at x + u(x)."""
     height, width = image.shape
-    # Four taps that all lie outside give 0 wherever they are, so that a margin of 4 zeros is enough.
-    padded = np.pad(image, 4)
-    taps = []
-    for position, size in ((np.arange(height)[:, None] + u[1], height), (np.arange(width) + u[0], width)):
-        whole = np.floor(position)
-        first = np.clip(whole.astype(np.int64), -3, size + 1) + 3
-        taps.append((first, cubic_weights(position - whole)))
-    (row, row_weights), (column, column_weights) = taps
-    total = np.zeros_like(image)
-    for j in range(4):
-        for i in range(4):
-            total += row_weights[j] * column_weights[i] * padded[row + j, column + i]
-    return total
+    x, y = np.arange(width) + u[0], np.arange(height)[:, None] + u[1]
+    along: Image
+    down: Image
+    planes: list[tuple[Image, list[Image], list[Image]]]
+    if kind == "spline":
+        # The coefficients go on as the image does: mirrored.
+        padded = np.pad(symmetric_filter(image, spline_taps()), 2, mode="reflect")
+        x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+        column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+        along, down = (x - column).astype(np.float32), (y - row).astype(np.float32)
+        planes = [
+            (padded, spline_weights(along), spline_weights(down)),
+            (padded, spline_slopes(along), spline_weights(down)),
+            (padded, spline_weights(along), spline_slopes(down)),
+        ]
+        column, row = column + 1, row + 1
+    else:
+        # Four taps that all lie outside give 0 wherever they are, so that a margin of 4 zeros is enough.
+        column = np.clip(np.floor(x).astype(np.int64), -3, width + 1) + 3
+        row = np.clip(np.floor(y).astype(np.int64), -3, height + 1) + 3
+        along, down = (x - np.floor(x)).astype(np.float32), (y - np.floor(y)).astype(np.float32)
+        weights = cubic_weights(along), cubic_weights(down)
+        planes = [(np.pad(plane, 4), *weights) for plane in (image, *centred_gradient(image))]
+    warped = []
+    for plane, column_weights, row_weights in planes:
+        total = np.zeros_like(image)
+        for j in range(4):
+            for i in range(4):
+                total += row_weights[j] * column_weights[i] * plane[row + j, column + i]
+        warped.append(total)
+    return warped[0], warped[1], warped[2]
+
+
+def spline_weights(t: Image) -> list[Image]:
+    """Cubic B-spline weights of the coefficients at -1, 0, 1, 2 for a sample at t in [0, 1]."""
+    r: Image = 1 - t
+    sixth, half, two_thirds = (np.float32(x) for x in (1 / 6, 1 / 2, 2 / 3))
+    left: Image = two_thirds - half * t * t * (2 - t)
+    right: Image = two_thirds - half * r * r * (2 - r)
+    return [sixth * r * r * r, left, right, sixth * t * t * t]
+
+
+def spline_slopes(t: Image) -> list[Image]:
+    """The derivatives of spline_weights."""
+    r: Image = 1 - t
+    half = np.float32(0.5)
+    left: Image = half * t * (3 * t - 4)
+    right: Image = half * r * (4 - 3 * r)
+    return [-half * r * r, left, right, half * t * t]
 
 
 def cubic_weights(t: Image) -> list[Image]:
@@ -151,6 +246,19 @@ def cubic_weights(t: Image) -> list[Image]:
     left: Image = ((a + 2) * t - (a + 3)) * t * t + 1
     right: Image = ((a + 2) * (1 - t) - (a + 3)) * (1 - t) * (1 - t) + 1
     return [far_left, left, right, 1 - far_left - left - right]
+
+
+def symmetric_filter(image: Image, taps: NDArray[np.float32]) -> Image:
+    """Convolve along both axes; taps[k] weighs the pixels k to each side. Beyond the border: mirrored."""
+    reach = len(taps) - 1
+    for axis in (0, 1):
+        padded = np.pad(np.moveaxis(image, axis, 0), ((reach, reach), (0, 0)), mode="reflect")
+        size = image.shape[axis]
+        total = taps[0] * padded[reach : reach + size]
+        for k in range(1, reach + 1):
+            total += taps[k] * (padded[reach - k : reach - k + size] + padded[reach + k : reach + k + size])
+        image = np.moveaxis(total, 0, axis)
+    return image
 
 
 def median(image: Image, side: int) -> Image:

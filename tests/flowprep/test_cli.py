@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from making import write_video
+from making import write_frames, write_video
 from PIL import Image
+
+from flowprep.flo import read_flo, write_flo
+from flowprep.settings import PRESETS
 
 SIZE = ("--size", "source", "--engine", "opencv")
 
@@ -70,6 +75,9 @@ def test_exit_codes(cli, clips, tmp_path):
         ("extract", clips, "--out", tmp_path / "x", "--size", "big"),
         ("extract", clips, "--out", tmp_path / "x", "--engine", "magic"),
         ("extract", clips, "--out", tmp_path / "x", "--codes", "jpeg"),
+        ("extract", clips, "--out", tmp_path / "x", "--preset", "slow"),
+        ("extract", clips, "--out", tmp_path / "x", "--tvl1", "speed=1"),
+        ("extract", clips, "--out", tmp_path / "x", "--tvl1", "scales=2.5"),
         ("extract", clips),
     ):
         assert cli(*wrong).exit_code == 2, wrong
@@ -120,7 +128,9 @@ def test_failed_videos_are_tried_again_on_request(cli, clips, tmp_path):
         (("--quality", 80), "quality: 80, 95"),
         (("--step", 2), "step: 2, 1"),
         (("--size", "short:64"), "size: short:64, source"),
-        (("--engine", "cpu"), "engine: cpu, opencv"),
+        (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
+        (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
+        (("--tvl1", "warps=3"), "tvl1.warps: 3, 5"),
         (("--codes", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
     ],
 )
@@ -137,7 +147,9 @@ def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_p
 def test_an_automatic_engine_takes_the_one_that_is_stored(cli, clips, tmp_path):
     out = tmp_path / "corpus"
     cli("plan", clips, "--out", out, *SIZE)
-    assert cli("plan", clips, "--out", out, "--size", "source").exit_code == 0
+    assert cli("plan", clips, "--out", out, "--size", "source", "--preset", "opencv").exit_code == 0
+    refused = cli("plan", clips, "--out", out, "--size", "source")
+    assert refused.exit_code == 2 and "preset opencv" in refused.stderr
 
 
 def test_names_that_look_like_options(cli, tmp_path):
@@ -165,21 +177,74 @@ def test_samples_are_videos_that_extract_takes(cli, tmp_path):
 
 def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     video = clips / "left" / "v_left_g01.mp4"
-    found = json.loads(cli("bench", video, "--size", "source", "--pairs", 3, "--threads", 1, "--json").stdout)
+    quick = ("--preset", "opencv", "--size", "source", "--pairs")
+    found = json.loads(cli("bench", video, *quick, 3, "--threads", 1, "--json").stdout)
     assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
-    assert found["ms_per_pair"]["cpu"]["median"] > 0 and found["ratio"] > 0
+    assert found["ms_per_pair"]["ours"]["median"] > 0 and found["ratio"] > 0
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
     assert set(found["stages"]) == {"decode", "flow", "encode", "write", "total"}
     same = json.loads(
         cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
     )
     assert same["distance_px"] == 0 and same["energy"] == 1
-    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout
+    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout  # accurate
     assert cli("bench", video, "--pairs", 0).exit_code == 2
 
 
+def test_a_preset_and_changes_to_it_are_stored_and_shown(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    changes = ("--preset", "fast", "--tvl1", "warps=4", "--tvl1", "tau = 0.125", "--tvl1", "warps=2")
+    made = json.loads(cli("plan", clips, "--out", out, "--size", "source", *changes, "--json").stdout)
+    expected = dataclasses.asdict(dataclasses.replace(PRESETS["fast"], warps=2, tau=0.125))
+    assert made["settings"]["tvl1"] == expected
+    assert cli("extract", clips, "--out", out, "--size", "source", *changes, "--jobs", 1).exit_code == 0
+    shown = cli("info", out).stdout
+    assert all(f"    {name}: {value}\n" in shown for name, value in expected.items()), shown
+    refused = cli("plan", clips, "--out", tmp_path / "x", "--tvl1", "speed=1")
+    assert "name of tau, lambda_, theta, scales" in refused.stderr
+
+
+def test_flow_of_one_pair(cli, tmp_path):
+    folder = write_frames(tmp_path / "frames", 2)
+    images = sorted(folder.iterdir())
+    made = json.loads(cli("flow", *images, "-o", tmp_path / "a.flo", "--json").stdout)
+    flow = read_flo(tmp_path / "a.flo")
+    assert (made["width"], made["height"]) == (48, 32) and flow.shape == (2, 32, 48)
+    assert made["largest_px"] == pytest.approx(np.hypot(*flow).max(), abs=1e-5)
+    assert flow[0].mean() == pytest.approx(1, abs=0.2) and abs(flow[1].mean()) < 0.2
+    fast = cli("flow", *images, "-o", tmp_path / "b.flo", "--preset", "fast", "--engine", "reference")
+    assert fast.exit_code == 0 and "displacements up to" in fast.stdout
+    assert (tmp_path / "a.flo").read_bytes() != (tmp_path / "b.flo").read_bytes()
+    assert cli("flow", *images, "-o", tmp_path / "a.png").exit_code == 0
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (48, 32)
+    assert cli("flow", *images, "-o", tmp_path / "a.jpg").exit_code == 2
+    (tmp_path / "text.png").write_text("no image")
+    assert cli("flow", images[0], tmp_path / "text.png", "-o", tmp_path / "c.flo").exit_code == 1
+
+
+def test_bench_against_truth(cli, tmp_path):
+    truth = np.zeros((2, 32, 48), np.float32)
+    truth[0] = 1  # what the frames move by
+    truth[:, :4] = 1e10  # not known
+    for name, pattern, flo in (
+        ("a", "frame{:02d}.png", "flow01.flo"),
+        ("b", "frame_{:04d}.png", "frame_0001.flo"),
+    ):
+        write_flo(truth, write_frames(tmp_path / "t" / name, 2, pattern=pattern) / flo)
+    found = json.loads(cli("bench", "--truth", tmp_path / "t", "--preset", "fast", "--json").stdout)
+    assert list(found["errors_px"]) == ["a/flow01.flo", "b/frame_0001.flo", "mean"]
+    assert found["tvl1"]["scale_step"] == 0.65
+    assert all(0 < error < 0.2 for errors in found["errors_px"].values() for error in errors.values())
+    assert "b/frame_0001.flo" in cli("bench", "--truth", tmp_path / "t").stdout
+    (tmp_path / "t" / "a" / "frame02.png").unlink()
+    assert "flow10.flo needs frame10.png" in cli("bench", "--truth", tmp_path / "t").stderr
+    (tmp_path / "none").mkdir()
+    assert cli("bench", "--truth", tmp_path / "none").exit_code == 2
+
+
 @pytest.mark.parametrize(
-    "command", ["bench", "extract", "plan", "status", "verify", "info", "show", "samples"]
+    "command", ["bench", "extract", "flow", "plan", "status", "verify", "info", "show", "samples"]
 )
 def test_every_command_explains_itself(cli, command):
     text = cli(command, "--help").stdout
