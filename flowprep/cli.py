@@ -462,8 +462,8 @@ def bench(
     """Time an engine against OpenCV's TV-L1 on this machine, alternately on the same pairs.
 
     Without VIDEO, on sample clips. Prints milliseconds a pair on one thread, the ratio, how far the flow is
-    from OpenCV's, pairs a second on all cores, and where the time of an extraction goes. OpenCV runs with its
-    default parameters, whatever the preset.
+    from OpenCV's, pairs a second on all cores, what each kind of codes makes of it, and where the time of an
+    extraction goes. OpenCV runs with its default parameters, whatever the preset.
     """
     from flowprep.bench import bench, endpoint_errors
 
@@ -490,6 +490,10 @@ def bench(
     click.echo(f"  {name} is {found['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
     click.echo(f"  distance to OpenCV {found['distance_px']} px mean; energy {found['energy']} of OpenCV's")
     click.echo(f"{found['threads']} threads: {found['pairs_per_second']} pairs a second")
+    for codes, made in found["codes"].items():
+        click.echo(
+            f"{codes} codes: {made['ratio']} times smaller than float32, {made['error_px']} px mean error"
+        )
     stages = ", ".join(f"{stage} {ms}" for stage, ms in found["stages"].items())
     click.echo(f"extraction in one process, ms a pair (stages overlap): {stages}")
 

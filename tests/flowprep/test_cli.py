@@ -182,6 +182,8 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
     assert found["ms_per_pair"]["ours"]["median"] > 0 and found["ratio"] > 0
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
+    assert set(found["codes"]) == {"adaptive", "fixed", "tsn"}
+    assert found["codes"]["tsn"]["error_px"] > found["codes"]["adaptive"]["error_px"] > 0
     assert set(found["stages"]) == {"decode", "flow", "encode", "write", "total"}
     same = json.loads(
         cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
