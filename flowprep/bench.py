@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.codec import decode, encode
 from flowprep.corpus.index import load_index
 from flowprep.engines import make_engine, resolve
 from flowprep.engines.base import Engine
@@ -28,7 +29,7 @@ from flowprep.errors import UsageError
 from flowprep.executors import default_jobs, make_corpus
 from flowprep.flo import read_flo
 from flowprep.samples import write_samples
-from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset
+from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset
 from flowprep.video import read_frames, read_image, to_grey
 
 Grey = npt.NDArray[np.uint8]
@@ -57,7 +58,9 @@ def bench(
         `machine`; `tvl1`; `ms_per_pair` of "ours" and "opencv" (OpenCV with its defaults), with the
         quartiles; `ratio` of the sums and its spread over pairs; `distance_px`, mean end-point distance to
         OpenCV's flow; `energy` with OpenCV's parameters, summed, as a multiple of OpenCV's;
-        `pairs_per_second` with `threads` threads; and `stages`, ms a pair of a whole extraction.
+        `pairs_per_second` with `threads` threads; `codes`, for each kind the `ratio` of float32 bytes to
+        stored ones and the mean end-point error `error_px` after decoding; and `stages`, ms a pair of a
+        whole extraction.
 
     Raises:
         UsageError: fewer than one pair, or the videos have none.
@@ -75,10 +78,11 @@ def bench(
         if not taken:
             raise UsageError(f"no pair of frames in {', '.join(map(str, videos))}")
         ours, theirs = make_engine(engine, tvl1), make_engine("opencv", defaults)
-        times, distances, energies = [], [], []
+        times, distances, energies, flows = [], [], [], []
         for a, b in [taken[0], *taken]:  # the first one twice: it compiles and fills caches
             frames = np.stack([a, b])
             (mine, ms), (other, other_ms) = (_timed(e, frames) for e in (ours, theirs))
+            flows.append(mine)
             times.append((ms, other_ms))
             distances.append(float(np.hypot(*(mine - other)).mean()))
             energies.append((energy(a, b, mine, defaults), energy(a, b, other, defaults)))
@@ -102,6 +106,7 @@ def bench(
             "energy": round(sum(e for e, _ in energies[1:]) / sum(e for _, e in energies[1:]), 5),
             "threads": threads,
             "pairs_per_second": _all_cores(make_engine(engine, tvl1, threads), taken),
+            "codes": {codes: _fidelity(flows[1:], codes) for codes in CODES},
             "stages": _stages(videos, Settings(engine=engine, tvl1=tvl1, size=size), Path(folder)),
         }
 
@@ -172,6 +177,14 @@ def energy(first: Grey, second: Grey, flow: npt.NDArray[np.float32], tvl1: Tvl1S
         down = np.diff(plane, axis=0, append=plane[-1:])
         total += float(np.hypot(right, down).sum())
     return total
+
+
+def _fidelity(flows: Sequence[npt.NDArray[np.float32]], codes: str) -> dict[str, float]:
+    """How much smaller flow is with these codes, and how far from what it was."""
+    encoded = [encode(flow, codes) for flow in flows]
+    errors = [np.hypot(*(decode(e) - flow)).mean() for e, flow in zip(encoded, flows, strict=True)]
+    ratio = sum(flow.nbytes for flow in flows) / sum(e.nbytes for e in encoded)
+    return {"ratio": round(ratio, 1), "error_px": round(float(np.mean(errors)), 4)}
 
 
 def _timed(engine: Any, frames: Grey) -> tuple[npt.NDArray[np.float32], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from flowprep import __version__
-from flowprep.errors import FlowprepError, UsageError
+from flowprep.errors import FlowprepError, UsageError, VideoMissing
 from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,9 +38,11 @@ class _Group(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except UsageError as exc:
+        except (UsageError, VideoMissing) as exc:
             raise _WrongUse(str(exc)) from exc
         except (FlowprepError, OSError) as exc:
+            if getattr(exc, "errno", None) == errno.EPIPE:  # `flowprep info | head`: click ends quietly
+                raise
             raise _Fault(str(exc)) from exc
 
 
@@ -64,7 +67,7 @@ def main(verbose: int) -> None:
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-_corpus_argument = click.argument("corpus", type=click.Path(path_type=Path))
+_corpus_argument = click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
 _engine_option = click.option(
@@ -162,8 +165,11 @@ def _what_to_make(command: F) -> F:
 
 @main.command()
 @_what_to_make
+@click.option("--retry-failed", is_flag=True, help="Try again the videos that could not be taken before.")
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes.  [default: all cores]")
-def extract(inputs: tuple[Path, ...], out: Path, jobs: int | None, as_json: bool, **options: Any) -> None:
+def extract(
+    inputs: tuple[Path, ...], out: Path, jobs: int | None, retry_failed: bool, as_json: bool, **options: Any
+) -> None:
     """Extract frames and flow of videos into a corpus; the same command again resumes.
 
     INPUT is a video file, a folder (searched for videos and for folders of numbered frames; a video's class
@@ -173,12 +179,13 @@ def extract(inputs: tuple[Path, ...], out: Path, jobs: int | None, as_json: bool
     from tqdm import tqdm
 
     from flowprep.corpus.index import load_index
-    from flowprep.executors import default_jobs, extract_pending, plan_corpus
+    from flowprep.executors import default_jobs, extract_tasks, plan_corpus
     from flowprep.plan import summarise
 
     began = time.perf_counter()
     plan, skipped = plan_corpus(inputs, out, _settings(**options))
-    pending = plan.pending(out)
+    before = load_index(out)
+    pending = plan.pending(out, before.failures if retry_failed else ())
     click.echo(
         f"{len(plan.video_ids())} videos in {len(plan.tasks)} tasks, {len(pending)} to do;"
         f" engine {plan.settings.engine}; {skipped} other files passed over",
@@ -198,15 +205,14 @@ def extract(inputs: tuple[Path, ...], out: Path, jobs: int | None, as_json: bool
             bar.set_postfix_str(f"{taken} videos" + (f", {failed} failed" if failed else ""), refresh=False)
             bar.update(pairs - bar.n)
 
-        before = load_index(out).totals.get("pairs", 0)
         try:
-            faults = extract_pending(out, plan, jobs or default_jobs(), show)
+            faults = extract_tasks(out, plan, pending, jobs or default_jobs(), show)
         except KeyboardInterrupt:
             bar.close()
             raise _Fault(f"interrupted; {out} keeps what is done, and the same command resumes") from None
     summary = summarise(plan, load_index(out))
     seconds = time.perf_counter() - began
-    pairs = summary["totals"].get("pairs", 0) - before
+    pairs = bar.n
     run = {"pairs": pairs, "seconds": round(seconds, 3), "pairs_per_second": round(pairs / seconds, 2)}
     if as_json:
         click.echo(
@@ -281,11 +287,9 @@ def status(corpus: Path, as_json: bool) -> None:
 @_json_option
 def verify(corpus: Path, jobs: int | None, as_json: bool) -> None:
     """Check every checksum, image and count; exit 1 if one does not hold."""
-    from flowprep.corpus.index import load_index, read_settings
     from flowprep.corpus.verify import verify_corpus
     from flowprep.executors import default_jobs
 
-    read_settings(corpus, load_index(corpus))  # refuses a folder that is no corpus
     report = verify_corpus(corpus, jobs or default_jobs())
     if as_json:
         problems = [p._asdict() for p in report.problems]
@@ -459,8 +463,8 @@ def bench(
     """Time an engine against OpenCV's TV-L1 on this machine, alternately on the same pairs.
 
     Without VIDEO, on sample clips. Prints milliseconds a pair on one thread, the ratio, how far the flow is
-    from OpenCV's, pairs a second on all cores, and where the time of an extraction goes. OpenCV runs with its
-    default parameters, whatever the preset.
+    from OpenCV's, pairs a second on all cores, what each kind of codes makes of it, and where the time of an
+    extraction goes. OpenCV runs with its default parameters, whatever the preset.
     """
     from flowprep.bench import bench, endpoint_errors
 
@@ -487,6 +491,10 @@ def bench(
     click.echo(f"  {name} is {found['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
     click.echo(f"  distance to OpenCV {found['distance_px']} px mean; energy {found['energy']} of OpenCV's")
     click.echo(f"{found['threads']} threads: {found['pairs_per_second']} pairs a second")
+    for codes, made in found["codes"].items():
+        click.echo(
+            f"{codes} codes: {made['ratio']} times smaller than float32, {made['error_px']} px mean error"
+        )
     stages = ", ".join(f"{stage} {ms}" for stage, ms in found["stages"].items())
     click.echo(f"extraction in one process, ms a pair (stages overlap): {stages}")
 
@@ -509,8 +517,7 @@ def _counts(summary: dict[str, Any]) -> str:
 
 
 def _sizes(totals: dict[str, float]) -> str:
-    flow = sum(size for name, size in totals.items() if name.startswith("flow_") and name.endswith("_bytes"))
-    flow -= totals.get("flow_float32_bytes", 0)
+    flow = totals.get("flow_bytes", 0)
     text = f"{_bytes(totals.get('shard_bytes', 0))} in shards"
     if flow:
         ratio = totals["flow_float32_bytes"] / flow

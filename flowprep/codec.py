@@ -11,8 +11,9 @@ fixed      R / 127                               128     round(v / scale) + 128,
 tsn        2 R / 255                             127.5   round(255 (v + R) / (2 R)), v clipped to [-R, R]
 =========  ====================================  ======  ==================================================
 
-Rounding is to the nearest, half to even. With adaptive and fixed codes no motion is code 128 and decodes
-to exactly 0; `tsn` is the formula of older tools, in which it is code 128 and decodes to R / 255.
+Rounding is to the nearest, half to even. With adaptive and fixed codes no motion is code 128, which stands
+for exactly 0; `tsn` is the formula of older tools, in which it is code 128 and stands for R / 255. JPEG
+then changes codes in blocks where something moves; blocks that are still as a whole stay exactly so.
 
 Rescaling flow linearly to 0-255, storing it as JPEG and undoing the scale after decoding is the method of
 Simonyan and Zisserman, "Two-stream convolutional networks for action recognition in videos", 2014, sec. 5.
@@ -31,7 +32,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from flowprep.errors import CorpusDamaged, EngineError, UsageError
-from flowprep.settings import Settings
+from flowprep.settings import MAX_SIDE, Settings
 
 # A field that never leaves +-LEAST px is stored as if it reached it: its codes mean nothing finer.
 LEAST = 1e-3
@@ -104,13 +105,18 @@ def encode(
         quality: JPEG quality of fixed and tsn codes, 1 to 100.
 
     Raises:
-        UsageError: the array has another shape, or an option a value that is not allowed.
-        EngineError: a displacement is not finite.
+        UsageError: the array has another shape or values that are not finite, or an option has a value that
+            is not allowed.
     """
     settings = Settings(codes=codes, range=range, error_px=error_px, quality=quality)
     array = np.asarray(flow, np.float32)
-    if array.ndim not in (3, 4) or array.shape[-3] != 2 or 0 in array.shape[-2:]:
-        raise UsageError(f"flow has shape {array.shape}; allowed: (2, H, W) or (N, 2, H, W)")
+    sides = array.shape[-2:]
+    if array.ndim not in (3, 4) or array.shape[-3] != 2 or min(sides) < 1 or max(sides) > MAX_SIDE:
+        raise UsageError(
+            f"flow has shape {array.shape}; allowed: (2, H, W) or (N, 2, H, W), sides up to {MAX_SIDE}"
+        )
+    if not np.isfinite(array).all():
+        raise UsageError("flow holds values that are not finite; no code stands for them")
     fields = array.reshape(-1, *array.shape[-2:])
     return Encoded(tuple(encode_field(f, settings) for f in fields), array.shape)
 

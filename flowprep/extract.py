@@ -31,7 +31,7 @@ from flowprep.corpus.index import RECORD_FORMAT, RECORD_VERSION, write_record
 from flowprep.corpus.writer import ShardWriter
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError, VideoDamaged, VideoError, VideoUnsuitable
-from flowprep.plan import Segment, Task
+from flowprep.plan import Segment, Task, source_size
 from flowprep.settings import Settings
 from flowprep.video import Frame, Source, read_frames, to_grey
 
@@ -89,7 +89,8 @@ def run_task(corpus: Path, task: Task, settings: Settings, progress: Path | None
     totals: Counter[str] = Counter()
     for video in videos:
         totals.update(frames=video["frames"], pairs=video["pairs"])
-        totals.update({f"{stream}_bytes": n for stream, n in video["bytes"].items()})
+        for stream, size in video["bytes"].items():
+            totals["rgb_bytes" if stream == "rgb" else "flow_bytes"] += size
     totals["flow_float32_bytes"] = extractor.float32_bytes
     totals["shard_bytes"] = shard["bytes"] if shard else 0
     seconds = {**extractor.seconds, "total": time.perf_counter() - began}
@@ -129,7 +130,7 @@ class _Extractor:
             id=segment.id,
             label=segment.label,
             source=segment.source,
-            source_bytes=segment.source_bytes,
+            source_bytes=source_size(Path(segment.path)),
             step=self.settings.step,
             segment=segment.segment,
             segments=segment.segments,
@@ -174,14 +175,14 @@ class _Extractor:
                 source_width=source.width, source_height=source.height, frame_rate=source.frame_rate
             )
             with _timed(self.seconds, "encode"):
-                for frame in batch.frames[: last - frames]:
+                for frame in batch.frames[: max(0, last - frames)]:
                     self.writer.add_frame(frame.rgb, frame.pts_seconds)
                 for flow, backward in ((batch.flow, False), (batch.flow_backward, True)):
                     for u, v in () if flow is None else flow:
                         encoded = codec.encode_field(u, self.settings), codec.encode_field(v, self.settings)
                         self.writer.add_pair(*encoded, backward=backward)
             frames += len(batch.frames)
-            self._pairs_done += len(batch.grey) - self.settings.step
+            self._pairs_done += max(0, len(batch.grey) - self.settings.step)
             if self.progress:
                 self.progress.write_text(str(self._pairs_done))
         if segment.segment == 0 and frames < self._least_frames:

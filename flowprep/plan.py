@@ -22,7 +22,7 @@ from flowprep.corpus.files import published
 from flowprep.corpus.index import Index, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
 from flowprep.settings import Settings
-from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder
+from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
 
 PLAN_FORMAT = "flowprep-plan"
 PLAN_VERSION = 1
@@ -83,10 +83,10 @@ class Plan:
         """Ids of all planned videos."""
         return {s.id for t in self.tasks for s in t.segments}
 
-    def pending(self, corpus: Path) -> list[Task]:
-        """The tasks without a record."""
-        done = recorded_tasks(corpus)
-        return [t for t in self.tasks if t.id not in done]
+    def pending(self, corpus: Path, failed: Iterable[str] = ()) -> list[Task]:
+        """The tasks without a record, and those with one of the `failed` videos."""
+        done, again = recorded_tasks(corpus), set(failed)
+        return [t for t in self.tasks if t.id not in done or any(s.id in again for s in t.segments)]
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
 
     An input is a video file, a folder that is searched for files with a known video suffix and for folders
     of numbered frames, such a folder itself, or a list: `.txt` with `path [label]` lines, or `.csv` with
-    `path,label` rows; paths in a list are relative to its folder. Symbolic links are followed only where
-    they lead to something inside the input.
+    `path,label` rows. Paths in a list are relative to its folder, and the folder that a path names is its
+    default label. Symbolic links are followed only where they lead to something inside the input.
 
     Raises:
         UsageError: an input does not exist, or none holds a video.
@@ -116,23 +116,28 @@ def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
             raise UsageError(f"no such input: {path}")
     found: list[Found] = []
     skipped = 0
-    roots = [p.absolute() if p.is_dir() else p.absolute().parent for p in paths]
+    absolute = [Path(os.path.abspath(p)) for p in paths]
+    roots = [p if p.is_dir() else p.parent for p in absolute]
     for path, prefix in zip(paths, _shortest_names(roots), strict=True):
         if path.is_dir() and is_frame_folder(path):
-            found.append(Found(path, path.absolute().name, "", prefix))
+            found.append(Found(path, _text(Path(path.absolute().name)), "", prefix))
         elif path.is_dir():
             for item in _walk(path):
                 if isinstance(item, int):
                     skipped += item
                 else:
                     relative = item.relative_to(path)
-                    found.append(Found(item, _text(relative), item.absolute().parent.name, prefix))
+                    label = printable(item.absolute().parent.name)
+                    found.append(Found(item, _text(relative), label, prefix))
         elif path.suffix.lower() in (".txt", ".csv"):
             found += [
                 Found(p, _text(_relative(p, path.parent)), label, prefix) for p, label in _read_list(path)
             ]
+        elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+            found.append(Found(path, _text(Path(path.name)), "", prefix))
         else:
-            found.append(Found(path, path.name, "", prefix))
+            known = " ".join([".txt", ".csv", *sorted(VIDEO_SUFFIXES)])
+            raise UsageError(f"{path} is no folder, list or video; known suffixes: {known}")
     if not found:
         raise UsageError(
             f"no video in {', '.join(map(str, inputs))} ({skipped} other files); known suffixes:"
@@ -146,19 +151,26 @@ def make_plan(corpus: Path, found: Sequence[Found], settings: Settings) -> Plan:
 
     Raises:
         SettingsConflict: the corpus was planned with other settings.
-        UsageError: two videos would have one id.
+        UsageError: two videos would have one id, or the corpus has no plan any more.
     """
-    plan = read_plan(corpus) if (corpus / fmt.PLAN).exists() else Plan(settings)
+    planned = (corpus / fmt.PLAN).exists()
+    if not planned and recorded_tasks(corpus):
+        raise UsageError(
+            f"{corpus} holds records but no {fmt.PLAN}: it can be read but not added to; use another --out"
+        )
+    plan = read_plan(corpus) if planned else Plan(settings)
     if differences := settings.differences(plan.settings):
         raise SettingsConflict(
             f"{corpus} was made with other settings (asked, stored): {'; '.join(differences)}. Use the stored"
             " ones, or another --out"
         )
+    stored = plan
+    plan = _follow_moved(plan, found)
     new = _new_segments(plan, found, settings)
-    if new or not plan.tasks:
-        plan = dataclasses.replace(plan, tasks=(*plan.tasks, *_group(new, settings)))
-        (corpus / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
-        (corpus / fmt.RECORDS).mkdir(parents=True, exist_ok=True)
+    plan = dataclasses.replace(plan, tasks=(*plan.tasks, *_group(new, settings)))
+    (corpus / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
+    (corpus / fmt.RECORDS).mkdir(parents=True, exist_ok=True)
+    if plan != stored or not planned:
         _write_plan(corpus, plan)
     return plan
 
@@ -172,14 +184,14 @@ def read_plan(corpus: Path) -> Plan:
     try:
         with (corpus / fmt.PLAN).open(encoding="utf-8") as file:
             head = json.loads(file.readline())
-            if head.get("format") != PLAN_FORMAT or head["version"] > PLAN_VERSION:
+            if head["format"] != PLAN_FORMAT or head["version"] > PLAN_VERSION:
                 raise CorpusFormatError(f"{file.name} is not a plan that this version reads")
             tasks = tuple(
                 Task(t["task"], tuple(Segment(**s) for s in t["segments"])) for t in map(json.loads, file)
             )
+            return Plan(Settings.from_dict(head["settings"]), tasks)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise CorpusFormatError(f"{corpus} holds no plan of a corpus: {exc}") from exc
-    return Plan(Settings.from_dict(head["settings"]), tasks)
 
 
 def summarise(plan: Plan, index: Index) -> dict[str, Any]:
@@ -203,6 +215,25 @@ def summarise(plan: Plan, index: Index) -> dict[str, Any]:
         "failures": failed,
         "partial": partial,
     }
+
+
+def _follow_moved(plan: Plan, found: Sequence[Found]) -> Plan:
+    """The plan with new paths for videos that moved: same source and size, and nothing at the old path."""
+    now = {video.source: os.path.abspath(video.path) for video in found}
+
+    def moved(segment: Segment) -> Segment:
+        path = now.get(segment.source, segment.path)
+        if (
+            path == segment.path
+            or _is_there(Path(segment.path))
+            or source_size(Path(path)) != segment.source_bytes
+        ):
+            return segment
+        return dataclasses.replace(segment, path=path)
+
+    return dataclasses.replace(
+        plan, tasks=tuple(Task(t.id, tuple(moved(s) for s in t.segments)) for t in plan.tasks)
+    )
 
 
 def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> list[list[Segment]]:
@@ -232,7 +263,7 @@ def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> lis
     segments = []
     for video_id, count in zip(order, frames, strict=True):
         path, video = named[video_id]
-        whole = Segment(video_id, path, video.source, video.label, _size(Path(path)))
+        whole = Segment(video_id, path, video.source, video.label, source_size(Path(path)))
         segments.append(_split(whole, max(0, count - settings.step), settings.shard_pairs))
     return segments
 
@@ -292,52 +323,68 @@ def _walk(root: Path) -> Iterator[Path | int]:
     """Videos below a folder, sorted, and, as numbers, counts of other files."""
     inside = root.resolve()
 
-    def visit(folder: Path, ancestors: frozenset[Path]) -> Iterator[Path | int]:
+    def visit(folder: Path, ancestors: frozenset[Path], linked: bool) -> Iterator[Path | int]:
         videos: list[Path] = []
         others = 0
-        folders: list[Path] = []
+        folders: list[tuple[Path, bool]] = []
         for entry in sorted(folder.iterdir()):
+            link = entry.is_symlink()
             target = entry.resolve()
-            if entry.is_symlink() and not (target.is_relative_to(inside) and target.exists()):
+            if link and not (target.is_relative_to(inside) and target.exists()):
                 others += 1
             elif entry.is_dir():
-                if target not in ancestors:  # a link to a folder above would never end
-                    folders.append(entry)
-            elif entry.suffix.lower() in VIDEO_SUFFIXES:
+                # A link to a folder above would never end, and links within linked folders might multiply.
+                if target in ancestors or (link and linked):
+                    others += 1
+                else:
+                    folders.append((entry, linked or link))
+            elif entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES:
                 videos.append(entry)
             else:
                 others += 1
-        if not videos and not folders and folder != root and is_frame_folder(folder):
+        if folder != root and is_frame_folder(folder, nested=True):
             yield folder
             return
         yield from videos
         yield others
-        for below in folders:
-            yield from visit(below, ancestors | {below.resolve()})
+        for below, through_link in folders:
+            yield from visit(below, ancestors | {below.resolve()}, through_link)
 
-    yield from visit(root, frozenset({inside}))
+    yield from visit(root, frozenset({inside}), False)
 
 
-def _read_list(path: Path) -> Iterator[tuple[Path, str]]:
-    """Path and label of each line of a list file."""
+def _read_list(path: Path) -> list[tuple[Path, str]]:
+    """Path and label of each line of a list file; the default label is the folder that the path names."""
     text = path.read_text("utf-8-sig", errors="surrogateescape")
+    lines: list[tuple[int, str, str]] = []
     if path.suffix.lower() == ".csv":
         for number, row in enumerate(csv.reader(text.splitlines()), 1):
             cells = [c.strip() for c in row]
             if not any(cells) or (number == 1 and cells[0].lower() == "path"):
                 continue
-            if len(cells) > 2:
-                raise UsageError(f"{path}, line {number}: {len(cells)} columns; allowed: path,label")
-            yield path.parent / cells[0], cells[1] if len(cells) == 2 else ""
-        return
-    for line in text.splitlines():
-        line = line.strip()
-        name, _, label = line.rpartition(" ")
-        if not line:
-            continue
-        if not name or (path.parent / line).exists():  # a path may hold spaces itself
-            name, label = line, ""
-        yield path.parent / name.strip(), label
+            if len(cells) > 2 or not cells[0]:
+                raise UsageError(f"{path}, line {number}: {','.join(cells)!r}; allowed: path,label")
+            lines.append((number, cells[0], "".join(cells[1:])))
+    else:
+        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+            name, _, label = line.rpartition(" ")
+            if not name or _is_there(path.parent / line):  # a path may hold spaces itself
+                name, label = line, ""
+            if line:
+                lines.append((number, name.strip(), label))
+    labels: dict[str, str] = {}
+    for number, name, label in lines:
+        label = printable(label or Path(name).parent.name)
+        if labels.setdefault(name, label) != label:
+            raise UsageError(f"{path}, line {number}: {name} has the labels {labels[name]!r} and {label!r}")
+    return [(path.parent / name, label) for name, label in labels.items()]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _relative(path: Path, root: Path) -> Path:
@@ -358,14 +405,14 @@ def _shortest_names(roots: Sequence[Path]) -> list[str]:
 
 def _text(path: Path) -> str:
     """A path as an id: POSIX separators, bytes that are no UTF-8 spelled out."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return printable(path.as_posix())
 
 
-def _size(path: Path) -> int:
+def source_size(path: Path) -> int:
     """Bytes of a file, or of a folder's files; 0 if it is not there (extraction will say so)."""
     try:
         if path.is_dir():
             return sum(p.stat().st_size for p in path.iterdir() if p.is_file())
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0

@@ -19,6 +19,7 @@ from flowprep.errors import SettingsError
 
 MIN_SIDE = 16  # pixels: the solver's coarsest level, and the least that TV-L1 can say anything about
 
+MAX_SIDE = 65_500  # pixels: the most that a JPEG can have
 WARPS = ("cubic", "spline")
 CODES = ("adaptive", "fixed", "tsn")
 
@@ -26,6 +27,20 @@ CODES = ("adaptive", "fixed", "tsn")
 def _check(ok: bool, name: str, found: object, allowed: str) -> None:
     if not ok:
         raise SettingsError(f"{name} is {found}; allowed: {allowed}")
+
+
+_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+
+
+def _check_types(record: Any) -> None:
+    """Refuse a value of another type than its field says; whole numbers become floats where those belong."""
+    for each in dataclasses.fields(record):
+        value, kind = getattr(record, each.name), str(each.type)
+        if kind in _TYPES:
+            right = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+            _check(right, each.name, repr(value), f"a value of type {kind}")
+        if kind == "float":
+            object.__setattr__(record, each.name, float(value))
 
 
 @dataclass(frozen=True)
@@ -84,13 +99,13 @@ class Tvl1Settings:
 
     def __post_init__(self) -> None:
         """Refuse what the solver cannot run with."""
+        _check_types(self)
         _check(0 < self.tau <= 0.25, "tau", self.tau, "a number in (0, 0.25]")
         _check(self.lambda_ > 0, "lambda_", self.lambda_, "a number above 0")
         _check(self.theta > 0, "theta", self.theta, "a number above 0")
         _check(0 < self.scale_step < 1, "scale_step", self.scale_step, "a number in (0, 1)")
         for name in ("scales", "warps", "outer_iterations", "inner_iterations", "structure_iterations"):
-            value = getattr(self, name)
-            _check(isinstance(value, int) and value >= 1, name, value, "a whole number from 1")
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1")
         _check(self.epsilon >= 0, "epsilon", self.epsilon, "a number from 0")
         sides = (1, 3, 5, 7) if self.median_grey else (1, 3, 5)
         _check(self.median in sides, "median", self.median, f"{sides} with median_grey {self.median_grey}")
@@ -228,8 +243,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that no corpus can be made with."""
+        _check_types(self)
         parse_size(self.size)
-        _check(isinstance(self.step, int) and self.step >= 1, "step", self.step, "a whole number from 1")
+        _check(self.step >= 1, "step", self.step, "a whole number from 1")
         _check(self.rgb or self.flow, "rgb, flow", "neither", "at least one of the two streams")
         _check(self.flow or not self.backward, "backward", "on without flow", "backward flow needs flow")
         check_engine(self.engine, self.tvl1)
@@ -264,6 +280,16 @@ class Settings:
         tvl1 = values.pop("tvl1", {})
         settings: Settings = _build(cls, {**values, "tvl1": _build(Tvl1Settings, tvl1)})
         return settings
+
+    @classmethod
+    def from_stored(cls, values: dict[str, Any]) -> Settings:
+        """What a shard says, be it of a newer minor version: unknown names are left out, nothing is checked.
+
+        For reading only: what a corpus is made with goes through from_dict.
+        """
+        stored: Settings = _build(cls, values, strict=False)
+        object.__setattr__(stored, "tvl1", _build(Tvl1Settings, values.get("tvl1", {}), strict=False))
+        return stored
 
     def digest(self) -> str:
         """SHA-256 of the settings, as hexadecimal digits: the same settings, the same digest."""
@@ -316,8 +342,13 @@ def stored_size(size: str, width: int, height: int) -> tuple[int, int]:
     return round(width * a / height), a
 
 
-def _build(cls: type, values: dict[str, Any]) -> Any:
+def _build(cls: type, values: dict[str, Any], strict: bool = True) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
+    if not strict:
+        record: Any = object.__new__(cls)
+        for field_ in dataclasses.fields(cls):
+            object.__setattr__(record, field_.name, values.get(field_.name, field_.default))
+        return record
     if unknown := sorted(set(values) - known):
         raise SettingsError(f"unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return cls(**values)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
-from flowprep.settings import MIN_SIDE, stored_size
+from flowprep.settings import MAX_SIDE, MIN_SIDE, stored_size
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -89,8 +89,8 @@ def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source,
     Args:
         path: a file that FFmpeg reads, or a folder as `numbered_frames` takes it.
         size: stored size, as in `Settings.size`. Every frame has it.
-        start: the first frame to yield. Those before are decoded, since seeking is not exact in every
-            container, but neither converted nor checked for their size.
+        start: the first frame to yield. Those before are decoded and checked, since seeking is not exact in
+            every container, but not converted.
 
     Yields:
         The source (the same each time) and a frame.
@@ -102,7 +102,7 @@ def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source,
     """
     frames = _read_folder(path, start) if path.is_dir() else _read_file(path, start)
     stored: tuple[int, int] | None = None
-    for index, (source, frame) in enumerate(frames, start):
+    for source, frame in frames:
         if stored is None:
             first, stored = source, stored_size(size, source.width, source.height)
             if min(stored) < MIN_SIDE:
@@ -110,11 +110,10 @@ def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source,
                     f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
                     " side are needed (a size such as short:256 enlarges)"
                 )
-        if frame.rgb.shape[:2] != (first.height, first.width):
-            height, width = frame.rgb.shape[:2]
-            raise VideoDamaged(
-                f"frame {index} is {width}x{height}, the first is {first.width}x{first.height}", index
-            )
+            if max(stored) > MAX_SIDE:
+                raise VideoUnsuitable(
+                    f"too large for JPEG: {stored[0]}x{stored[1]} pixels; at most {MAX_SIDE}"
+                )
         yield first, frame._replace(rgb=resize(frame.rgb, *stored))
 
 
@@ -155,7 +154,7 @@ def numbered_frames(folder: Path) -> list[Path]:
     """
     series = _series(folder)
     if len(series) != 1:
-        found = ", ".join(sorted(f"{prefix}<number>{suffix}" for prefix, suffix in series)) or "none"
+        found = printable(", ".join(sorted(f"{a}<number>{b}" for a, b in series))) or "none"
         raise VideoUnreadable(f"a folder of frames needs one series of numbered images; found: {found}")
     (numbered,) = series.values()
     numbered.sort()
@@ -167,10 +166,19 @@ def numbered_frames(folder: Path) -> list[Path]:
     return [path for _, path in numbered]
 
 
-def is_frame_folder(folder: Path) -> bool:
-    """Whether a folder holds one series of at least two numbered images: then it is taken as a video."""
+def is_frame_folder(folder: Path, nested: bool = False) -> bool:
+    """Whether a folder is taken as a video: one series of numbered images, and no video or folder in it.
+
+    Of a folder that was not named but found (`nested`), fewer than ten images with gaps are passed over: they
+    are somebody's figures rather than a video that lost frames.
+    """
+    if any(p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES for p in folder.iterdir()):
+        return False
     series = list(_series(folder).values())
-    return len(series) == 1 and len(series[0]) >= 2
+    if len(series) != 1 or len(series[0]) < 2:
+        return False
+    numbers = sorted(n for n, _ in series[0])
+    return not nested or len(numbers) >= 10 or numbers[-1] - numbers[0] == len(numbers) - 1
 
 
 def _series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
@@ -185,13 +193,19 @@ def _series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
 
 def _read_folder(folder: Path, start: int) -> Iterator[tuple[Source, Frame]]:
     source: Source | None = None
-    for index, path in enumerate(numbered_frames(folder)[start:], start):
-        bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    for index, path in enumerate(numbered_frames(folder)):
+        try:
+            data = path.read_bytes()
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        except (OSError, cv2.error) as exc:
+            raise VideoDamaged(f"{printable(path.name)} cannot be read: {_reason(exc)}", index) from exc
         if bgr is None:
-            raise VideoDamaged(f"{path.name} cannot be decoded", index)
+            raise VideoDamaged(f"{printable(path.name)} cannot be decoded", index)
         rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
         source = source or Source(rgb.shape[1], rgb.shape[0], 0.0)
-        yield source, Frame(rgb, float("nan"))
+        _check_size(source, rgb.shape[1], rgb.shape[0], index)
+        if index >= start:
+            yield source, Frame(rgb, float("nan"))
 
 
 def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
@@ -200,10 +214,10 @@ def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
         if size == 0:
             raise VideoUnreadable("the file is empty (0 bytes)")
         container = av.open(os.fspath(path))
-    except OSError as exc:  # FFmpeg's errors about files are OSErrors too
-        raise VideoUnreadable(_reason(exc)) from exc
     except av.FFmpegError as exc:
         raise VideoUnreadable(f"not a video that can be opened: {_reason(exc)}") from exc
+    except (OSError, ValueError, MemoryError) as exc:
+        raise VideoUnreadable(_reason(exc)) from exc
     with container:
         if not container.streams.video:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
@@ -241,15 +255,15 @@ def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> I
                 frames += 1
                 now = clock.tick(picture.time)
                 quarter_turns = round(picture.rotation / 90)
-                if source is None:
-                    width, height = picture.width, picture.height
-                    if quarter_turns % 2:
-                        width, height = height, width
-                    source = Source(width, height, float(rate))
+                width, height = picture.width, picture.height
+                if quarter_turns % 2:
+                    width, height = height, width
+                source = source or Source(width, height, float(rate))
+                _check_size(source, width, height, frames - 1)
                 if frames > start:
                     rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
                     yield source, Frame(np.ascontiguousarray(np.rot90(rgb, quarter_turns), np.uint8), now)
-    except av.FFmpegError as exc:
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as exc:
         raise VideoDamaged(f"decoding stops after {frames} frames: {_reason(exc)}", frames) from exc
     if frames == 0:
         raise VideoUnreadable(f"no frame could be decoded from {packets} packets")
@@ -285,6 +299,17 @@ class _Clock:
         return now
 
 
+def _check_size(source: Source, width: int, height: int, index: int) -> None:
+    if (width, height) != (source.width, source.height):
+        first = f"{source.width}x{source.height}"
+        raise VideoDamaged(f"frame {index} is {width}x{height}, the first is {first}", index)
+
+
+def printable(text: str) -> str:
+    """A file's name as text that any file can hold: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
 def _matroska_missing(path: Path, size: int) -> int:
     """Bytes that a Matroska or WebM file declares (RFC 8794, RFC 9559) and does not have; else 0."""
     with path.open("rb") as file:
@@ -311,4 +336,4 @@ def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
 def _reason(exc: Exception) -> str:
     """The cause without the path, which the caller names."""
     text = getattr(exc, "strerror", None) or str(exc)
-    return str(text).strip() or type(exc).__name__
+    return printable(str(text).strip()) or type(exc).__name__

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flowprep
-from flowprep.settings import Settings
+from flowprep.settings import PRESETS, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,7 +22,7 @@ def code_blocks(document: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Two sample classes, with a shard size that splits no clip, and one that cannot be taken."""
+    """Two sample classes, every clip in three segments of which the last is empty, and one bad video."""
     root = tmp_path_factory.mktemp("documents")
     subprocess.run(
         [
@@ -40,8 +40,10 @@ def corpus(tmp_path_factory) -> Path:
         capture_output=True,
     )
     (root / "clips" / "bad.mp4").write_text("no video")
-    settings = Settings(size="32x24", engine="opencv", shard_pairs=20)  # every clip in two segments
-    flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)
+    settings = Settings(size="32x24", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flowprep.plan.estimate_frames", lambda _: 60)
+        flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)
     return root / "corpus"
 
 
@@ -58,6 +60,10 @@ def test_the_plain_reader_of_the_format_reads_what_ours_reads(corpus):
         assert label == video.label and len(frames) == video.num_frames
         assert np.array_equal(flow, video.flow(0, video.num_pairs))
         assert np.abs(frames[3].astype(int) - video.rgb(3)).max() <= 4  # another decoder's upsampling
+
+
+def test_no_place_holder_is_left():
+    assert "@@" not in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_readers_of_the_readme_run(corpus, tmp_path, monkeypatch):

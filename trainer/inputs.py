@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from flowprep.errors import UsageError
 from trainer import augment, clips
@@ -175,6 +176,10 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
         return position, load_clip(video, int(starts[k]), self._recipe).normalised()
 
 
-def keep_to_one_thread(_worker: int) -> None:
-    """Set up a loader process: OpenCV's threads do not live through a fork, and the cores are taken."""
+def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: Any) -> DataLoader[Any]:
+    """A loader with `workers` forked processes; 0 loads in this one. `options` are torch's."""
+    # Here and not in the processes: OpenCV's pool of threads does not live through a fork, and a child that
+    # uses it, or only changes its size, waits for threads that are not there.
     cv2.setNumThreads(1)
+    # A generator of its own, so that loading leaves the training's random state alone.
+    return DataLoader(clips, num_workers=workers, generator=torch.Generator(), **options)

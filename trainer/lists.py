@@ -239,7 +239,7 @@ def check_leak(train: Examples, test: Examples) -> None:
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Separate about `share` of each class's videos, whole groups at a time.
+    """Separate about `share` of each class's videos, whole groups at a time, one at least.
 
     Groups are taken in one random order for all classes, so that a group number that stands for one
     recording place goes to one side in every class. A class keeps at least one group; a class of one
@@ -261,9 +261,9 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
         wanted = share * sum(map(len, by_group.values()))
         mine: list[int] = []
         for name in [n for n in order if n in by_group][:-1]:
-            if len(mine) >= wanted:
-                break
-            mine += by_group[name]
+            more = len(mine) + len(by_group[name])
+            if wanted > 0 and (not mine or abs(more - wanted) < abs(len(mine) - wanted)):
+                mine += by_group[name]
         held.update(mine)
     everything = range(len(examples))
     return examples.subset([i for i in everything if i not in held]), examples.subset(sorted(held))

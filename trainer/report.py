@@ -248,8 +248,9 @@ def _confusion(labels: np.ndarray, said: np.ndarray, classes: list[str]) -> str:
     named = n <= 2 * _NUMBERED
     margin = 12 + (7.2 * max(len(c) for c in classes) if named else 0)
     side = margin + n * cell
-    out = [f"<svg class=confusion viewBox='0 0 {side + margin * 0.4:.0f} {side:.0f}' role=img "]
-    out.append(f"style='max-width:{side + margin * 0.4:.0f}px'>")
+    width = side + margin * 0.4
+    out = [f"<svg class=confusion viewBox='0 0 {width:.0f} {side:.0f}' role=img "]
+    out.append(f"style='width:{width:.0f}px;min-width:{min(width, 400):.0f}px'>")
     for i, name in enumerate(classes):
         middle = margin + (i + 0.5) * cell
         if named:
@@ -292,8 +293,9 @@ def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: 
     chosen = [int(i) for i in wrong[:most]]
     shown = {i: corpus[str(fused.ids[i])] for i in chosen if str(fused.ids[i]) in corpus}
     fields = {i: _fields(video) if corpus.settings.flow else [] for i, video in shown.items()}
-    lengths = [np.percentile(np.hypot(*flow), 99) for some in fields.values() for _, flow in some]
-    reach = max(0.5, *lengths) if lengths else 0.0  # one scale of colours for all, in pixels
+    lengths = [np.hypot(*flow).ravel() for some in fields.values() for _, flow in some]
+    # One scale of colours for all, in pixels.
+    reach = max(0.5, float(np.percentile(np.concatenate(lengths), 99))) if lengths else 0.0
     cards = []
     for i in chosen:
         strip = "<p class=note>not in this corpus</p>"
@@ -474,7 +476,7 @@ tbody tr:last-child > * { border-bottom:0 }
   background:var(--c); opacity:.9 }
 .dots i.fused { top:0; width:14px; height:14px; margin-left:-7px; background:none;
   border:2.5px solid var(--c); opacity:1 }
-.confusion { margin:0 auto; min-width:420px }
+.confusion { margin:0 auto; max-width:100% }
 .confusion .frame { fill:var(--track); opacity:.5 } .hit { fill:var(--fused) } .miss { fill:var(--miss) }
 .confusion text.strong { fill:var(--on); font-weight:600 }
 .mistakes { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr)); gap:18px }
@@ -487,7 +489,7 @@ article h3 span { color:var(--soft); font-weight:400 }
 article table { font-size:14px } article th[class] { color:var(--c) }
 .ok::after { content:" \\2713"; color:var(--fused) }
 .no { color:var(--miss) }
-.wheel { display:flex; align-items:center; gap:10px; color:var(--soft); font-size:14px; margin-bottom:16px }
+.wheel { display:flex; align-items:center; gap:10px; color:var(--soft); font-size:14px; margin:8px 0 16px }
 .wheel img { width:84px; height:84px; border-radius:8px }
 details + details { margin-top:10px } summary { cursor:pointer; font-weight:600; padding:4px 0 }
 .keys { font-size:14px }

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
 
 from flowprep.errors import FlowprepError, UsageError
 from trainer import checkpoint, inputs, lists, models
@@ -199,15 +198,8 @@ def _batches(
         fit = int(free // (3 * size))
         log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
         workers = fit
-    loader = DataLoader(
-        inputs.TrainingClips(corpus, examples.ids, examples.labels, recipe),
-        batch_sampler=_Steps(start, recipe.train),
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=inputs.keep_to_one_thread,
-        generator=torch.Generator(),  # its own, so that loading leaves the training's random state alone
-    )
-    return iter(loader)
+    clips = inputs.TrainingClips(corpus, examples.ids, examples.labels, recipe)
+    return iter(inputs.make_loader(clips, workers, batch_sampler=_Steps(start, recipe.train), pin_memory=pin))
 
 
 def _validate(

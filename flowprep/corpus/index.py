@@ -60,8 +60,10 @@ def read_record(corpus: Path, task: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
         raise CorpusDamaged(f"record {path.name} cannot be read: {exc}") from exc
-    if record.get("format") != RECORD_FORMAT:
+    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
         raise CorpusFormatError(f"{path.name} is not a record of a corpus")
+    if missing := {"version", "task", "shard", "videos", "totals"} - record.keys():
+        raise CorpusDamaged(f"record {path.name} lacks {', '.join(sorted(missing))}")
     if record["version"] > RECORD_VERSION:
         raise CorpusFormatError(f"{path.name} is a record of a newer version: install a newer flowprep")
     return record
@@ -107,17 +109,17 @@ def save_index(corpus: Path) -> Index:
 
 
 def read_settings(corpus: Path, index: Index) -> Settings:
-    """The settings of a corpus: from a shard, or from the plan while there is none.
+    """The settings of a corpus: from its plan, or from a shard where there is none.
 
     Raises:
         CorpusFormatError: there is neither.
     """
-    if len(index.rows):
-        return Shard(fmt.shard_path(corpus, index.tasks[index.row_task[0]])).settings
     try:
         with (corpus / fmt.PLAN).open(encoding="utf-8") as file:
-            return Settings.from_dict(json.loads(file.readline())["settings"])
-    except (OSError, ValueError, KeyError) as exc:
+            return Settings.from_stored(json.loads(file.readline())["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        if len(index.rows):
+            return Shard(fmt.shard_path(corpus, index.tasks[index.row_task[0]])).settings
         raise CorpusFormatError(f"{corpus} is not a corpus: it has neither a shard nor a plan") from exc
 
 
@@ -128,7 +130,7 @@ def _read(path: Path) -> Index:
         with np.load(path, allow_pickle=False) as arrays:
             head = json.loads(arrays["head"].tobytes())
             return Index(rows=arrays["rows"], row_task=arrays["row_task"], **head)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
         log.warning("%s cannot be read (%s): reading shards and records instead", path, exc)
         return Index()
 

@@ -10,8 +10,10 @@ every process maps the shards for itself, on first use.
 
 from __future__ import annotations
 
+import resource
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ from flowprep.corpus.shard import Shard
 from flowprep.errors import CorpusDamaged, CorpusFormatError, OutOfRange, VideoMissing
 from flowprep.settings import Settings
 
-# Shards mapped at a time: well under the 65,530 maps that Linux allows a process by default.
-OPEN_SHARDS = 4096
+# Shards mapped at a time. Each holds a file descriptor, of which a process has often only 1,024.
+OPEN_SHARDS = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 
 def open_corpus(path: str | Path) -> Corpus:
@@ -54,7 +56,7 @@ class Corpus(Mapping[str, "Video"]):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if not self.path.is_dir():
             raise CorpusFormatError(f"{self.path} is not a corpus: no such folder")
         index = load_index(self.path)
@@ -84,6 +86,12 @@ class Corpus(Mapping[str, "Video"]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Corpus) and self.path.resolve() == other.path.resolve()
+
+    def __hash__(self) -> int:
+        return hash(self.path.resolve())
 
     def facts(self) -> dict[str, Any]:
         """What the corpus is, in plain types: counts, sizes, settings, versions of what made it."""
@@ -141,14 +149,18 @@ class Video:
         first = parts[0][1]
         self.id: str = _text(first["id"])
         self.label: str = _text(first["label"])
-        # A later segment of a video that breaks off before it has no frames, and so no size.
-        sized = next((row for _, row in parts if row["num_frames"]), first)
-        self.width, self.height = int(sized["width"]), int(sized["height"])
-        self.frame_rate = float(sized["frame_rate"])
+        self.width, self.height = int(first["width"]), int(first["height"])
+        self.frame_rate = float(first["frame_rate"])
         self.step = int(first["step"])
         self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
         self.num_pairs = sum(int(row["num_pairs"]) for _, row in parts)
         self.partial = any(row["partial"] for _, row in parts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Video) and (self.id, self._corpus) == (other.id, other._corpus)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def __repr__(self) -> str:
         counts = f"{self.num_frames} frames, {self.num_pairs} pairs"
@@ -285,17 +297,22 @@ class Video:
 
 
 def _whole_videos(index: Index) -> dict[str, list[int]]:
-    """Rows of each video of which every segment is there and none failed, by id, sorted."""
-    ids = [_text(i) for i in index.rows["id"]]
+    """Rows of each video of which every segment is there and none failed, by id, sorted.
+
+    A video ends at its first segment that the next one does not follow at once: what comes behind is empty,
+    or lies behind a damage.
+    """
     parts: dict[str, list[int]] = {}
-    for row, video_id in enumerate(ids):
-        parts.setdefault(video_id, []).append(row)
-    segments = index.rows["segments"]
+    for row, video_id in enumerate(index.rows["id"]):
+        parts.setdefault(_text(video_id), []).append(row)
+    segment, segments = index.rows["segment"], index.rows["segments"]
+    first, frames = index.rows["first_frame"], index.rows["num_frames"]
     whole: dict[str, list[int]] = {}
     for video_id in sorted(parts):
-        rows = parts[video_id]
+        rows = sorted(parts[video_id], key=lambda r: int(segment[r]))
         if len(rows) == segments[rows[0]] and video_id not in index.failures:
-            whole[video_id] = sorted(rows, key=lambda r: int(index.rows["segment"][r]))
+            ends = (k for k, (a, b) in enumerate(pairwise(rows), 1) if first[a] + frames[a] != first[b])
+            whole[video_id] = rows[: next(ends, None)]
     return whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import zlib
@@ -46,7 +47,9 @@ class Shard:
                 self.pairs_backward = self._table(file, fmt.PAIRS_BACKWARD)
                 self.times = self._table(file, fmt.TIMES)
                 self._bytes = self._lies_at(file, fmt.BYTES)
-        except (OSError, KeyError) as exc:
+        except (OSError, KeyError, ValueError) as exc:
+            if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO):
+                raise  # the machine's trouble, not the file's
             raise CorpusDamaged(f"{path.name}: cannot be opened: {exc}") from exc
 
     def image(self, index: int) -> bytes:
@@ -65,7 +68,7 @@ class Shard:
     @cached_property
     def settings(self) -> Settings:
         """The settings that it was made with."""
-        return Settings.from_dict(json.loads(self._attributes[fmt.SETTINGS_ATTRIBUTE]))
+        return Settings.from_stored(json.loads(self._attributes[fmt.SETTINGS_ATTRIBUTE]))
 
     @cached_property
     def software(self) -> dict[str, str]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from flowprep import codec
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import file_digest
-from flowprep.corpus.index import read_record, recorded_tasks
+from flowprep.corpus.index import load_index, read_record, recorded_tasks
 from flowprep.corpus.shard import Shard
-from flowprep.errors import CorpusError
+from flowprep.errors import CorpusError, CorpusFormatError
 
 
 class Problem(NamedTuple):
@@ -32,10 +34,8 @@ class Problem(NamedTuple):
     what: str
 
     def __str__(self) -> str:
-        place = [self.shard, *([self.video] if self.video else [])]
-        if self.image is not None:
-            place.append(f"image {self.image}")
-        return f"{', '.join(place)}: {self.what}"
+        image = "" if self.image is None else f"image {self.image}"
+        return f"{', '.join(filter(None, [self.shard, self.video, image]))}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
     Args:
         corpus: the folder.
         jobs: shards checked at a time, each in a thread.
+
+    Raises:
+        CorpusFormatError: the folder holds neither records nor a plan.
     """
+    if not (corpus / fmt.RECORDS).is_dir() and not (corpus / fmt.PLAN).exists():
+        raise CorpusFormatError(f"{corpus} is not a corpus: it has neither records nor a plan")
     tasks = sorted(recorded_tasks(corpus))
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(lambda task: _verify_task(corpus, task), tasks))
@@ -62,8 +67,24 @@ def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
         shards=sum(r[0] for r in results),
         videos=sum(r[1] for r in results),
         images=sum(r[2] for r in results),
-        problems=tuple(problem for r in results for problem in r[3]),
+        problems=(*(problem for r in results for problem in r[3]), *_check_segments(corpus)),
     )
+
+
+def _check_segments(corpus: Path) -> Iterator[Problem]:
+    """Segments of a sound video follow each other; only empty ones may lie behind its end."""
+    try:
+        index = load_index(corpus)
+    except CorpusError:
+        return  # a file that cannot be read is a problem already
+    ends: dict[bytes, int] = {}
+    for row in sorted(index.rows, key=lambda r: (r["id"], r["segment"])):
+        begin, frames = int(row["first_frame"]), int(row["num_frames"])
+        if frames and not row["partial"] and begin != ends.get(row["id"], 0):
+            yield Problem(
+                "", row["id"].decode(), None, f"segment {row['segment']} leaves frames out before it"
+            )
+        ends[row["id"]] = begin + frames
 
 
 def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]:
@@ -116,6 +137,9 @@ def _check_counts(shard: Shard, record: dict[str, Any]) -> Iterator[Problem]:
         tables += [(shard.pairs_backward, int(row["first_pair"]), pairs if settings.backward else 0)]
         if any(n and first + n > len(table) for table, first, n in tables):
             yield Problem(name, video, None, "a table ends before the rows of this video")
+        times = shard.times[int(row["first_time"]) :][:frames]
+        if (np.diff(times) <= 0).any():
+            yield Problem(name, video, None, "its time stamps do not increase")
 
 
 def _check_images(shard: Shard) -> Iterator[Problem]:

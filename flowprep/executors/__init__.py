@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.corpus.files import remove_leftovers
-from flowprep.corpus.format import PLAN, SHARDS
+from flowprep.corpus.format import PLAN, RECORDS, SHARDS
 from flowprep.corpus.index import load_index, save_index
 from flowprep.engines import resolve
 from flowprep.executors.local import Progress, run_tasks
-from flowprep.plan import Plan, find_videos, make_plan, read_plan, summarise
+from flowprep.plan import Plan, Task, find_videos, make_plan, read_plan, summarise
 from flowprep.settings import Settings
 
 
@@ -49,10 +49,13 @@ def plan_corpus(inputs: Sequence[str | Path], out: str | Path, settings: Setting
     return make_plan(out, found, settings), skipped
 
 
-def extract_pending(corpus: Path, plan: Plan, jobs: int, progress: Progress | None = None) -> dict[str, str]:
-    """Run a plan's pending tasks on this machine; returns the faults by task."""
-    remove_leftovers(corpus / SHARDS)
-    faults = run_tasks(corpus, plan.pending(corpus), plan.settings, jobs, progress)
+def extract_tasks(
+    corpus: Path, plan: Plan, tasks: Sequence[Task], jobs: int, progress: Progress | None = None
+) -> dict[str, str]:
+    """Run tasks of a plan on this machine; returns the faults by task."""
+    for folder in (corpus, corpus / SHARDS, corpus / RECORDS):
+        remove_leftovers(folder)
+    faults = run_tasks(corpus, tasks, plan.settings, jobs, progress)
     save_index(corpus)
     return faults
 
@@ -63,6 +66,7 @@ def make_corpus(
     settings: Settings | None = None,
     *,
     jobs: int | None = None,
+    retry_failed: bool = False,
 ) -> Result:
     """Extract videos into a corpus, as `flowprep extract` does; continues one that is unfinished.
 
@@ -71,6 +75,7 @@ def make_corpus(
         out: folder of the corpus; made if it does not exist.
         settings: the defaults if None. An engine "auto" is resolved.
         jobs: worker processes; one per core if None. Has no influence on what is stored.
+        retry_failed: try again the videos that could not be taken before.
 
     Raises:
         UsageError: the request is wrong; nothing was changed. Bad videos and faults raise nothing: they
@@ -78,7 +83,8 @@ def make_corpus(
     """
     out = Path(out)
     plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"))
-    faults = extract_pending(out, plan, jobs or default_jobs())
+    failed = load_index(out).failures if retry_failed else ()
+    faults = extract_tasks(out, plan, plan.pending(out, failed), jobs or default_jobs())
     return Result(summarise(plan, load_index(out)), faults, skipped)
 
 

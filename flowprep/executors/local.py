@@ -91,7 +91,7 @@ def _attempt(
         stop.touch()  # a disk that is full or gone would fail every other task too
         return task.id, [], f"{exc} (while writing {shard_path(corpus, task.id)})"
     except Exception as exc:
-        log.debug("task %s", task.id, exc_info=True)
+        log.debug("task %s", task.id, exc_info=True)  # seen with one job; with more, its text must do
         return task.id, [], f"{type(exc).__name__}: {exc}"
     finally:
         cv2.setNumThreads(threads)

@@ -82,8 +82,11 @@ def test_exit_codes(cli, clips, tmp_path):
     ):
         assert cli(*wrong).exit_code == 2, wrong
         assert not (tmp_path / "x").exists()
-    assert cli("info", tmp_path).exit_code == 1
-    assert cli("show", out, "left/bad.mp4", "-o", tmp_path / "s.png").exit_code == 1
+    for command in ("info", "status", "verify"):
+        assert cli(command, tmp_path / "none").exit_code == 2
+        assert cli(command, tmp_path).exit_code == 1  # a folder, but no corpus
+    unknown = cli("show", out, "left/bad.mp4", "-o", tmp_path / "s.png")
+    assert unknown.exit_code == 2 and "could not be taken: not a video" in unknown.stderr
     shard = next((out / "shards").iterdir())
     data = bytearray(shard.read_bytes())
     data[-100] ^= 1
@@ -91,6 +94,32 @@ def test_exit_codes(cli, clips, tmp_path):
     damaged = cli("verify", out)
     assert damaged.exit_code == 1
     assert shard.name in damaged.stdout and ".mp4, image" in damaged.stdout
+
+
+def test_verify_reports_a_damaged_first_shard_too(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    assert cli("extract", clips, "--out", out, *SIZE, "--jobs", 1).exit_code == 0
+    shard = next((out / "shards").iterdir())
+    shard.write_bytes(shard.read_bytes()[:3000])
+    (out / "records" / "notes.json").write_text("{}")
+    (out / "index.npz").unlink()
+    damaged = cli("verify", out, "--json")
+    assert damaged.exit_code == 1
+    assert {p["shard"] for p in json.loads(damaged.stdout)["problems"]} == {shard.name, "notes.h5"}
+
+
+def test_failed_videos_are_tried_again_on_request(cli, clips, tmp_path):
+    out = tmp_path / "corpus"
+    mended = (clips / "left" / "v_left_g01.mp4").read_bytes()
+    (clips / "left" / "v_left_g01.mp4").write_bytes(b"broken")
+    command = ("extract", clips, "--out", out, *SIZE, "--jobs", 1)
+    assert cli(*command).exit_code == 3
+    (clips / "left" / "v_left_g01.mp4").write_bytes(mended)
+    assert cli(*command).exit_code == 3  # what is done is done
+    again = cli(*command, "--retry-failed")
+    assert again.exit_code == 0 and "4 of 4 videos in, 0 failed" in again.stdout
+    assert cli("verify", out).exit_code == 0
+    assert cli("status", out, "--json").exit_code == 0 and cli(*command).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -153,6 +182,8 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
     assert found["ms_per_pair"]["ours"]["median"] > 0 and found["ratio"] > 0
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
+    assert set(found["codes"]) == {"adaptive", "fixed", "tsn"}
+    assert found["codes"]["tsn"]["error_px"] > found["codes"]["adaptive"]["error_px"] > 0
     assert set(found["stages"]) == {"decode", "flow", "encode", "write", "total"}
     same = json.loads(
         cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout

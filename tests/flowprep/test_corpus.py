@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -30,7 +32,15 @@ def flow_of(seed: int, pairs: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(pairs, 2, *SHAPE)).astype(np.float32)
 
 
-def add(writer: ShardWriter, video: str, frames: int, seed: int, segment: int = 0, segments: int = 1) -> dict:
+def add(
+    writer: ShardWriter,
+    video: str,
+    frames: int,
+    seed: int,
+    segment: int = 0,
+    segments: int = 1,
+    first: int = 0,
+) -> dict:
     """Add a segment whose content follows from its seed."""
     rng = np.random.default_rng(seed)
     writer.begin(
@@ -44,7 +54,7 @@ def add(writer: ShardWriter, video: str, frames: int, seed: int, segment: int = 
         step=1,
         segment=segment,
         segments=segments,
-        first_frame=0,
+        first_frame=first,
     )
     forward, backward = flow_of(seed, frames), flow_of(seed + 1000, frames)
     settings = writer.settings
@@ -94,7 +104,7 @@ def corpus(tmp_path: Path) -> Path:
         {
             "aaaa": [("b/two.mp4", 4, 1), ("a/öne.mp4", 6, 2)],
             "bbbb": [("c/long.mp4", 5, 3, 0, 2)],
-            "cccc": [("c/long.mp4", 3, 4, 1, 2)],
+            "cccc": [("c/long.mp4", 3, 4, 1, 2, 5)],
         },
         {"d/bad.mp4": "cut short"},
     )
@@ -168,6 +178,41 @@ def test_frames_that_are_not_there_are_refused(corpus):
             video.rgb(index)
 
 
+def test_a_video_ends_where_a_segment_does_not_follow(tmp_path):
+    """As when its length was estimated too high, or frames were kept before a damage."""
+    root = make(tmp_path / "c", {"aaaa": [("x", 5, 1, 0, 3), ("x", 3, 2, 1, 3, 5), ("x", 4, 3, 2, 3, 10)]})
+    video = open_corpus(root)["x"]
+    assert (video.num_frames, video.num_pairs) == (8, 8)
+    (problem,) = verify_corpus(root).problems  # for the video is not marked as partial
+    assert str(problem) == "x: segment 2 leaves frames out before it"
+
+
+def test_equality_is_of_the_place(corpus, tmp_path):
+    opened = open_corpus(corpus)
+    assert opened == open_corpus(corpus) and len({opened, open_corpus(corpus)}) == 1
+    assert opened["b/two.mp4"] == opened["b/two.mp4"] != opened["a/öne.mp4"]
+    shutil.copytree(corpus, tmp_path / "copy")
+    assert opened != open_corpus(tmp_path / "copy")
+
+
+def test_a_corpus_stays_open_when_the_folder_changes(corpus, monkeypatch):
+    monkeypatch.chdir(corpus.parent)
+    opened = open_corpus(corpus.name)
+    monkeypatch.chdir("/")
+    assert opened["b/two.mp4"].rgb(0).shape == (*SHAPE, 3)
+
+
+def test_more_shards_are_read_than_files_may_be_open(tmp_path):
+    root = make(tmp_path / "c", {f"{k:04x}": [(f"v{k}", 2, k)] for k in range(80)})
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
+        "import flowprep; c = flowprep.open_corpus(sys.argv[1]);"
+        "print(sum(v.flow(0, 1).shape[0] for _ in range(2) for v in c.values()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True)
+    assert run.stdout == "160\n"
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     shards = {"aaaa": [("v/x", 4, 7), ("v/y", 2, 8)]}
     one, two = (make(tmp_path / n, shards) / "shards" / "aaaa.h5" for n in "ab")
@@ -196,8 +241,9 @@ def test_the_index_takes_in_tasks_that_came_later_and_survives_damage(corpus, ca
     assert "c/long.mp4" in open_corpus(corpus)
     record.unlink()  # and one that went away
     assert "c/long.mp4" not in open_corpus(corpus)
-    (corpus / "index.npz").write_bytes(b"PK rubbish")
-    assert len(open_corpus(corpus)) == 2
+    for rubbish in (b"PK rubbish", b"", b"\x93NUMPY"):
+        (corpus / "index.npz").write_bytes(rubbish)
+        assert len(open_corpus(corpus)) == 2
     assert "cannot be read" in caplog.text
 
 
@@ -301,11 +347,27 @@ def test_a_missing_shard_is_noticed(corpus):
     assert [str(p) for p in problems] == ["bbbb.h5: the file is missing"]
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "flowprep-record"}'])
+def test_a_spoiled_record_is_named(corpus, text):
+    fmt.record_path(corpus, "aaaa").write_text(text)
+    (problem,) = (p for p in verify_corpus(corpus).problems if p.shard)
+    assert "aaaa.json" in problem.what
+    with pytest.raises(CorpusError, match=r"aaaa\.json"):
+        open_corpus(corpus)
+
+
 def test_newer_formats_are_refused_and_minor_ones_read(corpus):
     for task in ("aaaa", "bbbb", "cccc"):
         with h5py.File(corpus / "shards" / f"{task}.h5", "r+") as file:
             file.attrs["version"] = np.array([1, 7], "<u4")
     assert len(open_corpus(corpus)) == 3
+    with h5py.File(corpus / "shards" / "aaaa.h5", "r+") as file:
+        stored = json.loads(file.attrs["settings"])
+        stored["tvl1"]["unheard_of"] = 1
+        file.attrs["settings"] = json.dumps({**stored, "codes": "logarithmic", "another": [1, 2]})
+    opened = open_corpus(corpus)
+    assert opened.settings.codes == "logarithmic" and opened.settings.tvl1 == SETTINGS.tvl1
+    assert opened["b/two.mp4"].flow(0, 1).shape == (1, 2, *SHAPE)
     with h5py.File(corpus / "shards" / "aaaa.h5", "r+") as file:
         file.attrs["version"] = np.array([2, 0], "<u4")
     with pytest.raises(CorpusFormatError, match="install a newer flowprep"):

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from making import texture, write_frames, write_video
@@ -76,14 +77,44 @@ def test_a_corpus_holds_the_engines_flow_of_the_decoded_frames(tmp_path):
     assert video.times_seconds == pytest.approx(np.arange(30) / 25)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_batches_change_nothing(tmp_path, monkeypatch, batch):
-    write_video(tmp_path / "in" / "a.mp4", 12)
-    flowprep.make_corpus([tmp_path / "in"], tmp_path / "one", QUICK, jobs=1)
-    monkeypatch.setattr("flowprep.extract.BATCH_PAIRS", batch)
-    flowprep.make_corpus([tmp_path / "in"], tmp_path / "two", QUICK, jobs=1)
-    a, b = (flowprep.open_corpus(tmp_path / n)["a.mp4"] for n in ("one", "two"))
-    assert np.array_equal(a.codes(0, 11), b.codes(0, 11))
+@pytest.mark.parametrize("step", [1, 3, 12])
+@pytest.mark.parametrize("shard_pairs", [4, 100])
+def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_pairs):
+    """However the frames are cut up, N frames give N - step pairs, and the same ones."""
+
+    class Sums:
+        """Flow that tells which frames it is from."""
+
+        def solve(self, frames, first, second):
+            means = frames.astype(np.float32).mean(axis=(1, 2))
+            flow = np.empty((len(first), 2, *frames.shape[1:]), np.float32)
+            flow[:, 0], flow[:, 1] = means[first][:, None, None] / 16, means[second][:, None, None] / 16
+            return flow
+
+    monkeypatch.setattr("flowprep.extract.make_engine", lambda *_: Sums())
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i in range(23):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((16, 16, 3), 10 * i, np.uint8))
+    settings = Settings(size="source", step=step, shard_pairs=shard_pairs, backward=True)
+    for batch in (1, 3, 32):
+        monkeypatch.setattr("flowprep.extract.BATCH_PAIRS", batch)
+        out = tmp_path / str(batch)
+        assert flowprep.make_corpus([folder], out, settings, jobs=1).faults == {}
+        assert verify_corpus(out).problems == ()
+        video = flowprep.open_corpus(out)["frames"]
+        assert (video.num_frames, video.num_pairs) == (23, 23 - step)
+        assert [int(video.rgb(i)[0, 0, 0]) for i in range(23)] == pytest.approx(10 * np.arange(23), abs=1)
+        first = np.arange(23 - step) * 10 / 16
+        for backward, (u, v) in (
+            (False, (first, first + step * 10 / 16)),
+            (True, (first + step * 10 / 16, first)),
+        ):
+            flow = video.flow(0, 23 - step, backward=backward)
+            # Two levels of the codes: a JPEG of one value is exact to one
+            assert flow[:, 0, 5, 5] == pytest.approx(u, abs=0.3) and flow[:, 1, 5, 5] == pytest.approx(
+                v, abs=0.3
+            )
 
 
 def test_the_number_of_jobs_changes_no_byte(clips, tmp_path):
@@ -147,6 +178,36 @@ def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pair
     assert video.partial and video.num_frames == len(clean) and video.num_pairs == len(clean) - 1
     assert np.abs(video.rgb(len(clean) - 1).astype(int) - clean[-1].rgb).mean() < 4
     assert verify_corpus(tmp_path / "keep").problems == ()
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_keep_partial_leaves_no_hole(tmp_path, step):
+    folder = write_frames(tmp_path / "frames", 40)
+    (folder / "img_00025.png").write_bytes(b"broken")
+    settings = Settings(
+        size="source", step=step, engine="opencv", tvl1=QUICK.tvl1, shard_pairs=6, keep_partial=True
+    )
+    flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1)
+    video = flowprep.open_corpus(tmp_path / "c")["frames"]
+    assert (video.partial, video.num_frames, video.num_pairs) == (True, 24, 24 - step)
+    assert verify_corpus(tmp_path / "c").problems == ()
+
+
+def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
+    folder = write_frames(clips / "frames", 4)
+    (folder / "img_00003.png").unlink()
+    (folder / "img_00003.png").symlink_to(tmp_path / "gone.png")
+    huge = write_frames(clips / "huge", 3) / "img_00002.png"
+    data = bytearray(huge.read_bytes())
+    data[16:24] = (100_000).to_bytes(4, "big") * 2  # a header of 100,000 x 100,000 pixels
+    huge.write_bytes(data)
+    odd = Path(os.fsdecode(os.fsencode(clips) + b"/caf\xe9"))
+    odd.mkdir()
+    shutil.copy(clips / "left" / "v_left_g01.mp4", odd / "v.mp4")
+    result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
+    assert result.faults == {} and result.summary["videos"]["ok"] == 5
+    assert set(result.summary["failures"]) == {"frames", "huge"}
+    assert flowprep.open_corpus(tmp_path / "c").labels["caf\\xe9/v.mp4"] == "caf\\xe9"
 
 
 def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path, monkeypatch):

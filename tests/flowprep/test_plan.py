@@ -82,10 +82,42 @@ def test_links_are_followed_only_inside_the_input(tmp_path):
     (tmp_path / "in" / "D").symlink_to(outside.parent)
     (tmp_path / "in" / "A" / "loop").symlink_to(tmp_path / "in")
     found, skipped = find_videos([tmp_path / "in"])
-    names = {f.source for f in found}
-    assert {"A/a.mp4", "B/link.mp4", "C/a.mp4"} <= names
-    assert not any("secret" in n or "out.mp4" in n for n in names)
-    assert skipped >= 3
+    assert [f.source for f in found] == ["A/a.mp4", "B/link.mp4", "C/a.mp4"]
+    assert skipped == 5  # out, broken, D, and loop in A and again in C
+
+
+def test_folders_that_link_to_each_other_come_to_an_end(tmp_path):
+    touch(tmp_path / "in" / "0" / "a.mp4")
+    for i in range(12):
+        (tmp_path / "in" / str(i)).mkdir(exist_ok=True)
+        for k in range(12):
+            if i != k:
+                (tmp_path / "in" / str(i) / f"to{k}").symlink_to(tmp_path / "in" / str(k))
+    found, _ = find_videos([tmp_path / "in"])
+    assert [f.source for f in found] == ["0/a.mp4", *sorted(f"{i}/to0/a.mp4" for i in range(1, 12))]
+
+
+def test_what_is_no_file_is_passed_over(tmp_path):
+    touch(tmp_path / "in" / "a.mp4")
+    os.mkfifo(tmp_path / "in" / "pipe.mp4")  # opening it would wait for ever
+    (tmp_path / "in" / "folder.mp4").mkdir()
+    assert sources(tmp_path / "in") == [("a.mp4", "in")]
+    for wrong in ("in/pipe.mp4", "in/notes.md"):
+        (tmp_path / "in" / "notes.md").touch()
+        with pytest.raises(UsageError, match="no folder, list or video"):
+            find_videos([tmp_path / wrong])
+
+
+def test_a_few_images_beside_videos_are_no_video(tmp_path):
+    touch(tmp_path / "in" / "A" / "v.mp4")
+    write_frames(tmp_path / "in", 2, pattern="thumb{}.png")
+    write_frames(tmp_path / "in" / "doc", 3, pattern="fig{}.png")
+    (tmp_path / "in" / "doc" / "fig2.png").unlink()
+    write_frames(tmp_path / "in" / "B" / "lost", 12)
+    (tmp_path / "in" / "B" / "lost" / "img_00005.png").unlink()  # taken, and failed when it is extracted
+    found, skipped = find_videos([tmp_path / "in"])
+    assert [f.source for f in found] == ["A/v.mp4", "B/lost"]
+    assert skipped == 4
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -94,7 +126,7 @@ def test_text_lists(tmp_path, newline):
     touch(tmp_path / "b.mp4")
     lines = [
         "A/one two.mp4",
-        "A/one two.mp4 walk",
+        "A/three.mp4 walk",
         "b.mp4 run",
         "",
         str(tmp_path / "b.mp4") + " 7",
@@ -102,12 +134,17 @@ def test_text_lists(tmp_path, newline):
     ]
     (tmp_path / "list.txt").write_text(newline.join(lines))
     assert sources(tmp_path / "list.txt") == [
-        ("A/one two.mp4", ""),
-        ("A/one two.mp4", "walk"),
+        ("A/one two.mp4", "A"),  # no label: the folder's name
+        ("A/three.mp4", "walk"),
         ("b.mp4", "run"),
         ("b.mp4", "7"),
         ("gone.mp4", "run"),  # recorded as failed when it is extracted
     ]
+    (tmp_path / "list.txt").write_text("b.mp4 run\nb.mp4 walk\n")
+    with pytest.raises(UsageError, match=r"line 2: b\.mp4 has the labels 'run' and 'walk'"):
+        find_videos([tmp_path / "list.txt"])
+    (tmp_path / "list.txt").write_text(f"b.mp4 run\n{'x' * 300}\na\0b.mp4\n")  # names no file can have
+    assert [s for s, _ in sources(tmp_path / "list.txt")] == ["b.mp4", "x" * 300, "a\0b.mp4"]
 
 
 def test_csv_lists(tmp_path):
@@ -115,7 +152,7 @@ def test_csv_lists(tmp_path):
     (tmp_path / "list.csv").write_text('path,label\n"a, b.mp4",high jump\nc.mp4\n')
     assert sources(tmp_path / "list.csv") == [("a, b.mp4", "high jump"), ("c.mp4", "")]
     (tmp_path / "list.csv").write_text("a.mp4,x,y\n")
-    with pytest.raises(UsageError, match="line 1: 3 columns"):
+    with pytest.raises(UsageError, match=r"line 1: .*allowed: path,label"):
         find_videos([tmp_path / "list.csv"])
 
 
@@ -208,6 +245,44 @@ def test_other_settings_are_refused_by_name(tmp_path):
     with pytest.raises(SettingsConflict, match="codes: fixed, adaptive; quality: 90, 95"):
         make_plan(tmp_path / "c", found, Settings(quality=90, codes="fixed"))
     assert (tmp_path / "c" / "plan.jsonl").read_bytes() == before
+
+
+def test_videos_that_moved_are_the_same_videos(tmp_path):
+    for k in range(3):
+        touch(tmp_path / "in" / f"{k}.mp4")
+    before = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings())
+    (tmp_path / "in").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "2.mp4").write_bytes(b"another video")
+    after = make_plan(tmp_path / "c", find_videos([tmp_path / "elsewhere"])[0], Settings())
+    assert [t.id for t in after.tasks][:1] == [t.id for t in before.tasks]
+    assert [s.path for s in after.tasks[0].segments] == [
+        str(tmp_path / "elsewhere" / "0.mp4"),
+        str(tmp_path / "elsewhere" / "1.mp4"),
+        str(tmp_path / "in" / "2.mp4"),
+    ]
+    assert after.video_ids() == {"0.mp4", "1.mp4", "2.mp4", "elsewhere/2.mp4"}
+    assert read_plan(tmp_path / "c") == after
+
+
+def test_a_corpus_that_lost_its_plan_is_not_added_to(tmp_path):
+    touch(tmp_path / "in" / "a.mp4")
+    found = find_videos([tmp_path / "in"])[0]
+    make_plan(tmp_path / "c", found, Settings())
+    (tmp_path / "c" / "plan.jsonl").unlink()
+    make_plan(tmp_path / "c", found, Settings())  # nothing was done yet
+    (tmp_path / "c" / "plan.jsonl").unlink()
+    (tmp_path / "c" / "records" / "0123.json").write_text("{}")
+    with pytest.raises(UsageError, match="can be read but not added to"):
+        make_plan(tmp_path / "c", found, Settings())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]\n", '{"format": "flowprep-plan"}\n', '{"format": "flowprep-plan", "version": 9}\n']
+)
+def test_a_plan_that_is_spoiled_is_refused(tmp_path, text):
+    (tmp_path / "plan.jsonl").write_text(text)
+    with pytest.raises(CorpusFormatError):
+        read_plan(tmp_path)
 
 
 def test_what_is_no_plan_is_refused(tmp_path):

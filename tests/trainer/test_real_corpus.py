@@ -95,9 +95,12 @@ def test_frames_are_those_of_the_video(mirrored):
     assert np.abs(got - want).mean() < 3  # JPEG
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_loader_processes_read_the_same(mirrored):
-    """An opened corpus is used on both sides of a fork."""
+    """An opened corpus is used on both sides of a fork, though OpenCV's threads are running by then."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (0, 0), 5)
     ids, recipe = list(mirrored), small("temporal")
     mean = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
     scores = [
