@@ -4,7 +4,8 @@ A list is a text file with a video per line. Three ways of writing a line are re
 
     Punch/v_Punch_g08_c01.avi 3         UCF-101's training lists: the class's number in classInd.txt
     Punch/v_Punch_g01_c01.avi           UCF-101's test lists: the class is the folder
-    some/clip.mp4 Punch                 a path and the class's name (or, after a tab, a name with spaces)
+    some/clip.mp4 Punch                 a path and the class's name (or, after a tab, a name with spaces),
+                                        which counts before the folder's
 
 and HMDB-51's folders of `<class>_test_split<N>.txt`, written `FOLDER:train1` or `FOLDER:test1` for split 1.
 """
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VIDEO_SUFFIX = re.compile(r"\.(avi|mp4|mkv|mov|webm|m4v|mpg|mpeg|gif|flv|wmv|ts|3gp|ogv)$", re.IGNORECASE)
+VIDEO_SUFFIX = re.compile(r"\.(avi|mp4|mkv|mov|webm|m4v|mpg|mpeg|gif|flv|wmv|ts|3gp|ogv)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def read_list(source: str, known: Container[str] = ()) -> list[Entry]:
 
     Args:
         source: a file, or HMDB-51's folder with the wanted part: `FOLDER:train1`, `FOLDER:test2`.
-        known: ids of videos. A line that is one of them whole is a path, whatever spaces it has.
+        known: ids of videos. A line that is one of them, whole or before its class, is read so, whatever
+            spaces and tabs the id has.
 
     Raises:
         UsageError: it cannot be read, is empty, or names a video twice.
@@ -101,8 +103,8 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """
     numbered: list[tuple[int, str]] = []
     for line in _lines(path):
-        number, _, name = line.partition(" ")
-        if not number.isdigit() or not name.strip():
+        number, _, name = line.strip().partition(" ")
+        if not number.isdecimal() or not name.strip():
             raise UsageError(f"{path}: the line {line!r} is not `number name`")
         numbered.append((int(number), name.strip()))
     numbered.sort()
@@ -112,19 +114,25 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def match(
-    source: str, corpus: Corpus, index: Sequence[str] | None = None, *, allow_missing: bool = False
+    source: str,
+    corpus: Corpus,
+    index: Sequence[str] | None = None,
+    *,
+    allow_missing: bool = False,
+    check_folders: bool = True,
 ) -> list[tuple[str, str]]:
     """The videos of a list that the corpus holds, as (id, class name).
 
     Args:
         source: as for read_list.
         corpus: where the videos are.
-        index: class names in the order of classInd.txt, to check a list's class numbers against.
+        index: class names in the order of classInd.txt, that a list's class numbers stand for.
         allow_missing: leave out, with a warning, videos that the corpus does not hold.
+        check_folders: refuse a number whose class is not the video's folder, where that is a class too.
 
     Raises:
-        UsageError: videos are missing or failed (named, with the reason), have no class, or have another
-            class in the list than in the corpus; or none is left.
+        UsageError: videos are missing or failed (named, with the reason) or have no class; a class number
+            does not agree with the folder or with `index`; or no video is left.
     """
     failures = corpus.failures
     entries = read_list(source, {*corpus.labels, *failures})
@@ -138,9 +146,15 @@ def match(
             log.warning("%s; left out", text)
         else:
             raise UsageError(f"{text}{_path_hint(missing, corpus)}; --allow-missing leaves them out")
-    found = [(e, _label(source, e, corpus.labels[e.id], index)) for e in entries if e.id in corpus.labels]
+    found = [
+        (e, _label(source, e, corpus.labels[e.id], index, check_folders))
+        for e in entries
+        if e.id in corpus.labels
+    ]
     if not found:
         raise UsageError(f"{source}: no video of the list is in the corpus{_path_hint(missing, corpus)}")
+    if renamed := [e.id for e, label in found if e.label and corpus.labels[e.id] not in ("", label)]:
+        log.info("%s: %d videos have another class than their folder in the corpus", source, len(renamed))
     _check_numbers(source, [(e.index, label) for e, label in found if e.index is not None])
     return [(e.id, label) for e, label in found]
 
@@ -156,9 +170,12 @@ def class_order(
         allow_missing: leave out, with a warning, classes of `index` that have no training video.
 
     Raises:
-        UsageError: a class of `index` has no training video; there are fewer than two classes.
+        UsageError: a training video's class is not in `index`, a class of `index` has no training video, or
+            there are fewer than two classes.
     """
     present = set(names)
+    if index and (strange := sorted(present.difference(index))):
+        raise UsageError(f"classes of training videos that are not in classInd.txt: {_some(strange)}")
     order = tuple(index) if index else tuple(sorted(present))
     absent = [name for name in order if name not in present]
     if absent:
@@ -215,11 +232,11 @@ def prepare(
 def groups(ids: Sequence[str]) -> list[str]:
     """The group of each video: clips of one group were cut from one recording and must not be separated.
 
-    UCF-101 names it in the file (`v_Punch_g08_c01.avi` is of group 08). Where a video's name has none,
-    each video is its own group.
+    UCF-101 names it in the file (`v_Punch_g08_c01.avi` is of group 08). A video whose name has none is its
+    own group.
     """
-    found = [re.search(r"_g(\d+)_", PurePosixPath(i).name) for i in ids]
-    return [f"g{int(m[1]):04d}" for m in found if m] if all(found) else list(ids)
+    found = [(i, re.search(r"_g(\d+)_", PurePosixPath(i).name)) for i in ids]
+    return [f"g{int(m[1]):04d}" if m else i for i, m in found]
 
 
 def check_leak(train: Examples, test: Examples) -> None:
@@ -255,9 +272,10 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
     for position, (label, name) in enumerate(zip(examples.labels, names, strict=True)):
         members[label][name].append(position)
     held: set[int] = set()
-    for label, by_group in sorted(members.items()):
-        if len(by_group) < 2 and share > 0:
-            log.warning("%s has a single group of videos: none is held out", examples.classes[label])
+    alone = [examples.classes[label] for label, by_group in sorted(members.items()) if len(by_group) < 2]
+    if alone and share > 0:
+        log.warning("%d classes of a single group, of which none is held out: %s", len(alone), _some(alone))
+    for by_group in members.values():
         wanted = share * sum(map(len, by_group.values()))
         mine: list[int] = []
         for name in [n for n in order if n in by_group][:-1]:
@@ -309,22 +327,34 @@ def write_split(
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path}: not a text file in UTF-8") from exc
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    # By line feeds alone: what else str.splitlines divides by may be part of a file's name.
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
 def _read_line(line: str, known: Container[str]) -> Entry:
+    if line in known:
+        return Entry(line)
+    for mark in ("\t", " "):
+        path, _, label = line.rpartition(mark)
+        if path in known and label:
+            return _entry(path, label)
+    line = line.strip()
     path, tab, label = line.partition("\t")
     if not tab:
         path, _, label = line.rpartition(" ")
-        if not path or line in known or _VIDEO_SUFFIX.search(line):
+        if not path or VIDEO_SUFFIX.search(line):
             path, label = line, ""
-    path, label = path.strip().removeprefix("./"), label.strip()
-    if label.isdigit():
+    path = path.strip().removeprefix("./")
+    return _entry(path, label.strip())
+
+
+def _entry(path: str, label: str) -> Entry:
+    if label.isdecimal():
         return Entry(path, index=int(label))
     return Entry(path, label=label or None)
 
@@ -338,24 +368,24 @@ def _read_hmdb(folder: Path, part: str, split: str) -> list[Entry]:
     for file in files:
         label = file.name.removesuffix(f"_test_split{split}.txt")
         for line in _lines(file):
-            name, _, use = line.rpartition(" ")
+            name, _, use = line.strip().rpartition(" ")
             if use == wanted:
                 entries.append(Entry(f"{label}/{name.strip()}", label=label))
     return entries
 
 
-def _label(source: str, entry: Entry, stored: str, index: Sequence[str] | None) -> str:
-    folder = PurePosixPath(entry.id).parent.name
-    label = entry.label
+def _label(source: str, entry: Entry, stored: str, index: Sequence[str] | None, check_folders: bool) -> str:
+    label, folder = entry.label, stored or PurePosixPath(entry.id).parent.name
     if entry.index is not None and index is not None:
         if not 1 <= entry.index <= len(index):
             raise UsageError(f"{source}: {entry.id} has class number {entry.index}, of {len(index)} classes")
-        label, stored = index[entry.index - 1], stored or folder
-    if label and stored and label != stored:
-        raise UsageError(
-            f"{source}: {entry.id} is of class {label!r} in the list and {stored!r} in the corpus"
-        )
-    found = label or stored or folder
+        label = index[entry.index - 1]
+        # A folder that is no class says nothing of the video's.
+        if check_folders and folder != label and folder in index:
+            raise UsageError(
+                f"{source}: {entry.id} is of class {label!r} in the list and {folder!r} in the corpus"
+            )
+    found = label or folder
     if not found:
         raise UsageError(f"{source}: {entry.id} has no class: neither in the list nor by its folder")
     return found

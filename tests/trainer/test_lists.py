@@ -119,12 +119,51 @@ def test_wrong_labels(tmp_path):
         test="",
         train="RedZoom/v_RedZoom_g01_c01.avi 1\n",
     )
-    path = write(tmp_path / "l.txt", "RedZoom/v_RedZoom_g01_c01.avi BlueZoom\n")
-    with pytest.raises(UsageError, match=r"'BlueZoom' in the list and 'RedZoom' in the corpus"):
-        lists.match(path, FakeCorpus())
     path = write(tmp_path / "n.txt", "RedZoom/v_RedZoom_g01_c01.avi 1\nRedSpin/v_RedSpin_g01_c01.avi 1\n")
     with pytest.raises(UsageError, match=r"class 1 stands for both 'RedZoom' and 'RedSpin'"):
         lists.match(path, FakeCorpus())
+
+
+def test_a_class_that_the_list_names_counts_before_the_folder(tmp_path, caplog):
+    caplog.set_level("INFO", "trainer")
+    first, second = list(FakeCorpus())[:2]
+    path = write(tmp_path / "l.txt", f"{first} Left\n{second} Right\n")
+    assert lists.match(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]
+    assert lists.match(path, FakeCorpus(), CLASSES) == [(first, "Left"), (second, "Right")]
+    assert caplog.text.count("2 videos have another class than their folder") == 2
+    # A number is refused only where the folder is itself a class.
+    path = write(tmp_path / "n.txt", f"{first} 1\n{second} 2\n")
+    assert lists.match(path, FakeCorpus(), ("Left", "Right")) == [(first, "Left"), (second, "Right")]
+    with pytest.raises(UsageError, match=r"of class 'RedZoom' in the list and 'BlueSpin' in the corpus"):
+        lists.match(path, FakeCorpus(), CLASSES[::-1])
+
+
+def test_training_classes_that_the_index_does_not_name(tmp_path):
+    a, b, c = write_lists(tmp_path)
+    for path in (b, c):  # by folder only
+        path.write_text("".join(line.split()[0] + "\n" for line in path.read_text().split("\n") if line))
+    a.write_text("1 BlueSpin\n2 BlueZoom\n")
+    with pytest.raises(UsageError, match=r"that are not in classInd.txt: RedSpin, RedZoom"):
+        lists.prepare(FakeCorpus(), str(b), str(c), a)
+    a.write_text("1 Other\n2 Another\n")
+    with pytest.raises(UsageError, match=r"not in classInd.txt: BlueSpin"):
+        lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_written_lists_are_read_back(tmp_path, numbers):
+    ids = ("a b.avi", "a\tb.avi", "c\u2028d.avi", "frames/e f", " g.avi", "h 1", "i\t2", "j\x85k", "l ")
+    examples = Examples(ids, (0, 1, 0, 1, 0, 1, 0, 1, 0), ("A", "B"))
+    lists.write_list(tmp_path / "l.txt", examples, numbers=numbers)
+    found = lists.read_list(str(tmp_path / "l.txt"), set(ids))
+    assert tuple(e.id for e in found) == ids
+    assert [e.index for e in found] == [n + 1 if numbers else None for n in examples.labels]
+
+
+def test_only_decimal_digits_are_class_numbers(tmp_path):
+    assert lists.read_list(write(tmp_path / "l.txt", "a.avi \u00b2\n")) == [Entry("a.avi", label="\u00b2")]
+    with pytest.raises(UsageError, match=r"is not `number name`"):
+        lists.read_classes(tmp_path / write(tmp_path / "c.txt", "\u00b2 A\n"))
 
 
 def test_classes_without_training_videos(tmp_path, caplog):
@@ -172,7 +211,18 @@ def test_leaks_are_refused(tmp_path):
 
 def test_groups():
     assert lists.groups(["A/v_A_g08_c01.avi", "A/v_A_g8_c02.avi"]) == ["g0008", "g0008"]
-    assert lists.groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["A/v_A_g08_c01.avi", "A/other.avi"]
+    assert lists.groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["g0008", "A/other.avi"]
+
+
+def test_an_odd_name_leaves_the_groups_of_the_others(tmp_path):
+    ids = [f"A/v_A_g{g:02d}_c{k}.avi" for g in range(5) for k in range(3)] + ["A/odd.avi"]
+    rest, held = lists.hold_out(Examples(tuple(ids), (0,) * 16, ("A", "B")), 0.4, seed=0)
+    assert not set(lists.groups(rest.ids)) & set(lists.groups(held.ids))
+    train, test = (Examples((i,), (0,), ("A", "B")) for i in (ids[0], ids[1]))
+    odd = Examples((ids[0], ids[-1]), (0, 0), ("A", "B"))
+    for one in (train, odd):
+        with pytest.raises(UsageError, match=r"groups that are in the training and in the test list"):
+            lists.check_leak(one, test)
 
 
 def test_hold_out_keeps_groups_whole_and_the_same_in_all_classes():
@@ -191,7 +241,12 @@ def test_a_class_of_one_group_gives_nothing(caplog):
     ids = ("A/1.avi", "A/2.avi", "B/1.avi")
     rest, held = lists.hold_out(Examples(ids, (0, 0, 1), ("A", "B")), 0.5, seed=0)
     assert held.labels == (0,) and set(rest.labels) == {0, 1}
-    assert "B has a single group" in caplog.text
+    assert "1 classes of a single group, of which none is held out: B" in caplog.text
+
+
+def test_classes_of_one_group_are_one_warning(caplog):
+    lists.hold_out(Examples(("A/1.avi", "B/1.avi"), (0, 1), ("A", "B")), 0.5, seed=0)
+    assert len(caplog.records) == 1 and "A, B" in caplog.text
 
 
 def test_split(tmp_path):
