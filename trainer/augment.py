@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# Standard deviations and axes (columns) of natural images' colours R, G, B on a 0-1 scale: the principal
-# components of ImageNet's pixels (Krizhevsky, Sutskever, Hinton 2012, section 4.1).
-_COLOUR_STD = np.sqrt([0.2175, 0.0188, 0.0045])
-_COLOUR_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+# Principal components of ImageNet's RGB pixels on a 0-1 scale: axes (columns) and what Krizhevsky, Sutskever
+# and Hinton 2012, section 4.1, call eigenvalues. The paper prints no numbers; these are the ones in common
+# use, taken as they are, without a root, and multiplied by 255 with the pixels.
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
@@ -29,8 +30,11 @@ def flip(planes: torch.Tensor, stream: str) -> torch.Tensor:
 
 
 def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
-    """What RGB jitter adds to the three channels of all pixels, (3,) float32 on the 0-255 scale."""
-    shift = _COLOUR_AXES @ (_COLOUR_STD * rng.normal(0.0, strength, 3)) * 255
+    """What RGB jitter adds to the three channels of all pixels, (3,) float32 on the 0-255 scale.
+
+    The sum over the components of p_i (alpha_i lambda_i), with alpha_i of standard deviation `strength`.
+    """
+    shift = _AXES @ (rng.normal(0.0, strength, 3) * _EIGENVALUES) * 255
     return torch.from_numpy(shift.astype(np.float32))
 
 

@@ -7,7 +7,8 @@ videos that it trained and validated on, and the scores of its test.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,8 @@ class Checkpoint:
         optimizer: the optimiser's state dict; empty in `best.pt`.
         random: torch's random states by device type.
         best: (accuracy, -loss) of the best validation until here, or None.
+        precision: what the run computes in, "float32" or "bfloat16", where its recipe says "auto". A
+            checkpoint that does not tell has "auto": what the device is fast in.
     """
 
     recipe: Recipe
@@ -53,6 +56,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     random: dict[str, torch.Tensor]
     best: tuple[float, float] | None
+    precision: str = "auto"
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -98,15 +102,30 @@ def load_kept(run: Path) -> Checkpoint:
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name, to the disk, and only then under its own."""
+    """Write a file under a temporary name, to the disk, and only then under its own.
+
+    Raises:
+        OSError: it cannot be written; its `filename` says which.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with named(path):
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an error of writing, such as of a full disk, the name of the file."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)
+        raise

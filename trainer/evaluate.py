@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from flowprep.errors import UsageError
+from flowprep.errors import FlowprepError, UsageError
 from trainer import augment, checkpoint, inputs
 from trainer.lists import Examples
 from trainer.models import make_model
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CROPS_AT_ONCE = 128  # crops per forward pass: enough to fill a processor, little enough for its memory
+
+
+class NotFinite(FlowprepError):
+    """A loss, a weight or a score is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +97,27 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Computing in bfloat16 where the recipe's precision says so.
+def pick_precision(name: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16": the precision of that name; "auto" is what the device computes fast in.
 
-    "auto" takes bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16,
-    AMX), where a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
+    That is bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16, AMX), where
+    a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
     """
-    if precision == "auto":
-        if device.type == "cuda":
-            low = torch.cuda.is_bf16_supported()
-        else:
-            capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
-            low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if device.type == "cuda":
+        low = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        low = precision == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=low)
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
+        low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if name == "auto":
+        return "bfloat16" if low else "float32"
+    if name == "bfloat16" and not low:
+        log.warning("%s has no bfloat16 instructions and emulates them, which is slow", device)
+    return name
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Computing in bfloat16 if the precision, as pick_precision gives it, is that."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def score_videos(
@@ -119,6 +129,7 @@ def score_videos(
     frames: int,
     crops: int,
     device: torch.device,
+    precision: str = "float32",
     workers: int = 0,
     on_clip: Callable[[], object] | None = None,
 ) -> np.ndarray:
@@ -130,14 +141,20 @@ def score_videos(
         recipe: what an input looks like.
         frames, crops: see trainer.recipe.EvaluationRecipe.
         device: where the model is.
+        precision: what it computes in: see pick_precision.
         workers: loader processes; 0 loads in this one.
         on_clip: called once for each of the len(ids) * frames clips.
 
     Returns:
         (len(ids), C) float32; the rows add up to 1.
+
+    Raises:
+        NotFinite: the model gives a video scores that are no numbers.
     """
     model.eval()
     clips = inputs.JudgedClips(corpus, tuple(ids), recipe, frames)
+    sizes = (inputs.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
+    workers = inputs.workers_that_fit(workers, 4 * recipe.channels * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
     loader = inputs.make_loader(clips, min(workers, len(clips)), batch_size=None)
     sums: list[torch.Tensor | None] = [None] * len(ids)
@@ -146,7 +163,7 @@ def score_videos(
 
     def run() -> None:
         batch = torch.cat(waiting).to(device, memory_format=torch.channels_last)  # (B, C, S, S)
-        with torch.inference_mode(), autocast(recipe.train.precision, device):
+        with torch.inference_mode(), autocast(precision, device):
             logits = model(batch)
         by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
         for position, probabilities in zip(owners, by_clip, strict=True):
@@ -164,7 +181,12 @@ def score_videos(
             on_clip()
     if waiting:
         run()
-    return (torch.stack([s for s in sums if s is not None]) / frames).numpy()
+    scores = torch.stack([s for s in sums if s is not None]) / frames
+    if bad := [video for video, row in zip(ids, scores, strict=True) if not torch.isfinite(row).all()]:
+        raise NotFinite(
+            f"the network's scores of {len(bad)} videos ({bad[0]}, ...) are not finite: its training diverged"
+        )
+    return scores.numpy()
 
 
 def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Checkpoint]:
@@ -217,6 +239,7 @@ def evaluate(
         frames=frames or kept.recipe.test.frames,
         crops=crops or kept.recipe.test.crops,
         device=where,
+        precision=pick_precision(kept.recipe.train.precision, where),
         workers=workers,
         on_clip=on_clip,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,6 +20,8 @@ from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,20 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
         count = available(video, self._recipe.stream)
         starts = clips.spaced_starts(count, clip_length(self._recipe), self._frames)
         return position, load_clip(video, int(starts[k]), self._recipe).normalised()
+
+
+def workers_that_fit(workers: int, size: int) -> int:
+    """At most `workers` loader processes: as many as find room for items of `size` bytes.
+
+    They hand them over in shared memory, two waiting and one in work each; where it runs out, a process is
+    killed.
+    """
+    shared = Path("/dev/shm")
+    if workers and shared.is_dir() and (free := shutil.disk_usage(shared).free) < 3 * workers * size:
+        fit = int(free // (3 * size))
+        log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
+        return fit
+    return workers
 
 
 def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: Any) -> DataLoader[Any]:

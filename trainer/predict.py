@@ -12,7 +12,7 @@ import numpy as np
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer import inputs
-from trainer.evaluate import load_run, pick_device, score_videos
+from trainer.evaluate import load_run, pick_device, pick_precision, score_videos
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def predict(
                 frames=test.frames,
                 crops=test.crops,
                 device=where,
+                precision=pick_precision(state.recipe.train.precision, where),
                 workers=workers,
             )[0]
     order = np.argsort(-scores, kind="stable")

@@ -56,7 +56,8 @@ class InputRecipe:
         flow_scale: displacement in pixels that becomes 1 in a temporal input.
         rgb_mean, rgb_scale: per channel R, G, B on the 0-255 scale: what is subtracted from a spatial
             input, and what it is then divided by.
-        jitter: standard deviation of the RGB jitter, in units of the natural-image colour axes.
+        jitter: standard deviation of the RGB jitter's alpha (Krizhevsky et al. 2012, section 4.1). The
+            published 0.1 shifts a channel by 3 of 255 grey levels.
     """
 
     resize: int = 0
@@ -140,7 +141,7 @@ class Recipe:
         """Refuse values that no run can be made with."""
         model, inp, train, test = self.model, self.input, self.train, self.test
         _check(self.stream in STREAMS, "stream", self.stream, "spatial | temporal")
-        _check(self.seed >= 0, "seed", self.seed, "a whole number from 0")
+        _check(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0, below 2^63")
         _check(model.width >= 0, "model.width", model.width, "a whole number from 0")
         _check(0 <= model.dropout < 1, "model.dropout", model.dropout, "a number in [0, 1)")
         _check(model.trainable in ("all", "last"), "model.trainable", model.trainable, "all | last")

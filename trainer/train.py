@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,10 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from flowprep.errors import FlowprepError, UsageError
+from flowprep.errors import UsageError
 from trainer import checkpoint, inputs, lists, models
 from trainer.checkpoint import BEST, LAST, Checkpoint
-from trainer.evaluate import autocast, pick_device, score_videos
+from trainer.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
 from trainer.lists import Examples
 from trainer.recipe import Recipe, TrainRecipe
 
@@ -36,8 +35,8 @@ log = logging.getLogger(__name__)
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
-class TrainingDiverged(FlowprepError):
-    """The loss is no number any more; the last checkpoint is from before."""
+class TrainingDiverged(NotFinite):
+    """The loss or a weight is no number any more; the last checkpoint is from before."""
 
 
 def train(
@@ -68,7 +67,7 @@ def train(
         False when the run was finished before, True when it is now.
 
     Raises:
-        TrainingDiverged: the loss is not finite.
+        NotFinite: the loss, a weight or a score is not finite.
         UsageError: `out` holds a run and `resume` is not given, or it is a run of another recipe, list or
             corpus; the corpus does not fit the recipe.
     """
@@ -87,6 +86,8 @@ def train(
 
     # --- network and optimiser
     where = pick_device(device)
+    # A run goes on as it began, also on a device that "auto" would choose otherwise for.
+    precision = pick_precision(former.precision if former else recipe.train.precision, where)
     torch.manual_seed(recipe.seed)
     model = models.make_model(recipe, len(examples.classes))
     if former:
@@ -108,7 +109,21 @@ def train(
         optimizer.load_state_dict(former.optimizer)
     batches = _batches(recipe, corpus, rest, start, workers, pin=where.type == "cuda")
     if former:
-        _set_random(former.random)
+        _set_random(former.random, where)
+
+    def state(done: int, optimizer: torch.optim.Optimizer | None) -> Checkpoint:
+        return Checkpoint(
+            recipe=recipe,
+            classes=examples.classes,
+            corpus=corpus.settings,
+            examples=_digest(examples),
+            step=done,
+            model=model.state_dict(),
+            optimizer=optimizer.state_dict() if optimizer else {},
+            random=_random(where),
+            best=best,
+            precision=precision,
+        )
 
     # --- the steps
     log.info(
@@ -135,7 +150,7 @@ def train(
             for part, target in zip(torch.split(x, micro), torch.split(y, micro), strict=True):
                 part = part.to(where, memory_format=torch.channels_last, non_blocking=True)
                 target = target.to(where, non_blocking=True)
-                with autocast(recipe.train.precision, where):
+                with autocast(precision, where):
                     logits = model(part)  # (b, classes)
                 # The sum over the parts is the mean over the batch, however it is divided.
                 loss = F.cross_entropy(logits.float(), target, reduction="sum") / len(y)
@@ -147,10 +162,14 @@ def train(
             done = step + 1
             last = done == recipe.train.steps
             row: dict[str, Any] = {}
-            if len(held) and (last or done % recipe.train.validate_every == 0):
-                with writer.pause():
-                    row = _validate(model, corpus, held, recipe, where, workers)
+            validates = len(held) > 0 and (last or done % recipe.train.validate_every == 0)
             saves = last or done % recipe.train.checkpoint_every == 0
+            if validates or saves:
+                with writer.pause():
+                    _check_finite(model, done)
+            if validates:
+                with writer.pause():
+                    row = _validate(model, corpus, held, recipe, where, precision, workers)
             if row or saves or done % recipe.train.log_every == 0:
                 row = writer.write(done, learning_rate(recipe.train, step), row)
             if "val_accuracy" in row and recipe.train.keep == "best":
@@ -158,12 +177,10 @@ def train(
                 if best is None or quality > best:
                     best = quality
                     with writer.pause():
-                        checkpoint.save(out / BEST, _state(recipe, corpus, examples, done, model, None, best))
+                        checkpoint.save(out / BEST, state(done, None))
             if saves:
                 with writer.pause():
-                    checkpoint.save(
-                        out / LAST, _state(recipe, corpus, examples, done, model, optimizer, best)
-                    )
+                    checkpoint.save(out / LAST, state(done, optimizer))
             if on_step:
                 on_step(done, row or None)
     return True
@@ -193,17 +210,19 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of the steps from `start` on."""
     size = 4 * recipe.train.batch * recipe.channels * recipe.input.crop**2
-    shared = Path("/dev/shm")
-    if workers and shared.is_dir() and (free := shutil.disk_usage(shared).free) < 3 * workers * size:
-        fit = int(free // (3 * size))
-        log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
-        workers = fit
+    workers = inputs.workers_that_fit(workers, size)
     clips = inputs.TrainingClips(corpus, examples.ids, examples.labels, recipe)
     return iter(inputs.make_loader(clips, workers, batch_sampler=_Steps(start, recipe.train), pin_memory=pin))
 
 
 def _validate(
-    model: torch.nn.Module, corpus: Corpus, held: Examples, recipe: Recipe, device: torch.device, workers: int
+    model: torch.nn.Module,
+    corpus: Corpus,
+    held: Examples,
+    recipe: Recipe,
+    device: torch.device,
+    precision: str,
+    workers: int,
 ) -> dict[str, Any]:
     scores = score_videos(
         model,
@@ -213,6 +232,7 @@ def _validate(
         frames=recipe.train.validation_frames,
         crops=1,
         device=device,
+        precision=precision,
         workers=workers,
     )
     labels = np.array(held.labels)
@@ -221,6 +241,13 @@ def _validate(
         "val_accuracy": float((scores.argmax(1) == labels).mean()),
         "val_loss": float(-np.log(np.maximum(probability, 1e-12)).mean()),
     }
+
+
+def _check_finite(model: torch.nn.Module, step: int) -> None:
+    """Weights and statistics that are no numbers must neither be saved nor judged."""
+    for name, value in model.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise TrainingDiverged(f"{name} is not finite at step {step}: try a lower train.lr")
 
 
 class _Log:
@@ -235,8 +262,9 @@ class _Log:
             rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start]
         path.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start)
+        self._file, self._path = path.open("a", encoding="utf-8"), path
+        # TensorBoard drops rows from this step on; that of the checkpoint stays.
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
         self._clear()
 
     def _clear(self) -> None:
@@ -277,8 +305,9 @@ class _Log:
             "data_wait": round(self.waited / seconds, 3),
         }
         row |= more
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with checkpoint.named(self._path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         for name, value in row.items():
             if name != "step":
                 self._board.add_scalar(name, value, step)
@@ -318,32 +347,14 @@ def _digest(examples: Examples) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _state(
-    recipe: Recipe,
-    corpus: Corpus,
-    examples: Examples,
-    step: int,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-    best: tuple[float, float] | None,
-) -> Checkpoint:
-    random = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state()
-    return Checkpoint(
-        recipe=recipe,
-        classes=examples.classes,
-        corpus=corpus.settings,
-        examples=_digest(examples),
-        step=step,
-        model=model.state_dict(),
-        optimizer=optimizer.state_dict() if optimizer else {},
-        random=random,
-        best=best,
-    )
+def _random(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
-def _set_random(states: dict[str, torch.Tensor]) -> None:
+def _set_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

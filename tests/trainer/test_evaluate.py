@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from fakes import FakeCorpus, small
 from flowprep.errors import UsageError
 from trainer import augment, inputs
 from trainer.clips import spaced_starts
-from trainer.evaluate import Scores, autocast, pick_device, score_videos
+from trainer.evaluate import NotFinite, Scores, autocast, pick_device, pick_precision, score_videos
 
 
 class Linear(torch.nn.Module):
@@ -75,3 +77,33 @@ def test_precision_and_device():
     assert pick_device("cpu") == cpu
     with pytest.raises(UsageError, match="--device nonsense"):
         pick_device("nonsense")
+
+
+def test_precision_follows_the_processor(monkeypatch, caplog):
+    cpu, has = torch.device("cpu"), {}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert pick_precision("auto", cpu) == "float32"
+    assert pick_precision("float32", cpu) == "float32" and not caplog.text
+    assert pick_precision("bfloat16", cpu) == "bfloat16" and "emulates" in caplog.text
+    has["amx_bf16"] = True
+    assert pick_precision("auto", cpu) == "bfloat16"
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    corpus, recipe, model = FakeCorpus(clips=1), small(), Linear(3)
+    model.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NotFinite, match=r"scores of 1 videos \(BlueSpin/.* are not finite"):
+        score_videos(model, corpus, list(corpus)[:1], recipe, frames=1, crops=1, device=torch.device("cpu"))
+
+
+def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    frame = 4 * 3 * 56 * 40
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * frame * 2))
+    asked = []
+    make = inputs.make_loader
+    monkeypatch.setattr(inputs, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
+    corpus = FakeCorpus(clips=1)
+    options = {"frames": 1, "crops": 1, "device": torch.device("cpu")}
+    score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
+    assert asked == [2] and "room for 2 loader processes, not 5" in caplog.text

@@ -57,6 +57,7 @@ def test_changes_are_parsed_as_toml(tmp_path):
         ("input.resize=30", r"input.crop is 32; allowed: at most input.resize, 30"),
         ("train.keep=first", r"train.keep is 'first'; allowed: last \| best"),
         ("seed", r"write key=value"),
+        ("seed=9223372036854775808", r"allowed: a whole number from 0, below 2\^63"),
     ],
 )
 def test_refusals_say_what_is_allowed(tmp_path, change, says):

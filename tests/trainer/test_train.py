@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import CLASSES, FakeCorpus, rows, small
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flowprep.errors import UsageError
 from trainer import checkpoint, train
@@ -59,6 +61,62 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path, stream):
     for key, value in whole.model.items():
         assert torch.equal(value, parts.model[key]), key
     assert torch.equal(whole.random["cpu"], parts.random["cpu"])
+
+
+def boards(out):
+    # TensorBoard reads files by name; those that were begun within one second are not in order by it.
+    for n, file in enumerate(sorted((out / "tensorboard").iterdir(), key=lambda f: f.stat().st_mtime_ns)):
+        file.rename(file.with_name(f"{n}.tfevents"))
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
+
+
+def test_the_best_of_a_run_that_was_killed_often(tmp_path):
+    """Before, at and after validations and checkpoints; TensorBoard loses no row of it."""
+    recipe = small("temporal", train={"keep": "best", "validate_every": 5, "checkpoint_every": 7})
+    run(tmp_path / "whole", recipe)
+    for step in (6, 12, 18, 26, 28):
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", recipe, resume=True, on_step=kill_at(step))
+    run(tmp_path / "parts", recipe, resume=True)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert boards(tmp_path / "whole") == boards(tmp_path / "parts")
+    assert len(boards(tmp_path / "whole")) == len(rows(tmp_path / "whole"))
+    for name in ("best.pt", "last.pt"):
+        whole, parts = (checkpoint.load(tmp_path / kind / name) for kind in ("whole", "parts"))
+        assert (whole.step, whole.best) == (parts.step, parts.best)
+        assert all(torch.equal(value, parts.model[key]) for key, value in whole.model.items())
+
+
+def test_no_row_is_lost_where_a_checkpoint_is(tmp_path):
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1})
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(3))
+    run(tmp_path, recipe, resume=True)
+    assert [step for step, _ in boards(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch, caplog):
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "precision": "auto"})
+    has = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(3))
+    assert checkpoint.load(tmp_path / "last.pt").precision == "bfloat16"
+    has["avx512_bf16"] = False
+    run(tmp_path, recipe, resume=True)
+    assert checkpoint.load(tmp_path / "last.pt").precision == "bfloat16"
+    assert "has no bfloat16 instructions" in caplog.text
+
+
+def test_the_random_state_is_of_the_device_that_is_used(monkeypatch):
+    used = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: used.append(device) or torch.zeros(1))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda _state, device: used.append(device))
+    assert set(train._random(torch.device("cpu"))) == {"cpu"}
+    second = torch.device("cuda:1")
+    train._set_random(train._random(second), second)
+    assert used == [second, second]
 
 
 def test_another_seed_is_another_run(tmp_path):
@@ -203,10 +261,11 @@ def test_the_state_survives_the_file(tmp_path):
 
 
 def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatch, caplog):
-    usage = train.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     run(tmp_path / "run", small(train={"steps": 1, "milestones": []}), workers=2)
-    assert "room for 0 loader processes, not 2" in caplog.text
+    # Of training and, with less to hand over, of validation.
+    assert caplog.text.count("room for 0 loader processes, not 2") == 2
 
 
 def test_divergence_stops_the_run(tmp_path):
@@ -214,3 +273,32 @@ def test_divergence_stops_the_run(tmp_path):
         train.TrainingDiverged, match=r"the loss is (nan|inf) at step \d+: try a lower train.lr"
     ):
         run(tmp_path, small(train={"lr": 1e30, "steps": 10, "milestones": []}))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
+    """The loss of the step before was finite: only the weights tell."""
+    step = torch.optim.SGD.step
+
+    def spoil(self, *args):
+        step(self, *args)
+        self.param_groups[0]["params"][0].data[0, 0, 0, 0] = float("nan")
+
+    recipe = small(train={"steps": 10, "milestones": [], "checkpoint_every": 4, "validation_share": 0.0})
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(7))
+    before = (tmp_path / "last.pt").read_bytes()
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    monkeypatch.setattr(train._Log, "write", lambda *_args: {})
+    with pytest.raises(
+        train.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
+    ):
+        run(tmp_path, recipe, resume=True)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def full(_file):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*last.pt"):
+        checkpoint.write_whole(tmp_path / "last.pt", full)
