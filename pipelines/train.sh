@@ -11,7 +11,14 @@ if [ -z "$lists" ] && [ -z "$videos" ]; then
     lists=$out/clips/splits # the sample clips come with theirs
 elif [ -z "$lists" ]; then
     lists=$out/splits
-    [ -e "$lists/testlist01.txt" ] || trainer split --corpus "$out/corpus" --out "$lists"
+    if [ -e "$lists/testlist01.txt" ] && trainer split --corpus "$out/corpus" --out "$lists" --check; then
+        : # made before, of the same videos
+    elif [ -e "$out/spatial/last.pt" ] || [ -e "$out/temporal/last.pt" ]; then
+        echo "error: $out holds runs of the former split; take a new OUT for other videos" >&2
+        exit 2
+    else
+        trainer split --corpus "$out/corpus" --out "$lists"
+    fi
 fi
 if [ -e "$lists/trainlist01.txt" ]; then
     split=(--train-list "$lists/trainlist01.txt" --test-list "$lists/testlist01.txt")

@@ -6,11 +6,11 @@ by the commands that need them, so that `--help` is quick.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,12 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except FlowprepError as exc:
             _fail(_one_line(exc), 2 if isinstance(exc, UsageError) else 1)
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # the reader of a pipe went away: click ends quietly
+                raise
+            _fail(f"{exc.filename}: {exc.strerror}" if exc.filename else _one_line(exc), 1)
+        except KeyboardInterrupt:
+            _fail("interrupted", 1)
         except ModuleNotFoundError as exc:
             if exc.name in ("torch", "tensorboard", "sklearn", "tomli"):
                 _fail(f"{exc.name} is not installed; pip install 'flowprep[train]'", 1)
@@ -88,7 +94,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one s
 @main.command()
 @click.argument("recipe", type=FILE)
 @_corpus_option
-@click.option("--train-list", required=True, help="Videos to learn from: a list (see below).")
+@click.option("--train-list", required=True, help="Videos to learn from: a list (see above).")
 @click.option("--test-list", required=True, help="Videos to judge by, once, at the end.")
 @click.option("--out", required=True, type=FOLDER, help="The run's folder.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: train.lr=0.01")
@@ -114,21 +120,23 @@ def train(
     """Train the network of RECIPE (a TOML file) and judge it once by the test list.
 
     A list has a video per line: `Class/name.avi 3` (UCF-101), `Class/name.avi`, or `path label`;
-    FOLDER:train1 and FOLDER:test1 read HMDB-51's split 1. Part of the training videos is held out for
-    validation, by group where names have one (_g08_). The test list decides nothing.
+    FOLDER:train1 and FOLDER:test1 read HMDB-51's split 1. A label in a list counts before the
+    folder. Part of the training videos is held out for validation, by group where names have one (_g08_).
+    The test list decides nothing.
 
     OUT receives last.pt (and best.pt), log.jsonl, tensorboard/, trainlist.txt and validationlist.txt (what
     was trained and validated on) and test_scores.npz. A run that was killed goes on with --resume and gives
     what it would have given.
     """
     from flowprep import open_corpus
-    from trainer import evaluate, lists, train
+    from trainer import inputs, lists, train
     from trainer.recipe import read_recipe
 
     loaders = _share_cores(device, workers)
     parsed = read_recipe(recipe, changes)
     opened = open_corpus(corpus)
     examples, judged = lists.prepare(opened, train_list, test_list, class_index, allow_missing=allow_missing)
+    inputs.check_fit(opened, judged.ids, parsed)
     scores_path = out / "test_scores.npz"
     with tqdm(total=parsed.train.steps, unit="step", disable=None, desc=f"training {parsed.stream}") as bar:
 
@@ -139,12 +147,15 @@ def train(
                 if "val_accuracy" in row or done == parsed.train.steps:
                     logging.getLogger(__name__).info(_describe(row))
 
-        new = train.train(
-            parsed, opened, examples, out, resume=resume, device=device, workers=loaders, on_step=on_step
-        )
-    if not new and scores_path.exists():
+        try:
+            new = train.train(
+                parsed, opened, examples, out, resume=resume, device=device, workers=loaders, on_step=on_step
+            )
+        except KeyboardInterrupt:
+            _fail(f"interrupted: the same command with --resume goes on with {out}", 1)
+    scores = None if new else _former_scores(scores_path, judged)
+    if scores:
         click.echo(f"{out} is finished: {parsed.train.steps} steps, judged in {scores_path}", err=True)
-        scores = evaluate.Scores.load(scores_path)
     else:
         scores = _judge(out, opened, judged, parsed.test.frames, None, None, device, loaders)
         scores.save(scores_path)
@@ -190,8 +201,10 @@ def evaluate(
 
     kept = checkpoint.load_kept(run)
     opened = open_corpus(corpus)
-    index = lists.read_classes(class_index) if class_index else _numbering(source, run, kept.classes)
-    pairs = lists.match(source, opened, index, allow_missing=allow_missing)
+    # The lists that a run wrote itself count its own classes, whatever the folders are called.
+    own = class_index is None and Path(source).parent == run
+    index = lists.read_classes(class_index) if class_index else kept.classes if own else None
+    pairs = lists.match(source, opened, index, allow_missing=allow_missing, check_folders=not own)
     examples = lists.with_classes(source, pairs, kept.classes, allow_missing=allow_missing)
     scores = _judge(
         run,
@@ -275,14 +288,14 @@ def predict(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Print the likeliest classes of a raw VIDEO.
+    """Print the likeliest classes of a raw VIDEO, a file or a folder of numbered frames.
 
     The video's frames and flow are extracted as those of the runs' corpus were, judged as in the test, and
     the two streams' scores are averaged. One stream alone will do.
     """
     from trainer.predict import predict
 
-    runs = [run for run in (spatial, temporal) if run]
+    runs = {name: run for name, run in (("spatial", spatial), ("temporal", temporal)) if run}
     if not runs:
         raise UsageError("give --spatial RUN, --temporal RUN, or both")
     ranked = predict(video, runs, device=device, workers=_share_cores(device, workers))[:top]
@@ -337,16 +350,23 @@ def report(
 @click.option(
     "--test-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.3, show_default=True
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def split(corpus: Path, out: Path, test_share: float, seed: int) -> None:
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--check", is_flag=True, help="Write nothing: exit 1 if a video is in no list of OUT.")
+def split(corpus: Path, out: Path, test_share: float, seed: int, check: bool) -> None:
     """Divide a corpus that has no lists into training and test videos.
 
     Writes classInd.txt, trainlist01.txt and testlist01.txt as UCF-101 has them. Videos of one group (_g08_
-    in their names, where all have one) stay on one side; else each video is on its own.
+    in their names) stay on one side; a video without a group is on its own.
     """
     from flowprep import open_corpus
-    from trainer.lists import write_split
+    from trainer.lists import unlisted, write_split
 
+    if check:
+        opened = open_corpus(corpus)
+        if new := unlisted(opened, out):
+            click.echo(f"{len(new)} of {len(opened)} videos of {corpus} are in no list of {out}", err=True)
+            raise SystemExit(1)
+        return
     train, test = write_split(open_corpus(corpus), out, test_share=test_share, seed=seed)
     click.echo(f"{out}: {len(train)} videos to train on, {len(test)} to test, {len(train.classes)} classes")
 
@@ -376,9 +396,15 @@ def _judge(
         )
 
 
-def _numbering(source: str, run: Path, classes: Sequence[str]) -> Sequence[str] | None:
-    """The lists that a run wrote itself count its own classes."""
-    return classes if Path(source).parent == run else None
+def _former_scores(path: Path, judged: Any) -> Any:
+    """The scores of a finished run, if they are of the videos, classes and order that are asked for now."""
+    from trainer.evaluate import Scores
+
+    if not path.exists():
+        return None
+    scores = Scores.load(path)
+    stored = (scores.ids.tolist(), scores.labels.tolist(), scores.classes.tolist())
+    return scores if stored == (list(judged.ids), list(judged.labels), list(judged.classes)) else None
 
 
 def _print_accuracy(scores: Any, path: Path, as_json: bool, **more: str) -> None:

@@ -104,7 +104,7 @@ def pick_precision(name: str, device: torch.device) -> str:
     a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
     """
     if device.type == "cuda":
-        low = torch.cuda.is_bf16_supported(including_emulation=False)
+        low = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
         low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -325,6 +325,17 @@ def write_split(
     return train, test
 
 
+def unlisted(corpus: Corpus, folder: Path) -> list[str]:
+    """Videos of the corpus that are in neither list that write_split wrote to `folder`.
+
+    Raises:
+        UsageError: as read_list.
+    """
+    sources = [str(folder / name) for name in ("trainlist01.txt", "testlist01.txt")]
+    named = {entry.id for source in sources for entry in read_list(source, corpus.labels)}
+    return [video for video in corpus.labels if video not in named]
+
+
 def _lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")

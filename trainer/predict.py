@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,41 +14,57 @@ from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer import inputs
 from trainer.evaluate import load_run, pick_device, pick_precision, score_videos
+from trainer.lists import VIDEO_SUFFIX
 
 log = logging.getLogger(__name__)
 
 
 def predict(
-    video: Path, runs: Sequence[Path], *, device: str = "auto", workers: int = 0
+    video: Path, runs: Mapping[str, Path], *, device: str = "auto", workers: int = 0
 ) -> list[tuple[str, float]]:
     """Classes of a video by the average of the runs' softmax scores, the likeliest first.
 
-    The video is extracted into a temporary corpus with the settings that each run's corpus had.
+    The video is extracted into a temporary corpus with the settings that each run's corpus had, but only
+    what the runs look at.
 
     Args:
-        video: a video file.
-        runs: folders of training runs, such as one spatial and one temporal.
+        video: a video file, or a folder of numbered frames.
+        runs: folder of the training run of each stream: "spatial", "temporal", or both.
         device, workers: as trainer.evaluate.score_videos.
 
     Raises:
-        UsageError: no such video, or the runs know other classes.
+        UsageError: no such video, more than one, a run of another stream, or runs of other classes.
         VideoError: the video cannot be taken.
     """
     if not video.exists():
         raise UsageError(f"{video}: no such file")
+    if video.is_dir() and any(p.is_dir() or VIDEO_SUFFIX.search(p.name) for p in video.iterdir()):
+        raise UsageError(f"{video} is a folder of videos; give one video, or one folder of numbered frames")
     where = pick_device(device)
-    loaded = [load_run(run, where) for run in runs]
-    classes = loaded[0][1].classes
-    if any(state.classes != classes for _, state in loaded):
-        raise UsageError(f"the runs know other classes: {' and '.join(map(str, runs))}")
+    loaded = {name: load_run(run, where) for name, run in runs.items()}
+    for name, (_, state) in loaded.items():
+        if state.recipe.stream != name:
+            raise UsageError(f"{runs[name]} is a {state.recipe.stream} run, not a {name} one")
+    classes = next(iter(loaded.values()))[1].classes
+    if any(state.classes != classes for _, state in loaded.values()):
+        raise UsageError(f"the runs know other classes: {' and '.join(map(str, runs.values()))}")
+    wanted: dict[str, set[str]] = {}
+    for name, (_, state) in loaded.items():
+        wanted.setdefault(state.corpus.digest(), set()).add(name)
     scores = np.zeros(len(classes))
     made: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="trainer-predict-") as folder:
-        for model, state in loaded:
-            settings = state.corpus
-            if settings.digest() not in made:
-                made[settings.digest()] = _extract(video, Path(folder) / f"corpus{len(made)}", settings)
-            corpus = open_corpus(made[settings.digest()])
+        for model, state in loaded.values():
+            key = state.corpus.digest()
+            if key not in made:
+                settings = replace(
+                    state.corpus,
+                    rgb="spatial" in wanted[key],
+                    flow="temporal" in wanted[key],
+                    backward=False,
+                )
+                made[key] = _extract(video, Path(folder) / f"corpus{len(made)}", settings)
+            corpus = open_corpus(made[key])
             if not corpus:
                 reason = next(iter(corpus.failures.values()), "no video was found in it")
                 raise VideoUnreadable(f"{video}: {reason}")

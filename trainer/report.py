@@ -66,6 +66,9 @@ def write_report(
         for name, one in scores.items()
     }
     runs = {"spatial": checkpoint.load_kept(spatial), "temporal": checkpoint.load_kept(temporal)}
+    for name, run in runs.items():
+        if run.recipe.stream != name:
+            raise UsageError(f"the {name} run that was given is a {run.recipe.stream} run")
     logs = {"spatial": _read_log(spatial), "temporal": _read_log(temporal)}
     parts = [
         _head(fused, rows, corpus),
@@ -388,9 +391,8 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_log(run: Path) -> list[dict[str, Any]]:
     path = run / LOG
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may tear the last row
 
 
 def _right(fused: Scores, scores: np.ndarray) -> int:

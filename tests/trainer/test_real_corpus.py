@@ -118,7 +118,7 @@ def write_video(path, images):
     writer.release()
 
 
-def test_a_raw_video_gets_the_scores_of_the_test(tmp_path):
+def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     """Split, train, and predict: the same video from the corpus and raw gives the same scores."""
     for motion in ("slide", "grow"):
         for clip in range(3):
@@ -153,16 +153,41 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path):
     judged = [np.load(tmp_path / s / "test_scores.npz") for s in ("spatial", "temporal")]
     video = str(judged[0]["ids"][0])
     want = (judged[0]["scores"][0] + judged[1]["scores"][0]) / 2
+    from trainer import predict as predicting
     from trainer.predict import predict
 
     got = dict(
-        predict(tmp_path / "videos" / video, [tmp_path / "spatial", tmp_path / "temporal"], device="cpu")
+        predict(
+            tmp_path / "videos" / video,
+            {name: tmp_path / name for name in ("spatial", "temporal")},
+            device="cpu",
+        )
     )
     for name, score in zip(judged[0]["classes"].tolist(), want, strict=True):
         assert got[name] == pytest.approx(score, abs=1e-5)
     shown = call("predict", tmp_path / "videos" / video, *runs, "--top", 1, "--workers", 0, "--device", "cpu")
     assert shown.exit_code == 0 and max(got, key=got.get) in shown.stdout
     assert shown.stdout.count("\n") == 1
+
+    # One stream alone: the other is not extracted, and the scores are those of the test.
+    extracted = []
+    make = predicting.make_corpus
+    monkeypatch.setattr(
+        predicting,
+        "make_corpus",
+        lambda inputs, out, settings, **o: extracted.append(settings) or make(inputs, out, settings, **o),
+    )
+    for stream, file in zip(("spatial", "temporal"), judged, strict=True):
+        got = dict(predict(tmp_path / "videos" / video, {stream: tmp_path / stream}, device="cpu"))
+        for name, score in zip(file["classes"].tolist(), file["scores"][0], strict=True):
+            assert got[name] == pytest.approx(score, abs=1e-5)
+    assert [(s.rgb, s.flow) for s in extracted] == [(True, False), (False, True)]
+    extracted.clear()
+    several = call("predict", tmp_path / "videos" / "slide", *runs)
+    assert several.exit_code == 2 and "is a folder of videos" in several.stderr
+    swapped = call("predict", tmp_path / "videos" / video, "--spatial", tmp_path / "temporal")
+    assert swapped.exit_code == 2 and "is a temporal run, not a spatial one" in swapped.stderr
+    assert not extracted
 
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     refused = call("predict", tmp_path / "broken.mp4", *runs)

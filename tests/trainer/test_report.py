@@ -62,6 +62,23 @@ def test_what_it_says(runs, tmp_path):
     assert text.count("<polyline") == 8
 
 
+def test_a_torn_row_is_passed_over(runs, tmp_path):
+    log = runs[0] / "spatial" / "log.jsonl"
+    text = log.read_text()
+    log.write_text(text + '{"step": 5, "lo')
+    try:
+        assert write(runs, tmp_path).count("<polyline") == 8
+    finally:
+        log.write_text(text)
+
+
+def test_runs_of_the_wrong_stream_are_refused(runs, tmp_path):
+    folder, corpus = runs
+    a = scores(corpus, [])
+    with pytest.raises(UsageError, match="the spatial run that was given is a temporal run"):
+        report.write_report(tmp_path / "r.html", folder / "temporal", folder / "spatial", a, a, a, corpus)
+
+
 def test_without_mistakes(runs, tmp_path):
     assert "There are none" in write(runs, tmp_path, c=())
 

@@ -121,6 +121,73 @@ def test_resuming_a_finished_run_says_so(tmp_path, setting):
     assert (tmp_path / "run" / "test_scores.npz").exists()
 
 
+def test_a_finished_run_is_judged_again_by_another_list(tmp_path, setting):
+    args = ["-q", "train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert call(*args).exit_code == 0
+    path, test = tmp_path / "run" / "test_scores.npz", tmp_path / "lists" / "testlist01.txt"
+    lines = test.read_text().split("\n")
+    test.write_text("\n".join(lines[2:]))
+    done = call(*args, "--resume", "--json")
+    assert json.loads(done.stdout)["videos"] == 6 and "is finished" not in done.stderr
+    assert Scores.load(path).ids.tolist() == [line for line in lines[2:] if line]
+    before = path.stat().st_mtime_ns
+    assert "is finished" in call(*args, "--resume").stderr and path.stat().st_mtime_ns == before
+
+
+def test_a_test_video_that_does_not_fit_stops_before_training(tmp_path, setting, opened):
+    opened.videos["BlueSpin/v_BlueSpin_g01_c01.avi"].width = 20
+    done = call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run")
+    assert done.exit_code == 2 and "v_BlueSpin_g01_c01.avi is 20x40 pixels" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, setting):
+    (tmp_path / "file").write_text("")
+    for args in (
+        ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "file" / "run"],
+        ["split", "--corpus", tmp_path, "--out", tmp_path / "file" / "lists"],
+    ):
+        done = call(*args)
+        assert done.exit_code == 1 and done.stderr.count("\n") == 1
+        assert f"error: {args[-1]}: Not a directory" in done.stderr
+
+
+def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypatch):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    args = ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    monkeypatch.setattr("trainer.evaluate.evaluate", interrupt)
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    done = call(*args, *quick)
+    assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("error: interrupted")
+    monkeypatch.setattr("trainer.train.train", interrupt)
+    done = call(*args)
+    assert done.exit_code == 1
+    assert (
+        done.stderr == f"error: interrupted: the same command with --resume goes on with {tmp_path / 'run'}\n"
+    )
+
+
+def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened):
+    """Also where the classes that the training list named are not those of the folders."""
+    for name in ("trainlist01.txt", "testlist01.txt"):
+        path = tmp_path / "lists" / name
+        videos = [line.split()[0] for line in path.read_text().split("\n") if line]
+        path.write_text("".join(f"{v} {CLASSES[3 - CLASSES.index(v.split('/')[0])]}\n" for v in videos))
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert (
+        call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
+    )
+    held = tmp_path / "run" / "validationlist.txt"
+    out = ["--out", tmp_path / "v.npz", "--workers", 0]
+    assert call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, *out).exit_code == 0
+    scores = Scores.load(tmp_path / "v.npz")
+    folders = [CLASSES.index(i.split("/")[0]) for i in scores.ids]
+    assert scores.labels.tolist() == [3 - n for n in folders]
+
+
 def test_errors_are_one_line_before_anything_is_written(tmp_path, setting):
     (tmp_path / "lists" / "trainlist01.txt").write_text("RedZoom/none.avi 4\n")
     done = call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run")
@@ -162,11 +229,19 @@ def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, o
 def test_split(tmp_path, opened):
     done = call("split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--test-share", 0.25)
     assert done.exit_code == 0 and "24 videos to train on, 8 to test, 4 classes" in done.stdout
+    check = ["split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--check"]
+    assert call(*check).exit_code == 0
+    opened.videos["New/a b.avi"] = next(iter(opened.videos.values()))
+    before = (tmp_path / "lists" / "trainlist01.txt").read_bytes()
+    done = call(*check)
+    assert done.exit_code == 1 and f"1 of 33 videos of {tmp_path} are in no list" in done.stderr
+    assert (tmp_path / "lists" / "trainlist01.txt").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["", "train", "evaluate", "fuse", "predict", "report", "split"])
 def test_help(command):
     done = call(*filter(None, [command]), "--help")
+    assert "below" not in done.stdout  # options come last
     assert done.exit_code == 0 and "Usage:" in done.stdout
 
 

@@ -1,0 +1,51 @@
+"""pipelines/train.sh, with a command `trainer` that only notes how it was called."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "pipelines" / "train.sh"
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Runs the script on videos without lists; `complete` is what `split --check` finds."""
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "trainer"
+    command.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\ncase "$*" in *--check) exit "$CHECK";; esac\n')
+    command.chmod(0o755)
+
+    def run(*, complete):
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "CALLS": str(calls), "CHECK": "0" if complete else "1"}
+        args = [str(SCRIPT), str(tmp_path / "out"), "recipe", "", "videos"]
+        done = subprocess.run(["bash", *args], env=env, capture_output=True, text=True)
+        lines = calls.read_text().splitlines()
+        return done, ["check" if "--check" in line else line.split()[0] for line in lines]
+
+    return run
+
+
+WHOLE = ["train", "train", "fuse", "report"]
+
+
+def test_a_split_is_made_once_and_anew_for_new_videos(script, tmp_path):
+    assert script(complete=True)[1] == ["split", *WHOLE]
+    (tmp_path / "out" / "splits").mkdir(parents=True)
+    (tmp_path / "out" / "splits" / "testlist01.txt").touch()
+    assert script(complete=True)[1] == ["check", *WHOLE]
+    assert script(complete=False)[1] == ["check", "split", *WHOLE]
+
+
+def test_a_run_of_a_former_split_is_left_alone(script, tmp_path):
+    for folder, file in (("splits", "testlist01.txt"), ("temporal", "last.pt")):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+        (tmp_path / "out" / folder / file).touch()
+    done, calls = script(complete=False)
+    assert calls == ["check"] and done.returncode == 2
+    assert "take a new OUT for other videos" in done.stderr
+    assert script(complete=True)[1] == ["check", *WHOLE]
