@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from fakes import small
 
 from flowprep.errors import UsageError
@@ -109,3 +112,53 @@ def test_training_the_last_layer_leaves_the_rest():
     assert [n for n, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
     models.set_training(model)
     assert not model.bn1.training and model.dropout.training
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_model_conforms(name, stream):
+    """Shapes, a step that learns, and a state dict that is the whole network."""
+    recipe = small(stream, model={"name": name, "width": 0, "dropout": 0.0})
+    size = models.find(replace(recipe, input=replace(recipe.input, crop=224))).SIZE or 64
+    recipe = replace(recipe, input=replace(recipe.input, crop=size))
+    torch.manual_seed(0)
+    model = models.make_model(recipe, 3)
+    assert {n for n, _ in model.named_parameters()} >= {f"{models.find(recipe).LAST}.weight"}
+    x, y = torch.randn(3, recipe.channels, size, size), torch.tensor([0, 1, 2])
+    models.set_training(model)
+    before = F.cross_entropy(model(x), y)
+    assert torch.isfinite(before)
+    before.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+    # A step that lowers the loss by a hundredth, as far as the slope holds.
+    slope = sum(float(p.grad.square().sum()) for p in model.parameters())
+    torch.optim.SGD(model.parameters(), lr=0.01 * before.item() / slope).step()
+    with torch.no_grad():
+        assert F.cross_entropy(model(x), y) < before
+        model.eval()
+        other = models.make_model(recipe, 3).eval()
+        other.load_state_dict(model.state_dict())
+        logits = model(x)
+        assert logits.shape == (3, 3) and torch.equal(logits, other(x))
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_cnn_m_is_the_published_chain_of_layers(stream):
+    """One forward, written out with torch's functions."""
+    torch.manual_seed(1)
+    recipe = cnn_m(stream)
+    model = models.make_model(recipe, 5).eval()
+    w = model.state_dict()
+    layer = lambda f, x, name, *a: F.relu(f(x, w[f"{name}.weight"], w[f"{name}.bias"], *a))  # noqa: E731
+    x = torch.randn(1, recipe.channels, 224, 224)
+    with torch.no_grad():
+        h = layer(F.conv2d, x, "conv1", 2)
+        h = F.max_pool2d(F.local_response_norm(h, 5, 5e-4, 0.75, 2.0), 3, 2, ceil_mode=True)
+        h = layer(F.conv2d, h, "conv2", 2, 1)
+        h = F.local_response_norm(h, 5, 5e-4, 0.75, 2.0) if stream == "spatial" else h
+        h = F.max_pool2d(h, 3, 2, ceil_mode=True)
+        for name in ("conv3", "conv4", "conv5"):
+            h = layer(F.conv2d, h, name, 1, 1)
+        h = F.max_pool2d(h, 3, 2, ceil_mode=True).flatten(1)
+        h = layer(F.linear, layer(F.linear, h, "fc6"), "fc7")
+        torch.testing.assert_close(model(x), F.linear(h, w["fc8.weight"], w["fc8.bias"]))

@@ -1,9 +1,11 @@
+import shlex
 from pathlib import Path
 
 import pytest
 from fakes import small, toml
 
 from flowprep.errors import UsageError
+from trainer import models
 from trainer.recipe import Recipe, read_recipe
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -21,6 +23,21 @@ def test_recipes_of_the_pipelines_are_valid(path):
     recipe = read_recipe(path)
     assert recipe.stream in path.stem
     assert max(recipe.train.milestones, default=0) < recipe.train.steps
+
+
+def test_the_command_in_a_recipes_header_is_one_that_trains():
+    """The spatial recipe of UCF-101 stops without weights; its header tells how it does without."""
+    path = PIPELINES / "ucf101" / "spatial.toml"
+    with pytest.raises(UsageError, match=r"without model.weights"):
+        models.find(read_recipe(path))
+    header = "".join(
+        line.lstrip("# ").rstrip("\\") + " " for line in path.read_text().split("\n") if line.startswith("#")
+    )
+    words = shlex.split(header[header.index("trainer train", header.index("from scratch")) :])
+    changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    recipe = read_recipe(path, changes)
+    models.find(recipe)
+    assert (recipe.train.steps, recipe.model.trainable) == (80_000, "all")
 
 
 def test_changes_are_parsed_as_toml(tmp_path):
