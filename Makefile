@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 VIDEOS ?=
 LISTS ?=
-OUT ?= out
+OUT ?= $(if $(VIDEOS),out/videos/$(notdir $(VIDEOS:%/=%)),out)
 # Sample clips are small and stored as they are; other videos get the usual short side of 256 pixels.
 RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
 EXTRACT ?= $(if $(VIDEOS),,--size source)

@@ -170,12 +170,12 @@ def _chart(
     if not points:
         return "<p class=note>no log</p>"
     x_most = max(x for x, _ in points)
-    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else _ticks(1.25 * max(y for _, y in lines[0][1]))
+    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else _ticks(max(y for _, y in points))
     y_most = y_ticks[-1]
 
     def place(x: float, y: float) -> str:
         px = left + x / x_most * (width - left - right)
-        py = height - bottom - min(y / y_most, 1) * (height - top - bottom)
+        py = height - bottom - y / y_most * (height - top - bottom)
         return f"{px:.1f},{py:.1f}"
 
     out = [f"<svg viewBox='0 0 {width} {height}' role=img>"]

@@ -118,3 +118,10 @@ def test_interval():
 def test_ticks_are_few_and_round(most):
     ticks = report._ticks(most)
     assert ticks[0] == 0 and ticks[-1] >= most * (1 - 1e-9) and 4 <= len(ticks) <= 6
+
+
+def test_a_loss_above_all_others_is_drawn_where_it_is():
+    """A validation loss far above training's must not look like a plateau at the chart's edge."""
+    svg = report._chart([("train", [(10, 1.0), (20, 0.5)]), ("val", [(10, 1.5), (20, 2.9)])], [], share=False)
+    heights = [float(h) for h in re.findall(r"<circle cx=[\d.]+ cy=([\d.]+)", svg)]
+    assert len(heights) == 2 and heights[0] > heights[1] + 40
