@@ -6,11 +6,14 @@ A new engine is one module with a class `Engine` derived from `flowprep.engines.
 
 from __future__ import annotations
 
+import ctypes
+import logging
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from flowprep.errors import SettingsError, UsageError
-from flowprep.settings import Tvl1Settings, default_preset, tvl1_settings
+from flowprep.errors import EngineError, SettingsError, UsageError
+from flowprep.settings import DEFAULT_PRESET, Tvl1Settings, default_preset, tvl1_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,25 +21,53 @@ if TYPE_CHECKING:
 
     from flowprep.engines.base import Engine
 
+log = logging.getLogger(__name__)
+
 # Name -> module, imported only when the engine is asked for.
 ENGINES: dict[str, str] = {
     "cpu": "flowprep.engines.cpu",
+    "cuda": "flowprep.engines.cuda",
     "opencv": "flowprep.engines.opencv",
     "reference": "flowprep.engines.reference",
 }
 
 
 def resolve(name: str) -> str:
-    """The concrete engine that `name` stands for: "auto" is the fastest that runs everywhere, "cpu".
+    """The concrete engine that `name` stands for: "auto" is "cuda" where a GPU works, or else "cpu".
 
     Raises:
         SettingsError: no engine has this name; the message lists those that exist.
     """
     if name == "auto":
-        return "cpu"
+        return _best()
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}; allowed: auto, {', '.join(ENGINES)}")
     return name
+
+
+@cache
+def _best() -> str:
+    """The fastest engine here. Without a driver, nothing is imported to find out."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "cpu"
+    if fault := gpu_fault():
+        log.warning("%s; engine auto is cpu", fault)
+        return "cpu"
+    return "cuda"
+
+
+@cache
+def gpu_fault() -> str:
+    """Why engine cuda cannot solve a pair in this process, or "" if it can."""
+    import numpy as np
+
+    try:
+        make_engine("cuda", tvl1_settings(DEFAULT_PRESET)).solve(np.zeros((2, 16, 16), np.uint8), [0], [1])
+    except EngineError as exc:
+        return str(exc)
+    return ""
 
 
 def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1) -> Engine:

@@ -27,9 +27,15 @@ class Engine(ABC):
         tvl1: the solver's parameters.
         threads: pairs that are solved at the same time.
 
+    Attributes:
+        batch_pairs, batch_pixels: what to give it at a time, at most, to keep it busy.
+
     Raises:
         SettingsError: fewer than one thread.
     """
+
+    batch_pairs = 32
+    batch_pixels = 2_000_000
 
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
         if threads < 1:

@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.engines import base
-from flowprep.engines.jit import jit
 from flowprep.engines.schedule import (
     CUBIC_A,
     TINY_GRADIENT,
@@ -69,6 +68,7 @@ from flowprep.engines.simd import (
     total,
     where_above,
 )
+from flowprep.jit import jit
 from flowprep.settings import Tvl1Settings
 
 Floats = NDArray[np.float32]  # 1-D, wherever no shape is given

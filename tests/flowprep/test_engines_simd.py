@@ -18,7 +18,7 @@ from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
 import flowprep
-from flowprep.engines import simd
+from flowprep.engines import networks, simd
 from flowprep.engines.simd import LANES, load, splat, store
 
 
@@ -113,25 +113,25 @@ def test_denormals_are_flushed_and_the_mode_restored() -> None:
     assert flushed[0] == 0 and (small * factor)[0] > 0
 
 
-def through(network: simd.Network, values: Sequence[int]) -> list[int]:
+def through(network: networks.Network, values: Sequence[int]) -> list[int]:
     wires = list(values)
     for i, j in network:
         wires[i], wires[j] = min(wires[i], wires[j]), max(wires[i], wires[j])
     return wires
 
 
-@pytest.mark.parametrize(("network", "size"), [(simd.SORT_3, 3), (simd.SORT_5, 5)])
-def test_sorting_networks_sort_all_zeros_and_ones(network: simd.Network, size: int) -> None:
+@pytest.mark.parametrize(("network", "size"), [(networks.SORT_3, 3), (networks.SORT_5, 5)])
+def test_sorting_networks_sort_all_zeros_and_ones(network: networks.Network, size: int) -> None:
     for values in itertools.product((0, 1), repeat=size):
         assert through(network, values) == sorted(values)
 
 
 @pytest.mark.parametrize(
     ("network", "side", "median"),
-    [(simd.SELECT_9, 3, simd.MEDIAN_9), (simd.SELECT_25, 5, simd.MEDIAN_25)],
+    [(networks.SELECT_9, 3, networks.MEDIAN_9), (networks.SELECT_25, 5, networks.MEDIAN_25)],
 )
 def test_median_networks_find_the_median_of_all_zeros_and_ones(
-    network: simd.Network, side: int, median: int
+    network: networks.Network, side: int, median: int
 ) -> None:
     for zeros in itertools.product(range(side + 1), repeat=side):  # in each sorted column
         values = [int(row >= zeros[column]) for row in range(side) for column in range(side)]
@@ -194,7 +194,7 @@ def test_results_are_the_same_with_shorter_vectors() -> None:
 def read_only_sources(tmp_path: Path) -> Path:
     """A copy of the package beside which no cache folder can be made (also by root)."""
     shutil.copytree(SOURCES / "flowprep", tmp_path / "flowprep", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "flowprep" / "engines" / "__pycache__").write_text("a file, no folder")
+    (tmp_path / "flowprep" / "__pycache__").write_text("a file, no folder")
     return tmp_path
 
 

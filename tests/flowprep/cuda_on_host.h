@@ -1,0 +1,182 @@
+// Enough of CUDA to run tvl1.cu with a host compiler: a block's threads take turns, as fibers, and change at
+// barriers; blocks run one after the other.
+//
+// What a device would let pass or do at random fails here: `seed` shuffles the order of the threads between
+// barriers and shows a missing one; shared memory starts as NaN and shows what is read before it is written;
+// indices are checked (BOUNDS). A block that leaves threads behind at a barrier is an error.
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#define __host__
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static
+#define KERNEL(name, Record)                                                                   \
+    static void name(const Record r);                                                          \
+    static const host::Registered registered_##name(                                           \
+        #name, sizeof(Record), [](const void* r) { name(*static_cast<const Record*>(r)); });   \
+    static void name(const Record r)
+#define KERNEL_BOUNDED(name, Record) KERNEL(name, Record)
+#define DYNAMIC_SHARED(name, bytes) float4* name = host::dynamic_shared(bytes)
+#define OUT_OF_BOUNDS(index, size)                                                             \
+    host::fail("index %lld of %lld in block (%d, %d) thread %d", (long long)(index),           \
+               (long long)(size), blockIdx.x, blockIdx.y, threadIdx.x)
+
+struct float2 {
+    float x, y;
+};
+struct float3 {
+    float x, y, z;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct dim {
+    int x, y;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float3 make_float3(float x, float y, float z) { return {x, y, z}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+using std::max;
+using std::min;
+
+static dim gridDim, blockDim, blockIdx, threadIdx;
+
+namespace host {
+
+using Call = void (*)(const void*);
+struct Kernel {
+    size_t bytes;
+    Call call;
+};
+static std::map<std::string, Kernel>& kernels() {
+    static std::map<std::string, Kernel> all;
+    return all;
+}
+struct Registered {
+    Registered(const char* name, size_t bytes, Call call) { kernels()[name] = {bytes, call}; }
+};
+
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack = std::vector<char>(1 << 16);
+    bool done;
+};
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static Fiber* running;
+static std::string error;
+static float4* shared_memory;
+static size_t shared_bytes;
+static Call call;
+static const void* record;
+
+static void fail(const char* format, ...) {
+    char text[200];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(text, sizeof text, format, values);
+    va_end(values);
+    if (error.empty()) error = text;
+    setcontext(&scheduler);  // the fiber is given up
+}
+
+static float4* dynamic_shared(size_t bytes) {
+    if (bytes > shared_bytes) fail("%zu bytes of shared memory, not %zu, are used", bytes, shared_bytes);
+    return shared_memory;
+}
+
+static void start() {
+    call(record);
+    running->done = true;
+    swapcontext(&running->context, &scheduler);
+}
+
+static void run_block(int threads, std::mt19937* random) {
+    if ((int)fibers.size() < threads) fibers = std::vector<Fiber>(threads);
+    std::vector<int> order(threads);
+    for (int i = 0; i < threads; ++i) {
+        order[i] = i;
+        Fiber& fiber = fibers[i];
+        fiber.done = false;
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_link = nullptr;
+        makecontext(&fiber.context, start, 0);
+    }
+    for (int left = threads; left;) {
+        if (random) std::shuffle(order.begin(), order.end(), *random);
+        int ended = 0;
+        for (int i : order) {
+            if (fibers[i].done) continue;
+            running = &fibers[i];
+            threadIdx = {i, 0};
+            swapcontext(&scheduler, &running->context);
+            if (!error.empty()) return;
+            ended += running->done;
+        }
+        if (ended && ended != left && error.empty()) {
+            error = "some threads of a block ended while others wait at a barrier";
+            return;
+        }
+        left -= ended;
+    }
+}
+
+}  // namespace host
+
+inline void __syncthreads() {
+    const dim me = threadIdx;
+    swapcontext(&host::running->context, &host::scheduler);
+    threadIdx = me;
+}
+inline void __threadfence() {}
+inline int atomicAdd(int* at, int value) {
+    const int before = *at;
+    *at += value;
+    return before;
+}
+
+// Runs a kernel; returns null, or what went wrong. With seed 0, threads run in order.
+extern "C" const char* run_kernel(const char* name, int grid_x, int grid_y, int threads, long shared,
+                                  const void* record, long record_bytes, unsigned seed) {
+    using namespace host;
+    error.clear();
+    const auto found = kernels().find(name);
+    if (found == kernels().end()) return "there is no such kernel";
+    if ((size_t)record_bytes != found->second.bytes) return "its record has another size";
+    call = found->second.call;
+    host::record = record;
+    std::vector<float4> memory(shared / sizeof(float4) + 1);
+    shared_memory = memory.data();
+    shared_bytes = shared;
+    std::mt19937 random(seed);
+    gridDim = {grid_x, grid_y};
+    blockDim = {threads, 1};
+    for (int y = 0; y < grid_y; ++y) {
+        for (int x = 0; x < grid_x; ++x) {
+            blockIdx = {x, y};
+            std::fill(memory.begin(), memory.end(), float4{NAN, NAN, NAN, NAN});
+            run_block(threads, seed ? &random : nullptr);
+            if (!error.empty()) return error.c_str();
+        }
+    }
+    return nullptr;
+}
+
+// The size of a kernel's record, or 0 if there is no such kernel.
+extern "C" long record_bytes(const char* name) {
+    const auto found = host::kernels().find(name);
+    return found == host::kernels().end() ? 0 : (long)found->second.bytes;
+}
