@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 SHARD_FORMAT = "flowprep-shard"
-VERSION = (1, 0)
+VERSION = (1, 1)
 
 # Names in a corpus folder.
 PLAN = "plan.jsonl"
 INDEX = "index.npz"
 SHARDS = "shards"
 RECORDS = "records"
+LEASES = "leases"
+DAMAGED = "damaged"
 TEMPORARY = ".tmp"
 
 # Root attributes of a shard.
@@ -44,6 +46,8 @@ STREAMS = ("rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v")
 
 IMAGE_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
 PAIR_DTYPE = np.dtype([(f"{c}_{what}", "<f4") for c in "uv" for what in ("scale", "zero", "mean", "clipped")])
+# The same where the camera's motion was taken off.
+STABILISED_PAIR_DTYPE = np.dtype([*PAIR_DTYPE.descr, ("camera", "<f4", (3, 3))])
 TIME_DTYPE = np.dtype("<f8")
 
 

@@ -11,9 +11,11 @@ every process maps the shards for itself, on first use.
 from __future__ import annotations
 
 import resource
+import sys
+from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep import codec
+from flowprep.codec import Field
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import Index, load_index, read_settings
+from flowprep.corpus.index import load_index, read_settings
 from flowprep.corpus.shard import Shard
 from flowprep.errors import CorpusDamaged, CorpusFormatError, OutOfRange, VideoMissing
-from flowprep.settings import Settings
+from flowprep.settings import IMPORTED, Settings
 
 # Shards mapped at a time. Each holds a file descriptor, of which a process has often only 1,024.
 OPEN_SHARDS = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -51,8 +54,9 @@ class Corpus(Mapping[str, "Video"]):
     Attributes:
         path: the folder.
         settings: what it was made with.
-        labels: id -> label, without opening any shard; "" where a video has none.
         failures: id -> reason, for the videos that could not be taken.
+        partial: id -> reason, for the videos of which only the frames before a damage were taken.
+        warnings: id -> what is wrong with a video that was taken all the same.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -62,30 +66,48 @@ class Corpus(Mapping[str, "Video"]):
         index = load_index(self.path)
         self.settings: Settings = read_settings(self.path, index)
         self.failures: dict[str, str] = dict(index.failures)
-        self._totals = index.totals
-        self._tasks = index.tasks
-        self._parts = _whole_videos(index)
-        self._rows = index.rows
-        self._row_task = index.row_task
-        self.labels: dict[str, str] = {i: _text(self._rows[p[0]]["label"]) for i, p in self._parts.items()}
+        self.partial: dict[str, str] = dict(index.partial)
+        self.warnings: dict[str, str] = dict(index.warnings)
+        self._index = index
         self._shards: OrderedDict[str, Shard] = OrderedDict()
 
     def __getitem__(self, video_id: str) -> Video:
-        if video_id not in self._parts:
+        rows = self._rows_of(video_id)
+        if not rows:
             reason = self.failures.get(video_id)
             raise VideoMissing(
                 f"{video_id!r} could not be taken: {reason}"
                 if reason
                 else f"no video {video_id!r} in {self.path}"
             )
-        rows = self._parts[video_id]
-        return Video(self, [(self._tasks[self._row_task[r]], self._rows[r]) for r in rows])
+        index = self._index
+        return Video(self, [(index.tasks[index.row_task[r]], index.rows[r]) for r in rows])
+
+    def __contains__(self, video_id: object) -> bool:
+        return bool(self._rows_of(video_id))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
+        return _texts(self._index.ids)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._index.whole)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """id -> label, without opening any shard; "" where a video has none."""
+        # One text for all videos of a class.
+        return {i: sys.intern(label) for i, label in zip(self, _texts(self._index.labels), strict=True)}
+
+    def _rows_of(self, video_id: object) -> range:
+        """A video's rows of the index; none if it is not there."""
+        if not isinstance(video_id, str):
+            return range(0)
+        index, key = self._index, video_id.encode()
+        place = bisect_left(index.ids, key)
+        if place == len(index.ids) or index.ids[place] != key:
+            return range(0)
+        first, count = index.whole[place].tolist()
+        return range(first, first + count)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Corpus) and self.path.resolve() == other.path.resolve()
@@ -98,17 +120,18 @@ class Corpus(Mapping[str, "Video"]):
         first = next(iter(self.values()), None)
         shard = self._shard(first._parts[0][0]) if first else None
         labels = Counter(self.labels.values())
+        unknown = ("tvl1", "quality", "error_px") if self.settings.engine == IMPORTED else ()
         return {
             "path": str(self.path),
             "format": ".".join(map(str, fmt.VERSION)),
             "videos": len(self),
             "failed": len(self.failures),
-            "frames": int(self._totals.get("frames", 0)),
-            "pairs": int(self._totals.get("pairs", 0)),
+            "frames": int(self._index.totals.get("frames", 0)),
+            "pairs": int(self._index.totals.get("pairs", 0)),
             "streams": list(self.settings.streams),
             "labels": dict(sorted(labels.items())),
-            "bytes": {k: int(v) for k, v in sorted(self._totals.items()) if k.endswith("_bytes")},
-            "settings": self.settings.to_dict(),
+            "bytes": {k: int(v) for k, v in sorted(self._index.totals.items()) if k.endswith("_bytes")},
+            "settings": {k: v for k, v in self.settings.to_dict().items() if k not in unknown},
             "software": shard.software if shard else {},
         }
 
@@ -141,6 +164,7 @@ class Video:
         width, height: stored size, pixels.
         frame_rate: frames per second as the source declares; 0 where unknown.
         partial: only the clean frames before a damage are here.
+        damage: what that damage is, or "".
     """
 
     def __init__(self, corpus: Corpus, parts: list[tuple[str, Any]]) -> None:
@@ -155,6 +179,9 @@ class Video:
         self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
         self.num_pairs = sum(int(row["num_pairs"]) for _, row in parts)
         self.partial = any(row["partial"] for _, row in parts)
+        self.streams: tuple[str, ...] = corpus.settings.streams
+        self.codec: str = corpus.settings.codec
+        self.damage = corpus.partial.get(self.id, "unknown") if self.partial else ""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Video) and (self.id, self._corpus) == (other.id, other._corpus)
@@ -175,23 +202,41 @@ class Video:
         if self._corpus.settings.flow:
             facts["mean_flow_px"] = [round(float(m), 4) for m in self.mean_flow.mean(axis=0)]
             facts["clipped_share"] = round(float(self.clipped.mean()), 6)
+        if self._corpus.settings.stabilise:
+            found = ~np.isnan(self._table(backward=False)["camera"]).any(axis=(1, 2))
+            facts["stabilised_share"] = round(float(found.mean()), 6)
         facts["shards"] = [f"{task}.h5" for task, _ in self._parts]
         return facts
 
-    def flow(self, start: int, count: int, backward: bool = False) -> npt.NDArray[np.float32]:
+    def flow(
+        self,
+        start: int,
+        count: int,
+        backward: bool = False,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Flow of pairs start to start + count - 1: (count, 2, H, W) float32, pixels per pair.
 
-        u (right) is channel 0, v (down) channel 1. Backward flow i goes from frame i + step to frame i.
+        u (right) is channel 0, v (down) channel 1. Backward flow i goes from frame i + step to frame i. Of a
+        `window`, (top, left, height, width), only that part: (count, 2, height, width), in less time.
 
         Raises:
             OutOfRange: the video does not have all of them.
             CorpusDamaged: a checksum does not hold.
         """
         self._check(start, count, backward)
-        out = np.empty((count, 2, self.height, self.width), np.float32)
+        shape = self.height, self.width
+        top, left, height, width = window or (0, 0, *shape)
+        if min(top, left, height, width) < 0 or top + height > shape[0] or left + width > shape[1]:
+            raise OutOfRange(
+                f"window {window} (top, left, height, width) of {self.id}; it is {shape[0]} pixels high and"
+                f" {shape[1]} wide"
+            )
+        out = np.empty((count, 2, height, width), np.float32)
         for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
             for channel, (jpeg, c) in enumerate(zip(jpegs, "uv", strict=True)):
-                codec.decode_field(jpeg, pair[f"{c}_scale"], pair[f"{c}_zero"], out[i, channel])
+                codes = codec.decode_codes(jpeg, shape)[top : top + height, left : left + width]
+                codec.to_pixels(codes, pair[f"{c}_scale"], pair[f"{c}_zero"], out[i, channel])
         return out
 
     def codes(self, start: int, count: int, backward: bool = False) -> npt.NDArray[np.uint8]:
@@ -214,16 +259,69 @@ class Video:
             OutOfRange: there is no such frame, or the corpus has no RGB stream.
             CorpusDamaged: a checksum does not hold.
         """
-        if not self._corpus.settings.rgb:
-            raise OutOfRange(f"{self._corpus.path} was made without frames (--no-rgb)")
-        if not 0 <= index < self.num_frames:
-            raise OutOfRange(f"frame {index} of {self.id}; it has frames 0 to {self.num_frames - 1}")
+        return codec.decode_rgb(self.stored("rgb", index), (self.height, self.width))
+
+    def stored(self, stream: str, index: int) -> bytes:
+        """Image `index` of a stream, "rgb", "flow_u", ..., as it is stored.
+
+        Raises:
+            OutOfRange: there is no such image, or the corpus does not have the stream.
+            CorpusDamaged: a checksum does not hold.
+        """
+        if stream not in self.streams:
+            options = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
+            missing = options.get(stream, f"{stream}: it has {', '.join(self.streams)}")
+            raise OutOfRange(f"{self._corpus.path} was made without {missing}")
+        count, what = (self.num_frames, "frame") if stream == "rgb" else (self.num_pairs, f"{stream} image")
+        if not 0 <= index < count:
+            raise OutOfRange(f"{what} {index} of {self.id}; it has {what}s 0 to {count - 1}")
         for task, row in self._parts:
-            if index < row["num_frames"]:
-                jpeg = self._image(task, int(row["rgb_first"]) + index)
-                return codec.decode_rgb(jpeg, (self.height, self.width))
-            index -= int(row["num_frames"])
-        raise AssertionError("counts of the segments add up to num_frames")
+            here = int(row[f"{stream}_count"])
+            if index < here:
+                return self._image(task, int(row[f"{stream}_first"]) + index)
+            index -= here
+        raise AssertionError("counts of the segments add up")
+
+    def sizes(self, stream: str) -> npt.NDArray[np.uint32]:
+        """Bytes of each image of a stream: (num_frames,) or (num_pairs,)."""
+        parts = [
+            self._corpus._shard(task).images["size"][int(row[f"{stream}_first"]) :][
+                : int(row[f"{stream}_count"])
+            ]
+            for task, row in self._parts
+        ]
+        return np.concatenate(parts)
+
+    def fields(self, start: int, count: int, backward: bool = False) -> Iterator[tuple[Field, Field]]:
+        """u and v of the same pairs as `flow`, encoded as they are stored. Raises as `flow`."""
+        self._check(start, count, backward)
+        for jpegs, pair in self._pairs(start, count, backward):
+            u, v = ([float(pair[f"{c}_{what}"]) for what in Field._fields[1:]] for c in "uv")
+            yield Field(jpegs[0], *u), Field(jpegs[1], *v)
+
+    def camera(
+        self, start: int, count: int, backward: bool = False
+    ) -> Sequence[npt.NDArray[np.float32] | None]:
+        """The camera's motion that was taken off the flow of the same pairs: each a homography (3, 3).
+
+        NaN where none was found and the flow is as it was; None in a corpus made without `stabilise`.
+        """
+        self._check(start, count, backward)
+        if not self._corpus.settings.stabilise:
+            return [None] * count
+        return list(self._table(backward)["camera"][start : start + count])
+
+    @property
+    def software(self) -> dict[str, str]:
+        """Versions of what made it."""
+        return self._corpus._shard(self._parts[0][0]).software
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What it was made from: source, source_bytes, source_width, source_height."""
+        row = self._parts[0][1]
+        sizes = {n: int(row[n]) for n in ("source_bytes", "source_width", "source_height")}
+        return {"source": _text(row["source"]), **sizes}
 
     @property
     def times_seconds(self) -> npt.NDArray[np.float64]:
@@ -250,16 +348,30 @@ class Video:
         """Share of u and of v of each pair that lay outside the codes' range: (num_pairs, 2), 0 to 1."""
         return self._columns("clipped", backward=False)
 
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """Of u and of v of each pair: (num_pairs, 2); pixels = (code - zero) * scale."""
+        return self._columns("scale", backward=False)
+
+    @property
+    def zero(self) -> npt.NDArray[np.float32]:
+        """The code, of u and of v of each pair, that stands for no motion: (num_pairs, 2)."""
+        return self._columns("zero", backward=False)
+
     def _mean_flow(self, backward: bool) -> npt.NDArray[np.float32]:
         return self._columns("mean", backward)
 
     def _columns(self, what: str, backward: bool) -> npt.NDArray[np.float32]:
+        pairs = self._table(backward)
+        return np.stack([pairs[f"u_{what}"], pairs[f"v_{what}"]], axis=1)
+
+    def _table(self, backward: bool) -> npt.NDArray[Any]:
+        """The rows of its pairs."""
         parts = []
         for task, row in self._parts:
             shard = self._corpus._shard(task)
             table = shard.pairs_backward if backward else shard.pairs
-            pairs = table[int(row["first_pair"]) :][: int(row["num_pairs"])]
-            parts.append(np.stack([pairs[f"u_{what}"], pairs[f"v_{what}"]], axis=1))
+            parts.append(table[int(row["first_pair"]) :][: int(row["num_pairs"])])
         return np.concatenate(parts)
 
     def _pairs(self, start: int, count: int, backward: bool) -> Iterator[tuple[tuple[bytes, bytes], Any]]:
@@ -296,24 +408,10 @@ class Video:
             raise CorpusDamaged(f"{self.id}: {exc}") from exc
 
 
-def _whole_videos(index: Index) -> dict[str, list[int]]:
-    """Rows of each video of which every segment is there and none failed, by id, sorted.
-
-    A video ends at its first segment that the next one does not follow at once: what comes behind is empty,
-    or lies behind a damage.
-    """
-    parts: dict[str, list[int]] = {}
-    for row, video_id in enumerate(index.rows["id"]):
-        parts.setdefault(_text(video_id), []).append(row)
-    segment, segments = index.rows["segment"], index.rows["segments"]
-    first, frames = index.rows["first_frame"], index.rows["num_frames"]
-    whole: dict[str, list[int]] = {}
-    for video_id in sorted(parts):
-        rows = sorted(parts[video_id], key=lambda r: int(segment[r]))
-        if len(rows) == segments[rows[0]] and video_id not in index.failures:
-            ends = (k for k, (a, b) in enumerate(pairwise(rows), 1) if first[a] + frames[a] != first[b])
-            whole[video_id] = rows[: next(ends, None)]
-    return whole
+def _texts(column: npt.NDArray[np.bytes_]) -> Iterator[str]:
+    """Texts of a column, some at a time: a million at once would double what they take."""
+    for start in range(0, len(column), 4096):
+        yield from map(_text, column[start : start + 4096].tolist())
 
 
 def _text(value: bytes) -> str:

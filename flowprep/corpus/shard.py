@@ -46,7 +46,7 @@ class Shard:
                 self.pairs = self._table(file, fmt.PAIRS)
                 self.pairs_backward = self._table(file, fmt.PAIRS_BACKWARD)
                 self.times = self._table(file, fmt.TIMES)
-                self._bytes = self._lies_at(file, fmt.BYTES)
+                self._bytes = self._lies_at(file[fmt.BYTES], file[fmt.BYTES].size)
         except (OSError, KeyError, ValueError) as exc:
             if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO):
                 raise  # the machine's trouble, not the file's
@@ -85,22 +85,23 @@ class Shard:
                 f" {fmt.VERSION[0]}.x: install a newer flowprep"
             )
 
-    def _lies_at(self, file: h5py.File, name: str) -> int:
+    def _lies_at(self, dataset: h5py.Dataset, nbytes: int) -> int:
         """Offset in the file of a contiguous dataset; 0 for one without bytes."""
-        dataset = file[name]
+        name = dataset.name.removeprefix("/")
         offset = dataset.id.get_offset()
         if offset is None:
-            if dataset.size:
+            if nbytes:
                 raise CorpusDamaged(f"{self.path.name}: dataset {name} is not contiguous")
             return 0
-        if offset + dataset.nbytes > len(self._map):
+        if offset + nbytes > len(self._map):
             raise CorpusDamaged(f"{self.path.name}: cut short: dataset {name} ends behind the file's end")
         return int(offset)
 
     def _table(self, file: h5py.File, name: str) -> npt.NDArray[Any]:
         dataset = file[name]
-        offset = self._lies_at(file, name)
-        table = np.frombuffer(self._map, dataset.dtype, dataset.size, offset)
+        dtype, size = dataset.dtype, dataset.size  # asked for once: h5py makes them anew each time
+        offset = self._lies_at(dataset, dtype.itemsize * size)
+        table = np.frombuffer(self._map, dtype, size, offset)
         if fmt.checksum(table) != int(dataset.attrs[fmt.CHECKSUM_ATTRIBUTE]):
             raise CorpusDamaged(f"{self.path.name}: table {name} does not have its checksum")
         return table

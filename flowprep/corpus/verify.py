@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,16 +72,40 @@ def verify_corpus(corpus: Path, jobs: int = 1) -> Report:
     )
 
 
+def set_aside(corpus: Path, report: Report) -> list[str]:
+    """Move the shards that a report finds damaged, and their records, to the folder `damaged`.
+
+    Their tasks are pending then. The record goes first: a task without one is not published.
+
+    Returns:
+        The names of the shards.
+    """
+    names = sorted({problem.shard for problem in report.problems if problem.shard})
+    folder = corpus / fmt.DAMAGED
+    if names:  # it still says what they held, and a task that is made again keeps its name
+        (corpus / fmt.INDEX).unlink(missing_ok=True)
+    for name in names:
+        task = Path(name).stem
+        folder.mkdir(exist_ok=True)
+        for path in (fmt.record_path(corpus, task), fmt.shard_path(corpus, task)):
+            with suppress(FileNotFoundError):
+                path.replace(folder / path.name)
+    return names
+
+
 def _check_segments(corpus: Path) -> Iterator[Problem]:
     """Segments of a sound video follow each other; only empty ones may lie behind its end."""
     try:
         index = load_index(corpus)
     except CorpusError:
         return  # a file that cannot be read is a problem already
+    done: dict[bytes, int] = {}
     ends: dict[bytes, int] = {}
-    for row in sorted(index.rows, key=lambda r: (r["id"], r["segment"])):
+    for row in index.rows:
         begin, frames = int(row["first_frame"]), int(row["num_frames"])
-        if frames and not row["partial"] and begin != ends.get(row["id"], 0):
+        follows = row["segment"] == done.get(row["id"], -1) + 1  # else one between is pending or failed
+        done[row["id"]] = int(row["segment"])
+        if follows and frames and not row["partial"] and begin != ends.get(row["id"], 0):
             yield Problem(
                 "", row["id"].decode(), None, f"segment {row['segment']} leaves frames out before it"
             )
@@ -104,7 +129,8 @@ def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]
         return 1, 0, 0, [*problems, Problem(path.name, "", None, what)]
     problems += _check_counts(shard, record)
     problems += _check_images(shard)
-    return 1, len(shard.videos), len(shard.images), problems
+    videos = int((shard.videos["segment"] == 0).sum())  # a long one counts where it begins
+    return 1, videos, len(shard.images), problems
 
 
 def _check_file(path: Path, expected: dict[str, Any]) -> Iterator[Problem]:

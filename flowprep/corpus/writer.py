@@ -6,9 +6,12 @@ stays flat, and nothing of an unfinished shard can be taken for a finished one.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,18 +36,22 @@ class ShardWriter:
         path: where the shard will lie.
         settings: stored whole in it.
         software: versions of what made it, stored in it.
+        scratch: a folder on another disk, where the shard is built before it is moved; None for `path`'s.
     """
 
-    def __init__(self, path: Path, settings: Settings, software: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, settings: Settings, software: dict[str, str], scratch: Path | None = None
+    ) -> None:
         self.path = path
+        self._near = path if scratch is None else scratch / path.name
         self.settings = settings
         self.software = software
         self.images: list[tuple[int, int, int]] = []  # offset, size, crc32
-        self.pairs: list[tuple[float, ...]] = []
-        self.pairs_backward: list[tuple[float, ...]] = []
+        self.pairs: list[tuple[Any, ...]] = []
+        self.pairs_backward: list[tuple[Any, ...]] = []
         self.times: list[float] = []
         self.videos: list[dict[str, Any]] = []
-        self._spool_path = temporary_path(path.with_suffix(".bytes"))
+        self._spool_path = temporary_path(self._near.with_suffix(".bytes"))
         self._spool = self._spool_path.open("wb")
         self._offset = 0
         self._segment: _Segment | None = None
@@ -61,17 +68,29 @@ class ShardWriter:
 
     def add_frame(self, rgb: npt.NDArray[np.uint8], pts_seconds: float) -> None:
         """Add the next frame: (H, W, 3) uint8, stored if the settings say so, and its time stamp."""
-        assert self._segment is not None
-        self._segment.row.update(width=rgb.shape[1], height=rgb.shape[0])
-        self._segment.times.append(pts_seconds)
-        if self.settings.rgb:
-            self._add_image("rgb", encode_rgb(rgb, self.settings.quality))
+        self.describe(width=rgb.shape[1], height=rgb.shape[0])
+        jpeg = encode_rgb(rgb, self.settings.quality) if self.settings.rgb else None
+        self.add_stored_frame(jpeg, pts_seconds)
 
-    def add_pair(self, u: Field, v: Field, *, backward: bool = False) -> None:
-        """Add the encoded flow of the next pair."""
+    def add_stored_frame(self, jpeg: bytes | None, pts_seconds: float) -> None:
+        """Add the next frame as it is stored elsewhere, None where none is; its size is to be described."""
+        assert self._segment is not None
+        self._segment.times.append(pts_seconds)
+        if jpeg is not None:
+            self._add_image("rgb", jpeg)
+
+    def add_pair(
+        self,
+        u: Field,
+        v: Field,
+        *,
+        backward: bool = False,
+        camera: npt.NDArray[np.floating] | None = None,
+    ) -> None:
+        """Add the encoded flow of the next pair, and the homography that was taken off where one is to be."""
         assert self._segment is not None
         pairs = self._segment.pairs_backward if backward else self._segment.pairs
-        pairs.append((*u[1:], *v[1:]))
+        pairs.append((*u[1:], *v[1:]) if camera is None else (*u[1:], *v[1:], camera.tolist()))
         prefix = "flow_back" if backward else "flow"
         self._add_image(f"{prefix}_u", u.jpeg)
         self._add_image(f"{prefix}_v", v.jpeg)
@@ -119,18 +138,23 @@ class ShardWriter:
     def publish(self) -> int:
         """Make the shard, sync it and rename it to its place. Returns its size in bytes."""
         self._spool.close()
-        temporary = temporary_path(self.path)
+        temporary, built = temporary_path(self.path), temporary_path(self._near)
         try:
-            with h5py.File(temporary, "w") as file:
+            head = _Head()
+            with h5py.File(head, "w") as file:
                 self._write_tables(file)
                 # Allocated last and early in full, so that the bytes follow the tables without a gap.
                 offset = self._allocate_bytes(file)
-            with temporary.open("r+b") as out, self._spool_path.open("rb") as spool:
+            with built.open("wb") as out, self._spool_path.open("rb") as spool:
+                out.write(head.getvalue())
                 out.seek(offset)
                 shutil.copyfileobj(spool, out, 1 << 20)
-            size = temporary.stat().st_size
+            size = built.stat().st_size
+            if built != temporary:
+                shutil.copyfile(built, temporary)
             publish(temporary, self.path)
         finally:
+            built.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
         return size
 
@@ -140,8 +164,15 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._spool.close()
+        with suppress(OSError):  # what a full disk did not take is not needed any more
+            self._spool.close()
         self._spool_path.unlink(missing_ok=True)
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            free, folder = min((shutil.disk_usage(p).free, p) for p in (self._near.parent, self.path.parent))
+            what = (
+                f"{exc.strerror}: more than {2 * self._offset} bytes are needed in {folder}, {free} are free"
+            )
+            raise OSError(exc.errno, what, str(self.path)) from exc
 
     def _take_segment(self) -> _Segment:
         segment, self._segment = self._segment, None
@@ -171,12 +202,13 @@ class ShardWriter:
         for row, video in zip(videos, self.videos, strict=True):
             for name, value in video.items():
                 row[name] = value.encode() if isinstance(value, str) else value
+        pair = fmt.STABILISED_PAIR_DTYPE if self.settings.stabilise else fmt.PAIR_DTYPE
         tables: dict[str, npt.NDArray[Any]] = {
             fmt.VIDEOS: videos,
             fmt.TIMES: np.array(self.times, fmt.TIME_DTYPE),
             fmt.IMAGES: np.array(self.images, fmt.IMAGE_DTYPE),
-            fmt.PAIRS: np.array(self.pairs, fmt.PAIR_DTYPE),
-            fmt.PAIRS_BACKWARD: np.array(self.pairs_backward, fmt.PAIR_DTYPE),
+            fmt.PAIRS: np.array(self.pairs, pair),
+            fmt.PAIRS_BACKWARD: np.array(self.pairs_backward, pair),
         }
         for name, table in tables.items():
             dataset = file.create_dataset(name, data=table)
@@ -192,6 +224,17 @@ class ShardWriter:
         return dataset.get_offset() or 0  # None for a dataset without bytes
 
 
+class _Head(io.BytesIO):
+    """The beginning of an HDF5 file, in memory; what follows is declared and written by others.
+
+    The HDF5 library does not outlive a disk that is full when it closes a file.
+    """
+
+    def truncate(self, size: int | None = None) -> int:
+        """Let the file be longer than what is here."""
+        return super().truncate(size) if size is None or size < len(self.getbuffer()) else size
+
+
 class _Segment:
     """What has been added of the segment being written."""
 
@@ -199,6 +242,6 @@ class _Segment:
         self.start = start
         self.row = row
         self.images: dict[str, list[tuple[int, int, int]]] = {s: [] for s in fmt.STREAMS}
-        self.pairs: list[tuple[float, ...]] = []
-        self.pairs_backward: list[tuple[float, ...]] = []
+        self.pairs: list[tuple[Any, ...]] = []
+        self.pairs_backward: list[tuple[Any, ...]] = []
         self.times: list[float] = []
