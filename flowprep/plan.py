@@ -19,7 +19,7 @@ from typing import Any
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import published
-from flowprep.corpus.index import Index, recorded_tasks
+from flowprep.corpus.index import Index, done_tasks, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
 from flowprep.settings import Settings
 from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
@@ -84,8 +84,8 @@ class Plan:
         return {s.id for t in self.tasks for s in t.segments}
 
     def pending(self, corpus: Path, failed: Iterable[str] = ()) -> list[Task]:
-        """The tasks without a record, and those with one of the `failed` videos."""
-        done, again = recorded_tasks(corpus), set(failed)
+        """The tasks that are not done, and those with one of the `failed` videos."""
+        done, again = done_tasks(corpus), set(failed)
         return [t for t in self.tasks if t.id not in done or any(s.id in again for s in t.segments)]
 
 
@@ -140,7 +140,8 @@ def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
             raise UsageError(f"{path} is no folder, list or video; known suffixes: {known}")
     if not found:
         raise UsageError(
-            f"no video in {', '.join(map(str, inputs))} ({skipped} other files); known suffixes:"
+            f"no video in {', '.join(map(str, inputs))} ({skipped} other files; links that lead out of a"
+            " folder are not followed: name their targets, in a list, say); known suffixes:"
             f" {' '.join(sorted(VIDEO_SUFFIXES))}"
         )
     return found, skipped
@@ -168,11 +169,24 @@ def make_plan(corpus: Path, found: Sequence[Found], settings: Settings) -> Plan:
     plan = _follow_moved(plan, found)
     new = _new_segments(plan, found, settings)
     plan = dataclasses.replace(plan, tasks=(*plan.tasks, *_group(new, settings)))
+    if plan != stored or not planned:
+        store_plan(corpus, plan)
+    return plan
+
+
+def plan_segments(
+    videos: Sequence[Segment], pairs: Sequence[int], settings: Settings, most: int = MOST_SEGMENTS
+) -> tuple[Task, ...]:
+    """Tasks for whole videos of so many pairs, each cut into `most` segments at most."""
+    cut = [_split(v, n, settings.shard_pairs, most) for v, n in zip(videos, pairs, strict=True)]
+    return tuple(_group(cut, settings))
+
+
+def store_plan(corpus: Path, plan: Plan) -> None:
+    """Make the folders of a corpus and write its plan."""
     (corpus / fmt.SHARDS).mkdir(parents=True, exist_ok=True)
     (corpus / fmt.RECORDS).mkdir(parents=True, exist_ok=True)
-    if plan != stored or not planned:
-        _write_plan(corpus, plan)
-    return plan
+    _write_plan(corpus, plan)
 
 
 def read_plan(corpus: Path) -> Plan:
@@ -214,6 +228,7 @@ def summarise(plan: Plan, index: Index) -> dict[str, Any]:
         "totals": {name: round(value, 3) for name, value in sorted(index.totals.items())},
         "failures": failed,
         "partial": partial,
+        "warnings": {i: w for i, w in sorted(index.warnings.items()) if i in planned},
     }
 
 
@@ -268,12 +283,12 @@ def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> lis
     return segments
 
 
-def _split(whole: Segment, pairs: int, shard_pairs: int) -> list[Segment]:
+def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMENTS) -> list[Segment]:
     """Cut a video into segments of `shard_pairs` pairs; the last one runs to the true end, wherever it is.
 
-    Each segment is decoded from the video's beginning, so there are no more than MOST_SEGMENTS.
+    Each segment is decoded from the video's beginning, so there are no more than `most`.
     """
-    shard_pairs = max(shard_pairs, -(-pairs // MOST_SEGMENTS))
+    shard_pairs = max(shard_pairs, -(-pairs // most))
     n = max(1, -(-pairs // shard_pairs))
     return [
         dataclasses.replace(
@@ -367,11 +382,11 @@ def _read_list(path: Path) -> list[tuple[Path, str]]:
             lines.append((number, cells[0], "".join(cells[1:])))
     else:
         for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-            name, _, label = line.rpartition(" ")
+            name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
             if not name or _is_there(path.parent / line):  # a path may hold spaces itself
                 name, label = line, ""
             if line:
-                lines.append((number, name.strip(), label))
+                lines.append((number, name.strip(), label.strip()))
     labels: dict[str, str] = {}
     for number, name, label in lines:
         label = printable(label or Path(name).parent.name)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
-from flowprep.settings import MAX_SIDE, MIN_SIDE, stored_size
+from flowprep.settings import MAX_SIDE, MIN_SIDE, MOST_PIXELS, stored_size
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -32,6 +32,11 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
+# What FFmpeg may open: files, and as these alone. Playlists and other formats that name further files or
+# addresses (hls, dash, concat, image2, sdp, ...) would let a video make it read what it likes.
+_FORMATS = "mov,matroska,avi,asf,flv,gif,mpegts,mpeg,mpegvideo,mxf,ogg,yuv4mpegpipe,h264,hevc,m4v,dv"
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+
 # Containers whose time stamps are those of decoding, not of showing: their frames come at a fixed rate.
 _NO_PTS = frozenset({"avi"})
 # Decoders of these give one frame for each packet that is not discarded; others may hide frames.
@@ -39,7 +44,7 @@ _FRAME_PER_PACKET = frozenset({"h264", "hevc"})
 
 
 class Frame(NamedTuple):
-    """One frame at its stored size.
+    """One frame.
 
     Attributes:
         rgb: (H, W, 3) uint8.
@@ -71,7 +76,7 @@ def estimate_frames(path: Path) -> int:
     try:
         if path.is_dir():
             return len(numbered_frames(path))
-        with av.open(os.fspath(path)) as container:
+        with _open(path) as container:
             stream = container.streams.video[0]
             if stream.frames:
                 return int(stream.frames)
@@ -100,21 +105,36 @@ def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source,
         VideoUnsuitable: the stored size would be under 16 pixels.
         VideoDamaged: after the clean frames, when the rest is missing or corrupt.
     """
-    frames = _read_folder(path, start) if path.is_dir() else _read_file(path, start)
     stored: tuple[int, int] | None = None
-    for source, frame in frames:
-        if stored is None:
-            first, stored = source, stored_size(size, source.width, source.height)
-            if min(stored) < MIN_SIDE:
-                raise VideoUnsuitable(
-                    f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
-                    " side are needed (a size such as short:256 enlarges)"
-                )
-            if max(stored) > MAX_SIDE:
-                raise VideoUnsuitable(
-                    f"too large for JPEG: {stored[0]}x{stored[1]} pixels; at most {MAX_SIDE}"
-                )
-        yield first, frame._replace(rgb=resize(frame.rgb, *stored))
+    for source, frame in decode_frames(path, start):
+        stored = stored or fit(source, size)
+        yield source, frame._replace(rgb=resize(frame.rgb, *stored))
+
+
+def decode_frames(path: Path, start: int = 0) -> Iterator[tuple[Source, Frame]]:
+    """As `read_frames`, at the source's size, whatever that is."""
+    return _read_folder(path, start) if path.is_dir() else _read_file(path, start)
+
+
+def fit(source: Source, size: str) -> tuple[int, int]:
+    """(width, height) in which a source's frames are stored.
+
+    Args:
+        source: of the video.
+        size: as in `Settings.size`.
+
+    Raises:
+        VideoUnsuitable: that is under 16 pixels, or more than JPEG takes.
+    """
+    stored = stored_size(size, source.width, source.height)
+    if min(stored) < MIN_SIDE:
+        raise VideoUnsuitable(
+            f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
+            " side are needed (a size such as short:256 enlarges)"
+        )
+    if max(stored) > MAX_SIDE:
+        raise VideoUnsuitable(f"too large for JPEG: {stored[0]}x{stored[1]} pixels; at most {MAX_SIDE}")
+    return stored
 
 
 def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -133,7 +153,10 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         VideoUnreadable: it is no image that OpenCV reads.
     """
     data = np.fromfile(path, np.uint8)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as exc:
+        raise VideoUnreadable(f"{path} cannot be read: {_reason(exc)}") from exc
     if bgr is None:
         raise VideoUnreadable(f"{path} is no image")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
@@ -213,7 +236,7 @@ def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
         size = path.stat().st_size
         if size == 0:
             raise VideoUnreadable("the file is empty (0 bytes)")
-        container = av.open(os.fspath(path))
+        container = _open(path)
     except av.FFmpegError as exc:
         raise VideoUnreadable(f"not a video that can be opened: {_reason(exc)}") from exc
     except (OSError, ValueError, MemoryError) as exc:
@@ -224,7 +247,22 @@ def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
             raise VideoUnreadable(f"no video stream (streams: {kinds})")
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # a worker per core makes better use of the cores
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # also where the size changes
+        _check_pixels(stream.codec_context.width, stream.codec_context.height)
         yield from _decode(container, stream, path, size, start)
+
+
+def _open(path: Path) -> Any:
+    """Open a file with FFmpeg, as a video and nothing else.
+
+    Raises:
+        av.FFmpegError, OSError: it cannot be opened, or is of no format that is allowed.
+        VideoUnreadable: it is no regular file; a pipe or a device might never end.
+    """
+    if not path.is_file():
+        path.stat()  # says so if there is none
+        raise VideoUnreadable("not a regular file")
+    return av.open(os.fspath(path), options=dict(_OPEN_OPTIONS))
 
 
 def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> Iterator[tuple[Source, Frame]]:
@@ -297,6 +335,11 @@ class _Clock:
         self.count += 1
         self.last = now
         return now
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise VideoUnsuitable(f"{width}x{height} pixels are declared; at most {MOST_PIXELS} are taken")
 
 
 def _check_size(source: Source, width: int, height: int, index: int) -> None:

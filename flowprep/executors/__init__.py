@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowprep.corpus.files import remove_leftovers
-from flowprep.corpus.format import PLAN, RECORDS, SHARDS
+from flowprep.corpus.format import LEASES, PLAN, RECORDS, SHARDS
 from flowprep.corpus.index import load_index, save_index
-from flowprep.engines import resolve
-from flowprep.executors.local import Progress, run_tasks
+from flowprep.engines import gpu_fault, resolve
+from flowprep.errors import EngineError, UsageError
+from flowprep.executors.running import Executor, run_tasks
+from flowprep.executors.watch import Progress
+from flowprep.extract import Conditions
 from flowprep.plan import Plan, Task, find_videos, make_plan, read_plan, summarise
 from flowprep.settings import Settings
+
+if TYPE_CHECKING:
+    from flowprep.executors.dask import Cluster
 
 
 @dataclass(frozen=True)
@@ -33,31 +40,90 @@ class Result:
     skipped: int
 
 
-def plan_corpus(inputs: Sequence[str | Path], out: str | Path, settings: Settings) -> tuple[Plan, int]:
+def plan_corpus(
+    inputs: Sequence[str | Path], out: str | Path, settings: Settings, *, here: bool = False
+) -> tuple[Plan, int]:
     """Plan the videos of the inputs into the corpus `out`, and count the files passed over.
 
     An engine "auto" becomes the one that the corpus was planned with, or else the best one here.
 
     Raises:
-        UsageError: an input is missing, holds no video, or the corpus has other settings.
+        UsageError: an input is missing, holds no video, lies in `out`, or the corpus has other settings.
+        EngineError: the engine does not work on this machine, and `here` says that it must.
     """
     out = Path(out)
     found, skipped = find_videos(inputs)
+    if inside := [f.path for f in found if f.path.absolute().is_relative_to(out.absolute())]:
+        raise UsageError(
+            f"{out} holds {inside[0]}, an input; use a folder of its own as --out: {out}/corpus, say"
+        )
     if settings.engine == "auto" and (out / PLAN).exists():
         settings = dataclasses.replace(settings, engine=read_plan(out).settings.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
+    if here and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
+        raise EngineError(fault)
     return make_plan(out, found, settings), skipped
 
 
 def extract_tasks(
-    corpus: Path, plan: Plan, tasks: Sequence[Task], jobs: int, progress: Progress | None = None
+    corpus: Path,
+    plan: Plan,
+    tasks: Sequence[Task],
+    jobs: int,
+    progress: Progress | None = None,
+    *,
+    conditions: Conditions | None = None,
+    metrics: Path | None = None,
+    executor: Executor | None = None,
+    devices: str | None = None,
+    index: bool = True,
 ) -> dict[str, str]:
-    """Run tasks of a plan on this machine; returns the faults by task."""
-    for folder in (corpus, corpus / SHARDS, corpus / RECORDS):
+    """Run tasks of a plan as `run_tasks` does, and bring the index up to date if `index` says so.
+
+    Returns:
+        The faults by task.
+    """
+    scratch = conditions.scratch if conditions else None
+    for folder in (corpus, corpus / SHARDS, corpus / RECORDS, corpus / LEASES, scratch or corpus):
         remove_leftovers(folder)
-    faults = run_tasks(corpus, tasks, plan.settings, jobs, progress)
-    save_index(corpus)
+    faults = run_tasks(
+        corpus,
+        tasks,
+        plan.settings,
+        jobs,
+        progress,
+        conditions=conditions,
+        metrics=metrics,
+        executor=executor,
+        devices=devices,
+    )
+    if index:
+        save_index(corpus)
     return faults
+
+
+@contextmanager
+def chosen_executor(
+    executor: str, scheduler: str | None, local_cluster: int | None, slurm: int | None, gpu: bool
+) -> Iterator[Cluster | None]:
+    """The Dask cluster that the options of a command name; None for this machine without one.
+
+    Raises:
+        UsageError: the options contradict each other, or there is no such cluster.
+    """
+    named = [name for name in (scheduler, local_cluster, slurm) if name]
+    if len(named) != (executor == "dask"):
+        raise UsageError(
+            f"--executor {executor} and {len(named)} of --scheduler, --local-cluster and --slurm;"
+            " allowed: --executor dask with one of them, or --executor local with none"
+        )
+    if executor == "local":
+        yield None
+        return
+    from flowprep.executors.dask import connected
+
+    with connected(scheduler, local_cluster, slurm, gpu) as cluster:
+        yield cluster
 
 
 def make_corpus(
@@ -82,7 +148,7 @@ def make_corpus(
             are in the result.
     """
     out = Path(out)
-    plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"))
+    plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"), here=True)
     failed = load_index(out).failures if retry_failed else ()
     faults = extract_tasks(out, plan, plan.pending(out, failed), jobs or default_jobs())
     return Result(summarise(plan, load_index(out)), faults, skipped)

@@ -1,137 +1,144 @@
-"""Tasks on this machine: one process per core through joblib."""
+"""Tasks on this machine: a process of joblib's loky per core, each with a thread that looks after it."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
+import queue
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
 
-import cv2
-import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from flowprep.corpus.format import shard_path
-from flowprep.corpus.index import recorded_tasks
-from flowprep.extract import run_task
-from flowprep.plan import Task
-from flowprep.settings import Settings
+from flowprep.engines import gpu_fault
+from flowprep.engines.nvidia import choose_device
+from flowprep.executors.worker import DEATHS, Job, Outcome, Worker
 
 log = logging.getLogger(__name__)
 
-# Called with the pairs that tasks have done and the videos of finished tasks, taken and failed.
-Progress = Callable[[int, int, int], None]
+# Deaths over one task until it is given up. After DEATHS of them its videos are tried one by one; the rest is
+# for what else kills: too little memory, or somebody's hand.
+MOST_DEATHS = 4 * DEATHS
 
-RESTARTS = 3  # times that workers may die without a task done in between
-INTERVAL_SECONDS = 0.5
+_idle: list[Worker] = []  # started by an earlier run, and used again
 
 
-def run_tasks(
-    corpus: Path, tasks: Sequence[Task], settings: Settings, jobs: int, progress: Progress | None = None
-) -> dict[str, str]:
-    """Run tasks in `jobs` processes, or in this one if that is 1.
+def run(
+    call: Callable[[Job], Outcome],
+    jobs: Sequence[Job],
+    processes: int,
+    killed: Callable[[str], object],
+    devices: Sequence[int] = (),
+) -> Generator[Outcome, None, None]:
+    """Call for each job in one of `processes` worker processes, or in this one if they are only one.
 
-    A task that raises leaves the others running, but for a fault of the disk, after which none is begun.
-    When a worker process dies, the run starts again with what has no record.
+    A worker that dies is replaced and its task begun again; the others do not notice. After an outcome that
+    says `stop`, no job is begun. When the iteration is ended early, the workers are killed, and `killed` is
+    called with the `owner` name of each.
 
-    Returns:
-        task -> what broke. Such tasks, and those not begun, are still pending.
+    GPUs are shared out over the processes. One that no longer works after a task broke loses this task only:
+    its processes take no other, and when no GPU is left, no job is begun.
+
+    Yields:
+        What the calls return, in the order in which they end.
     """
-    pending = list(tasks)
-    faults: dict[str, str] = {}
-    restarts = 0
-    with tempfile.TemporaryDirectory(prefix="flowprep-") as folder, _Watch(Path(folder), progress) as watch:
-        while pending:
-            try:
-                faults.update(_run(corpus, pending, settings, min(jobs, len(pending)), Path(folder), watch))
+    if processes == 1:
+        if devices:
+            choose_device(devices[0])
+        for job in jobs:
+            outcome = call(job)
+            if devices and outcome.fault and gpu_fault():
+                outcome = outcome._replace(stop=True)
+            yield outcome
+            if outcome.stop:
+                return
+        return
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+    end = threading.Event()
+    # One a lane and, behind them, those that died: they may have left files, too.
+    workers: list[Worker] = [_idle.pop() if _idle else Worker() for _ in range(processes)]
+
+    working = set(devices)
+
+    def lane(number: int) -> None:
+        device = devices[number % len(devices)] if devices else None
+        while not end.is_set():
+            if device is not None and device not in working:
                 break
-            except TerminatedWorkerError:
-                done = recorded_tasks(corpus)
-                left = [t for t in pending if t.id not in done and t.id not in faults]
-                restarts = restarts + 1 if len(left) == len(pending) else 1
-                pending = left
-                log.warning("a worker process died; going on with the %d tasks that are left", len(left))
-                if restarts > RESTARTS:
-                    faults["workers"] = f"worker processes died {restarts} times in a row without a task done"
-                    break
-    return faults
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                break
+            outcome = _persist(call, job, workers, number, end, device)
+            if device is not None and outcome.fault and (fault := _fault_of(workers[number])):
+                log.warning("GPU %d takes no more tasks: %s", device, fault)
+                working.discard(device)
+                outcome = outcome._replace(stop=outcome.stop or not working)
+            if outcome.stop:
+                end.set()
+            outcomes.put(outcome)
+        outcomes.put(None)
 
-
-def _run(
-    corpus: Path, tasks: Sequence[Task], settings: Settings, jobs: int, folder: Path, watch: _Watch
-) -> dict[str, str]:
-    faults: dict[str, str] = {}
-    stop = folder / "stop"
-    calls = (joblib.delayed(_attempt)(corpus, task, settings, folder / task.id, stop) for task in tasks)
-    # pre_dispatch keeps only few tasks with the workers, so that `stop` is soon obeyed
-    parallel = joblib.Parallel(
-        n_jobs=jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1
-    )
-    for task, videos, fault in parallel(calls):
-        if fault:
-            faults[task] = fault
-        watch.finished(videos)
-    return faults
-
-
-def _attempt(
-    corpus: Path, task: Task, settings: Settings, progress: Path, stop: Path
-) -> tuple[str, list[str], str]:
-    """Run a task in a worker. Returns its id, the status of its videos, and its fault or ""."""
-    if stop.exists():
-        return task.id, [], ""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # there is a process for each core already
+    lanes = [threading.Thread(target=lane, args=(n,), daemon=True) for n in range(processes)]
+    for thread in lanes:
+        thread.start()
+    running = processes
     try:
-        record: dict[str, Any] = run_task(corpus, task, settings, progress)
-    except OSError as exc:
-        stop.touch()  # a disk that is full or gone would fail every other task too
-        return task.id, [], f"{exc} (while writing {shard_path(corpus, task.id)})"
-    except Exception as exc:
-        log.debug("task %s", task.id, exc_info=True)  # seen with one job; with more, its text must do
-        return task.id, [], f"{type(exc).__name__}: {exc}"
+        while running:
+            finished = outcomes.get()
+            if finished is None:
+                running -= 1
+            else:
+                yield finished
+        _idle.extend(workers[:processes])
     finally:
-        cv2.setNumThreads(threads)
-    return task.id, [v["status"] for v in record["videos"] if v["segment"] == 0], ""
+        if running:
+            end.set()
+            for worker in list(workers):
+                worker.kill()
+            for thread in lanes:
+                thread.join()
+            for worker in workers:
+                if worker.owner:  # else it had not even started
+                    killed(worker.owner)
 
 
-class _Watch:
-    """Tells `progress` what the tasks' progress files say, twice a second."""
+def _persist(
+    call: Callable[[Job], Outcome],
+    job: Job,
+    workers: list[Worker],
+    lane: int,
+    end: threading.Event,
+    device: int | None,
+) -> Outcome:
+    """Call for a job in the lane's worker, and in a new one when that dies."""
+    deaths = starts = 0  # of workers that had the task; of others, one behind the other
+    while max(deaths, starts) < MOST_DEATHS and not end.is_set():
+        starts += 1
+        try:
+            workers[lane].start()
+            if device is not None:
+                workers[lane].call(choose_device, device)
+            starts = 0
+            deaths += 1
+            return workers[lane].call(call, job)
+        except BrokenProcessPool:
+            if not end.is_set():
+                log.warning("a worker process died over task %s; starting another", job.task.id)
+                workers[lane].kill()
+                workers.append(workers[lane])
+                workers[lane] = Worker()
+        except Exception as exc:  # the call cannot be sent there, or its result back
+            return Outcome(job.task.id, None, f"{type(exc).__name__}: {exc}", stop=True)
+    fault = f"its worker processes died {max(deaths, starts)} times"
+    return Outcome(job.task.id, None, fault, stop=starts > 0)
 
-    def __init__(self, folder: Path, progress: Progress | None) -> None:
-        self._folder = folder
-        self._progress = progress
-        self._taken = self._failed = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def finished(self, videos: Sequence[str]) -> None:
-        """Count the videos of a finished task."""
-        self._failed += videos.count("failed")
-        self._taken += len(videos) - videos.count("failed")
-
-    def __enter__(self) -> _Watch:
-        if self._progress:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        if self._progress:
-            self._thread.join()
-            self._tell()
-
-    def _run(self) -> None:
-        while not self._end.wait(INTERVAL_SECONDS):
-            self._tell()
-
-    def _tell(self) -> None:
-        pairs = 0
-        for path in self._folder.iterdir():
-            with suppress(OSError, ValueError):  # not written yet, or just now
-                pairs += int(path.read_text())
-        if self._progress:
-            self._progress(pairs, self._taken, self._failed)
+def _fault_of(worker: Worker) -> str:
+    """What is wrong with the GPU of a worker, or ""."""
+    try:
+        return worker.call(gpu_fault)
+    except BrokenProcessPool:
+        return "its worker process died"

@@ -18,14 +18,14 @@ from flowprep.settings import PRESETS
 SIZE = ("--size", "source", "--engine", "opencv")
 
 
-def test_extract_status_verify_info_show(cli, clips, tmp_path):
+def test_extract_status_verify_info_view(cli, clips, tmp_path):
     out = tmp_path / "corpus"
     made = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
     assert made.exit_code == 0
     assert "4 of 4 videos in, 0 failed" in made.stdout
-    assert "4 videos in 1 tasks, 1 to do; engine opencv; 2 other files passed over" in made.stderr
+    assert "4 videos in 1 task, 1 to do; engine opencv; 2 other files passed over" in made.stderr
     again = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
-    assert again.exit_code == 0 and "0 to do" in again.stderr and "; 0 pairs in" in again.stdout
+    assert again.exit_code == 0 and "0 to do" in again.stderr and "; 0 pairs computed in" in again.stdout
 
     status = cli("status", out)
     assert status.exit_code == 0 and "1 of 1 tasks done" in status.stdout
@@ -34,7 +34,7 @@ def test_extract_status_verify_info_show(cli, clips, tmp_path):
     listed = cli("info", out, "--list").stdout.splitlines()
     assert listed[0] == "left/v_left_g01.mp4\tleft\t7\t6" and len(listed) == 4
     assert "num_pairs: 6" in cli("info", out, "left/v_left_g01.mp4").stdout
-    sheet = cli("show", out, "left/v_left_g01.mp4", "-o", tmp_path / "sheet.png", "--width", 800)
+    sheet = cli("view", out, "left/v_left_g01.mp4", "-o", tmp_path / "sheet.png", "--width", 800)
     assert sheet.exit_code == 0
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width == 800
@@ -56,8 +56,14 @@ def test_json_is_one_object_on_stdout(cli, clips, tmp_path):
     assert info["labels"] == {"left": 2, "right": 2} and info["settings"]["engine"] == "opencv"
     video = json.loads(cli("info", out, "right/v_right_g02.mp4", "--json").stdout)
     assert video["num_frames"] == 8 and video["mean_flow_px"][0] == pytest.approx(1, abs=0.2)
-    sheet = cli("show", out, "right/v_right_g02.mp4", "-o", tmp_path / "s.png", "--json")
+    sheet = cli("view", out, "right/v_right_g02.mp4", "-o", tmp_path / "s.png", "--json")
     assert json.loads(sheet.stdout)["output"] == str(tmp_path / "s.png")
+    film = cli(
+        "view", clips / "left" / "v_left_g01.mp4", "-o", tmp_path / "f.mp4", *SIZE, "--pairs", 3, "--json"
+    )
+    assert json.loads(film.stdout)["frames"] == 3 and (tmp_path / "f.mp4").stat().st_size > 1000
+    report = json.loads(cli("report", out, "-o", tmp_path / "r.html", "--sample", 2, "--json").stdout)
+    assert report["videos"] == after["videos"] and report["sampled_videos"] == 2
 
 
 def test_exit_codes(cli, clips, tmp_path):
@@ -79,13 +85,15 @@ def test_exit_codes(cli, clips, tmp_path):
         ("extract", clips, "--out", tmp_path / "x", "--tvl1", "speed=1"),
         ("extract", clips, "--out", tmp_path / "x", "--tvl1", "scales=2.5"),
         ("extract", clips),
+        ("view", clips / "left" / "v_left_g01.mp4", "-o", tmp_path / "x"),
+        ("view", *(clips / "right").glob("*.mp4"), "-o", tmp_path / "x.mp4"),
     ):
         assert cli(*wrong).exit_code == 2, wrong
         assert not (tmp_path / "x").exists()
     for command in ("info", "status", "verify"):
         assert cli(command, tmp_path / "none").exit_code == 2
         assert cli(command, tmp_path).exit_code == 1  # a folder, but no corpus
-    unknown = cli("show", out, "left/bad.mp4", "-o", tmp_path / "s.png")
+    unknown = cli("view", out, "left/bad.mp4", "-o", tmp_path / "s.png")
     assert unknown.exit_code == 2 and "could not be taken: not a video" in unknown.stderr
     shard = next((out / "shards").iterdir())
     data = bytearray(shard.read_bytes())
@@ -156,7 +164,7 @@ def test_names_that_look_like_options(cli, tmp_path):
     write_video(tmp_path / "-in-" / "-a-.mp4", 4)
     made = cli("extract", "--out", tmp_path / "c", *SIZE, "--jobs", 1, "--", tmp_path / "-in-")
     assert made.exit_code == 0
-    shown = cli("show", tmp_path / "c", "-o", tmp_path / "s.png", "--", "-a-.mp4")
+    shown = cli("view", "-o", tmp_path / "s.png", "--", tmp_path / "c", "-a-.mp4")
     assert shown.exit_code == 0
 
 
@@ -184,7 +192,8 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
     assert set(found["codes"]) == {"adaptive", "fixed", "tsn"}
     assert found["codes"]["tsn"]["error_px"] > found["codes"]["adaptive"]["error_px"] > 0
-    assert set(found["stages"]) == {"decode", "flow", "encode", "write", "total"}
+    assert set(found["stages"]) == {"decode", "resize", "flow", "jpeg", "codes", "write"}
+    assert found["pairs_per_second"].keys() == {"ours", "opencv", "extraction"}
     same = json.loads(
         cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
     )
@@ -201,7 +210,8 @@ def test_a_preset_and_changes_to_it_are_stored_and_shown(cli, clips, tmp_path):
     assert made["settings"]["tvl1"] == expected
     assert cli("extract", clips, "--out", out, "--size", "source", *changes, "--jobs", 1).exit_code == 0
     shown = cli("info", out).stdout
-    assert all(f"    {name}: {value}\n" in shown for name, value in expected.items()), shown
+    said = {name: {True: "yes", False: "no"}[v] if isinstance(v, bool) else v for name, v in expected.items()}
+    assert all(f"    {name}: {value}\n" in shown for name, value in said.items()), shown
     refused = cli("plan", clips, "--out", tmp_path / "x", "--tvl1", "speed=1")
     assert "name of tau, lambda_, theta, scales" in refused.stderr
 
@@ -246,7 +256,7 @@ def test_bench_against_truth(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["bench", "extract", "flow", "plan", "status", "verify", "info", "show", "samples"]
+    "command", ["bench", "extract", "flow", "plan", "status", "verify", "info", "view", "report", "samples"]
 )
 def test_every_command_explains_itself(cli, command):
     text = cli(command, "--help").stdout

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +25,6 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.verify import verify_corpus
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError
-from flowprep.executors import local
 from flowprep.extract import _ahead
 from flowprep.settings import Settings, Tvl1Settings
 from flowprep.video import read_frames, to_grey
@@ -77,6 +78,26 @@ def test_a_corpus_holds_the_engines_flow_of_the_decoded_frames(tmp_path):
     assert video.times_seconds == pytest.approx(np.arange(30) / 25)
 
 
+def test_a_video_whose_motion_the_range_clips_is_named(tmp_path, cli):
+    slow = write_video(tmp_path / "slow.mp4", 5, speed=0.5)
+    fast = write_video(tmp_path / "fast.mp4", 5, speed=2.5)
+    settings = dataclasses.replace(QUICK, codes="fixed", range=2.0)
+    summary = flowprep.make_corpus([slow, fast], tmp_path / "c", settings, jobs=1).summary
+    assert list(summary["warnings"]) == ["fast.mp4"] and summary["videos"]["failed"] == 0
+    found = re.fullmatch(
+        r"([\d.]+)% of its displacements are clipped to \+-2 px; range (\d+) would clip at most 0.1%",
+        summary["warnings"]["fast.mp4"],
+    )
+    assert found
+    clipped = flowprep.open_corpus(tmp_path / "c")["fast.mp4"].clipped.mean()
+    assert float(found[1]) / 100 == pytest.approx(clipped, abs=5e-4)
+    assert 3 <= int(found[2]) <= 10
+    status = cli("status", tmp_path / "c")
+    assert status.exit_code == 0 and status.stderr.count("warning: fast.mp4: ") == 1
+    wider = dataclasses.replace(settings, range=float(found[2]))
+    assert not flowprep.make_corpus([slow, fast], tmp_path / "d", wider, jobs=1).summary["warnings"]
+
+
 @pytest.mark.parametrize("step", [1, 3, 12])
 @pytest.mark.parametrize("shard_pairs", [4, 100])
 def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_pairs):
@@ -84,6 +105,8 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
 
     class Sums:
         """Flow that tells which frames it is from."""
+
+        batch_pairs, batch_pixels = 32, 2_000_000
 
         def solve(self, frames, first, second):
             means = frames.astype(np.float32).mean(axis=(1, 2))
@@ -98,7 +121,7 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
         cv2.imwrite(str(folder / f"{i}.png"), np.full((16, 16, 3), 10 * i, np.uint8))
     settings = Settings(size="source", step=step, shard_pairs=shard_pairs, backward=True)
     for batch in (1, 3, 32):
-        monkeypatch.setattr("flowprep.extract.BATCH_PAIRS", batch)
+        monkeypatch.setattr(Sums, "batch_pairs", batch)
         out = tmp_path / str(batch)
         assert flowprep.make_corpus([folder], out, settings, jobs=1).faults == {}
         assert verify_corpus(out).problems == ()
@@ -118,10 +141,10 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
 
 
 def test_the_number_of_jobs_changes_no_byte(clips, tmp_path):
-    for jobs in (1, 3):
+    for jobs in (1, 3, 9):  # one process; more tasks than processes; fewer, which then have two threads each
         flowprep.make_corpus([clips], tmp_path / str(jobs), QUICK, jobs=jobs)
     assert len(shards(tmp_path / "1")) == 4
-    assert shards(tmp_path / "1") == shards(tmp_path / "3")
+    assert shards(tmp_path / "1") == shards(tmp_path / "3") == shards(tmp_path / "9")
 
 
 def test_a_corpus_does_not_tell_where_its_input_lay(clips, tmp_path):
@@ -287,28 +310,9 @@ def test_kill_at_any_moment_then_resume_gives_the_same_bytes(tmp_path):
         assert shards(out) == shards(tmp_path / "straight")  # and no temporary file is left
 
 
-def test_workers_that_die_are_started_again(clips, tmp_path, monkeypatch):
-    calls = []
-    run = local._run
-
-    def dying(*args):
-        calls.append(len(args[1]))
-        if len(calls) < 3:
-            raise local.TerminatedWorkerError("killed")
-        return run(*args)
-
-    monkeypatch.setattr(local, "_run", dying)
-    result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
-    assert result.faults == {} and result.summary["videos"]["ok"] == 4
-    monkeypatch.setattr(
-        local, "_run", lambda *_: (_ for _ in ()).throw(local.TerminatedWorkerError("killed"))
-    )
-    result = flowprep.make_corpus([clips], tmp_path / "d", QUICK, jobs=1)
-    assert "died" in result.faults["workers"] and result.summary["videos"]["pending"] == 4
-
-
 def test_an_engine_that_fails_fails_its_task_loudly_and_the_others_go_on(clips, tmp_path, monkeypatch):
     class Broken:
+        batch_pairs, batch_pixels = 32, 2_000_000
         calls = 0
 
         def solve(self, frames, first, second):
@@ -358,7 +362,7 @@ def test_records_say_what_was_done(clips, tmp_path):
         if record["shard"]:
             path = tmp_path / "c" / "shards" / record["shard"]["name"]
             assert record["shard"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-            assert {"decode_seconds", "flow_seconds", "encode_seconds", "write_seconds"} <= set(
+            assert {"decode_seconds", "flow_seconds", "codes_seconds", "write_seconds"} <= set(
                 record["totals"]
             )
 

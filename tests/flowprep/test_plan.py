@@ -147,6 +147,11 @@ def test_text_lists(tmp_path, newline):
     assert [s for s, _ in sources(tmp_path / "list.txt")] == ["b.mp4", "x" * 300, "a\0b.mp4"]
 
 
+def test_a_tab_parts_path_and_label_in_a_text_list(tmp_path):
+    (tmp_path / "list.txt").write_text("a b.mp4\tPush Ups\nA/c.mp4\t\n")
+    assert sources(tmp_path / "list.txt") == [("a b.mp4", "Push Ups"), ("A/c.mp4", "A")]
+
+
 def test_csv_lists(tmp_path):
     touch(tmp_path / "a, b.mp4")
     (tmp_path / "list.csv").write_text('path,label\n"a, b.mp4",high jump\nc.mp4\n')
@@ -161,7 +166,9 @@ def test_nothing_to_do_is_an_error(tmp_path):
         find_videos([tmp_path / "none"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.doc").touch()
-    with pytest.raises(UsageError, match=r"no video in .* \(1 other files\); known suffixes: .*\.mp4"):
+    with pytest.raises(
+        UsageError, match=r"no video in .* \(1 other files; links .*\); known suffixes: .*\.mp4"
+    ):
         find_videos([tmp_path / "in"])
 
 

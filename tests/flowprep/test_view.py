@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowprep import view
 from flowprep.errors import OutOfRange, UsageError
-from flowprep.view import contact_sheet, flow_to_rgb, legend, save_png
+from flowprep.view import (
+    canvas,
+    comparison_sheet,
+    contact_sheet,
+    distance_legend,
+    distance_to_rgb,
+    draw_arrows,
+    flow_to_rgb,
+    legend,
+    save_png,
+    sheet,
+)
 
 RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
 
@@ -133,7 +143,7 @@ def test_a_legend_too_small_is_refused():
     ],
 )
 def test_numbers_are_short_and_plain(value, text):
-    assert view._number(value) == text
+    assert canvas.number(value) == text
 
 
 # --- Contact sheets
@@ -150,7 +160,7 @@ class Clip:
     id: str = "Punch/v_Punch_g01_c01.avi"
     label: str = "Punch"
     frame_rate: float = 25.0
-    partial: bool = False
+    damage: str = ""
     has_rgb: bool = True
     has_flow: bool = True
     motion: tuple[float, float] = (2.0, 0.0)
@@ -273,20 +283,26 @@ def test_a_corpus_without_frames_or_without_flow_shows_the_other():
     assert (len(blocks(only_flow, FRAME)), len(blocks(only_flow, FLOW))) == (0, 6)
     assert (len(blocks(only_rgb, FRAME)), len(blocks(only_rgb, FLOW))) == (6, 0)
     assert max(len(only_flow), len(only_rgb)) < len(both) - 80
-    assert "no frames in this corpus" in view._facts(Clip(), 2.0, has_rgb=False)
-    assert "no flow in this corpus" in view._facts(Clip(), None, has_rgb=True)
+    assert sheet._facts(Clip(), has_rgb=False, has_flow=True)[1].endswith("no frames in this corpus")
+    assert sheet._facts(Clip(), has_rgb=True, has_flow=False)[1] == "no flow in this corpus"
 
 
 def test_the_facts_of_a_video():
-    facts = view._facts(Clip(partial=True, frame_rate=29.97003, step=2), 3.456, has_rgb=True)
+    facts = sheet._facts(Clip(damage="cut short", frame_rate=29.97003, step=2), has_rgb=True, has_flow=True)
     assert facts == [
-        "Punch · 160x120 pixels · 33 frames (cut off before damage) · 29.97 frames/s",
-        "31 pairs · flow from each frame to the one 2 later · largest shown 3.46 px",
+        "Punch · 160x120 pixels · 33 frames, 31 pairs · 29.97 frames/s",
+        "flow from each frame to the one 2 later",
+        "ends before a damage (cut short)",
     ]
-    assert view._facts(Clip(label="", frame_rate=0.0, num_frames=2), 1, has_rgb=True) == [
-        "160x120 pixels · 2 frames",
-        "1 pair · flow from each frame to the next · largest shown 1 px",
+    assert sheet._facts(Clip(label="", frame_rate=0.0, num_frames=2), has_rgb=True, has_flow=True) == [
+        "160x120 pixels · 2 frames, 1 pair",
+        "flow from each frame to the next",
     ]
+
+
+def test_a_sheet_says_what_the_rim_of_its_wheel_is():
+    assert "full from 3.15 px on, the 99th percentile" in sheet._scale_fact(3.149, 8)
+    assert "full from 0.25 px on, the least that a sheet uses" in sheet._scale_fact(0.25, 0.1)
 
 
 def test_one_scale_holds_for_the_whole_sheet_and_single_outliers_do_not_set_it():
@@ -316,15 +332,109 @@ def test_any_name_fits_beside_the_legend(name):
     assert (sheet[:, 885:] == usual[:, 885:]).all()
 
 
-def test_names_are_written_in_letters_that_the_font_has():
-    assert view._drawable("été/a b.mp4") == "ete/a b.mp4"
-    assert view._drawable("映.mp4\n") == "?.mp4?"
+@pytest.mark.skipif(canvas._unicode() is None, reason="OpenCV before 5 has no font beyond ASCII")
+def test_names_are_written_in_their_own_letters():
+    def written(name):
+        made = contact_sheet(Clip(id=name))
+        return made[:50, :880]
+
+    for one, other in (("日本.mp4", "映画.mp4"), ("été", "ete"), ("Привет", "??????")):
+        assert (written(one) != written(other)).any()
+
+
+def test_without_such_a_font_names_are_written_in_letters_that_there_are():
+    assert canvas._drawable("été/a b.mp4") == "ete/a b.mp4"
+    assert canvas._drawable("映.mp4") == "?.mp4"
 
 
 @pytest.mark.parametrize(("columns", "width"), [(0, 1000), (6, 199), (30, 1000)])
 def test_a_sheet_without_room_is_refused(columns, width):
     with pytest.raises(UsageError, match="columns in"):
         contact_sheet(Clip(), columns, width)
+
+
+# --- Distances
+
+
+def test_distances_are_white_to_black_and_darken_all_the_way():
+    heat = distance_to_rgb(np.linspace(0, 2, 9)[None], 2)[0].astype(int)
+    assert heat[0].tolist() == [255, 255, 255] and heat[-1].tolist() == [0, 0, 0]
+    assert (np.diff(heat.sum(axis=1)) < 0).all()
+    assert (distance_to_rgb(np.array([[2.0, 7.0, np.inf, np.nan]]), 2) == 0).all()
+
+
+def test_a_scale_of_distances_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="max_px"):
+        distance_to_rgb(np.zeros((2, 2)), 0)
+
+
+def test_the_legend_of_distances_goes_from_none_to_the_most():
+    image = distance_legend(200, 12, 1.5)
+    assert image.shape == (2 * 14 + 12, 200, 3)
+    assert image[5, 2].min() > 240 and image[5, -3].max() < 5
+
+
+class Twice(Clip):
+    """Moves 0.5 px further to the right, and 3 px further in one pair."""
+
+    def flow(self, start, count):
+        flow = super().flow(start, count)
+        flow[:, 0] += 0.5
+        flow[[i for i in range(count) if start + i == 15], 0] += 2.5
+        return flow
+
+
+def test_a_comparison_shows_frames_both_flows_and_how_far_they_are_apart():
+    made = comparison_sheet(Clip(), Twice(), ("a", "b"), 3, 800)
+    frames = blocks(made, FRAME)
+    assert len(frames) == 3
+    # Distances of 0.5, 3, 0.5 px: the 99th percentile is 3, drawn black.
+    half = tuple(distance_to_rgb(np.array([[0.5]]), 3)[0, 0].tolist())
+    assert [len(blocks(made, c)) for c in (half, (0, 0, 0))] == [2, 1]
+    (x, y, w, h), middle = blocks(made, (0, 0, 0))[0], frames[1]
+    assert (x, w, h) == (middle[0], *middle[2:]) and y > middle[1] + 3 * h
+    assert sheet.distance_note(np.full((4, 5), 0.5)) == "mean 0.500 · p99 0.50"
+
+
+def test_a_comparison_of_a_single_pair_stands_in_one_row():
+    made = comparison_sheet(Clip(num_frames=2), Twice(num_frames=2), ("a", "b"), 6, 800)
+    (frame,), (black,) = blocks(made, FRAME), blocks(made, (0, 0, 0))
+    assert frame[1] == black[1] and frame[0] < black[0] and frame[2:] == black[2:]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Clip(width=100), "size 160x120 in a and 100x120 in b"),
+        (Clip(step=2), "step 1 in a and 2 in b"),
+        (Clip(has_flow=False), "b has no flow"),
+    ],
+)
+def test_what_is_not_alike_is_not_compared(other, said):
+    with pytest.raises(UsageError, match=said):
+        comparison_sheet(Clip(), other, ("a", "b"))
+
+
+# --- Arrows
+
+
+@pytest.mark.parametrize("motion", [RIGHT, DOWN, LEFT, UP])
+def test_arrows_lead_where_the_motion_leads(motion):
+    flow = np.zeros((2, 90, 90), np.float32)
+    flow[:, 30:60, 30:60] = 2 * np.array(motion, np.float32)[:, None, None]  # around the one arrow at 45, 45
+    drawn = draw_arrows(np.zeros((90, 90, 3), np.uint8), flow, 10, 30).astype(int)
+    bright = np.argwhere(drawn[..., 0] - drawn[..., 2] > 90)[:, ::-1]  # yellow, as x and y
+    along = (bright - 45) @ np.array(motion)
+    across = np.abs((bright - 45) @ np.array(motion[::-1]))
+    assert along.min() >= -1 and 19 <= along.max() <= 21  # 2 px, ten times, and a pixel for the round end
+    assert across.max() <= 5
+    assert along[across.argmax()] > 10  # the head
+
+
+def test_what_is_still_has_dots_and_no_arrows():
+    drawn = draw_arrows(np.full((60, 60, 3), 200, np.uint8), np.zeros((2, 60, 60), np.float32), 10, 20)
+    assert (drawn[..., 0] == drawn[..., 2]).all()
+    assert (drawn[10::20, 10::20] != drawn[0, 0]).all()
 
 
 # --- Files

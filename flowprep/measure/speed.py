@@ -13,7 +13,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec import decode, encode
+from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index
 from flowprep.engines import make_engine, resolve
-from flowprep.engines.base import Engine
-from flowprep.errors import UsageError
-from flowprep.executors import default_jobs, make_corpus
+from flowprep.errors import EngineError, UsageError
+from flowprep.executors import default_jobs
+from flowprep.executors.running import run_tasks
 from flowprep.flo import read_flo
+from flowprep.measure.doctor import processor_name
+from flowprep.measure.gpu import bench_cuda
+from flowprep.measure.tune import fidelity, sample_pairs
+from flowprep.plan import Segment, Task
 from flowprep.samples import write_samples
 from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset
 from flowprep.video import read_frames, read_image, to_grey
+
+EXTRACTED_PAIRS = 200  # at most, of each video
 
 Grey = npt.NDArray[np.uint8]
 
@@ -52,31 +58,28 @@ def bench(
         tvl1: its parameters; those of its default preset if None.
         size: as `Settings.size`.
         pairs: how many, spread over the videos.
-        threads: of the run with all cores; one per core if None.
+        threads: of the runs with all cores, and their processes; one per core if None.
 
     Returns:
         `machine`; `tvl1`; `ms_per_pair` of "ours" and "opencv" (OpenCV with its defaults), with the
         quartiles; `ratio` of the sums and its spread over pairs; `distance_px`, mean end-point distance to
         OpenCV's flow; `energy` with OpenCV's parameters, summed, as a multiple of OpenCV's;
-        `pairs_per_second` with `threads` threads; `codes`, for each kind the `ratio` of float32 bytes to
-        stored ones and the mean end-point error `error_px` after decoding; and `stages`, ms a pair of a
-        whole extraction.
+        `pairs_per_second` of "ours" and "opencv" with `threads` threads, a pair each, and of "extraction",
+        a whole one in as many processes; `stages`, the milliseconds a pair of its stages ("jpeg" is that of
+        frames, "codes" quantising and JPEG of the flow, in one pass); and `codes`, for each kind what
+        flowprep.measure.tune.fidelity says. With engine cuda `cuda`, too: what flowprep.measure.gpu says.
 
     Raises:
         UsageError: fewer than one pair, or the videos have none.
         VideoError: a video cannot be read.
     """
-    if pairs < 1:
-        raise UsageError(f"pairs is {pairs}; allowed: a whole number from 1")
     engine = resolve(engine)
     tvl1 = tvl1 or PRESETS[default_preset(engine)]
     threads = threads or default_jobs()
     defaults = PRESETS["opencv"]
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
         videos = list(videos) or _samples(Path(folder))
-        taken = [p for v in videos for p in _pairs(v, size, -(-pairs // len(videos)))][:pairs]
-        if not taken:
-            raise UsageError(f"no pair of frames in {', '.join(map(str, videos))}")
+        taken = sample_pairs(videos, size, pairs)
         ours, theirs = make_engine(engine, tvl1), make_engine("opencv", defaults)
         times, distances, energies, flows = [], [], [], []
         for a, b in [taken[0], *taken]:  # the first one twice: it compiles and fills caches
@@ -86,9 +89,12 @@ def bench(
             times.append((ms, other_ms))
             distances.append(float(np.hypot(*(mine - other)).mean()))
             energies.append((energy(a, b, mine, defaults), energy(a, b, other, defaults)))
+        rates = _rates({"ours": (engine, tvl1), "opencv": ("opencv", defaults)}, taken, threads)
+        settings = Settings(engine=engine, tvl1=tvl1, size=size)
+        extraction, stages = _extraction(videos, settings, Path(folder), threads)
         return {
             "machine": {
-                "processor": _processor(),
+                "processor": processor_name(),
                 "cores": default_jobs(),
                 "python": platform.python_version(),
             },
@@ -105,9 +111,10 @@ def bench(
             "distance_px": round(float(np.mean(distances[1:])), 4),
             "energy": round(sum(e for e, _ in energies[1:]) / sum(e for _, e in energies[1:]), 5),
             "threads": threads,
-            "pairs_per_second": _all_cores(make_engine(engine, tvl1, threads), taken),
-            "codes": {codes: _fidelity(flows[1:], codes) for codes in CODES},
-            "stages": _stages(videos, Settings(engine=engine, tvl1=tvl1, size=size), Path(folder)),
+            "pairs_per_second": {**rates, "extraction": extraction},
+            "codes": {codes: fidelity(flows[1:], codes=codes) for codes in CODES},
+            "stages": stages,
+            **({"cuda": bench_cuda(_greys(videos[0], size), tvl1)} if engine == "cuda" else {}),
         }
 
 
@@ -179,14 +186,6 @@ def energy(first: Grey, second: Grey, flow: npt.NDArray[np.float32], tvl1: Tvl1S
     return total
 
 
-def _fidelity(flows: Sequence[npt.NDArray[np.float32]], codes: str) -> dict[str, float]:
-    """How much smaller flow is with these codes, and how far from what it was."""
-    encoded = [encode(flow, codes) for flow in flows]
-    errors = [np.hypot(*(decode(e) - flow)).mean() for e, flow in zip(encoded, flows, strict=True)]
-    ratio = sum(flow.nbytes for flow in flows) / sum(e.nbytes for e in encoded)
-    return {"ratio": round(ratio, 1), "error_px": round(float(np.mean(errors)), 4)}
-
-
 def _timed(engine: Any, frames: Grey) -> tuple[npt.NDArray[np.float32], float]:
     """Flow of a pair, and the milliseconds that it took."""
     began = time.perf_counter()
@@ -194,33 +193,57 @@ def _timed(engine: Any, frames: Grey) -> tuple[npt.NDArray[np.float32], float]:
     return flow, 1e3 * (time.perf_counter() - began)
 
 
-def _all_cores(solver: Engine, taken: Sequence[tuple[Grey, Grey]]) -> float:
-    """Pairs per second with a pair per thread, over enough pairs to be at least a second's work."""
+def _rates(
+    solvers: dict[str, tuple[str, Tvl1Settings]], taken: Sequence[tuple[Grey, Grey]], threads: int
+) -> dict[str, float]:
+    """Pairs per second of each solver with a pair per thread: two rounds, alternately."""
     shape = taken[0][0].shape
-    frames = np.stack([f for pair in taken if pair[0].shape == shape for f in pair])
+    alike = [pair for pair in taken if pair[0].shape == shape]
+    pairs = [alike[i % len(alike)] for i in range(max(len(alike), 2 * threads))]
+    frames = np.stack([f for pair in pairs for f in pair])
     first = np.arange(0, len(frames), 2)
-    done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < 1:
-        solver.solve(frames, first, first + 1)
-        done += len(first)
-    return round(done / (time.perf_counter() - began), 2)
+    engines = {which: make_engine(*solver, threads) for which, solver in solvers.items()}
+    seconds = dict.fromkeys(engines, 0.0)
+    for _ in range(2):
+        for which, engine in engines.items():
+            began = time.perf_counter()
+            engine.solve(frames, first, first + 1)
+            seconds[which] += time.perf_counter() - began
+    return {which: round(2 * len(first) / s, 2) for which, s in seconds.items()}
 
 
-def _stages(videos: Sequence[Path], settings: Settings, folder: Path) -> dict[str, float]:
-    """Milliseconds a pair in each stage of `flowprep extract` in one process; stages overlap."""
-    make_corpus(videos[:1], folder / "corpus", settings, jobs=1)
+def _extraction(
+    videos: Sequence[Path], settings: Settings, folder: Path, jobs: int
+) -> tuple[float, dict[str, float]]:
+    """Pairs per second of whole extraction in `jobs` processes, and the milliseconds a pair of each stage.
+
+    At most EXTRACTED_PAIRS pairs of each video; the processes have been started before.
+    """
+    tasks = [
+        Task(f"{i:04d}", (Segment(f"{i:04d}", str(video), video.name, "", 0, count=EXTRACTED_PAIRS),))
+        for i, video in zip(range(max(len(videos), 4 * jobs)), itertools.cycle(videos), strict=False)
+    ]
+    starting = [Task(t.id, (replace(t.segments[0], count=1),)) for t in tasks[: 2 * jobs]]
+    seconds = 0.0
+    for name, some in (("start", starting), ("corpus", tasks)):
+        for part in (fmt.SHARDS, fmt.RECORDS):
+            (folder / name / part).mkdir(parents=True)
+        began = time.perf_counter()
+        if faults := run_tasks(folder / name, some, settings, jobs):
+            raise EngineError("; ".join(faults.values()))
+        seconds = time.perf_counter() - began
     totals = load_index(folder / "corpus").totals
-    stages = ("decode", "flow", "encode", "write", "total")
-    return {s: round(1e3 * totals[f"{s}_seconds"] / totals["pairs"], 3) for s in stages}
+    stages = {
+        name.removesuffix("_seconds"): round(1e3 * value / totals["pairs"], 3)
+        for name, value in totals.items()
+        if name.endswith("_seconds") and name != "total_seconds"
+    }
+    return round(totals["pairs"] / seconds, 2), stages
 
 
-def _pairs(video: Path, size: str, count: int) -> list[tuple[Grey, Grey]]:
-    """Consecutive grey frames at `count` evenly spaced places in the first 200 frames of a video."""
-    frames = [to_grey(f.rgb) for _, f in itertools.islice(read_frames(video, size), 200)]
-    if len(frames) < 2:
-        return []
-    places = np.unique(np.linspace(0, len(frames) - 2, count).astype(int))
-    return [(frames[i], frames[i + 1]) for i in places]
+def _greys(video: Path, size: str) -> Grey:
+    """The first grey frames of a video (F, H, W)."""
+    return np.stack([to_grey(frame.rgb) for _, frame in itertools.islice(read_frames(video, size), 100)])
 
 
 def _samples(folder: Path) -> list[Path]:
@@ -231,12 +254,3 @@ def _samples(folder: Path) -> list[Path]:
 def _quartiles(values: Sequence[float]) -> dict[str, float]:
     low, median, high = np.percentile(values, [25, 50, 75])
     return {"median": round(float(median), 2), "low": round(float(low), 2), "high": round(float(high), 2)}
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -1,0 +1,75 @@
+"""The command line: parse, call, print. No logic lives here."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from flowprep import __version__
+from flowprep.cli import carry, exchange, keep, look, machine, make, solve
+from flowprep.cli.printing import Fault, WrongUse
+from flowprep.errors import FlowprepError, UsageError, VideoMissing
+from flowprep.settings import MOST_PIXELS
+
+# As `flowprep --help` lists them.
+SECTIONS = {
+    "Make a corpus": [make.samples, make.plan, make.extract, carry.run_task, carry.retry],
+    "Look after it": [keep.status, keep.verify, keep.info, keep.index],
+    "In and out": [exchange.export, exchange.import_, exchange.merge, exchange.subset, exchange.repack],
+    "Look at it": [look.view, look.report],
+    "Flow itself": [solve.flow, solve.bench, solve.tune],
+    "This machine": [machine.doctor],
+}
+
+
+class _Group(click.Group):
+    """Turns the errors that flowprep raises on purpose into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (UsageError, VideoMissing) as exc:
+            raise WrongUse(str(exc)) from exc
+        except (FlowprepError, OSError) as exc:
+            if getattr(exc, "errno", None) == errno.EPIPE:  # `flowprep info | head`: click ends quietly
+                raise
+            raise Fault(str(exc)) from exc
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are for."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(c.name), c.get_short_help_str(100)) for c in commands])
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="flowprep")
+@click.option("-v", "--verbose", count=True, help="Say more of what is done; twice for debugging.")
+def main(verbose: int) -> None:
+    """Videos to a corpus of frames and TV-L1 optical flow, as JPEG in HDF5 shards.
+
+    \b
+    flowprep samples clips                    a folder of small clips to try it on
+    flowprep extract clips --out corpus       frames and flow of every video; run it again to resume
+    flowprep verify corpus                    every checksum and every image
+    flowprep view corpus VIDEO -o sheet.png   look at one
+    flowprep flow A.png B.png -o flow.png     the flow of a single pair
+    flowprep bench                            how fast this machine is
+
+    Exit codes: 0 done, 1 a fault, 2 wrong use, 3 done but some videos failed (status names them).
+    """
+    # OpenCV reads this when it is loaded, here and in worker processes: images are bounded as videos are.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
+    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+
+
+for commands in SECTIONS.values():
+    for command in commands:
+        main.add_command(command)

@@ -1,0 +1,85 @@
+"""What several commands print, and the exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+EXIT_FAULT, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
+SHOWN_FAILURES = 20
+
+
+class Fault(click.ClickException):
+    """Something went wrong while doing what was asked."""
+
+    exit_code = EXIT_FAULT
+
+
+class WrongUse(click.ClickException):
+    """What was asked cannot be done."""
+
+    exit_code = EXIT_USAGE
+
+
+def print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Print nested facts, one to a line."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{name}:")
+            print_facts(value, indent + "  ")
+        else:
+            plain = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+            click.echo(f"{indent}{name or '(none)'}: {'none' if plain in (None, []) else plain}")
+
+
+def print_table(rows: Sequence[dict[str, str]]) -> None:
+    """Print rows of the same columns below their names: the first to the left, others to the right."""
+    table = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for first, *others in table:
+        cells = [first.ljust(widths[0]), *(o.rjust(w) for o, w in zip(others, widths[1:], strict=True))]
+        click.echo("  ".join(cells))
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as "1 video", "2 videos"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def counts_line(summary: dict[str, Any]) -> str:
+    """How many videos are in, failed and pending."""
+    videos = summary["videos"]
+    text = f"{videos['ok']} of {counted(videos['total'], 'video')} in"
+    text += f" ({videos['partial']} of them partial)" if videos["partial"] else ""
+    text += f", {videos['failed']} failed"
+    return text + (f", {videos['pending']} pending" if videos["pending"] else "")
+
+
+def sizes_line(totals: dict[str, float]) -> str:
+    """Bytes in shards, and how much smaller than float32 the flow is."""
+    flow = totals.get("flow_bytes", 0)
+    text = f"{_bytes(totals.get('shard_bytes', 0))} in shards"
+    if flow:
+        ratio = totals["flow_float32_bytes"] / flow
+        text += f"; flow {_bytes(flow)}, {ratio:.0f} times smaller than float32"
+    return text
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.4g} TB"
+
+
+def print_failures(summary: dict[str, Any], most: int | None = SHOWN_FAILURES) -> None:
+    """Name the videos that failed, are partial or have a warning, up to `most` of each, on stderr."""
+    for kind, said in {"warnings": "warning", "partial": "partial", "failures": "failed"}.items():
+        named = list(summary[kind].items())
+        for video, reason in named[:most]:
+            click.echo(f"{said}: {video}: {reason}", err=True)
+        if most is not None and len(named) > most:
+            click.echo(f"... and {len(named) - most} more: see `flowprep status`", err=True)

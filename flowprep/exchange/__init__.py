@@ -1,0 +1,1 @@
+"""Corpora to and from other layouts, and from other corpora: pictures are copied byte by byte."""

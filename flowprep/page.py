@@ -1,0 +1,143 @@
+"""What the HTML reports have in common: the page and its style, and small pieces of it.
+
+A page is one file that needs nothing from outside itself: pictures are data URIs, charts are drawn in the
+page's own colours, in light and in dark, and there is no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page: its title, what stands in it, and rules that go beyond the common style."""
+    return _PAGE.format(title=escape(title), style=_STYLE + style, body=body)
+
+
+def section(title: str, body: str, note: str = "") -> str:
+    """A block of the page under a heading."""
+    note = f"<p class=note>{note}</p>" if note else ""
+    return f"<section><h2>{title}</h2>{note}{body}</section>"
+
+
+def picture(image: NDArray[np.uint8], title: str, widest: int = 240) -> str:
+    """An image that carries its own bytes.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        title: what it shows.
+        widest: in pixels; a wider one is made smaller.
+    """
+    height, width = image.shape[:2]
+    if width > widest:
+        size = widest, max(1, round(height * widest / width))
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    data = base64.b64encode(jpeg.tobytes()).decode()
+    title = escape(title, quote=True)
+    return f"<img alt='{title}' title='{title}' src='data:image/jpeg;base64,{data}'>"
+
+
+def ticks(most: float) -> list[float]:
+    """Round numbers from 0 to at least `most`, four to six of them."""
+    step = 10.0 ** math.floor(math.log10(max(most, 1e-9) / 4))
+    step *= next(k for k in (1, 2, 2.5, 5, 10) if step * k * 5 >= most)
+    return [k * step for k in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def key_table(values: Mapping[str, Any]) -> str:
+    """Rows of keys and values; those of a mapping within get its key in front."""
+    rows = (f"<tr><th>{escape(k)}<td>{escape(json.dumps(v))}" for k, v in flat(values).items())
+    return f"<div class=scroll><table class=keys><tbody>{''.join(rows)}</table></div>"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, "outer.inner" -> value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return found
+
+
+_PAGE = """<!doctype html>
+<html lang=en>
+<head>
+<meta charset=utf-8>
+<meta name=viewport content="width=device-width, initial-scale=1">
+<meta name=color-scheme content="light dark">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body><main>
+{body}
+</main></body>
+</html>
+"""
+
+_STYLE = """
+:root { --page:#f7f7f5; --sheet:#fff; --ink:#1d2127; --soft:#646b76; --line:#e4e4df; --track:#ececE7;
+  --blue:#2f6fd6; --orange:#d8731c; --green:#12806f; --red:#c8374d; --on:#fff }
+@media (prefers-color-scheme: dark) {
+  :root { --page:#14171b; --sheet:#1c2026; --ink:#e9eaec; --soft:#9aa2ad; --line:#2d333b; --track:#2a3038;
+    --blue:#6ea3f5; --orange:#f0994c; --green:#3fc0aa; --red:#ef6a7c; --on:#10151a } }
+* { box-sizing:border-box }
+body { margin:0; background:var(--page); color:var(--ink);
+  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
+  "Helvetica Neue",Arial,sans-serif; -webkit-text-size-adjust:100% }
+main { max-width:1080px; margin:0 auto; padding:40px 20px 80px }
+h1 { font-size:clamp(28px,5vw,42px); line-height:1.12; letter-spacing:-.022em; margin:0 0 10px;
+  text-wrap:balance }
+h2 { font-size:21px; letter-spacing:-.01em; margin:0 0 4px }
+h3 { font-size:17px; margin:0 }
+p { margin:0 }
+.eyebrow { color:var(--soft); font-size:13px; letter-spacing:.09em; text-transform:uppercase;
+  margin-bottom:10px }
+.lead { color:var(--soft); font-size:18px }
+.lead b { color:var(--ink); font-weight:600 }
+.note { color:var(--soft); font-size:14px }
+section { background:var(--sheet); border:1px solid var(--line); border-radius:14px; padding:24px;
+  margin-top:20px }
+section > .note { margin-bottom:16px }
+.cards { display:grid; grid-template-columns:repeat(3,1fr); gap:16px; margin-top:28px }
+.card { background:var(--sheet); border:1px solid var(--line); border-top:4px solid var(--c);
+  border-radius:14px; padding:20px 22px }
+.card h2 { color:var(--c) }
+.what { color:var(--soft); font-size:14px }
+.big { font-size:clamp(40px,7vw,60px); font-weight:680; letter-spacing:-.035em; line-height:1.15;
+  margin:8px 0 10px; font-variant-numeric:tabular-nums }
+.big small { font-size:.5em; font-weight:500; color:var(--soft); margin-left:.1em }
+figure { margin:0 } figcaption { font-weight:600; font-size:15px; color:var(--c); margin-bottom:4px }
+.scroll { overflow-x:auto }
+table { border-collapse:collapse; width:100%; font-size:15px; font-variant-numeric:tabular-nums }
+th { text-align:left; font-weight:500 } thead th { color:var(--soft); font-size:13px }
+th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line) }
+tbody tr:last-child > * { border-bottom:0 }
+.num { text-align:right; white-space:nowrap }
+article { border:1px solid var(--line); border-radius:12px; padding:16px }
+article h3 span { color:var(--soft); font-weight:400 }
+.id { color:var(--soft); font-size:13px; overflow-wrap:anywhere }
+.strip { display:grid; grid-template-columns:repeat(4,1fr); gap:4px; margin:12px 0 }
+.strip img { width:100%; display:block; border-radius:4px }
+.strip .note { grid-column:1/-1; font-size:12.5px }
+.wheel { display:flex; align-items:center; gap:10px; color:var(--soft); font-size:14px; margin:8px 0 16px }
+.wheel img { width:84px; height:84px; border-radius:8px }
+details + details { margin-top:10px } summary { cursor:pointer; font-weight:600; padding:4px 0 }
+.keys { font-size:14px }
+.keys td { font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; font-size:13px }
+@media (max-width:760px) {
+  main { padding:24px 14px 60px } section { padding:18px 16px; border-radius:12px }
+  .cards { grid-template-columns:1fr; gap:12px }
+  .card { display:grid; grid-template-columns:1fr auto; column-gap:14px; padding:16px 18px }
+  .big { grid-column:2; grid-row:1/3; margin:0; font-size:44px } .card .note { grid-column:1/-1 }
+  th,td { padding-right:6px } table { font-size:14px } }
+@media print { section,.card { break-inside:avoid } }
+"""
