@@ -19,8 +19,9 @@ from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
 from trainer.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 LAST, BEST = "last.pt", "best.pt"
+LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
 class CheckpointDamaged(FlowprepError):
@@ -31,32 +32,34 @@ class CheckpointDamaged(FlowprepError):
 class Checkpoint:
     """The state after `step` optimiser steps.
 
-    The learning rate is not stored: it follows from the recipe and the step.
+    Neither the learning rate nor a random state is stored: they follow from the recipe and the step.
 
     Attributes:
         recipe: the whole recipe.
-        classes: class names in the order of the network's outputs.
+        classes: class names in the order of the network's outputs, of which they are the first; the
+            others are added classes and further heads, which play no part in judging.
+        heads: outputs of each head.
         corpus: settings of the corpus that the run is trained from.
-        examples: digest of the training list: its videos and their classes.
+        examples: digest of all that it learns from: videos, their classes, settings of further corpora.
         step: optimiser steps done.
         model: the network's state dict.
         optimizer: the optimiser's state dict; empty in `best.pt`.
-        random: torch's random states by device type.
+        scaler: state of the loss scale of float16; else empty.
         best: (accuracy, -loss) of the best validation until here, or None.
-        precision: what the run computes in, "float32" or "bfloat16", where its recipe says "auto". A
-            checkpoint that does not tell has "auto": what the device is fast in.
+        precision: what the run computes in, where its recipe says "auto".
     """
 
     recipe: Recipe
     classes: tuple[str, ...]
+    heads: tuple[int, ...]
     corpus: Settings
     examples: str
     step: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    random: dict[str, torch.Tensor]
+    scaler: dict[str, Any]
     best: tuple[float, float] | None
-    precision: str = "auto"
+    precision: str
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -87,8 +90,11 @@ def load(path: Path) -> Checkpoint:
     if not isinstance(values, dict) or values.get("version") != VERSION:
         raise CheckpointDamaged(f"{path}: not a checkpoint of version {VERSION}")
     del values["version"]
-    values |= {"recipe": Recipe.from_dict(values["recipe"]), "corpus": Settings.from_dict(values["corpus"])}
-    return Checkpoint(**values)
+    try:
+        read = {"recipe": Recipe.from_dict(values["recipe"]), "corpus": Settings.from_dict(values["corpus"])}
+        return Checkpoint(**values | read)
+    except (FlowprepError, KeyError, TypeError) as exc:
+        raise CheckpointDamaged(f"{path}: written by another version of trainer: {exc}") from exc
 
 
 def load_kept(run: Path) -> Checkpoint:

@@ -21,6 +21,7 @@ from flowprep.errors import FlowprepError, UsageError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+SCORES = click.Path(path_type=Path)
 
 
 class _Commands(click.Group):
@@ -62,7 +63,9 @@ def main(quiet: bool) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("trainer")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    # Of the processes that torchrun starts the first speaks.
+    silent = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
+    logger.setLevel(logging.ERROR if silent else logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
 
 
@@ -88,7 +91,7 @@ _missing_option = click.option(
 _index_option = click.option(
     "--class-index", type=FILE, help="classInd.txt: the order of classes, and what a list's numbers mean."
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one summary object on stdout.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
 @main.command()
@@ -97,8 +100,23 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one s
 @click.option("--train-list", required=True, help="Videos to learn from: a list (see above).")
 @click.option("--test-list", required=True, help="Videos to judge by, once, at the end.")
 @click.option("--out", required=True, type=FOLDER, help="The run's folder.")
+@click.option(
+    "--multi-task",
+    nargs=2,
+    multiple=True,
+    metavar="CORPUS LIST",
+    help="Another data set, learnt by a head of its own on the same trunk. LIST may be `all`.",
+)
+@click.option(
+    "--add-classes",
+    nargs=2,
+    multiple=True,
+    metavar="CORPUS LIST",
+    help="Another data set, whose classes are learnt beside the test's. LIST may be `all`.",
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: train.lr=0.01")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network first, by torch.compile.")
 @_index_option
 @_missing_option
 @_loading_options
@@ -109,8 +127,11 @@ def train(
     train_list: str,
     test_list: str,
     out: Path,
+    multi_task: tuple[tuple[str, str], ...],
+    add_classes: tuple[tuple[str, str], ...],
     changes: tuple[str, ...],
     resume: bool,
+    compiled: bool,
     class_index: Path | None,
     allow_missing: bool,
     device: str,
@@ -125,11 +146,14 @@ def train(
     The test list decides nothing.
 
     OUT receives last.pt (and best.pt), log.jsonl, tensorboard/, trainlist.txt and validationlist.txt (what
-    was trained and validated on) and test_scores.npz. A run that was killed goes on with --resume and gives
-    what it would have given.
+    was trained and validated on), test_scores.npz and validation_scores.npz. A run that was killed goes on
+    with --resume and gives what it would have given.
+
+    To start from the network of another run: --set model.weights=RUN. On several GPUs:
+    `torchrun --nproc-per-node 4 --no-python trainer train ...`; the batch stays the recipe's.
     """
     from flowprep import open_corpus
-    from trainer import inputs, lists, train
+    from trainer import evaluate, inputs, lists, parallel, train
     from trainer.recipe import read_recipe
 
     loaders = _share_cores(device, workers)
@@ -137,8 +161,11 @@ def train(
     opened = open_corpus(corpus)
     examples, judged = lists.prepare(opened, train_list, test_list, class_index, allow_missing=allow_missing)
     inputs.check_fit(opened, judged.ids, parsed)
-    scores_path = out / "test_scores.npz"
-    with tqdm(total=parsed.train.steps, unit="step", disable=None, desc=f"training {parsed.stream}") as bar:
+    further = []
+    for given in (multi_task, add_classes):
+        sets = [(open_corpus(Path(path)), source) for path, source in given]
+        further.append([(c, lists.auxiliary(c, s, judged, allow_missing=allow_missing)) for c, s in sets])
+    with parallel.joined(device) as own, _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar:
 
         def on_step(done: int, row: dict[str, Any] | None) -> None:
             bar.update(done - bar.n)
@@ -149,17 +176,31 @@ def train(
 
         try:
             new = train.train(
-                parsed, opened, examples, out, resume=resume, device=device, workers=loaders, on_step=on_step
+                parsed,
+                opened,
+                examples,
+                out,
+                multi_task=further[0],
+                add_classes=further[1],
+                resume=resume,
+                device=own,
+                workers=loaders,
+                compiled=compiled,
+                on_step=on_step,
             )
         except KeyboardInterrupt:
             _fail(f"interrupted: the same command with --resume goes on with {out}", 1)
-    scores = None if new else _former_scores(scores_path, judged)
-    if scores:
-        click.echo(f"{out} is finished: {parsed.train.steps} steps, judged in {scores_path}", err=True)
-    else:
-        scores = _judge(out, opened, judged, parsed.test.frames, None, None, device, loaders)
-        scores.save(scores_path)
-    _print_accuracy(scores, scores_path, as_json, stream=parsed.stream)
+        path = out / evaluate.TEST_SCORES
+        scores = None if new else _former_scores(path, judged)
+        if scores:
+            if not parallel.rank():
+                click.echo(f"{out} is finished: {parsed.train.steps} steps, judged in {path}", err=True)
+        else:
+            held = evaluate.held_out(out, opened)
+            if len(held):
+                _judge(out, opened, held, out / evaluate.VALIDATION_SCORES, own, loaders)
+            scores = _judge(out, opened, judged, path, own, loaders)
+        _print_accuracy(scores, path, as_json, stream=parsed.stream)
 
 
 @main.command()
@@ -197,32 +238,19 @@ def evaluate(
     `trainer fuse --fit`.
     """
     from flowprep import open_corpus
-    from trainer import checkpoint, lists
+    from trainer import evaluate, parallel
 
-    kept = checkpoint.load_kept(run)
+    loaders = _share_cores(device, workers)
     opened = open_corpus(corpus)
-    # The lists that a run wrote itself count its own classes, whatever the folders are called.
-    own = class_index is None and Path(source).parent == run
-    index = lists.read_classes(class_index) if class_index else kept.classes if own else None
-    pairs = lists.match(source, opened, index, allow_missing=allow_missing, check_folders=not own)
-    examples = lists.with_classes(source, pairs, kept.classes, allow_missing=allow_missing)
-    scores = _judge(
-        run,
-        opened,
-        examples,
-        frames or kept.recipe.test.frames,
-        frames,
-        int(crops) if crops else None,
-        device,
-        _share_cores(device, workers),
-    )
-    scores.save(out)
-    _print_accuracy(scores, out, as_json, stream=kept.recipe.stream)
+    examples = evaluate.examples_for(run, opened, source, class_index, allow_missing=allow_missing)
+    with parallel.joined(device) as own:
+        scores = _judge(run, opened, examples, out, own, loaders, frames, int(crops) if crops else None)
+        _print_accuracy(scores, out, as_json)
 
 
 @main.command()
-@click.argument("a", type=FILE)
-@click.argument("b", type=FILE)
+@click.argument("a", type=SCORES)
+@click.argument("b", type=SCORES)
 @click.option(
     "--method",
     type=click.Choice(["average", "weighted", "svm"]),
@@ -230,32 +258,44 @@ def evaluate(
     show_default=True,
     help="average: the mean; weighted: w A + (1 - w) B; svm: a linear SVM on both, L2-normalised.",
 )
+@click.option("--calibrate", is_flag=True, help="First give each stream's scores the temperature that fits.")
 @click.option(
     "--fit",
     nargs=2,
-    type=FILE,
+    type=SCORES,
     metavar="A_FIT B_FIT",
-    help="Scores of both for other videos, which weighted and svm are fitted on.",
+    help="Scores of both for other videos, which weights, temperatures and the SVM are fitted on.",
 )
 @click.option("--out", type=FILE, help="Write the fused scores, .npz.")
 @_json_option
 def fuse(
-    a: Path, b: Path, method: str, fit: tuple[Path, Path] | None, out: Path | None, as_json: bool
+    a: Path,
+    b: Path,
+    method: str,
+    calibrate: bool,
+    fit: tuple[Path, Path] | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
-    """Fuse the scores of two streams, A and B (files of `trainer evaluate`), and print the accuracies.
+    """Fuse the scores of two streams, A and B, and print the accuracies.
 
-    Videos are matched by id. The weight and the SVM are fitted on the scores given by --fit, which must not
-    hold any of the judged videos.
+    A and B are folders of training runs, whose test scores are fused, or files of `trainer evaluate`. Videos
+    are matched by id. What is fitted is fitted on the scores given by --fit, which must not hold any of the
+    judged videos; of two runs, on their validation scores where --fit is not given.
     """
-    from trainer.evaluate import Scores
+    from trainer.evaluate import VALIDATION_SCORES, Scores
     from trainer.fuse import fuse
 
+    if (method != "average" or calibrate) and not fit and a.is_dir() and b.is_dir():
+        fit = (a / VALIDATION_SCORES, b / VALIDATION_SCORES)
     first, second = Scores.load(a), Scores.load(b)
-    fused = fuse(first, second, method, (Scores.load(fit[0]), Scores.load(fit[1])) if fit else None)
+    fitted = (Scores.load(fit[0]), Scores.load(fit[1])) if fit else None
+    fused = fuse(first, second, method, fitted, calibrate=calibrate)
     if out:
         fused.save(out)
     summary = {
         "method": method,
+        "calibrated": calibrate,
         "videos": len(fused.ids),
         "first_accuracy": first.accuracy,
         "second_accuracy": second.accuracy,
@@ -268,6 +308,31 @@ def fuse(
         click.echo(
             f"first {first.accuracy:.1%}, second {second.accuracy:.1%}, fused ({method}) {fused.accuracy:.1%}"
         )
+
+
+@main.command()
+@click.argument("files", type=SCORES, nargs=-1, required=True)
+@click.option("--confusion", type=FILE, help="Write the confusion matrix, summed over the files, as CSV.")
+@_json_option
+def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> None:
+    """Print the accuracy of each of FILES, such as the three splits', their mean, and that of each class.
+
+    FILES are files of `trainer evaluate` and `trainer fuse`, or folders of training runs.
+    """
+    from trainer.evaluate import Scores
+    from trainer.fuse import summary, write_confusion
+
+    found = summary([Scores.load(path) for path in files])
+    if confusion:
+        write_confusion(confusion, found)
+    if as_json:
+        click.echo(json.dumps({"files": [str(path) for path in files], **found}))
+        return
+    for path, accuracy, count in zip(files, found["accuracy"], found["videos"], strict=True):
+        click.echo(f"{accuracy:7.2%}  of {count} videos: {path}")
+    click.echo(f"{found['mean_accuracy']:7.2%}  mean of {len(files)}")
+    for name, share in zip(found["classes"], found["class_accuracy"], strict=True):
+        click.echo(f"   {'-' if share is None else f'{share:.0%}':>6}  {name}")
 
 
 @main.command()
@@ -345,6 +410,21 @@ def report(
 
 
 @main.command()
+@_json_option
+def models(as_json: bool) -> None:
+    """List the networks that a recipe's model.name may be, with their parameters for 101 classes, L = 10."""
+    from trainer.models import describe
+
+    rows = describe()
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        counts = ", ".join(f"{stream} {n / 1e6:.2f} M" for stream, n in row["parameters"].items())
+        click.echo(f"{row['name']}: crops {row['crop']} px; {counts}\n    {row['summary']}")
+
+
+@main.command()
 @_corpus_option
 @click.option("--out", required=True, type=FOLDER, help="Where the three files go.")
 @click.option(
@@ -371,20 +451,29 @@ def split(corpus: Path, out: Path, test_share: float, seed: int, check: bool) ->
     click.echo(f"{out}: {len(train)} videos to train on, {len(test)} to test, {len(train.classes)} classes")
 
 
+def _bar(total: int, unit: str, what: str) -> Any:
+    from trainer import parallel
+
+    return tqdm(total=total, unit=unit, disable=True if parallel.rank() else None, desc=what)
+
+
 def _judge(
     run: Path,
     corpus: Any,
     examples: Any,
-    shown_frames: int,
-    frames: int | None,
-    crops: int | None,
+    out: Path,
     device: str,
     workers: int,
+    frames: int | None = None,
+    crops: int | None = None,
 ) -> Any:
+    """Judge the videos and write the scores."""
+    from trainer import checkpoint, parallel
     from trainer.evaluate import evaluate
 
-    with tqdm(total=len(examples) * shown_frames, unit="clip", disable=None, desc="judging") as bar:
-        return evaluate(
+    clips = len(examples) * (frames or checkpoint.load_kept(run).recipe.test.frames)
+    with _bar(clips, "clip", "judging") as bar:
+        scores = evaluate(
             run,
             corpus,
             examples,
@@ -392,8 +481,10 @@ def _judge(
             crops=crops,
             device=device,
             workers=workers,
-            on_clip=bar.update,
+            on_clip=lambda: bar.update(parallel.world()),
         )
+    scores.save(out)
+    return scores
 
 
 def _former_scores(path: Path, judged: Any) -> Any:
@@ -408,6 +499,10 @@ def _former_scores(path: Path, judged: Any) -> Any:
 
 
 def _print_accuracy(scores: Any, path: Path, as_json: bool, **more: str) -> None:
+    from trainer import parallel
+
+    if parallel.rank():
+        return
     if as_json:
         summary = {**more, "videos": len(scores.ids), "accuracy": scores.accuracy, "out": str(path)}
         click.echo(json.dumps(summary))
@@ -438,6 +533,7 @@ def _share_cores(device: str, workers: int | None) -> int:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         cores = os.cpu_count() or 1
+    cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun's processes here
     if pick_device(device).type != "cpu":
         return min(cores, 16) if workers is None else workers
     if "OMP_NUM_THREADS" not in os.environ:

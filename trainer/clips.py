@@ -1,7 +1,7 @@
 """Which frames and pairs of a video a sample is made of.
 
-A clip is given by its first frame: the spatial stream sees that frame, the temporal stream the L
-consecutive flows that start there.
+A clip is given by its first frame or pair: the spatial stream sees that frame, the temporal stream the
+flows of `pairs_of`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,40 @@ def spaced_starts(available: int, length: int, count: int) -> np.ndarray:
     return np.rint(np.linspace(0, last, count)).astype(np.int64)
 
 
+def span(length: int, step: int, *, bidirectional: bool) -> int:
+    """How many consecutive pairs a stack of `length` flows reaches over, `step` frames to a pair."""
+    return length + step - 1 if bidirectional else length
+
+
+def pairs_of(
+    start: int, length: int, available: int, step: int, *, bidirectional: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs whose forward and whose backward flow a temporal clip is made of (Simonyan, Zisserman 2014).
+
+    One-directional: the forward flows of frames t, t + 1, ..., t + L - 1, with t = `start`.
+    Bi-directional: the forward flows of frames t, ..., t + L/2 - 1, and the flows back from frames
+    t, t - 1, ..., t - L/2 + 1, where t is the middle of the `span` pairs from `start` on. With pairs of
+    neighbouring frames that is all motion between frames t - L/2 and t + L/2.
+
+    Args:
+        start: first pair of the clip.
+        length: L.
+        available: pairs of the video. What lies outside of it is replaced by its first or last pair.
+        step: frames from the first to the second of a pair.
+        bidirectional: see above.
+
+    Returns:
+        Pairs of forward flow, (L,) or (L/2,), and of backward flow, (0,) or (L/2,), in the order of the
+        stack. The backward flow of pair i is that of frame i + step.
+    """
+    if not bidirectional:
+        return np.minimum(start + np.arange(length), available - 1), np.arange(0)
+    half = np.arange(length // 2)
+    spare = min(0, available - span(length, step, bidirectional=True))
+    middle = start + step - 1 + length // 2 + spare // 2
+    return (middle + half).clip(0, available - 1), (middle - step - half).clip(0, available - 1)
+
+
 class BalancedClips:
     """Training samples, uniform over classes, then over a class's videos, then over places in the video.
 
@@ -39,17 +73,16 @@ class BalancedClips:
 
     Args:
         labels: class of each video, (N,).
-        available: frames or pairs of each video, (N,).
-        length: frames or pairs of one clip.
+        starts: in how many places a clip can start in each video, (N,): see num_starts.
         seed: the run's seed.
     """
 
-    def __init__(self, labels: Sequence[int], available: Sequence[int], length: int, seed: int) -> None:
+    def __init__(self, labels: Sequence[int], starts: Sequence[int], seed: int) -> None:
         by_class: dict[int, list[int]] = {}
         for video, label in enumerate(labels):
             by_class.setdefault(label, []).append(video)
         self._classes = [by_class[label] for label in sorted(by_class)]
-        self._starts = [num_starts(n, length) for n in available]
+        self._starts = starts
         self._seed = seed
 
     def draw(self, step: int, i: int) -> tuple[int, int, np.random.Generator]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from flowprep.errors import FlowprepError, UsageError
-from trainer import augment, checkpoint, inputs
+from trainer import augment, checkpoint, inputs, lists, parallel
 from trainer.lists import Examples
 from trainer.models import make_model
 from trainer.recipe import Recipe
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
 CROPS_AT_ONCE = 128  # crops per forward pass: enough to fill a processor, little enough for its memory
 
 
@@ -54,19 +55,29 @@ class Scores:
         """Share of videos whose highest score is their class's."""
         return float((self.scores.argmax(1) == self.labels).mean())
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often videos of class i are taken for class j: (C, C) int64."""
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(counts, (self.labels, self.scores.argmax(1)), 1)
+        return counts
+
     def save(self, path: Path) -> None:
-        """Write the .npz file, whole or not at all."""
+        """Write the .npz file, whole or not at all; of several processes, the first does."""
+        if parallel.rank():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"ids": self.ids, "labels": self.labels, "classes": self.classes, "scores": self.scores}
         checkpoint.write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Scores:
-        """Read an .npz file.
+        """Read an .npz file; of a training run's folder, its test_scores.npz.
 
         Raises:
             UsageError: it cannot be read or lacks an array.
         """
+        path = path / TEST_SCORES if path.is_dir() else path
         try:
             with np.load(path, allow_pickle=False) as file:
                 scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
@@ -98,7 +109,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """ "float32" or "bfloat16": the precision of that name; "auto" is what the device computes fast in.
+    """ "float32", "bfloat16" or "float16": that name's; "auto" is what the device computes fast in.
 
     That is bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16, AMX), where
     a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
@@ -116,8 +127,8 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Computing in bfloat16 if the precision, as pick_precision gives it, is that."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """Computing in the precision, as pick_precision gives it, where that serves; in float32 elsewhere."""
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
 
 
 def score_videos(
@@ -126,6 +137,7 @@ def score_videos(
     ids: Sequence[str],
     recipe: Recipe,
     *,
+    classes: int,
     frames: int,
     crops: int,
     device: torch.device,
@@ -135,15 +147,18 @@ def score_videos(
 ) -> np.ndarray:
     """Softmax scores averaged over `frames` equally spaced clips times `crops` crops.
 
+    Each of several processes (trainer.parallel) takes its share of the videos; all get all scores.
+
     Args:
-        model: gives logits (N, C); it is put into evaluation mode.
+        model: gives logits (N, C or more); it is put into evaluation mode.
         corpus, ids: the videos.
         recipe: what an input looks like.
+        classes: C; further outputs, of other heads, are left out.
         frames, crops: see trainer.recipe.EvaluationRecipe.
         device: where the model is.
         precision: what it computes in: see pick_precision.
         workers: loader processes; 0 loads in this one.
-        on_clip: called once for each of the len(ids) * frames clips.
+        on_clip: called once for each clip that this process judges: len(ids) * frames, if it is alone.
 
     Returns:
         (len(ids), C) float32; the rows add up to 1.
@@ -152,28 +167,27 @@ def score_videos(
         NotFinite: the model gives a video scores that are no numbers.
     """
     model.eval()
-    clips = inputs.JudgedClips(corpus, tuple(ids), recipe, frames)
+    mine = range(parallel.rank(), len(ids), parallel.world())
+    clips = inputs.JudgedClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
     sizes = (inputs.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
     workers = inputs.workers_that_fit(workers, 4 * recipe.channels * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
     loader = inputs.make_loader(clips, min(workers, len(clips)), batch_size=None)
-    sums: list[torch.Tensor | None] = [None] * len(ids)
+    sums = torch.zeros(len(ids), classes)
     owners: list[int] = []
     waiting: list[torch.Tensor] = []
 
     def run() -> None:
         batch = torch.cat(waiting).to(device, memory_format=torch.channels_last)  # (B, C, S, S)
         with torch.inference_mode(), autocast(precision, device):
-            logits = model(batch)
+            logits = model(batch)[:, :classes]
         by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
-        for position, probabilities in zip(owners, by_clip, strict=True):
-            former = sums[position]
-            sums[position] = probabilities if former is None else former + probabilities
+        sums.index_add_(0, torch.tensor(owners), by_clip)
         owners.clear()
         waiting.clear()
 
     for position, planes in loader:
-        owners.append(position)
+        owners.append(mine[position])
         waiting.append(augment.fixed_crops(planes, recipe.input.crop, crops, recipe.stream))
         if len(waiting) * crops >= CROPS_AT_ONCE:
             run()
@@ -181,7 +195,7 @@ def score_videos(
             on_clip()
     if waiting:
         run()
-    scores = torch.stack([s for s in sums if s is not None]) / frames
+    scores = parallel.total(sums.to(device)).cpu() / frames
     if bad := [video for video, row in zip(ids, scores, strict=True) if not torch.isfinite(row).all()]:
         raise NotFinite(
             f"the network's scores of {len(bad)} videos ({bad[0]}, ...) are not finite: its training diverged"
@@ -196,10 +210,40 @@ def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Che
         UsageError, CheckpointDamaged: as checkpoint.load.
     """
     kept = checkpoint.load_kept(run)
-    model = make_model(kept.recipe, len(kept.classes))
+    model = make_model(kept.recipe, sum(kept.heads))
     model.load_state_dict(kept.model)
     model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, kept
+
+
+def held_out(run: Path, corpus: Corpus) -> Examples:
+    """The videos that a run held out for validation; there may be none."""
+    path = run / checkpoint.VALIDATION_LIST
+    if not path.read_bytes():
+        return Examples((), (), ())
+    return examples_for(run, corpus, str(path))
+
+
+def examples_for(
+    run: Path, corpus: Corpus, source: str, class_index: Path | None = None, *, allow_missing: bool = False
+) -> Examples:
+    """The videos of a list under a run's classes.
+
+    Args:
+        run: folder of a training run.
+        corpus, source, allow_missing: as lists.match. The lists that a run wrote itself count its own
+            classes, whatever the folders are called.
+        class_index: classInd.txt that the list's numbers stand for.
+
+    Raises:
+        UsageError: as lists.match and lists.with_classes.
+    """
+    classes = checkpoint.load_kept(run).classes
+    written = [(run / name).resolve() for name in (checkpoint.TRAIN_LIST, checkpoint.VALIDATION_LIST)]
+    own = class_index is None and Path(source).resolve() in written
+    index = lists.read_classes(class_index) if class_index else classes if own else None
+    pairs = lists.match(source, corpus, index, allow_missing=allow_missing, check_folders=not own)
+    return lists.with_classes(source, pairs, classes, allow_missing=allow_missing)
 
 
 def evaluate(
@@ -236,6 +280,7 @@ def evaluate(
         corpus,
         examples.ids,
         kept.recipe,
+        classes=len(kept.classes),
         frames=frames or kept.recipe.test.frames,
         crops=crops or kept.recipe.test.crops,
         device=where,

@@ -1,13 +1,17 @@
 """Fusing the scores of two streams (Simonyan, Zisserman 2014, section 4.3 and table 4).
 
-Whatever is fitted - the weight of a stream, the SVM - is fitted on scores of other videos than those that
-are judged: of the training or, better, the held-out validation list.
+Whatever is fitted - the weight of a stream, its temperature, the SVM - is fitted on scores of other videos
+than those that are judged: of the training or, better, the held-out validation list.
 """
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +23,21 @@ log = logging.getLogger(__name__)
 
 METHODS = ("average", "weighted", "svm")
 _C_GRID = tuple(10.0**k for k in range(-3, 4))
+_LEAST = 1e-12  # scores below count as this in logarithms
 
 
-def fuse(a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = None) -> Scores:
+def fuse(
+    a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False
+) -> Scores:
     """Fuse the scores of two streams for the same videos.
 
     Args:
         a, b: softmax scores; rows are matched by video id, and follow the order of `a`.
         method: "average"; "weighted": w a + (1 - w) b; "svm": a linear SVM on the two softmax scores, each
             L2-normalised, one beside the other.
-        fit: scores of both streams for other videos, to fit w or the SVM on.
+        fit: scores of both streams for other videos, to fit w, the SVM or the temperatures on.
+        calibrate: give each stream's scores the temperature that fits (see best_temperature) before they
+            are fused.
 
     Raises:
         UsageError: the files do not cover each other, or `fit` is missing, superfluous, or not of other
@@ -37,12 +46,13 @@ def fuse(a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = 
     if method not in METHODS:
         raise UsageError(f"method is {method!r}; allowed: {' | '.join(METHODS)}")
     b = _matched(a, b)
-    if method == "average":
+    if method == "average" and not calibrate:
         if fit:
-            raise UsageError("the average has nothing to fit: leave out --fit, or take weighted or svm")
+            raise UsageError("the average has nothing to fit: leave out --fit, or calibrate, or weigh")
         return _like(a, (a.scores + b.scores) / 2)
     if fit is None:
-        raise UsageError(f"{method} needs --fit: scores of both streams for training or validation videos")
+        what = "calibration" if calibrate else method
+        raise UsageError(f"{what} needs --fit: scores of both streams for training or validation videos")
     fit_a, fit_b = fit[0], _matched(*fit)
     if shared := sorted(set(fit_a.ids.tolist()) & set(a.ids.tolist())):
         raise UsageError(
@@ -50,6 +60,13 @@ def fuse(a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = 
         )
     if fit_a.classes.tolist() != a.classes.tolist():
         raise UsageError("--fit: its classes are not those of the judged scores")
+    if calibrate:
+        warm_a, warm_b = best_temperature(fit_a), best_temperature(fit_b)
+        log.info("temperatures fitted on %d videos: %.2f and %.2f", len(fit_a.ids), warm_a, warm_b)
+        a, b = with_temperature(a, warm_a), with_temperature(b, warm_b)
+        fit_a, fit_b = with_temperature(fit_a, warm_a), with_temperature(fit_b, warm_b)
+    if method == "average":
+        return _like(a, (a.scores + b.scores) / 2)
     if method == "weighted":
         w = best_weight(fit_a, fit_b)
         log.info("weights fitted on %d videos: %.2f and %.2f", len(fit_a.ids), w, 1 - w)
@@ -57,19 +74,42 @@ def fuse(a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = 
     return _like(a, _svm(fit_a, fit_b, a, b))
 
 
+def with_temperature(scores: Scores, temperature: float) -> Scores:
+    """Softmax scores as if their logits had been divided by a temperature: p^(1/T), to a sum of 1.
+
+    It changes no order within a video. Above 1 it takes back confidence (Guo et al. 2017, arXiv 1706.04599).
+    The logits here are logarithms of scores that were averaged over clips and crops.
+    """
+    powers = np.log(np.maximum(scores.scores, _LEAST)) / temperature
+    powers = np.exp(powers - powers.max(1, keepdims=True))
+    return _like(scores, powers / powers.sum(1, keepdims=True))
+
+
+def best_temperature(scores: Scores) -> float:
+    """The temperature from 0.1 to 100, in steps of 2%, with the smallest mean log loss.
+
+    At 100 a stream that knows nothing has nothing to say.
+    """
+    candidates = np.geomspace(0.1, 100, 350)
+    return float(min(candidates, key=lambda t: _log_loss(with_temperature(scores, t).scores, scores.labels)))
+
+
 def best_weight(a: Scores, b: Scores) -> float:
     """The w in 0, 0.05, ..., 1 whose w a + (1 - w) b is right most often.
 
     Among equals the one of the smallest mean log loss is taken.
     """
-    rows = np.arange(len(a.labels))
 
     def cost(w: float) -> tuple[float, float]:
         mix = w * a.scores + (1 - w) * b.scores
         right = float((mix.argmax(1) == a.labels).mean())
-        return -right, float(-np.log(np.maximum(mix[rows, a.labels], 1e-12)).mean())
+        return -right, _log_loss(mix, a.labels)
 
     return float(min(np.linspace(0, 1, 21), key=cost))
+
+
+def _log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
+    return float(-np.log(np.maximum(scores[np.arange(len(labels)), labels], _LEAST)).mean())
 
 
 def _svm(fit_a: Scores, fit_b: Scores, a: Scores, b: Scores) -> np.ndarray:
@@ -129,3 +169,38 @@ def _matched(a: Scores, b: Scores) -> Scores:
 
 def _like(a: Scores, scores: np.ndarray) -> Scores:
     return Scores(a.ids, a.labels, a.classes, scores.astype(np.float32))
+
+
+def summary(splits: Sequence[Scores]) -> dict[str, Any]:
+    """Accuracy of each split and their mean, in plain types; and the confusion matrix summed over them.
+
+    Returns:
+        accuracy: a number per split; mean_accuracy: their mean, as UCF-101 and HMDB-51 are reported;
+        videos: a number per split; classes: their names; class_accuracy: of all splits' videos of a class,
+        None for a class without any; confusion: (C, C), true class by class said.
+
+    Raises:
+        UsageError: the splits have other classes.
+    """
+    classes = splits[0].classes.tolist()
+    if any(s.classes.tolist() != classes for s in splits):
+        raise UsageError("the files of scores have other classes, or another order of them")
+    confusion = np.sum([s.confusion for s in splits], axis=0)
+    return {
+        "accuracy": [s.accuracy for s in splits],
+        "mean_accuracy": float(np.mean([s.accuracy for s in splits])),
+        "videos": [len(s.ids) for s in splits],
+        "classes": classes,
+        "class_accuracy": [
+            row[n] / sum(row) if sum(row) else None for n, row in enumerate(confusion.tolist())
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def write_confusion(path: Path, found: dict[str, Any]) -> None:
+    """Write the confusion matrix of a summary as CSV: a row per true class, a column per class said."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["", *found["classes"]])
+        writer.writerows([name, *row] for name, row in zip(found["classes"], found["confusion"], strict=True))

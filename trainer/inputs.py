@@ -20,6 +20,7 @@ from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
+    from trainer.lists import Examples
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,9 @@ class Clip:
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def normalised(self, top: int = 0, left: int = 0, size: int | None = None) -> torch.Tensor:
-        """The square of `size` pixels at (top, left), or the whole, as (C, h, w) float32."""
-        part = self.planes if size is None else self.planes[:, top : top + size, left : left + size]
-        return (part - self.mean[:, None, None]) / self.scale[:, None, None]
+    def normalised(self) -> torch.Tensor:
+        """(C, H, W) float32."""
+        return (self.planes - self.mean[:, None, None]) / self.scale[:, None, None]
 
 
 def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
@@ -54,6 +54,11 @@ def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
     if not (settings.rgb if recipe.stream == "spatial" else settings.flow):
         what = "RGB frames" if recipe.stream == "spatial" else "flow"
         raise UsageError(f"the {recipe.stream} stream needs {what}, and the corpus {corpus.path} holds none")
+    if recipe.stream == "temporal" and recipe.input.bidirectional and not settings.backward:
+        raise UsageError(
+            f"input.bidirectional needs backward flow, and the corpus {corpus.path} holds none: "
+            "extract it with --backward, or set input.bidirectional=false"
+        )
     for video in (corpus[i] for i in ids):
         width, height = resized(video.width, video.height, recipe.input.resize)
         if min(width, height) < recipe.input.crop:
@@ -72,44 +77,108 @@ def available(video: Video, stream: str) -> int:
     return video.num_frames if stream == "spatial" else video.num_pairs
 
 
-def clip_length(recipe: Recipe) -> int:
-    """Frames or pairs in one clip."""
-    return 1 if recipe.stream == "spatial" else recipe.input.stack
+def clip_length(recipe: Recipe, step: int) -> int:
+    """Frames or pairs that one clip reaches over, with `step` frames to a pair."""
+    if recipe.stream == "spatial":
+        return 1
+    return clips.span(recipe.input.stack, step, bidirectional=recipe.input.bidirectional)
 
 
-def load_clip(video: Video, start: int, recipe: Recipe) -> Clip:
-    """Read the clip that starts at frame `start`.
+def load_clip(
+    video: Video, start: int, recipe: Recipe, window: tuple[int, int, int, int] | None = None
+) -> Clip:
+    """Read the clip that starts at frame or pair `start`, or of it the window (top, left, height, width).
 
-    Temporal: the flows start, start+1, ..., start+L-1; where the video ends before, its last flow is
-    repeated. The flow is in pixels per pair: the corpus has undone the range that its JPEGs were coded in.
+    Temporal: L flows as clips.pairs_of names them, read at each pixel (optical flow stacking) or along its
+    trajectory (see along_trajectories). The flow is in pixels per pair: the corpus has undone the range that
+    its JPEGs were coded in.
     """
     if recipe.stream == "spatial":
-        image = _resize(video.rgb(start), recipe.input.resize)
+        image = _cut(_resize(video.rgb(start), recipe.input.resize), window)
         planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return Clip(planes, torch.tensor(recipe.input.rgb_mean), torch.tensor(recipe.input.rgb_scale))
 
-    length = recipe.input.stack
-    count = min(length, video.num_pairs - start)
-    flow = video.flow(start, count)  # (count, 2, H, W)
+    forward, behind = clips.pairs_of(
+        start, recipe.input.stack, video.num_pairs, video.step, bidirectional=recipe.input.bidirectional
+    )
+    # Only what is seen is read, where a window of the input is one of the stored field.
+    short = min(video.height, video.width)
+    direct = recipe.input.resize in (0, short) and not recipe.input.trajectories
+    parts = [
+        _read_flow(video, pairs, recipe, window if direct else None, backward=backward)
+        for pairs, backward in ((forward, False), (behind, True))
+        if len(pairs)
+    ]
+    if recipe.input.trajectories:
+        parts = [(along_trajectories(flow, video.step), mean) for flow, mean in parts]
+    if not direct:
+        parts = [(_cut(flow, window), mean) for flow, mean in parts]
+    flow, mean = (np.concatenate(both) for both in zip(*parts, strict=True))  # (L, 2, H, W), (L, 2)
+    # u1, v1, u2, v2, ...
+    planes, means = torch.from_numpy(flow).flatten(0, 1), torch.from_numpy(mean).flatten()
+    return Clip(planes, means, torch.full_like(means, recipe.input.flow_scale))
+
+
+def _read_flow(
+    video: Video,
+    pairs: np.ndarray,
+    recipe: Recipe,
+    window: tuple[int, int, int, int] | None,
+    *,
+    backward: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow of these pairs, (n, 2, H, W), and the mean to subtract, (n, 2), in pixels of the resized frame."""
+    first, count = int(pairs.min()), int(np.ptp(pairs)) + 1
+    flow = video.flow(first, count, backward, window)  # each stored field once, though it may come in twice
     # The mean of the whole displacement field, not of the crop: it stands for the camera's motion, which
     # the field shows and a crop of a moving person would not, and all crops of a field stay comparable.
     # The corpus stores it as it was before JPEG compression.
-    mean = np.array(video.mean_flow[start : start + count], np.float32)  # (count, 2)
+    means = video.mean_flow_backward if backward else video.mean_flow
+    mean = np.array(means[first : first + count], np.float32)
     if not recipe.input.subtract_mean:
         mean = np.zeros_like(mean)
-    height, width = flow.shape[2:]
-    flow = flow.reshape(2 * count, height, width)  # u1, v1, u2, v2, ...
+    height, width = video.height, video.width
     if recipe.input.resize and recipe.input.resize != min(height, width):
-        small = np.stack([_resize(plane, recipe.input.resize) for plane in flow])
-        ratio = np.array([small.shape[2] / width, small.shape[1] / height], np.float32)  # of u, of v
-        flow = small * np.tile(ratio, count)[:, None, None]
-        mean = mean * ratio
-    mean = mean.reshape(2 * count)
-    if count < length:
-        flow = np.concatenate([flow, np.tile(flow[-2:], (length - count, 1, 1))])
-        mean = np.concatenate([mean, np.tile(mean[-2:], length - count)])
-    scale = torch.full((2 * length,), recipe.input.flow_scale)
-    return Clip(torch.from_numpy(np.ascontiguousarray(flow)), torch.from_numpy(mean), scale)
+        small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])
+        ratio = np.array([small.shape[3] / width, small.shape[2] / height], np.float32)  # of u, of v
+        flow, mean = small * ratio[:, None, None], mean * ratio
+    return flow[pairs - first], mean[pairs - first]
+
+
+def along_trajectories(flow: np.ndarray, step: int = 1) -> np.ndarray:
+    """Trajectory stacking (Simonyan, Zisserman 2014, equation 2).
+
+    The point that starts at pixel p1 = (x, y) moves on with the flow under it, pk = pk-1 + dk-1(pk-1), and
+    the value for that pixel in field k is dk(pk). A point is read bilinearly, and one that leaves the frame
+    is put onto its border.
+
+    Args:
+        flow: (L, 2, H, W) float32, the fields of L consecutive frames in the order of the motion, whole.
+        step: frames from the first to the second of a pair; by a frame a point moves 1/step of the flow.
+
+    Returns:
+        (L, 2, H, W) float32.
+    """
+    height, width = flow.shape[2:]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    out = np.empty_like(flow)
+    for k, field in enumerate(flow):
+        # Older OpenCV reads at positions rounded to 1/32 px.
+        out[k] = [
+            cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for plane in field
+        ]
+        x = np.clip(x + out[k, 0] / step, 0, width - 1)
+        y = np.clip(y + out[k, 1] / step, 0, height - 1)
+    return out
+
+
+def _cut(image: np.ndarray, window: tuple[int, int, int, int] | None) -> np.ndarray:
+    """The window (top, left, height, width) of (H, W, 3) or (N, 2, H, W)."""
+    if window is None:
+        return image
+    top, left, height, width = window
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return image[rows, columns] if image.ndim == 3 else image[:, :, rows, columns]
 
 
 def _resize(image: np.ndarray, short: int) -> np.ndarray:
@@ -131,34 +200,45 @@ def resized(width: int, height: int, short: int) -> tuple[int, int]:
     return (short, round(height * ratio)) if width <= height else (round(width * ratio), short)
 
 
-class TrainingClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """Augmented training samples: item (step, i) is sample i of that step.
+class TrainingClips(torch.utils.data.Dataset[tuple[torch.Tensor, int, int]]):
+    """Augmented training samples: item (step, i) is sample i of that step, for head i % H.
 
     Args:
-        corpus: where the videos are.
-        ids, labels: the training videos and their classes, (N,).
+        heads: for each of the H heads of the network, the corpora and videos that it learns from.
         recipe: what a sample looks like.
 
-    An item is ((C, S, S) float32, class).
+    An item is ((C, S, S) float32, class, head).
     """
 
-    def __init__(self, corpus: Corpus, ids: tuple[str, ...], labels: tuple[int, ...], recipe: Recipe) -> None:
-        self._corpus, self._ids, self._labels, self._recipe = corpus, ids, labels, recipe
-        counts = [available(corpus[i], recipe.stream) for i in ids]
-        self._clips = clips.BalancedClips(labels, counts, clip_length(recipe), recipe.seed)
+    def __init__(self, heads: Sequence[Sequence[tuple[Corpus, Examples]]], recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._videos = [[(c, i) for c, some in head for i in some.ids] for head in heads]
+        self._labels = [[n for _, some in head for n in some.labels] for head in heads]
+        self._clips = []
+        for videos, labels in zip(self._videos, self._labels, strict=True):
+            starts = [_num_starts(corpus[i], recipe) for corpus, i in videos]
+            self._clips.append(clips.BalancedClips(labels, starts, recipe.seed))
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        position, start, rng = self._clips.draw(*key)
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
+        head = key[1] % len(self._clips)
+        position, start, rng = self._clips[head].draw(*key)
+        corpus, video = self._videos[head][position]
         recipe = self._recipe
         size = recipe.input.crop
-        clip = load_clip(self._corpus[self._ids[position]], start, recipe)
-        height, width = clip.planes.shape[1:]
-        planes = clip.normalised(*augment.random_window(rng, height, width, size), size)  # (C, S, S)
+        found = corpus[video]
+        width, height = resized(found.width, found.height, recipe.input.resize)
+        window = (*augment.random_window(rng, height, width, size), size, size)
+        clip = load_clip(found, start, recipe, window)
+        planes = clip.normalised()  # (C, S, S)
         if recipe.input.flip and rng.random() < 0.5:
             planes = augment.flip(planes, recipe.stream)
         if recipe.stream == "spatial" and recipe.input.jitter > 0:
             planes = planes + (augment.colour_shift(rng, recipe.input.jitter) / clip.scale)[:, None, None]
-        return planes, self._labels[position]
+        return planes, self._labels[head][position], head
+
+
+def _num_starts(video: Video, recipe: Recipe) -> int:
+    return clips.num_starts(available(video, recipe.stream), clip_length(recipe, video.step))
 
 
 class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
@@ -177,7 +257,7 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
         position, k = divmod(key, self._frames)
         video = self._corpus[self._ids[position]]
         count = available(video, self._recipe.stream)
-        starts = clips.spaced_starts(count, clip_length(self._recipe), self._frames)
+        starts = clips.spaced_starts(count, clip_length(self._recipe, video.step), self._frames)
         return position, load_clip(video, int(starts[k]), self._recipe).normalised()
 
 

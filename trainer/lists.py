@@ -229,6 +229,42 @@ def prepare(
     return examples, judged
 
 
+def auxiliary(corpus: Corpus, source: str, judged: Examples, *, allow_missing: bool = False) -> Examples:
+    """Videos of a further data set that a network learns from beside its own, under that set's classes.
+
+    Args:
+        corpus: where the videos are.
+        source: a list as for read_list; or "all", every video of the corpus.
+        judged: the test videos of the run.
+        allow_missing: see match.
+
+    Raises:
+        UsageError: as match; videos without a class; or videos that are among those judged.
+    """
+    if source == "all":
+        pairs = sorted(corpus.labels.items())
+        _check_labels(pairs)
+    else:
+        pairs = match(source, corpus, allow_missing=allow_missing)
+    if not pairs:
+        raise UsageError(f"the corpus {corpus.path} holds no video")
+    if shared := sorted({video for video, _ in pairs} & set(judged.ids)):
+        raise UsageError(f"{source}: {len(shared)} videos are in the test list: {_some(shared)}")
+    return with_classes(source, pairs, sorted({label for _, label in pairs}))
+
+
+def behind(classes: Sequence[str], examples: Examples) -> Examples:
+    """The same videos, with their classes numbered behind `classes`.
+
+    Raises:
+        UsageError: a class is among those.
+    """
+    if shared := sorted(set(classes) & set(examples.classes)):
+        raise UsageError(f"classes that are added and there already: {_some(shared)}")
+    labels = tuple(n + len(classes) for n in examples.labels)
+    return Examples(examples.ids, labels, (*classes, *examples.classes))
+
+
 def groups(ids: Sequence[str]) -> list[str]:
     """The group of each video: clips of one group were cut from one recording and must not be separated.
 
@@ -305,8 +341,7 @@ def write_split(
         UsageError: videos without a class, or a class whose videos cannot be separated.
     """
     pairs = sorted(corpus.labels.items())
-    if nameless := [video for video, label in pairs if not label]:
-        raise UsageError(f"{len(nameless)} videos have no class folder: {_some(nameless)}")
+    _check_labels(pairs)
     if not pairs:
         raise UsageError(f"the corpus {corpus.path} holds no video")
     classes = class_order([label for _, label in pairs], None)
@@ -323,6 +358,11 @@ def write_split(
     write_list(out / "trainlist01.txt", train)
     write_list(out / "testlist01.txt", test, numbers=False)
     return train, test
+
+
+def _check_labels(pairs: Sequence[tuple[str, str]]) -> None:
+    if nameless := [video for video, label in pairs if not label]:
+        raise UsageError(f"{len(nameless)} videos have no class folder: {_some(nameless)}")
 
 
 def unlisted(corpus: Corpus, folder: Path) -> list[str]:

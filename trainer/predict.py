@@ -57,11 +57,13 @@ def predict(
         for model, state in loaded.values():
             key = state.corpus.digest()
             if key not in made:
+                flow = "temporal" in wanted[key]
                 settings = replace(
                     state.corpus,
                     rgb="spatial" in wanted[key],
-                    flow="temporal" in wanted[key],
-                    backward=False,
+                    flow=flow,
+                    backward=flow and loaded["temporal"][1].recipe.input.bidirectional,
+                    stabilise=flow and state.corpus.stabilise,
                 )
                 made[key] = _extract(video, Path(folder) / f"corpus{len(made)}", settings)
             corpus = open_corpus(made[key])
@@ -78,6 +80,7 @@ def predict(
                 corpus,
                 ids,
                 state.recipe,
+                classes=len(classes),
                 frames=test.frames,
                 crops=test.crops,
                 device=where,

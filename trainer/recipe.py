@@ -31,7 +31,10 @@ class ModelRecipe:
         name: a name of trainer.models.MODELS.
         width: channels of the first layer of models that can be made narrower; 0 is the published width.
         dropout: probability of dropping a unit before the fully connected layers.
-        weights: file with a state dict to start from (by torch.save); "" starts from scratch.
+        weights: what to start from: a state dict by torch.save (torchvision's names), or the folder of a
+            training run; "" starts from scratch. All layers must fit, but a last one of other classes.
+        cross_modality: the weights are of RGB images and the stream is temporal: each filter of the first
+            layer becomes the mean of its R, G and B, in all channels.
         trainable: "all" layers, or the "last" only (which needs `weights`).
     """
 
@@ -39,6 +42,7 @@ class ModelRecipe:
     width: int = 0
     dropout: float = 0.5
     weights: str = ""
+    cross_modality: bool = False
     trainable: str = "all"
 
 
@@ -51,7 +55,10 @@ class InputRecipe:
             Flow is resized with them: its displacements are then pixels of the resized frame.
         crop: side of the square crop that the network sees, in pixels.
         flip: flip half of the training samples horizontally (which negates u).
-        stack: L, the number of consecutive flows of a temporal input.
+        stack: L, the number of flows of a temporal input.
+        bidirectional: L/2 flows forward from a frame and L/2 flows back from it, instead of L forward. The
+            corpus must hold backward flow.
+        trajectories: read the flows along the trajectory of each pixel, instead of at the pixel.
         subtract_mean: subtract from each displacement field its own mean vector.
         flow_scale: displacement in pixels that becomes 1 in a temporal input.
         rgb_mean, rgb_scale: per channel R, G, B on the 0-255 scale: what is subtracted from a spatial
@@ -64,6 +71,8 @@ class InputRecipe:
     crop: int = 224
     flip: bool = True
     stack: int = 10
+    bidirectional: bool = False
+    trajectories: bool = False
     subtract_mean: bool = True
     flow_scale: float = 5.0
     rgb_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
@@ -78,12 +87,14 @@ class TrainRecipe:
     Attributes:
         steps: optimiser steps.
         batch: samples per step.
-        micro_batch: samples that pass through the network at once, their gradients added up to `batch`;
-            0 passes the whole batch. For a processor whose memory does not hold `batch`.
+        micro_batch: samples that pass through the network of one process at once, at most; gradients are
+            added up to `batch`. 0 passes the process's whole share. For a device whose memory does not hold
+            it. Batch normalisation and dropout see what passes at once.
         lr, momentum, weight_decay: of stochastic gradient descent.
         milestones: steps at which the learning rate is multiplied by `factor`.
         factor: see milestones.
-        precision: "float32", "bfloat16" (autocast) or "auto": bfloat16 where the processor computes in it.
+        precision: "float32"; "bfloat16" or "float16" (autocast, float16 with a loss scale); or "auto":
+            bfloat16 where the device computes in it.
         validation_share: share of the training videos held out to validate on, in [0, 0.5].
         validation_frames: clips per held-out video, each seen in its centre crop.
         validate_every, checkpoint_every, log_every: steps between validations, checkpoints, log rows.
@@ -145,6 +156,12 @@ class Recipe:
         _check(model.width >= 0, "model.width", model.width, "a whole number from 0")
         _check(0 <= model.dropout < 1, "model.dropout", model.dropout, "a number in [0, 1)")
         _check(model.trainable in ("all", "last"), "model.trainable", model.trainable, "all | last")
+        _check(
+            not model.cross_modality or (self.stream == "temporal" and bool(model.weights)),
+            "model.cross_modality",
+            model.cross_modality,
+            "false, unless the stream is temporal and model.weights is given",
+        )
         _check(inp.resize >= 0, "input.resize", inp.resize, "pixels, or 0 for the stored size")
         _check(
             inp.resize == 0 or inp.crop <= inp.resize,
@@ -153,6 +170,12 @@ class Recipe:
             f"at most input.resize, {inp.resize}",
         )
         _check(inp.stack >= 1, "input.stack", inp.stack, "a whole number from 1")
+        _check(
+            not inp.bidirectional or inp.stack % 2 == 0,
+            "input.stack",
+            inp.stack,
+            "an even number where input.bidirectional is true",
+        )
         _check(inp.flow_scale > 0, "input.flow_scale", inp.flow_scale, "pixels above 0")
         _check(inp.jitter >= 0, "input.jitter", inp.jitter, "a number from 0")
         _check(len(inp.rgb_mean) == 3, "input.rgb_mean", list(inp.rgb_mean), "3 numbers")
@@ -187,10 +210,10 @@ class Recipe:
         )
         _check(0 < train.factor <= 1, "train.factor", train.factor, "a number in (0, 1]")
         _check(
-            train.precision in ("auto", "float32", "bfloat16"),
+            train.precision in ("auto", "float32", "bfloat16", "float16"),
             "train.precision",
             train.precision,
-            "auto | float32 | bfloat16",
+            "auto | float32 | bfloat16 | float16",
         )
         _check(
             0 <= train.validation_share <= 0.5,

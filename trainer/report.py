@@ -5,7 +5,6 @@ Charts are SVG drawn here, so that they take the page's colours in light and in 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Sequence
@@ -13,22 +12,20 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from flowprep import view
+from flowprep import page, view
 from flowprep.errors import UsageError
 from trainer import checkpoint
+from trainer.checkpoint import LOG
 from trainer.clips import spaced_starts
 from trainer.evaluate import Scores
-from trainer.train import LOG
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
 
 STREAMS = ("spatial", "temporal", "fused")
 _NUMBERED = 20  # classes up to which a confusion matrix has room for its numbers
-_THUMB = 240  # pixels: widest picture of a mistake
 _SHOTS = 4  # frames shown of a mistake
 
 
@@ -73,25 +70,25 @@ def write_report(
     parts = [
         _head(fused, rows, corpus),
         _cards(fused, rows),
-        _section(
+        page.section(
             "Training",
             _curves(logs, runs),
             "Thin: training batches. With dots: held-out validation videos.",
         ),
-        _section(
+        page.section(
             "Accuracy of each class",
             _per_class(fused, rows),
             "Share of a class's test videos that are recognised; the best classes of the fusion first.",
         ),
-        _section(
+        page.section(
             "What is taken for what",
-            _confusion(fused.labels, rows["fused"].argmax(1), fused.classes.tolist()),
+            _confusion(fused.confusion, fused.classes.tolist()),
             "Fused scores. Rows are true classes, columns what was said; the shade is the share of the row.",
         ),
         _mistakes(fused, rows, corpus, mistakes),
-        _section("Settings", _settings(runs, corpus)),
+        page.section("Settings", _settings(runs, corpus)),
     ]
-    text = _PAGE.format(style=_STYLE, body="\n".join(p for p in parts if p))
+    text = page.document("Two-stream report", "\n".join(p for p in parts if p), _STYLE)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_whole(path, lambda file: file.write(text.encode()))
 
@@ -136,11 +133,6 @@ def _cards(fused: Scores, rows: dict[str, np.ndarray]) -> str:
     return f"<div class=cards>{''.join(cards)}</div>"
 
 
-def _section(title: str, body: str, note: str = "") -> str:
-    note = f"<p class=note>{note}</p>" if note else ""
-    return f"<section><h2>{title}</h2>{note}{body}</section>"
-
-
 def _curves(logs: dict[str, list[dict[str, Any]]], runs: dict[str, checkpoint.Checkpoint]) -> str:
     figures = []
     for name, log in logs.items():
@@ -170,7 +162,7 @@ def _chart(
     if not points:
         return "<p class=note>no log</p>"
     x_most = max(x for x, _ in points)
-    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else _ticks(max(y for _, y in points))
+    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else page.ticks(max(y for _, y in points))
     y_most = y_ticks[-1]
 
     def place(x: float, y: float) -> str:
@@ -184,7 +176,7 @@ def _chart(
         label = f"{100 * y:.0f}%" if share else f"{y:g}"
         out.append(f"<path class=grid d='M{left} {py}H{width - right}'/>")
         out.append(f"<text x={left - 7} y={py} dy=.35em text-anchor=end>{label}</text>")
-    x_ticks = [x for x in _ticks(x_most) if x <= x_most]
+    x_ticks = [x for x in page.ticks(x_most) if x <= x_most]
     for x in x_ticks:
         px, _ = place(x, 0).split(",")
         anchor = "end" if float(px) > width - 30 else "middle"
@@ -203,13 +195,6 @@ def _chart(
                 px, py = place(x, y).split(",")
                 out.append(f"<circle cx={px} cy={py} r=3.2><title>step {x:.0f}: {y:.3f}</title></circle>")
     return "".join(out) + "</svg>"
-
-
-def _ticks(most: float) -> list[float]:
-    """Round numbers from 0 to at least `most`, four to six of them."""
-    step = 10.0 ** math.floor(math.log10(max(most, 1e-9) / 4))
-    step *= next(k for k in (1, 2, 2.5, 5, 10) if step * k * 5 >= most)
-    return [k * step for k in range(math.ceil(most / step - 1e-9) + 1)]
 
 
 def _thinned(line: list[tuple[int, float]], most: int = 300) -> list[tuple[float, float]]:
@@ -242,11 +227,9 @@ def _per_class(fused: Scores, rows: dict[str, np.ndarray]) -> str:
     return "".join(out) + "</table></div>"
 
 
-def _confusion(labels: np.ndarray, said: np.ndarray, classes: list[str]) -> str:
+def _confusion(counts: np.ndarray, classes: list[str]) -> str:
     """The matrix as SVG: a square per pair of classes that occurs, its number where there is room."""
     n = len(classes)
-    counts = np.zeros((n, n), int)
-    np.add.at(counts, (labels, said), 1)
     cell = 40 if n <= _NUMBERED else max(6, 800 // n)
     named = n <= 2 * _NUMBERED
     margin = 12 + (7.2 * max(len(c) for c in classes) if named else 0)
@@ -292,7 +275,7 @@ def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: 
     margin = scores.max(1) - scores[everyone, fused.labels]
     wrong = [i for i in np.argsort(-margin, kind="stable") if scores[i].argmax() != fused.labels[i]]
     if not wrong or not most:
-        return "" if wrong else _section("The worst mistakes", "<p class=lead>There are none.</p>")
+        return "" if wrong else page.section("The worst mistakes", "<p class=lead>There are none.</p>")
     chosen = [int(i) for i in wrong[:most]]
     shown = {i: corpus[str(fused.ids[i])] for i in chosen if str(fused.ids[i]) in corpus}
     fields = {i: _fields(video) if corpus.settings.flow else [] for i, video in shown.items()}
@@ -305,11 +288,12 @@ def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: 
         if i in shown:
             strip = _strip(shown[i], rgb=corpus.settings.rgb, fields=fields[i], reach=reach)
         cards.append(_mistake(i, fused, rows, strip))
-    wheel = _image(view.legend(112, reach), "colours of flow") if lengths else ""
+    wheel = page.picture(view.legend(112, reach), "colours of flow") if lengths else ""
     note = (
-        f"{len(chosen)} of {len(wrong)}: fused scores furthest on the wrong side. Above frames, below flow."
+        f"{len(chosen)} of {len(wrong)}: fused scores furthest on the wrong side. Above frames, below flow"
+        + (f", full of colour from {reach:.3g} px on (99th percentile)." if lengths else ".")
     )
-    return _section(
+    return page.section(
         "The worst mistakes" if len(wrong) > 1 else "The only mistake",
         f"<div class=wheel>{wheel}<p class=note>{note}</p></div><div class=mistakes>{''.join(cards)}</div>",
     )
@@ -344,23 +328,15 @@ def _strip(video: Video, *, rgb: bool, fields: list[tuple[int, np.ndarray]], rea
     """A few frames above a few flows; `reach` pixels have full colour."""
     out = []
     if rgb:
-        out += [_image(video.rgb(int(s)), f"frame {s}") for s in spaced_starts(video.num_frames, 1, _SHOTS)]
-    out += [_image(view.flow_to_rgb(flow, reach), f"flow of pair {s}") for s, flow in fields]
+        out += [
+            page.picture(video.rgb(int(s)), f"frame {s}") for s in spaced_starts(video.num_frames, 1, _SHOTS)
+        ]
+    out += [page.picture(view.flow_to_rgb(flow, reach), f"flow of pair {s}") for s, flow in fields]
     return f"<div class=strip>{''.join(out)}</div>"
 
 
-def _image(image: np.ndarray, title: str) -> str:
-    """(H, W, 3) RGB as an <img> that carries its own bytes."""
-    height, width = image.shape[:2]
-    if width > _THUMB:
-        image = cv2.resize(image, (_THUMB, round(height * _THUMB / width)), interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    data = base64.b64encode(jpeg.tobytes()).decode()
-    return f"<img alt='{title}' title='{title}' src='data:image/jpeg;base64,{data}'>"
-
-
 def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
-    recipes = [_flat(run.recipe.to_dict()) for run in runs.values()]
+    recipes = [page.flat(run.recipe.to_dict()) for run in runs.values()]
     lines = []
     for key in recipes[0]:
         a, b = (escape(json.dumps(r[key])) for r in recipes)
@@ -373,20 +349,13 @@ def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
     )
     stored = "".join(
         f"<tr><th>{escape(key)}<td>{escape(json.dumps(value))}"
-        for key, value in _flat(corpus.settings.to_dict()).items()
+        for key, value in page.flat(corpus.settings.to_dict()).items()
     )
     return (
         f"{recipe}<details><summary>Corpus</summary><div class=scroll><table class=keys><tbody>{stored}"
         f"<tr><th>videos<td>{len(corpus):,}"
         f"<tr><th>videos that failed<td>{len(corpus.failures):,}</table></div></details>"
     )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
 
 
 def _read_log(run: Path) -> list[dict[str, Any]]:
@@ -399,73 +368,18 @@ def _right(fused: Scores, scores: np.ndarray) -> int:
     return int((scores.argmax(1) == fused.labels).sum())
 
 
-_PAGE = """<!doctype html>
-<html lang=en>
-<head>
-<meta charset=utf-8>
-<meta name=viewport content="width=device-width, initial-scale=1">
-<meta name=color-scheme content="light dark">
-<title>Two-stream report</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""
-
 _STYLE = """
-:root { --page:#f7f7f5; --sheet:#fff; --ink:#1d2127; --soft:#646b76; --line:#e4e4df; --track:#ececE7;
-  --spatial:#2f6fd6; --temporal:#d8731c; --fused:#12806f; --miss:#c8374d; --on:#fff }
-@media (prefers-color-scheme: dark) {
-  :root { --page:#14171b; --sheet:#1c2026; --ink:#e9eaec; --soft:#9aa2ad; --line:#2d333b; --track:#2a3038;
-    --spatial:#6ea3f5; --temporal:#f0994c; --fused:#3fc0aa; --miss:#ef6a7c; --on:#10151a } }
-* { box-sizing:border-box }
-body { margin:0; background:var(--page); color:var(--ink);
-  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,
-  "Helvetica Neue",Arial,sans-serif; -webkit-text-size-adjust:100% }
-main { max-width:1080px; margin:0 auto; padding:40px 20px 80px }
-h1 { font-size:clamp(28px,5vw,42px); line-height:1.12; letter-spacing:-.022em; margin:0 0 10px;
-  text-wrap:balance }
-h2 { font-size:21px; letter-spacing:-.01em; margin:0 0 4px }
-h3 { font-size:17px; margin:0 }
-p { margin:0 }
-.eyebrow { color:var(--soft); font-size:13px; letter-spacing:.09em; text-transform:uppercase;
-  margin-bottom:10px }
-.lead { color:var(--soft); font-size:18px }
-.lead b { color:var(--ink); font-weight:600 }
-.note { color:var(--soft); font-size:14px }
-section { background:var(--sheet); border:1px solid var(--line); border-radius:14px; padding:24px;
-  margin-top:20px }
-section > .note { margin-bottom:16px }
-.spatial { --c:var(--spatial) } .temporal { --c:var(--temporal) } .fused { --c:var(--fused) }
-.cards { display:grid; grid-template-columns:repeat(3,1fr); gap:16px; margin-top:28px }
-.card { background:var(--sheet); border:1px solid var(--line); border-top:4px solid var(--c);
-  border-radius:14px;
-  padding:20px 22px }
-.card h2 { color:var(--c) }
-.what { color:var(--soft); font-size:14px }
-.big { font-size:clamp(40px,7vw,60px); font-weight:680; letter-spacing:-.035em; line-height:1.15;
-  margin:8px 0 10px;
-  font-variant-numeric:tabular-nums }
-.big small { font-size:.5em; font-weight:500; color:var(--soft); margin-left:.1em }
+.spatial { --c:var(--blue) } .temporal { --c:var(--orange) } .fused { --c:var(--green) }
 .meter { position:relative; height:8px; border-radius:4px; background:var(--track); margin-bottom:10px }
 .meter i { position:absolute; inset:0 auto 0 0; border-radius:4px; background:var(--c) }
 .meter b { position:absolute; top:3px; height:2px; background:var(--ink); opacity:.55 }
 .curves { display:grid; grid-template-columns:1fr 1fr; gap:22px 26px }
-figure { margin:0 } figcaption { font-weight:600; font-size:15px; color:var(--c); margin-bottom:4px }
 svg { display:block; width:100%; height:auto; overflow:visible }
 svg text { fill:var(--soft); font-size:12.5px; font-variant-numeric:tabular-nums }
 .grid { stroke:var(--line); fill:none } .milestone { stroke:var(--soft); stroke-dasharray:2 4; opacity:.7 }
 polyline { fill:none; stroke:var(--c); stroke-linejoin:round; stroke-linecap:round }
 polyline.train { stroke-width:1.4; opacity:.5 } polyline.val { stroke-width:2.4 }
 circle { fill:var(--sheet); stroke:var(--c); stroke-width:2 }
-.scroll { overflow-x:auto }
-table { border-collapse:collapse; width:100%; font-size:15px; font-variant-numeric:tabular-nums }
-th { text-align:left; font-weight:500 } thead th { color:var(--soft); font-size:13px }
-th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line) }
-tbody tr:last-child > * { border-bottom:0 }
-.num { text-align:right; white-space:nowrap }
 .classes .track { width:45%; min-width:130px; padding:6px 22px }
 .classes tbody .num.spatial,.classes tbody .num.temporal,.classes tbody .num.fused,
   thead .num { color:var(--c,var(--soft)) }
@@ -479,31 +393,14 @@ tbody tr:last-child > * { border-bottom:0 }
 .dots i.fused { top:0; width:14px; height:14px; margin-left:-7px; background:none;
   border:2.5px solid var(--c); opacity:1 }
 .confusion { margin:0 auto; max-width:100% }
-.confusion .frame { fill:var(--track); opacity:.5 } .hit { fill:var(--fused) } .miss { fill:var(--miss) }
+.confusion .frame { fill:var(--track); opacity:.5 } .hit { fill:var(--green) } .miss { fill:var(--red) }
 .confusion text.strong { fill:var(--on); font-weight:600 }
 .mistakes { display:grid; grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr)); gap:18px }
-article { border:1px solid var(--line); border-radius:12px; padding:16px }
-article h3 span { color:var(--soft); font-weight:400 }
-.id { color:var(--soft); font-size:13px; overflow-wrap:anywhere }
-.strip { display:grid; grid-template-columns:repeat(4,1fr); gap:4px; margin:12px 0 }
-.strip img { width:100%; display:block; border-radius:4px }
-.strip .note { grid-column:1/-1; font-size:12.5px }
 article table { font-size:14px } article th[class] { color:var(--c) }
-.ok::after { content:" \\2713"; color:var(--fused) }
-.no { color:var(--miss) }
-.wheel { display:flex; align-items:center; gap:10px; color:var(--soft); font-size:14px; margin:8px 0 16px }
-.wheel img { width:84px; height:84px; border-radius:8px }
-details + details { margin-top:10px } summary { cursor:pointer; font-weight:600; padding:4px 0 }
-.keys { font-size:14px }
-.keys td { font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; font-size:13px }
+.ok::after { content:" \\2713"; color:var(--green) }
+.no { color:var(--red) }
 .differs > * { background:color-mix(in srgb,var(--track) 60%,transparent) }
 @media (max-width:760px) {
-  main { padding:24px 14px 60px } section { padding:18px 16px; border-radius:12px }
-  .cards { grid-template-columns:1fr; gap:12px } .curves { grid-template-columns:1fr }
-  .card { display:grid; grid-template-columns:1fr auto; column-gap:14px; padding:16px 18px }
-  .big { grid-column:2; grid-row:1/3; margin:0; font-size:44px } .meter,.card .note { grid-column:1/-1 }
-  .meter { margin-top:10px }
-  .classes .track { width:auto; min-width:84px; padding:6px 12px } th,td { padding-right:6px }
-table { font-size:14px } }
-@media print { section,.card { break-inside:avoid } }
+  .curves { grid-template-columns:1fr } .meter { grid-column:1/-1; margin-top:10px }
+  .classes .track { width:auto; min-width:84px; padding:6px 12px } }
 """

@@ -1,7 +1,8 @@
 """Training one stream: reads top to bottom.
 
-What is seen in a step follows from the recipe alone, and everything else that changes during a run is in
-the checkpoint, so that a resumed run takes the very steps that an uninterrupted one would have taken.
+What is seen and dropped in a step follows from the recipe alone, and everything else that changes during a
+run is in the checkpoint, so that a resumed run takes the very steps that an uninterrupted one would have
+taken.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from flowprep.errors import UsageError
-from trainer import checkpoint, inputs, lists, models
-from trainer.checkpoint import BEST, LAST, Checkpoint
+from trainer import checkpoint, inputs, lists, models, parallel
+from trainer.checkpoint import BEST, LAST, LOG, TRAIN_LIST, VALIDATION_LIST, Checkpoint
 from trainer.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
 from trainer.lists import Examples
 from trainer.recipe import Recipe, TrainRecipe
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from flowprep import Corpus
 
 log = logging.getLogger(__name__)
-
-LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
 class TrainingDiverged(NotFinite):
@@ -45,20 +45,32 @@ def train(
     examples: Examples,
     out: Path,
     *,
+    multi_task: Sequence[tuple[Corpus, Examples]] = (),
+    add_classes: Sequence[tuple[Corpus, Examples]] = (),
     resume: bool = False,
     device: str = "auto",
     workers: int = 0,
+    compiled: bool = False,
     on_step: Callable[[int, dict[str, Any] | None], object] | None = None,
 ) -> bool:
     """Train a network into the folder `out`.
+
+    Several processes (trainer.parallel) share each batch, and a step is the whole batch's whatever their
+    number. Batch normalisation and dropout see what passes at once: where that is the same (micro_batch), so
+    are the losses, but for rounding.
 
     Args:
         recipe: everything that decides the outcome.
         corpus, examples: the training videos; the recipe's validation share is held out from them.
         out: the run's folder: see trainer.checkpoint.
+        multi_task: further data sets, each with a head of its own on the same trunk. Every head has the same
+            share of a batch, a sample counts for its own head only, and the heads' losses are summed
+            (Simonyan, Zisserman 2014, section 3.2). Only the first head is validated and judged.
+        add_classes: further data sets whose classes the first head learns beside its own.
         resume: go on from the last checkpoint, or from the beginning where there is none.
         device: "auto", "cpu", "cuda", ...
         workers: loader processes; 0 loads in this one. The number changes nothing but the speed.
+        compiled: compile the network with torch.compile, which takes a minute and saves time afterwards.
         on_step: called after each step with the number of steps done and, when one was written, the row
             of the log: step, loss, lr, train_accuracy, clips_per_second, data_wait (share of the time), and
             after a validation val_accuracy and val_loss.
@@ -69,31 +81,46 @@ def train(
     Raises:
         NotFinite: the loss, a weight or a score is not finite.
         UsageError: `out` holds a run and `resume` is not given, or it is a run of another recipe, list or
-            corpus; the corpus does not fit the recipe.
+            corpus; the corpus does not fit the recipe; an added class is one of those that are there.
     """
     # --- what there is to learn from
     module = models.find(recipe)
-    inputs.check_fit(corpus, examples.ids, recipe)
+    sources = [(corpus, examples), *multi_task, *add_classes]
+    for where_from, some in sources:
+        inputs.check_fit(where_from, some.ids, recipe)
+        if differs := corpus.settings.differences(where_from.settings):
+            log.warning("%s and %s differ: %s", corpus.path, where_from.path, "; ".join(differs))
     rest, held = lists.hold_out(examples, recipe.train.validation_share, recipe.seed)
     if recipe.train.keep == "best" and not len(held):
         raise UsageError("train.keep is 'best', but no video can be held out to choose by; set it to 'last'")
-    former = _former(out, recipe, corpus, examples, resume)
+    first = [(corpus, rest)]
+    for where_from, some in add_classes:
+        first.append((where_from, lists.behind(first[-1][1].classes, some)))
+    heads = [first, *([one] for one in multi_task)]
+    sizes = [len(head[-1][1].classes) for head in heads]  # outputs of each
+    if recipe.train.batch < len(heads):
+        raise UsageError(f"train.batch is {recipe.train.batch}; allowed: one sample per head, {len(heads)}")
+    digest = _digest(sources, sizes)
+    former = _former(out, recipe, corpus, examples.classes, digest, resume)
     if former and former.step >= recipe.train.steps:
         return False
-    out.mkdir(parents=True, exist_ok=True)
-    lists.write_list(out / TRAIN_LIST, rest)
-    lists.write_list(out / VALIDATION_LIST, held)
+    parts = parallel.divide(recipe.train.batch, recipe.train.micro_batch)
+    if main := parallel.rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        lists.write_list(out / TRAIN_LIST, rest)
+        lists.write_list(out / VALIDATION_LIST, held)
 
     # --- network and optimiser
     where = pick_device(device)
     # A run goes on as it began, also on a device that "auto" would choose otherwise for.
     precision = pick_precision(former.precision if former else recipe.train.precision, where)
     torch.manual_seed(recipe.seed)
-    model = models.make_model(recipe, len(examples.classes))
+    # The heads are one layer, side by side.
+    model = models.make_model(recipe, sum(sizes))
     if former:
         model.load_state_dict(former.model)
     elif recipe.model.weights:
-        models.load_weights(model, Path(recipe.model.weights), module.LAST)
+        models.load_weights(model, Path(recipe.model.weights), module, across=recipe.model.cross_modality)
     if recipe.model.trainable == "last":
         models.freeze_all_but(model, module.LAST)
     model.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -103,39 +130,54 @@ def train(
         momentum=recipe.train.momentum,
         weight_decay=recipe.train.weight_decay,
     )
+    scaler = torch.amp.GradScaler(where.type, enabled=precision == "float16")
     start, best = 0, None
     if former:
         start, best = former.step, former.best
         optimizer.load_state_dict(former.optimizer)
-    batches = _batches(recipe, corpus, rest, start, workers, pin=where.type == "cuda")
-    if former:
-        _set_random(former.random, where)
+        scaler.load_state_dict(former.scaler)
+    if compiled:
+        model.compile()
+    learner = DistributedDataParallel(model) if parallel.world() > 1 else None
+    batches = _batches(recipe, heads, parts, start, workers, pin=where.type == "cuda")
 
     def state(done: int, optimizer: torch.optim.Optimizer | None) -> Checkpoint:
         return Checkpoint(
             recipe=recipe,
             classes=examples.classes,
+            heads=tuple(sizes),
             corpus=corpus.settings,
-            examples=_digest(examples),
+            examples=digest,
             step=done,
             model=model.state_dict(),
             optimizer=optimizer.state_dict() if optimizer else {},
-            random=_random(where),
+            scaler=scaler.state_dict(),
             best=best,
             precision=precision,
         )
 
     # --- the steps
     log.info(
-        "%s: %d videos to train on, %d held out, %d classes, %.2f M parameters, on %s",
+        "%s: %d videos to train on, %d held out, %s classes, %.2f M parameters, on %s in %s",
         recipe.stream,
-        len(rest),
+        sum(len(some) for head in heads for _, some in head),
         len(held),
-        len(examples.classes),
+        " + ".join(map(str, sizes)),
         sum(p.numel() for p in model.parameters()) / 1e6,
         where,
+        precision,
     )
-    micro = recipe.train.micro_batch or recipe.train.batch
+    log.info(
+        "each step takes a batch of %d: %d processes x %d passes of up to %d samples",
+        recipe.train.batch,
+        parallel.world(),
+        -(-len(parts) // parallel.world()),
+        max(map(len, parts)),
+    )
+    mine = range(parallel.rank(), len(parts), parallel.world())
+    lengths = [len(parts[part]) for part in mine]
+    # Samples of each head in a batch.
+    counts = [len(range(h, recipe.train.batch, len(heads))) for h in range(len(heads))]
     with closing(_Log(out, start)) as writer:
         for step in range(start, recipe.train.steps):
             models.set_training(model)
@@ -143,21 +185,27 @@ def train(
                 group["lr"] = learning_rate(recipe.train, step)
 
             waited = time.perf_counter()
-            x, y = next(batches)  # (B, C, S, S) float32, (B,) int64
+            # This process's share of the batch: (B, C, S, S) float32, (B,) int64, (B,) int64
+            share = next(batches)
             writer.waited += time.perf_counter() - waited
 
             optimizer.zero_grad(set_to_none=True)
-            for part, target in zip(torch.split(x, micro), torch.split(y, micro), strict=True):
-                part = part.to(where, memory_format=torch.channels_last, non_blocking=True)
-                target = target.to(where, non_blocking=True)
-                with autocast(precision, where):
-                    logits = model(part)  # (b, classes)
-                # The sum over the parts is the mean over the batch, however it is divided.
-                loss = F.cross_entropy(logits.float(), target, reduction="sum") / len(y)
-                loss.backward()  # type: ignore[no-untyped-call]
-                writer.add(loss.detach(), (logits.detach().argmax(1) == target).sum())
-            optimizer.step()
-            writer.count(len(y))
+            for part, x, y, head in zip(mine, *(torch.split(t, lengths) for t in share), strict=True):
+                x = x.to(where, memory_format=torch.channels_last, non_blocking=True)  # (b, C, S, S)
+                y, head = y.to(where, non_blocking=True), head.to(where, non_blocking=True)
+                # Dropout follows from the step and the part, whichever process and run it is in.
+                torch.manual_seed(_seed(recipe.seed, step, part))
+                # Gradients of several passes meet once, in the last.
+                with learner.no_sync() if learner and part != mine[-1] else nullcontext():
+                    with autocast(precision, where):
+                        logits = (learner or model)(x)  # (b, classes of all heads)
+                    loss, right = _loss(logits.float(), y, head, sizes, counts)
+                    # The sum over the parts is the batch's loss; processes' gradients are averaged.
+                    scaler.scale(loss * parallel.world()).backward()  # type: ignore[no-untyped-call]
+                writer.add(loss.detach(), right)
+            scaler.step(optimizer)
+            scaler.update()
+            writer.count(recipe.train.batch)
 
             done = step + 1
             last = done == recipe.train.steps
@@ -169,6 +217,7 @@ def train(
                     _check_finite(model, done)
             if validates:
                 with writer.pause():
+                    parallel.agree(model)
                     row = _validate(model, corpus, held, recipe, where, precision, workers)
             if row or saves or done % recipe.train.log_every == 0:
                 row = writer.write(done, learning_rate(recipe.train, step), row)
@@ -176,14 +225,43 @@ def train(
                 quality = (row["val_accuracy"], -row["val_loss"])
                 if best is None or quality > best:
                     best = quality
-                    with writer.pause():
-                        checkpoint.save(out / BEST, state(done, None))
-            if saves:
+                    if main:
+                        with writer.pause():
+                            checkpoint.save(out / BEST, state(done, None))
+            if saves and main:
                 with writer.pause():
                     checkpoint.save(out / LAST, state(done, optimizer))
             if on_step:
                 on_step(done, row or None)
+    parallel.meet()  # the first may still be writing what the others will judge by
     return True
+
+
+def _loss(
+    logits: torch.Tensor, y: torch.Tensor, head: torch.Tensor, sizes: list[int], counts: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The heads' cross entropies, each the mean over its samples of the whole batch, summed.
+
+    Args:
+        logits: (b, sum of sizes), the heads side by side.
+        y: (b,) class of each sample, within its head.
+        head: (b,) the head that a sample is of; it counts for no other.
+        sizes: classes of each head.
+        counts: samples of each head in the whole batch, of which these b are a part.
+
+    Returns:
+        The part's share of the loss, and how many samples are right.
+    """
+    loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
+    for h, columns in enumerate(torch.split(logits, sizes, 1)):
+        target = y.where(head == h, -100)  # what cross_entropy leaves out
+        loss = loss + F.cross_entropy(columns, target, reduction="sum") / counts[h]
+        right = right + (columns.detach().argmax(1) == target).sum()
+    return loss, right
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 def learning_rate(recipe: TrainRecipe, step: int) -> float:
@@ -194,25 +272,32 @@ def learning_rate(recipe: TrainRecipe, step: int) -> float:
 class _Steps:
     """The keys of each step's samples, (step, i), for a data loader."""
 
-    def __init__(self, start: int, recipe: TrainRecipe) -> None:
-        self._steps, self._batch = range(start, recipe.steps), recipe.batch
+    def __init__(self, steps: range, samples: Sequence[int]) -> None:
+        self._steps, self._samples = steps, samples
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in self._steps:
-            yield [(step, i) for i in range(self._batch)]
+            yield [(step, i) for i in self._samples]
 
 
 def _batches(
-    recipe: Recipe, corpus: Corpus, examples: Examples, start: int, workers: int, *, pin: bool
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of the steps from `start` on."""
-    size = 4 * recipe.train.batch * recipe.channels * recipe.input.crop**2
-    workers = inputs.workers_that_fit(workers, size)
-    clips = inputs.TrainingClips(corpus, examples.ids, examples.labels, recipe)
-    return iter(inputs.make_loader(clips, workers, batch_sampler=_Steps(start, recipe.train), pin_memory=pin))
+    recipe: Recipe,
+    heads: Sequence[Sequence[tuple[Corpus, Examples]]],
+    parts: Sequence[np.ndarray],
+    start: int,
+    workers: int,
+    *,
+    pin: bool,
+) -> Iterator[list[torch.Tensor]]:
+    """This process's parts of the batches of the steps from `start` on."""
+    mine = np.concatenate(parts[parallel.rank() :: parallel.world()]).tolist()
+    workers = inputs.workers_that_fit(workers, 4 * len(mine) * recipe.channels * recipe.input.crop**2)
+    clips = inputs.TrainingClips(heads, recipe)
+    steps = _Steps(range(start, recipe.train.steps), mine)
+    return iter(inputs.make_loader(clips, workers, batch_sampler=steps, pin_memory=pin))
 
 
 def _validate(
@@ -229,6 +314,7 @@ def _validate(
         corpus,
         held.ids,
         recipe,
+        classes=len(held.classes),
         frames=recipe.train.validation_frames,
         crops=1,
         device=device,
@@ -251,21 +337,24 @@ def _check_finite(model: torch.nn.Module, step: int) -> None:
 
 
 class _Log:
-    """log.jsonl and TensorBoard; each row is of the steps since the row before."""
+    """log.jsonl and TensorBoard, by the first process; each row is of the steps since the row before."""
 
     def __init__(self, out: Path, start: int) -> None:
+        self._clear()
+        self._path = path = out / LOG
+        self._file: IO[str] | None = None
+        if parallel.rank():
+            return
         from torch.utils.tensorboard import SummaryWriter
 
-        path = out / LOG
         kept = []
         if start and path.exists():  # rows after the checkpoint are of steps that will be taken again
             rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start]
         path.write_text("".join(kept), encoding="utf-8")
-        self._file, self._path = path.open("a", encoding="utf-8"), path
+        self._file = path.open("a", encoding="utf-8")
         # TensorBoard drops rows from this step on; that of the checkpoint stays.
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
-        self._clear()
 
     def _clear(self) -> None:
         self._losses: list[torch.Tensor] = []
@@ -291,11 +380,13 @@ class _Log:
         self._since += time.perf_counter() - began
 
     def write(self, step: int, lr: float, more: dict[str, Any]) -> dict[str, Any]:
+        sums = torch.stack([torch.stack(s).double().sum() for s in (self._losses, self._right)])
+        loss, right = parallel.total(sums).tolist()
         row = {
             "step": step,
-            "loss": float(torch.stack(self._losses).double().sum()) / self._steps,
+            "loss": loss / self._steps,
             "lr": lr,
-            "train_accuracy": int(torch.stack(self._right).sum()) / self._samples,
+            "train_accuracy": right / self._samples,
         }
         if not math.isfinite(row["loss"]):
             raise TrainingDiverged(f"the loss is {row['loss']} at step {step}: try a lower train.lr")
@@ -305,21 +396,25 @@ class _Log:
             "data_wait": round(self.waited / seconds, 3),
         }
         row |= more
-        with checkpoint.named(self._path):
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
-        for name, value in row.items():
-            if name != "step":
-                self._board.add_scalar(name, value, step)
         self._clear()
+        if self._file:
+            with checkpoint.named(self._path):
+                self._file.write(json.dumps(row) + "\n")
+                self._file.flush()
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, step)
         return row
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file:
+            self._file.close()
+            self._board.close()
 
 
-def _former(out: Path, recipe: Recipe, corpus: Corpus, examples: Examples, resume: bool) -> Checkpoint | None:
+def _former(
+    out: Path, recipe: Recipe, corpus: Corpus, classes: tuple[str, ...], digest: str, resume: bool
+) -> Checkpoint | None:
     """The checkpoint to resume from, if it is of the same run."""
     if not (out / LAST).exists():
         if resume:
@@ -332,8 +427,8 @@ def _former(out: Path, recipe: Recipe, corpus: Corpus, examples: Examples, resum
     former = checkpoint.load(out / LAST)
     differs = former.recipe.differences(recipe)
     differs += [f"corpus {line}" for line in former.corpus.differences(corpus.settings)]
-    if former.examples != _digest(examples) or former.classes != examples.classes:
-        differs.append("the training list or the order of classes")
+    if former.examples != digest or former.classes != classes:
+        differs.append("the training list, the order of classes, or further data sets")
     if differs:
         raise UsageError(
             f"{out} was started with another recipe (there, now): {'; '.join(differs)}. "
@@ -342,19 +437,10 @@ def _former(out: Path, recipe: Recipe, corpus: Corpus, examples: Examples, resum
     return former
 
 
-def _digest(examples: Examples) -> str:
-    text = json.dumps([examples.ids, [examples.classes[n] for n in examples.labels]])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _random(device: torch.device) -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_random(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+def _digest(sources: Sequence[tuple[Corpus, Examples]], sizes: Sequence[int]) -> str:
+    # The first corpus's settings are held against the checkpoint's own.
+    rows = [
+        [e.ids, [e.classes[n] for n in e.labels], c.settings.digest() if k else ""]
+        for k, (c, e) in enumerate(sources)
+    ]
+    return hashlib.sha256(json.dumps([rows, list(sizes)]).encode()).hexdigest()

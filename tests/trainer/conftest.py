@@ -1,9 +1,21 @@
 """Fixtures of the trainer's tests."""
 
+import logging
+
 import pytest
 from fakes import FakeCorpus
 
 import flowprep
+
+
+@pytest.fixture(autouse=True)
+def logger():
+    """The command takes the log for itself; the next test gets it back."""
+    yield
+    logger = logging.getLogger("trainer")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture

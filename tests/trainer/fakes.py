@@ -21,8 +21,17 @@ MOTIONS = ("Spin", "Zoom")
 CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
 
 
+def cut(flow, window):
+    """The window (top, left, height, width) of (N, 2, H, W); None for the whole."""
+    top, left, height, width = window or (0, 0, *flow.shape[2:])
+    return flow[:, :, top : top + height, left : left + width]
+
+
 class FakeVideo:
-    """Flow at pair i: a rotation or an expansion of `speed` * (1 + i / 10), plus the drift (0.5, -0.25)."""
+    """Flow at pair i: a rotation or an expansion of `speed` * (1 + i / 10), plus the drift (0.5, -0.25).
+
+    Backward flow has the opposite sign.
+    """
 
     def __init__(self, video_id, label, seed, pairs=PAIRS):
         self.id, self.label, self.step, self.partial, self.frame_rate = video_id, label, 1, False, 25.0
@@ -39,24 +48,30 @@ class FakeVideo:
         noise = rng.normal(0, 12, (HEIGHT, WIDTH, 3))
         return np.clip(self._colour + noise, 0, 255).astype(np.uint8)
 
-    def flow(self, start, count, backward=False):
+    def flow(self, start, count, backward=False, window=None):
         if start < 0 or start + count > self.num_pairs:
             raise IndexError(start)
         y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
         x, y = x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2
         field = np.stack([-y, x] if self._spin else [x, y]) * self._speed
         drift = np.array([0.5, -0.25], np.float32)[:, None, None]
-        return np.stack([field * (1 + i / 10) + drift for i in range(start, start + count)]).astype(
-            np.float32
-        )
+        sign = -1 if backward else 1
+        fields = [sign * (field * (1 + i / 10) + drift) for i in range(start, start + count)]
+        return cut(np.stack(fields).astype(np.float32), window)
 
     @property
     def mean_flow(self):
         return np.tile(np.array([0.5, -0.25], np.float32), (self.num_pairs, 1))
 
+    @property
+    def mean_flow_backward(self):
+        return -self.mean_flow
+
 
 class FakeCorpus(Mapping):
-    def __init__(self, clips=4, failures=(), **settings):
+    """A prefix makes another data set of the same pictures: other ids, other classes."""
+
+    def __init__(self, clips=4, failures=(), prefix="", **settings):
         self.path = Path("fake-corpus")
         self.settings = Settings(**{"size": "56x40", **settings})
         self.failures = dict(failures)
@@ -64,8 +79,9 @@ class FakeCorpus(Mapping):
         for label in CLASSES:
             for group in range(1, clips + 1):
                 for clip in (1, 2):
-                    name = f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+                    name = f"{prefix}{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
                     self.videos[name] = FakeVideo(name, label, len(self.videos))
+                    self.videos[name].label = prefix + label
 
     @property
     def labels(self):

@@ -10,6 +10,8 @@ from trainer import augment, inputs
 from trainer.clips import spaced_starts
 from trainer.evaluate import NotFinite, Scores, autocast, pick_device, pick_precision, score_videos
 
+CPU = torch.device("cpu")
+
 
 class Linear(torch.nn.Module):
     """Logits that depend on everything in the crop."""
@@ -31,11 +33,19 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
     corpus, recipe = FakeCorpus(clips=1), small(stream)
     model, ids = Linear(recipe.channels), list(corpus)[:3]
     got = score_videos(
-        model, corpus, ids, recipe, frames=25, crops=10, device=torch.device("cpu"), workers=workers
+        model,
+        corpus,
+        ids,
+        recipe,
+        classes=3,
+        frames=25,
+        crops=10,
+        device=CPU,
+        workers=workers,
     )
     for row, video in zip(got, (corpus[i] for i in ids), strict=True):
         total = torch.zeros(3)
-        starts = spaced_starts(inputs.available(video, stream), inputs.clip_length(recipe), 25)
+        starts = spaced_starts(inputs.available(video, stream), inputs.clip_length(recipe, 1), 25)
         for start in starts:
             crops = augment.fixed_crops(
                 inputs.load_clip(video, int(start), recipe).normalised(), 32, 10, stream
@@ -48,7 +58,7 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
 def test_judging_leaves_the_random_state_alone():
     corpus, recipe = FakeCorpus(clips=1), small()
     before = torch.get_rng_state()
-    score_videos(Linear(3), corpus, list(corpus)[:1], recipe, frames=1, crops=1, device=torch.device("cpu"))
+    score_videos(Linear(3), corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -93,7 +103,7 @@ def test_scores_that_are_no_numbers_are_refused():
     corpus, recipe, model = FakeCorpus(clips=1), small(), Linear(3)
     model.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(NotFinite, match=r"scores of 1 videos \(BlueSpin/.* are not finite"):
-        score_videos(model, corpus, list(corpus)[:1], recipe, frames=1, crops=1, device=torch.device("cpu"))
+        score_videos(model, corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
 
 
 def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path):
@@ -104,6 +114,6 @@ def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path
     make = inputs.make_loader
     monkeypatch.setattr(inputs, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
     corpus = FakeCorpus(clips=1)
-    options = {"frames": 1, "crops": 1, "device": torch.device("cpu")}
+    options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
     score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
     assert asked == [2] and "room for 2 loader processes, not 5" in caplog.text

@@ -4,7 +4,14 @@ import pytest
 from flowprep.errors import UsageError
 from trainer import fuse as fusing
 from trainer.evaluate import Scores
-from trainer.fuse import best_weight, fuse
+from trainer.fuse import (
+    best_temperature,
+    best_weight,
+    fuse,
+    summary,
+    with_temperature,
+    write_confusion,
+)
 
 CLASSES = np.array(["a", "b", "c"])
 
@@ -114,6 +121,50 @@ def test_two_classes():
 
     fused = fuse(two(40, 0, "v"), two(40, 1, "v"), "svm", (two(40, 2, "f"), two(40, 3, "f")))
     assert fused.scores.shape == (40, 2) and fused.accuracy > 0.9
+
+
+def test_the_temperature_that_was_lost_is_found():
+    """Scores whose logits were multiplied by 3 are too sure; those that the labels follow are not."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 3))
+    odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(3, p=row) for row in odds])
+    # 4,000 videos settle it to some 5%.
+    assert abs(best_temperature(scores(odds, labels)) - 1) < 0.08
+    sure = odds**3 / (odds**3).sum(1, keepdims=True)
+    assert abs(best_temperature(scores(sure, labels)) - 3) < 0.24
+    np.testing.assert_allclose(with_temperature(scores(sure, labels), 3).scores, odds, atol=1e-3)
+
+
+def test_calibration_lets_the_better_stream_speak():
+    """A stream that is right by chance and sure of it drowns a good one, until its confidence is fitted."""
+
+    def streams(count, seed, prefix):
+        good, bad = noisy(count, seed, 1.5, prefix), noisy(count, seed + 1, 0, prefix)
+        return good, with_temperature(bad, 0.1)
+
+    (good, bad), fit = streams(300, 0, "v"), streams(300, 2, "f")
+    plain, calibrated = (fuse(good, bad, "average", f, calibrate=bool(f)) for f in (None, fit))
+    assert plain.accuracy < good.accuracy - 0.1
+    assert calibrated.accuracy > good.accuracy - 0.02
+    np.testing.assert_allclose(calibrated.scores.sum(1), 1, rtol=1e-5)
+    for method in ("weighted", "svm"):
+        assert fuse(good, bad, method, fit, calibrate=True).accuracy > good.accuracy - 0.05
+    with pytest.raises(UsageError, match="calibration needs --fit"):
+        fuse(good, bad, "average", calibrate=True)
+
+
+def test_splits_are_averaged_and_confusions_summed(tmp_path):
+    first = scores([[1, 0, 0], [1, 0, 0], [0, 0, 1]], [0, 1, 2])  # 2 of 3
+    second = scores([[0, 1, 0]], [0])  # none of 1
+    found = summary([first, second])
+    assert found["accuracy"] == [2 / 3, 0.0] and found["mean_accuracy"] == pytest.approx(1 / 3)
+    assert found["confusion"] == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert found["class_accuracy"] == [0.5, 0.0, 1.0]
+    write_confusion(tmp_path / "c.csv", found)
+    assert (tmp_path / "c.csv").read_text() == ",a,b,c\na,1,1,0\nb,1,0,0\nc,0,0,1\n"
+    with pytest.raises(UsageError, match="other classes"):
+        summary([first, Scores(first.ids, first.labels, CLASSES[::-1], first.scores)])
 
 
 def test_refusals():

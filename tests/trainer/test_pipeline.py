@@ -1,4 +1,4 @@
-"""pipelines/train.sh, with a command `trainer` that only notes how it was called."""
+"""The scripts of pipelines/, with a command `trainer` that only notes how it was called."""
 
 import os
 import subprocess
@@ -17,14 +17,15 @@ def script(tmp_path):
     command.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\ncase "$*" in *--check) exit "$CHECK";; esac\n')
     command.chmod(0o755)
 
-    def run(*, complete):
+    def run(*, complete, **more):
         calls = tmp_path / "calls"
         calls.write_text("")
         path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        env = {**os.environ, "PATH": path, "CALLS": str(calls), "CHECK": "0" if complete else "1"}
+        env = {**os.environ, "PATH": path, "CALLS": str(calls), "CHECK": "0" if complete else "1", **more}
         args = [str(SCRIPT), str(tmp_path / "out"), "recipe", "", "videos"]
         done = subprocess.run(["bash", *args], env=env, capture_output=True, text=True)
         lines = calls.read_text().splitlines()
+        run.lines = lines
         return done, ["check" if "--check" in line else line.split()[0] for line in lines]
 
     return run
@@ -39,6 +40,26 @@ def test_a_split_is_made_once_and_anew_for_new_videos(script, tmp_path):
     (tmp_path / "out" / "splits" / "testlist01.txt").touch()
     assert script(complete=True)[1] == ["check", *WHOLE]
     assert script(complete=False)[1] == ["check", "split", *WHOLE]
+
+
+def test_another_split_and_the_spatial_networks_weights(script, tmp_path):
+    (tmp_path / "out" / "splits").mkdir(parents=True)
+    for name in ("trainlist02.txt", "testlist01.txt"):
+        (tmp_path / "out" / "splits" / name).touch()
+    done, _ = script(complete=True, SPLIT="2", WEIGHTS="w.pt", TRAIN="--set seed=3")
+    assert done.returncode == 0
+    spatial, temporal, fuse = (line for line in script.lines if line.split()[0] in ("train", "fuse"))
+    out = tmp_path / "out"
+    for stream, line in (("spatial", spatial), ("temporal", temporal)):
+        assert f"--train-list {out}/splits/trainlist02.txt --test-list {out}/splits/testlist02.txt" in line
+        assert f"--out {out}/split2/{stream} --resume" in line and line.endswith("--set seed=3")
+    assert "--set model.weights=w.pt" in spatial and "model.weights" not in temporal
+    assert fuse == f"fuse {out}/split2/spatial {out}/split2/temporal --out {out}/split2/fused.npz"
+    for stream in ("spatial", "temporal"):
+        (out / "split2" / stream).mkdir(parents=True)
+        (out / "split2" / stream / "validation_scores.npz").touch()
+    script(complete=True, SPLIT="2")
+    assert next(line for line in script.lines if line.startswith("fuse")).split()[3] == "--calibrate"
 
 
 def test_a_run_of_a_former_split_is_left_alone(script, tmp_path):

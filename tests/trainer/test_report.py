@@ -114,12 +114,6 @@ def test_interval():
     np.testing.assert_allclose(report.interval(8, 10), (0.490, 0.943), atol=5e-4)
 
 
-@pytest.mark.parametrize("most", [0.3, 1, 2.31, 7, 99, 100, 80_000])
-def test_ticks_are_few_and_round(most):
-    ticks = report._ticks(most)
-    assert ticks[0] == 0 and ticks[-1] >= most * (1 - 1e-9) and 4 <= len(ticks) <= 6
-
-
 def test_a_loss_above_all_others_is_drawn_where_it_is():
     """A validation loss far above training's must not look like a plateau at the chart's edge."""
     svg = report._chart([("train", [(10, 1.0), (20, 0.5)]), ("val", [(10, 1.5), (20, 2.9)])], [], share=False)

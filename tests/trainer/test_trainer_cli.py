@@ -8,8 +8,10 @@ from click.testing import CliRunner
 from fakes import CLASSES, small, toml, write_lists
 
 from flowprep.errors import CorpusDamaged
+from trainer import parallel
 from trainer.cli import main
 from trainer.evaluate import Scores
+from trainer.models import MODELS
 
 
 def call(*args):
@@ -68,6 +70,8 @@ def test_the_whole_way(tmp_path, setting, opened):
             0,
         )
         assert fit.exit_code == 0 and "24 videos" in fit.stdout
+        own = Scores.load(tmp_path / stream / "validation_scores.npz")
+        assert len(own.ids) == 8 and not set(own.ids) & set(Scores.load(tmp_path / stream).ids)
     files = [tmp_path / s / "test_scores.npz" for s in ("spatial", "temporal")]
     fits = ["--fit", tmp_path / "spatial_fit.npz", tmp_path / "temporal_fit.npz"]
     for method in ("average", "weighted", "svm"):
@@ -77,6 +81,16 @@ def test_the_whole_way(tmp_path, setting, opened):
         summary = json.loads(done.stdout)
         assert summary["fused_accuracy"] == Scores.load(out).accuracy
         assert summary["videos"] == 8
+    # Two runs bring what they held out themselves.
+    both = [tmp_path / "spatial", tmp_path / "temporal"]
+    done = call("fuse", *both, "--method", "weighted", "--calibrate", "--json")
+    assert done.exit_code == 0 and "temperatures fitted on 8 videos" in done.stderr
+    assert json.loads(done.stdout)["calibrated"] is True
+    done = call("scores", *both, tmp_path / "svm.npz", "--confusion", tmp_path / "confusion.csv")
+    assert done.exit_code == 0 and "mean of 3" in done.stdout
+    assert (tmp_path / "confusion.csv").read_text().startswith(f",{','.join(CLASSES)}\n")
+    found = json.loads(call("scores", *both, "--json").stdout)
+    assert found["accuracy"] == [Scores.load(file).accuracy for file in files]
     runs = ["--spatial", tmp_path / "spatial", "--temporal", tmp_path / "temporal"]
     report = tmp_path / "r" / "report.html"
     done = call("report", *runs, "--fused-scores", tmp_path / "svm.npz", "--corpus", tmp_path, "-o", report)
@@ -108,7 +122,7 @@ def test_evaluating_a_list_of_the_run_itself(tmp_path, setting):
     assert all(i.startswith(scores.classes[n] + "/") for i, n in zip(scores.ids, scores.labels, strict=True))
 
 
-def test_resuming_a_finished_run_says_so(tmp_path, setting):
+def test_resuming_a_finished_run_says_so(tmp_path, setting, monkeypatch):
     args = ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
     args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
     assert call(*args).exit_code == 0
@@ -116,6 +130,9 @@ def test_resuming_a_finished_run_says_so(tmp_path, setting):
     assert again.exit_code == 2 and "--resume goes on with it" in again.stderr
     resumed = call(*args, "--resume")
     assert resumed.exit_code == 0 and "is finished: 1 steps" in resumed.stderr
+    with monkeypatch.context() as second:  # of several processes the first one says it
+        second.setattr(parallel, "rank", lambda: 1)
+        assert "is finished" not in call(*args, "--resume").output
     (tmp_path / "run" / "test_scores.npz").unlink()
     assert call(*args, "--resume").exit_code == 0
     assert (tmp_path / "run" / "test_scores.npz").exists()
@@ -170,7 +187,7 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypa
     )
 
 
-def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened):
+def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened, monkeypatch):
     """Also where the classes that the training list named are not those of the folders."""
     for name in ("trainlist01.txt", "testlist01.txt"):
         path = tmp_path / "lists" / name
@@ -180,12 +197,13 @@ def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened):
     assert (
         call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
     )
-    held = tmp_path / "run" / "validationlist.txt"
-    out = ["--out", tmp_path / "v.npz", "--workers", 0]
-    assert call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, *out).exit_code == 0
-    scores = Scores.load(tmp_path / "v.npz")
-    folders = [CLASSES.index(i.split("/")[0]) for i in scores.ids]
-    assert scores.labels.tolist() == [3 - n for n in folders]
+    monkeypatch.chdir(tmp_path)
+    for held in (tmp_path / "run" / "validationlist.txt", "run/validationlist.txt"):
+        out = ["--out", tmp_path / "v.npz", "--workers", 0]
+        assert call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, *out).exit_code == 0
+        scores = Scores.load(tmp_path / "v.npz")
+        folders = [CLASSES.index(i.split("/")[0]) for i in scores.ids]
+        assert scores.labels.tolist() == [3 - n for n in folders]
 
 
 def test_errors_are_one_line_before_anything_is_written(tmp_path, setting):
@@ -226,6 +244,14 @@ def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, o
     )
 
 
+def test_models_are_listed():
+    shown = call("models")
+    assert (
+        shown.exit_code == 0 and "cnn_m_2048: crops 224 px; spatial 90.63 M, temporal 90.71 M" in shown.stdout
+    )
+    assert [row["name"] for row in json.loads(call("models", "--json").stdout)] == list(MODELS)
+
+
 def test_split(tmp_path, opened):
     done = call("split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--test-share", 0.25)
     assert done.exit_code == 0 and "24 videos to train on, 8 to test, 4 classes" in done.stdout
@@ -238,7 +264,9 @@ def test_split(tmp_path, opened):
     assert (tmp_path / "lists" / "trainlist01.txt").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "fuse", "predict", "report", "split"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "evaluate", "fuse", "models", "predict", "report", "scores", "split"]
+)
 def test_help(command):
     done = call(*filter(None, [command]), "--help")
     assert "below" not in done.stdout  # options come last

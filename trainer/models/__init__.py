@@ -1,49 +1,216 @@
-"""The networks, one module per published system.
+"""The networks, one module per published system, and the weights that they start from.
 
-Such a module has `build(recipe, classes) -> Network`. A network states what it needs, and is checked
-against the recipe before anything is read.
+The contract. A module of this package offers
+
+- `FACTS`, a record of plain data: the paper, and what the network needs (streams, frames, spacing, size),
+  which a loader obeys and which is held against a recipe before anything is read;
+- `FIRST` and `LAST`, names of the layer that sees the input and of those that give the classes;
+- `build(in_channels, num_classes, *, dropout, width, **options)`.
+
+What goes in, float32, with S the side of the crop:
+
+- a network of one stream and one time step takes (N, C, S, S): C = 3 for a frame, 2 L for a stack of flows;
+- one of T time steps takes (N, C, T, S, S), the steps as `Facts.spacing` says;
+- a joint network takes two of these, `model(rgb, flow)`, of the same clips; `in_channels` is the flow's, and
+  the stacks are centred on the frames. Its towers `spatial` and `temporal` are networks of this package.
+
+What comes out: in evaluation (N, classes) logits, whose softmax is the prediction. In training also
+(N, classes, K), for a network that learns from K classifiers at once, or looks for the best of K. What a
+network learns by is `losses`. Parameters that no loss is meant to reach have requires_grad = False.
+
+A new network is one module, one line of `MODELS` and one row of the table in the conformance test.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from flowprep.errors import UsageError
-from trainer.recipe import STREAMS, Recipe
+from trainer import checkpoint
+from trainer.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 MODELS: dict[str, str] = {
     "cnn_m_2048": "trainer.models.cnn_m_2048",
     "resnet18": "trainer.models.resnet18",
+    "resnet50": "trainer.models.resnet50",
+    "vgg16": "trainer.models.vgg16",
+    "googlenet": "trainer.models.googlenet",
+    "karpathy_single": "trainer.models.karpathy_single",
+    "karpathy_early": "trainer.models.karpathy_early",
+    "karpathy_late": "trainer.models.karpathy_late",
+    "karpathy_slow": "trainer.models.karpathy_slow",
+    "karpathy_fovea": "trainer.models.karpathy_fovea",
+    "conv_fusion": "trainer.models.conv_fusion",
+    "st_resnet": "trainer.models.st_resnet",
+    "c3d": "trainer.models.c3d",
+    "c3d_small": "trainer.models.c3d_small",
+    "siamese_transform": "trainer.models.siamese_transform",
+    "fstcn": "trainer.models.fstcn",
 }
 
 
-class Module(Protocol):
-    """What a module of this package offers.
+@dataclass(frozen=True)
+class Facts:
+    """What a network is and what it needs.
 
     Attributes:
-        SIZE: side of the crops that the network takes in pixels, or None where any from MIN_SIZE does.
-        MIN_SIZE: the least side that leaves something to the last layer.
-        STREAMS: the streams that it is defined for.
-        WIDTHS: whether the recipe may set `width`.
-        LAST: name of the layer that gives the classes.
+        paper: authors, year, title and where it is.
+        streams: the streams that it is defined for; of a joint network, those that it takes at once.
+        joint: takes a spatial and a temporal input together.
+        size: side of the crops that it takes in pixels, or None where any from `min_size` does.
+        min_size: the least side that leaves something to the last layer.
+        frames: how many time steps a clip may have; the first is the published number in training.
+        spacing: frames from one time step to the next, least and most: in training a clip has one number of
+            these, drawn uniformly. (0, 0): the steps are spread over the whole video.
+        stack: L of a temporal input at each time step, as published; any other does too.
+        options: further keywords of `build`, with the values allowed; the first is the default, and
+            `...` among them says that there are others, which the network checks.
+        published: accuracy in percent, by what it is of; of split 1 unless it says otherwise.
+        passed_over: beginnings of names in published weights that the network has no use for.
     """
 
-    SIZE: int | None
-    MIN_SIZE: int
-    STREAMS: tuple[str, ...]
-    WIDTHS: bool
-    LAST: str
+    paper: str
+    streams: tuple[str, ...] = ("spatial", "temporal")
+    joint: bool = False
+    size: int | None = None
+    min_size: int = 1
+    frames: tuple[int, ...] = (1,)
+    spacing: tuple[int, int] = (1, 1)
+    stack: int = 10
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
 
-    def build(self, recipe: Recipe, classes: int) -> nn.Module:
-        """A network that takes (N, recipe.channels, S, S) float32 and gives (N, classes) logits."""
+    def shapes(
+        self, stream: str = "spatial", *, batch: int = 1, size: int = 0, frames: int = 0, stack: int = 0
+    ) -> list[tuple[int, ...]]:
+        """Shape of each input of the network, as it is published but for what is given.
+
+        Args:
+            stream: which input, of a network that is not joint.
+            batch: N.
+            size: S; 0 is the network's own, or 224 where it takes any.
+            frames: T; 0 is the published number.
+            stack: L; 0 is the published number.
+        """
+        side = size or self.size or 224
+        time = () if self.frames == (1,) else (frames or self.frames[0],)
+        channels = {"spatial": 3, "temporal": 2 * (stack or self.stack)}
+        taken = self.streams if self.joint else (stream,)
+        return [(batch, channels[s], *time, side, side) for s in taken]
+
+
+class Module(Protocol):
+    """What a module of this package offers: see there."""
+
+    FACTS: Facts
+    FIRST: str
+    LAST: tuple[str, ...]
+
+    def build(
+        self, in_channels: int, num_classes: int, *, dropout: float, width: int, **options: Any
+    ) -> nn.Module:
+        """A network of these inputs and outputs; `width` is 0 for the published one."""
+
+
+def build(
+    name: str, *, in_channels: int, num_classes: int, dropout: float = 0.5, width: int = 0, **options: Any
+) -> nn.Module:
+    """A network by its name, freshly initialised from torch's random state.
+
+    Args:
+        name: a name of `MODELS`.
+        in_channels: 3 for a frame, 2 L for a stack of L flows, at each time step.
+        num_classes: outputs of the last layer.
+        dropout: probability of dropping a unit before the fully connected layers.
+        width: channels of the first layer, with which all others scale; 0 is the published number.
+        options: see the network's `FACTS.options`.
+
+    Raises:
+        UsageError: no such model, or an option is not one of its.
+    """
+    module = find_module(name)
+    facts = module.FACTS
+    for key, value in options.items():
+        if key not in facts.options:
+            known = ", ".join(facts.options) or "none"
+            raise UsageError(f"{key} is not an option of {name}; its options: {known}")
+        if value not in facts.options[key] and ... not in facts.options[key]:
+            allowed = " | ".join(map(str, facts.options[key]))
+            raise UsageError(f"{key} of {name} is {value!r}; allowed: {allowed}")
+    return module.build(in_channels, num_classes, dropout=dropout, width=width, **options)
+
+
+def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """What each sample costs in training: the network's own loss, or else the cross entropy.
+
+    Args:
+        model: a network of this package, which may have a method `losses` of the same (logits, y).
+        logits: what it gave in training: (N, classes), or (N, classes, K), whose K costs are summed.
+        y: (N,) classes; -100 leaves a sample out.
+
+    Returns:
+        (N,).
+    """
+    if own := getattr(model, "losses", None):
+        return cast(torch.Tensor, own(logits, y))
+    logits = logits.float()
+    if logits.ndim == 2:
+        return F.cross_entropy(logits, y, reduction="none")
+    target = y[:, None].expand(-1, logits.shape[2])
+    return F.cross_entropy(logits, target, reduction="none").sum(1)
+
+
+def describe(num_classes: int = 101) -> list[dict[str, Any]]:
+    """What there is, as published, a row in plain types for every model.
+
+    name, summary, paper, crop and inputs as text, shapes of the inputs, published accuracy; parameters and
+    multiply-adds of one clip by stream ("both" for joint networks).
+    """
+    rows = []
+    for name in MODELS:
+        module = find_module(name)
+        facts = module.FACTS
+        shapes = {"both": facts.shapes()} if facts.joint else {s: facts.shapes(s) for s in facts.streams}
+        counts = {stream: _count(name, some, num_classes) for stream, some in shapes.items()}
+        rows.append(
+            {
+                "name": name,
+                "summary": " ".join(str(module.__doc__).split("\n\n")[0].split()),
+                "paper": facts.paper,
+                "crop": str(facts.size or f"from {facts.min_size}"),
+                "inputs": {
+                    stream: " + ".join("x".join(map(str, shape[1:])) for shape in some)
+                    for stream, some in shapes.items()
+                },
+                "parameters": {stream: count[0] for stream, count in counts.items()},
+                "multiply_adds": {stream: count[1] for stream, count in counts.items()},
+                "published": dict(facts.published),
+            }
+        )
+    return rows
+
+
+def _count(name: str, shapes: list[tuple[int, ...]], num_classes: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds of one clip in convolutions and matrix products."""
+    with torch.device("meta"):  # counted, not computed
+        model = build(name, in_channels=shapes[-1][1], num_classes=num_classes).eval()
+        counter = FlopCounterMode(display=False)
+        with torch.inference_mode(), counter:
+            model(*(torch.empty(shape) for shape in shapes))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
 
 
 def find(recipe: Recipe) -> Module:
@@ -53,21 +220,19 @@ def find(recipe: Recipe) -> Module:
         UsageError: no such model, or the recipe gives it what it cannot take.
     """
     name, crop = recipe.model.name, recipe.input.crop
-    if name not in MODELS:
-        raise UsageError(f"model.name is {name!r}; allowed: {', '.join(MODELS)}")
-    module = cast(Module, import_module(MODELS[name]))
-    if recipe.stream not in module.STREAMS:
+    module = find_module(name)
+    facts = module.FACTS
+    if facts.joint or facts.frames != (1,):
+        what = "both streams at once" if facts.joint else f"clips of {facts.frames[0]} time steps"
+        raise UsageError(f"{name} takes {what}, which a recipe cannot state; build it with trainer.models")
+    if recipe.stream not in facts.streams:
         raise UsageError(
-            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(STREAMS)}"
+            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(facts.streams)}"
         )
-    if module.SIZE is not None and crop != module.SIZE:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops of {module.SIZE} pixels")
-    if crop < module.MIN_SIZE:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops from {module.MIN_SIZE} pixels")
-    if recipe.model.width and not module.WIDTHS:
-        raise UsageError(
-            f"model.width is {recipe.model.width}; {name} has its published width only: leave it 0"
-        )
+    if facts.size is not None and crop != facts.size:
+        raise UsageError(f"input.crop is {crop}; {name} takes crops of {facts.size} pixels")
+    if crop < facts.min_size:
+        raise UsageError(f"input.crop is {crop}; {name} takes crops from {facts.min_size} pixels")
     if recipe.model.trainable == "last" and not recipe.model.weights:
         raise UsageError(
             "model.trainable is 'last' without model.weights: name the file of the pretrained weights "
@@ -77,30 +242,53 @@ def find(recipe: Recipe) -> Module:
 
 
 def make_model(recipe: Recipe, classes: int) -> nn.Module:
-    """The recipe's network, freshly initialised from torch's random state."""
-    return find(recipe).build(recipe, classes)
+    """The recipe's network: see build."""
+    model = recipe.model
+    return build(
+        model.name,
+        in_channels=recipe.channels,
+        num_classes=classes,
+        dropout=model.dropout,
+        width=model.width,
+    )
 
 
-def load_weights(model: nn.Module, path: Path, last: str) -> None:
-    """Start from a state dict: all layers but the last must fit; the last is taken if it does.
+def load_weights(
+    model: nn.Module, path: Path, module: Module, *, across: bool = False, taps: str = "average"
+) -> None:
+    """Start from pretrained weights: every layer must be there and fit, but last layers of other classes.
+
+    Args:
+        model: what `module` built, or one that differs from it by temporal convolutions: these are made from
+            two-dimensional ones by `inflate`.
+        path: a state dict by torch.save, such as torchvision's of ImageNet; or a training run, by its
+            checkpoint or its folder.
+        module: the model's.
+        across: the weights are of RGB images: make the first layer from theirs by `cross_modality`.
+        taps: see inflate.
 
     Raises:
-        UsageError: not a readable state dict, or layers are missing, unknown or of another shape.
+        UsageError: not a readable state dict, or layers are missing, unknown or of another shape; all are
+            named.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as exc:
-        raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror}") from exc
-    except Exception as exc:  # a damaged file raises whatever its first wrong byte leads to
-        raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save") from exc
-    if not isinstance(state, dict):
-        raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save")
-    state = state.get("model", state)  # a checkpoint of this trainer holds more than the weights
+    state = _read_state(path)
+    if module.FACTS.passed_over:
+        state = {k: v for k, v in state.items() if not k.startswith(module.FACTS.passed_over)}
     own = model.state_dict()
+    first = f"{module.FIRST}.weight"
+    if across and first in state and state[first].ndim == 4 and state[first].shape[1] == 3:
+        state = {**state, first: cross_modality(state[first], own[first].shape[1])}
+    state = {
+        k: inflate(v, own[k].shape[2], taps) if k in own and v.ndim == 4 and own[k].ndim == 5 else v
+        for k, v in state.items()
+    }
+    # A count that no computation uses and that older files do not have.
+    state = {**{k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}, **state}
     fresh = [
         key
-        for key in own
-        if key.startswith(f"{last}.") and getattr(state.get(key), "shape", None) != own[key].shape
+        for last in module.LAST
+        for key in (f"{last}.weight", f"{last}.bias")
+        if key in state and len(state[key]) != len(own[key]) and state[key].shape[1:] == own[key].shape[1:]
     ]
     wrong = [
         f"{key} {tuple(state[key].shape) if key in state else 'missing'}, needed {tuple(value.shape)}"
@@ -109,17 +297,71 @@ def load_weights(model: nn.Module, path: Path, last: str) -> None:
     ]
     wrong += [f"{key} is not a part of the model" for key in state if key not in own]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UsageError(f"model.weights: {path} does not fit the model: {'; '.join(wrong[:3])}{more}")
+        hint = ""
+        if not across and first in state and first in own and state[first].shape != own[first].shape:
+            hint = "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
+        raise UsageError(f"model.weights: {path} does not fit the model: {'; '.join(wrong)}{hint}")
     if fresh:
         log.info("%s: the last layer starts from scratch, for its classes are others", path)
     model.load_state_dict({**state, **{key: own[key] for key in fresh}})
 
 
-def freeze_all_but(model: nn.Module, last: str) -> None:
-    """Let only the layer `last` learn."""
+def load_towers(
+    model: nn.Module, spatial: Path, temporal: Path, *, across: bool = False, taps: str = "average"
+) -> None:
+    """Start a joint network from two trained ones: load_weights into each of its towers.
+
+    Args:
+        model: a joint network, whose `tower` names the towers' network.
+        spatial, temporal: the weights of each, as load_weights takes them.
+        across: the temporal ones are of RGB images too.
+        taps: see inflate.
+
+    Raises:
+        UsageError: as load_weights.
+    """
+    module = find_module(cast(str, model.tower))
+    load_weights(cast(nn.Module, model.spatial), spatial, module, taps=taps)
+    load_weights(cast(nn.Module, model.temporal), temporal, module, across=across, taps=taps)
+
+
+def cross_modality(weight: torch.Tensor, channels: int) -> torch.Tensor:
+    """First-layer filters for a stack of flows from those for RGB (Wang et al. 2015, arXiv 1507.02159).
+
+    Args:
+        weight: (O, 3, k, k), of a network trained on images.
+        channels: 2 L.
+
+    Returns:
+        (O, channels, k, k): the mean over R, G and B, for every channel alike.
+    """
+    return weight.mean(1, keepdim=True).repeat(1, channels, 1, 1)
+
+
+def inflate(weight: torch.Tensor, taps: int, how: str = "average") -> torch.Tensor:
+    """Filters over time from filters of frames, which give the same on a video that stands still.
+
+    Args:
+        weight: (O, C, k, k).
+        taps: T, an odd number of time steps.
+        how: "average": each tap is the T-th part (the released code of Feichtenhofer et al. 2016, arXiv
+            1611.02155); "centre": the middle one is the whole, the others nothing.
+
+    Returns:
+        (O, C, T, k, k).
+    """
+    if how == "average":
+        return (weight / taps).unsqueeze(2).repeat(1, 1, taps, 1, 1)
+    inflated = weight.new_zeros(*weight.shape[:2], taps, *weight.shape[2:])
+    inflated[:, :, taps // 2] = weight
+    return inflated
+
+
+def freeze_all_but(model: nn.Module, last: tuple[str, ...]) -> None:
+    """Let only the layers `last` learn."""
+    names = tuple(f"{name}." for name in last)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(f"{last}."))
+        parameter.requires_grad_(name.startswith(names))
 
 
 def set_training(model: nn.Module) -> None:
@@ -128,3 +370,31 @@ def set_training(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
             module.eval()
+
+
+def find_module(name: str) -> Module:
+    """The module of a model.
+
+    Raises:
+        UsageError: there is no such model; the names are given.
+    """
+    if name not in MODELS:
+        raise UsageError(f"model.name is {name!r}; allowed: {', '.join(MODELS)}")
+    return cast(Module, import_module(MODELS[name]))
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a file of weights, of a checkpoint, or of a run's folder."""
+    if path.is_dir():
+        return checkpoint.load_kept(path).model
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as exc:
+        raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror}") from exc
+    except Exception as exc:  # a damaged file raises whatever its first wrong byte leads to
+        raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save") from exc
+    if isinstance(state, dict):
+        state = state.get("model", state)  # a checkpoint of this trainer holds more than the weights
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save")
+    return state

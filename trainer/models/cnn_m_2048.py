@@ -10,66 +10,77 @@ to save memory. For 101 classes it holds 90.71 million parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.recipe import Recipe
+from trainer.models import Facts
+from trainer.models.layers import Tower, full, initialise
 
-SIZE: int | None = 224
-MIN_SIZE = 224
-STREAMS = ("spatial", "temporal")
-WIDTHS = False
-LAST = "fc8"
+FACTS = Facts(
+    paper="Simonyan, Zisserman 2014: Two-Stream Convolutional Networks for Action Recognition in Videos, "
+    "arXiv 1406.2199",
+    size=224,
+    min_size=224,
+    published={
+        "UCF-101 spatial, 3 splits": 73.0,
+        "UCF-101 temporal, 3 splits": 83.7,
+        "UCF-101 both, 3 splits": 88.0,
+        "HMDB-51 both, 3 splits": 59.4,
+    },
+)
+FIRST, LAST = "conv1", ("fc8",)
 
 
-def build(recipe: Recipe, classes: int) -> CnnM2048:
-    """The network of the recipe's stream."""
-    return CnnM2048(recipe.channels, classes, recipe.model.dropout, second_lrn=recipe.stream == "spatial")
+def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> CnnM2048:
+    """The spatial network for RGB, the temporal one for any other input."""
+    return CnnM2048(in_channels, num_classes, dropout, width or 96, second_lrn=in_channels == 3)
 
 
-class CnnM2048(nn.Module):
-    """See the module.
+class CnnM2048(Tower):
+    """See the module. Its layers are relu1, pool1, relu2, pool2, relu3 to relu5, pool5, relu6, relu7, fc8.
 
     Args:
         channels: of the input: 3, or 2 L.
         classes: number of classes.
         dropout: after fc6 and fc7.
+        width: channels of the first layer; all others scale with it.
         second_lrn: with the normalisation after conv2 (spatial) or without (temporal).
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float, *, second_lrn: bool) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float, width: int, *, second_lrn: bool) -> None:
         super().__init__()
+        c96, c256, c512, c2048, c4096 = (n * width // 96 for n in (96, 256, 512, 2048, 4096))
         # AlexNet's constants. torch divides alpha by the size; AlexNet's 1e-4 is per element, so 5e-4 here.
         self.lrn = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
         self.second_lrn = second_lrn
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv1 = nn.Conv2d(channels, 96, 7, 2)
-        self.conv2 = nn.Conv2d(96, 256, 5, 2, 1)
-        self.conv3 = nn.Conv2d(256, 512, 3, 1, 1)
-        self.conv4 = nn.Conv2d(512, 512, 3, 1, 1)
-        self.conv5 = nn.Conv2d(512, 512, 3, 1, 1)
-        self.fc6 = nn.Linear(512 * 6 * 6, 4096)
-        self.fc7 = nn.Linear(4096, 2048)
-        self.fc8 = nn.Linear(2048, classes)
+        self.conv1 = nn.Conv2d(channels, c96, 7, 2)
+        self.conv2 = nn.Conv2d(c96, c256, 5, 2, 1)
+        self.conv3 = nn.Conv2d(c256, c512, 3, 1, 1)
+        self.conv4 = nn.Conv2d(c512, c512, 3, 1, 1)
+        self.conv5 = nn.Conv2d(c512, c512, 3, 1, 1)
+        self.fc6 = nn.Linear(c512 * 6 * 6, c4096)
+        self.fc7 = nn.Linear(c4096, c2048)
+        self.fc8 = nn.Linear(c2048, classes)
         self.dropout = nn.Dropout(dropout)
-        for module in self.modules():
-            # The paper does not give its initialisation; this one keeps the variance through ReLU layers.
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.fc8.weight, std=0.01)
+        # The paper does not give its initialisation.
+        initialise(self, self.fc8)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, 224, 224) to logits (N, classes)."""
-        x = self.pool(self.lrn(F.relu(self.conv1(x))))  # (N, 96, 54, 54)
-        x = F.relu(self.conv2(x))  # (N, 256, 26, 26)
-        x = self.pool(self.lrn(x) if self.second_lrn else x)  # (N, 256, 13, 13)
-        x = F.relu(self.conv3(x))
-        x = F.relu(self.conv4(x))
-        x = self.pool(F.relu(self.conv5(x)))  # (N, 512, 6, 6)
-        x = self.dropout(F.relu(self.fc6(x.flatten(1))))  # (N, 4096)
-        x = self.dropout(F.relu(self.fc7(x)))  # (N, 2048)
-        logits: torch.Tensor = self.fc8(x)
-        return logits
+    def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """See Tower."""
+        return {
+            "relu1": lambda x: F.relu(self.conv1(x)),  # (N, 96, 109, 109)
+            "pool1": lambda x: self.pool(self.lrn(x)),  # (N, 96, 54, 54)
+            "relu2": lambda x: F.relu(self.conv2(x)),  # (N, 256, 26, 26)
+            "pool2": lambda x: self.pool(self.lrn(x) if self.second_lrn else x),  # (N, 256, 13, 13)
+            "relu3": lambda x: F.relu(self.conv3(x)),
+            "relu4": lambda x: F.relu(self.conv4(x)),
+            "relu5": lambda x: F.relu(self.conv5(x)),
+            "pool5": self.pool,  # (N, 512, 6, 6)
+            "relu6": lambda x: self.dropout(F.relu(full(self.fc6, x, 6))),  # (N, 4096, 1, 1)
+            "relu7": lambda x: self.dropout(F.relu(full(self.fc7, x))),  # (N, 2048, 1, 1)
+            "fc8": lambda x: full(self.fc8, x),
+        }

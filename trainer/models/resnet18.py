@@ -5,77 +5,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.recipe import Recipe
+from trainer.models import Facts
+from trainer.models.layers import Tower, full
 
-SIZE: int | None = None
-MIN_SIZE = 32
-STREAMS = ("spatial", "temporal")
-WIDTHS = True
-LAST = "fc"
-
-
-def build(recipe: Recipe, classes: int) -> ResNet18:
-    """The network of the recipe's stream."""
-    return ResNet18(recipe.channels, classes, recipe.model.dropout, recipe.model.width or 64)
+FACTS = Facts(
+    paper="He, Zhang, Ren, Sun 2016: Deep Residual Learning for Image Recognition, arXiv 1512.03385",
+    streams=("spatial", "temporal"),
+    min_size=32,
+)
+FIRST, LAST = "conv1", ("fc",)
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; the first may halve the size."""
+def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> ResNet:
+    """The same network for both streams."""
+    return ResNet(Block, (2, 2, 2, 2), in_channels, num_classes, dropout, width or 64)
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+
+class Unit(nn.Module):
+    """What a residual network is made of: a branch beside a shortcut. A subclass gives the branch's layers.
+
+    `expansion` is how many times its inner channels a unit gives out.
+    """
+
+    expansion = 1
+
+    def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
         self.downsample: nn.Module = nn.Identity()
+
+    def _shortcut(self, inputs: int, outputs: int, stride: int) -> None:
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
 
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        raise NotImplementedError
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        return F.relu(self.branch(x) + self.downsample(x))
+
+
+class Block(Unit):
+    """Two 3x3 convolutions beside a shortcut; the first may halve the size."""
+
+    def __init__(self, inputs: int, inner: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, inner, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self._shortcut(inputs, inner, stride)
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """See Unit."""
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + self.downsample(x))
+        return self.bn2(self.conv2(y))  # type: ignore[no-any-return]
 
 
-class ResNet18(nn.Module):
-    """See the module.
+class ResNet(Tower):
+    """A residual network. Its layers are conv1, pool1, layer1.0, layer1.1, ..., fc.
 
     Args:
+        unit: a class of Unit.
+        counts: units of each of the four stages.
         channels: of the input: 3, or 2 L.
         classes: number of classes.
         dropout: before the fully connected layer.
-        width: channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        width: inner channels of the first stage; the later ones have 2, 4 and 8 times as many.
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float, width: int) -> None:
+    def __init__(
+        self,
+        unit: Callable[[int, int, int], Unit],
+        counts: Sequence[int],
+        channels: int,
+        classes: int,
+        dropout: float,
+        width: int,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = nn.Sequential(Block(width, width, 1), Block(width, width, 1))
-        self.layer2 = nn.Sequential(Block(width, 2 * width, 2), Block(2 * width, 2 * width, 1))
-        self.layer3 = nn.Sequential(Block(2 * width, 4 * width, 2), Block(4 * width, 4 * width, 1))
-        self.layer4 = nn.Sequential(Block(4 * width, 8 * width, 2), Block(8 * width, 8 * width, 1))
+        inputs = width
+        self.stages: list[str] = []
+        for number, count in enumerate(counts):
+            units = []
+            for k in range(count):
+                units.append(unit(inputs, width << number, 2 if number and not k else 1))
+                inputs = (width << number) * units[0].expansion
+            self.stages.append(f"layer{number + 1}")
+            self.add_module(self.stages[-1], nn.Sequential(*units))
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(8 * width, classes)
+        self.fc = nn.Linear(inputs, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, channels, S, S) to logits (N, classes)."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))  # (N, width, S/4, S/4)
-        x = self.layer1(x)
-        x = self.layer2(x)  # (N, 2 width, S/8, S/8)
-        x = self.layer3(x)
-        x = self.layer4(x)  # (N, 8 width, S/32, S/32)
-        logits: torch.Tensor = self.fc(self.dropout(x.mean((2, 3))))
-        return logits
+    def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """See Tower. With S the side of the input: S/2, S/4, then S/4 to S/32 by stage, and 1."""
+        units = {f"{stage}.{k}": unit for stage in self.stages for k, unit in enumerate(getattr(self, stage))}
+        return {
+            "conv1": lambda x: F.relu(self.bn1(self.conv1(x))),
+            "pool1": self.maxpool,
+            **units,
+            "fc": lambda x: full(self.fc, self.dropout(x.mean((2, 3), keepdim=True))),
+        }

@@ -1,0 +1,89 @@
+"""C3D (Tran et al. 2015, section 3.3): 3x3x3 convolutions over 16 frames, or over 16 flows.
+
+    16x112x112 -> conv1 64 -> pool -> 16x56x56 -> conv2 128 -> pool -> 8x28x28 -> conv3a, conv3b 256 -> pool
+        -> 4x14x14 -> conv4a, conv4b 512 -> pool -> 2x7x7 -> conv5a, conv5b 512 -> pool -> 1x4x4
+        -> fc6 4096 -> fc7 4096 -> fc8
+
+Pools are 2x2x2, the first 1x2x2, and round up. What the paper judges videos by are not the logits but the
+`features` of clips, averaged, divided by their length and given to a linear SVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trainer.models import Facts
+from trainer.models.layers import initialise
+
+PAPER = (
+    "Tran, Bourdev, Fergus, Torresani, Paluri 2015: Learning Spatiotemporal Features with 3D Convolutional "
+    "Networks, arXiv 1412.0767"
+)
+FACTS = Facts(
+    paper=PAPER,
+    size=112,
+    min_size=112,
+    frames=(16,),
+    stack=1,
+    published={"UCF-101, fc6 and SVM, 3 splits": 82.3},
+)
+FIRST, LAST = "conv1a", ("fc8",)
+
+
+def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> C3D:
+    """The large network."""
+    channels = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+    return C3D(channels, 64, in_channels, num_classes, dropout, width or 64)
+
+
+class C3D(nn.Module):
+    """See the module.
+
+    Args:
+        channels: of the convolutions before each pool, in multiples of the first.
+        hidden: units of fc6 and fc7, likewise.
+        inputs: channels of the input at each time step.
+        classes: number of classes.
+        dropout: after fc6 and fc7.
+        width: channels of the first layer.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Sequence[int]],
+        hidden: int,
+        inputs: int,
+        classes: int,
+        dropout: float,
+        width: int,
+    ) -> None:
+        super().__init__()
+        self._stages: list[list[str]] = []
+        for stage, multiples in enumerate(channels, 1):
+            self._stages.append([f"conv{stage}{letter}" for letter, _ in zip("ab", multiples, strict=False)])
+            for name, multiple in zip(self._stages[-1], multiples, strict=True):
+                self.add_module(name, nn.Conv3d(inputs, multiple * width, 3, padding=1))
+                inputs = multiple * width
+        self.fc6 = nn.Linear(inputs * 4 * 4, hidden * width)
+        self.fc7 = nn.Linear(hidden * width, hidden * width)
+        self.fc8 = nn.Linear(hidden * width, classes)
+        self.dropout = nn.Dropout(dropout)
+        initialise(self, self.fc8)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, 16, 112, 112) to the activations of fc6, (N, 4096)."""
+        for k, stage in enumerate(self._stages):
+            for name in stage:
+                x = F.relu(getattr(self, name)(x))
+            x = F.max_pool3d(x, (1, 2, 2) if k == 0 else 2, ceil_mode=True)
+        return F.relu(self.fc6(x.flatten(1)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, 16, 112, 112) to logits (N, classes)."""
+        x = self.dropout(self.features(x))
+        x = self.dropout(F.relu(self.fc7(x)))
+        return self.fc8(x)  # type: ignore[no-any-return]
