@@ -81,7 +81,7 @@ def test_every_command_of_the_readme_exists():
 
     text = (ROOT / "README.md").read_text("utf-8")
     for program, group in (("flowprep", main), ("trainer", trainer)):
-        used = set(re.findall(rf"^\$? ?{program} ([a-z]+)", text, re.MULTILINE))
+        used = set(re.findall(rf"^\$? ?{program} ([a-z-]+)", text, re.MULTILINE))
         assert used and used <= set(group.commands), used
         for command in group.commands:
             assert f"{program} {command}" in text, f"{program} {command} is not in the README"

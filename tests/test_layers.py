@@ -13,25 +13,28 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the lowest to the highest; a module imports only from layers below its own, or from its own package.
 LAYERS = [
-    {"flowprep.errors"},
-    {"flowprep.settings"},
+    {"flowprep.cache", "flowprep.errors"},
+    {"flowprep.settings", "flowprep.jit"},
+    {"flowprep.jpeg"},
     {"flowprep.codec"},
     {
+        "flowprep.camera",
         "flowprep.corpus",
         "flowprep.engines",
         "flowprep.flo",
+        "flowprep.page",
         "flowprep.samples",
         "flowprep.video",
         "flowprep.view",
     },
     {"flowprep.plan"},
     {"flowprep.extract"},
-    {"flowprep.executors"},
-    {"flowprep.bench"},
+    {"flowprep.exchange", "flowprep.executors", "flowprep.survey"},
+    {"flowprep.measure", "flowprep.preview", "flowprep.report"},
     {"flowprep.cli"},
 ]
-# What the trainer may know of flowprep: the public names, the pictures and the errors.
-PUBLIC = {"flowprep", "flowprep.view", "flowprep.errors"}
+# What the trainer may know of flowprep: the public names, pictures, pages and errors.
+PUBLIC = {"flowprep", "flowprep.view", "flowprep.page", "flowprep.errors"}
 
 
 def modules(package: str) -> dict[str, Path]:
