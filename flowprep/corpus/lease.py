@@ -85,6 +85,13 @@ def release(corpus: Path, name: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_dead(corpus: Path) -> None:
+    """Remove the leases of tasks that are done whose owner died between publishing and letting go."""
+    for path in (corpus / fmt.LEASES).glob("*.*[0-9]"):
+        if record_stamp(corpus, path.stem) and _dead(path):
+            path.unlink(missing_ok=True)
+
+
 def _create(corpus: Path, task: str) -> Path | None:
     """Make the lease behind those that are dead; None if one is alive or another process was faster."""
     dead = _leases(corpus, task)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowprep.corpus.files import remove_leftovers
 from flowprep.corpus.format import LEASES, PLAN, RECORDS, SHARDS
 from flowprep.corpus.index import load_index, save_index
+from flowprep.corpus.lease import remove_dead
 from flowprep.engines import gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
 from flowprep.executors.running import Executor, run_tasks
@@ -84,8 +85,7 @@ def extract_tasks(
         The faults by task.
     """
     scratch = conditions.scratch if conditions else None
-    for folder in (corpus, corpus / SHARDS, corpus / RECORDS, corpus / LEASES, scratch or corpus):
-        remove_leftovers(folder)
+    _tidy(corpus, scratch)
     faults = run_tasks(
         corpus,
         tasks,
@@ -97,9 +97,17 @@ def extract_tasks(
         executor=executor,
         devices=devices,
     )
+    _tidy(corpus, scratch)  # another run may have been killed meanwhile
     if index:
         save_index(corpus)
     return faults
+
+
+def _tidy(corpus: Path, scratch: Path | None) -> None:
+    """Remove what processes of this machine that were killed have left, but for leases that are still due."""
+    for folder in (corpus, corpus / SHARDS, corpus / RECORDS, corpus / LEASES, scratch or corpus):
+        remove_leftovers(folder)
+    remove_dead(corpus)
 
 
 @contextmanager

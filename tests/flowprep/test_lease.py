@@ -15,7 +15,7 @@ import pytest
 from flowprep.corpus import format as fmt
 from flowprep.corpus import lease
 from flowprep.corpus.files import is_dead, owner, remove_leftovers, temporary_path
-from flowprep.corpus.lease import claimed, is_held, record_stamp, release
+from flowprep.corpus.lease import claimed, is_held, record_stamp, release, remove_dead
 
 
 @pytest.fixture
@@ -50,6 +50,17 @@ def test_a_task_has_one_owner(corpus):
             assert second is None and other == 0
         assert leases(corpus) == ["aa.0"]  # who did not get it removes nothing
     assert leases(corpus) == [] and not is_held(corpus, "aa")
+
+
+def test_who_died_between_publishing_and_letting_go_leaves_nothing_for_ever(corpus):
+    left_by_a_dead_process(corpus)
+    remove_dead(corpus)
+    assert leases(corpus) == ["aa.0"]  # the task is not done: its deaths are still to be counted
+    fmt.record_path(corpus, "aa").write_text("{}")
+    with claimed(corpus, "bb"):
+        fmt.record_path(corpus, "bb").write_text("{}")
+        remove_dead(corpus)
+        assert leases(corpus) == ["bb.0"]  # its owner is about to let go
 
 
 def test_a_task_that_is_done_meanwhile_is_not_done_again(corpus):
