@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 # Principal components of ImageNet's RGB pixels on a 0-1 scale: axes (columns) and what Krizhevsky, Sutskever
 # and Hinton 2012, section 4.1, call eigenvalues. The paper prints no numbers; these are the ones in common
@@ -15,6 +18,41 @@ _AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.58
 def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
     """(top, left) of a square of `size` pixels, uniform over the whole frame."""
     return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+
+
+def corner_window(
+    rng: np.random.Generator, height: int, width: int, sides: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """A window of several sizes and shapes (Wang et al. 2015, arXiv 1507.02159, section 3).
+
+    The frame's corners and its centre are equally likely, and so are the pairs of height and width from
+    `sides` that are equal or neighbours in it: the shape is off a square by one step at most. A network sees
+    windows of any size at the one of its input: see resized_window.
+
+    Args:
+        rng: where chance comes from.
+        height, width: of the frame, in pixels.
+        sides: in falling order, in pixels; none is longer than the frame is high or wide.
+
+    Returns:
+        (top, left, height, width).
+    """
+    pairs = [(h, w) for i, h in enumerate(sides) for w in sides[max(0, i - 1) : i + 2]]
+    h, w = pairs[rng.integers(len(pairs))]
+    bottom, right = height - h, width - w
+    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return (*places[rng.integers(len(places))], h, w)
+
+
+def resized_window(planes: torch.Tensor, size: int) -> torch.Tensor:
+    """A window (N, C, h, w) at the network's size, (N, C, size, size), bilinear.
+
+    Displacements stay as they are, in pixels of the frame that the window is of: as in the released code of
+    Wang et al. 2015, a window of flow is a picture, which is stretched, and not a camera, which comes closer.
+    """
+    if planes.shape[-2:] == (size, size):
+        return planes
+    return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
 
 
 def flip(planes: torch.Tensor, stream: str) -> torch.Tensor:

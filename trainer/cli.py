@@ -410,18 +410,71 @@ def report(
 
 
 @main.command()
+@click.argument("run", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FILE, help="NAME.onnx, or NAME.pt2 for torch.export.")
+@_json_option
+def export(run: Path, out: Path, as_json: bool) -> None:
+    """Write the network of RUN as one file that runs without this package: ONNX, or torch.export's.
+
+    The file takes any number of clips at the recipe's crop, as `rgb`, `flow` or both, and gives logits; the
+    classes and the recipe, which says how inputs are made, are inside. Its outputs are held against the
+    network's before it is written: those of ONNX in ONNX Runtime.
+    """
+    from trainer.export import export
+
+    differs = export(run, out)
+    if as_json:
+        click.echo(json.dumps({"run": str(run), "out": str(out), "difference": differs}))
+    else:
+        click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, outputs agree to {differs:.0e} of the largest")
+
+
+@main.command()
+@click.argument("runs", type=FOLDER, nargs=-1, required=True)
+@click.option("-o", "--out", type=FILE, help="Write the comparison as one HTML file.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips that pass at once."
+)
+@click.option("--device", default="auto", show_default=True, help="Where inference is timed.")
+@_json_option
+def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str, as_json: bool) -> None:
+    """Compare training RUNS with each other, and with what was published of their networks.
+
+    Accuracy is that of each run's test scores. Multiply-adds are of one clip and one crop. The speed of
+    training is the median of the run's log; that of inference is timed here, all runs in turn.
+    """
+    from trainer.compare import as_text, compare, write_page
+
+    _share_cores(device, 0)
+    rows = compare(runs, device=device, batch=batch)
+    if out:
+        write_page(out, rows)
+    click.echo(json.dumps(rows) if as_json else as_text(rows))
+
+
+@main.command()
 @_json_option
 def models(as_json: bool) -> None:
-    """List the networks that a recipe's model.name may be, with their parameters for 101 classes, L = 10."""
-    from trainer.models import describe
+    """List the networks that a recipe's model.name may be, as they were published.
+
+    For each: its paper; the shape of an input, (steps,) channels, height and width, with parameters for 101
+    classes and multiply-adds of one clip; and published accuracy, on split 1 unless it says otherwise.
+    """
+    from trainer.models import describe, short
 
     rows = describe()
     if as_json:
         click.echo(json.dumps(rows))
         return
+    click.echo(f"    {'input':<8}  {'of a clip':<28} parameters  multiply-adds")
     for row in rows:
-        counts = ", ".join(f"{stream} {n / 1e6:.2f} M" for stream, n in row["parameters"].items())
-        click.echo(f"{row['name']}: crops {row['crop']} px; {counts}\n    {row['summary']}")
+        click.echo(click.style(row["name"], bold=True))
+        click.echo(click.wrap_text(row["paper"], 78, "    ", "    "))
+        for stream, clip in row["inputs"].items():
+            parameters, multiply_adds = short(row["parameters"][stream]), short(row["multiply_adds"][stream])
+            click.echo(f"    {stream:<8}  {clip:<28} {parameters:>10}  {multiply_adds:>13}")
+        for what, share in row["published"].items():
+            click.echo(f"    {share:.1f}%  {what}")
 
 
 @main.command()

@@ -59,11 +59,10 @@ def export(run: Path, out: Path) -> float:
     """
     model, kept = load_run(run, torch.device("cpu"))
     recipe = kept.recipe
-    facts = models.find_module(recipe.model.name).FACTS
-    shapes = facts.shapes(recipe.stream, batch=2, size=recipe.input.crop, stack=recipe.input.stack)
-    names = [INPUTS[s] for s in (facts.streams if facts.joint else (recipe.stream,))]
+    shapes = models.input_shapes(recipe, batch=2)
     about = {"classes": json.dumps(kept.classes), "recipe": json.dumps(recipe.to_dict())}
-    return write_network(model, len(kept.classes), names, shapes, out, about)
+    names = [INPUTS[stream] for stream in shapes]
+    return write_network(model, len(kept.classes), names, list(shapes.values()), out, about)
 
 
 def write_network(

@@ -66,7 +66,7 @@ def write_report(
     for name, run in runs.items():
         if run.recipe.stream != name:
             raise UsageError(f"the {name} run that was given is a {run.recipe.stream} run")
-    logs = {"spatial": _read_log(spatial), "temporal": _read_log(temporal)}
+    logs = {"spatial": read_log(spatial), "temporal": read_log(temporal)}
     parts = [
         _head(fused, rows, corpus),
         _cards(fused, rows),
@@ -358,7 +358,8 @@ def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
     )
 
 
-def _read_log(run: Path) -> list[dict[str, Any]]:
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's log; none where it has not been written."""
     path = run / LOG
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may tear the last row

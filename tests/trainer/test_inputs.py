@@ -271,6 +271,36 @@ def test_ten_crops_are_corners_and_centre_and_their_flips():
     assert torch.equal(augment.fixed_crops(planes, 20, 1, "temporal"), crops[[4]])
 
 
+def test_corner_windows_are_of_all_sizes_shapes_and_places():
+    """256 pixels high, 340 wide: the frame and the sides of Wang et al. 2015."""
+    sides = [256, 224, 192, 168]
+    rng = np.random.default_rng(0)
+    seen = Counter(augment.corner_window(rng, 256, 340, sides) for _ in range(5000))
+    shapes = Counter()
+    for (top, left, h, w), times in seen.items():
+        shapes[h, w] += times
+        corners = {(y, x) for y in (0, 256 - h) for x in (0, 340 - w)}
+        assert (top, left) in corners | {((256 - h) // 2, (340 - w) // 2)}
+    # Four squares, and three pairs of neighbours both ways.
+    assert set(shapes) == {(h, w) for h in sides for w in sides if abs(sides.index(h) - sides.index(w)) <= 1}
+    assert len(shapes) == 10 and min(shapes.values()) > 400  # 500 each, deviation 21
+    places = Counter((top, left) for top, left, h, w in seen.elements() if (h, w) == (168, 168))
+    assert len(places) == 5 and min(places.values()) > 60  # 100 each, deviation 9
+    # Where a side is the frame's, places coincide: no window leaves the frame.
+    assert all(top + h <= 256 and left + w <= 340 for top, left, h, w in seen)
+
+
+def test_a_resized_window_keeps_its_values():
+    ramp = torch.arange(168.0).expand(2, 4, 192, 168)
+    got = augment.resized_window(ramp, 224)
+    assert got.shape == (2, 4, 224, 224)
+    # Pixel centres: x of the new one lies at (x + 1/2) 168 / 224 - 1/2 of the old ones.
+    want = ((torch.arange(224) + 0.5) * 0.75 - 0.5).clamp(0, 167)
+    torch.testing.assert_close(got, want.expand_as(got))
+    square = torch.randn(1, 2, 224, 224)
+    assert augment.resized_window(square, 224) is square
+
+
 def test_training_flips_half_of_the_samples_with_u_negated():
     """An expansion stays an expansion in the mirror; without the sign of u it would become something else."""
     corpus = FakeCorpus(clips=1)

@@ -246,10 +246,38 @@ def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, o
 
 def test_models_are_listed():
     shown = call("models")
-    assert (
-        shown.exit_code == 0 and "cnn_m_2048: crops 224 px; spatial 90.63 M, temporal 90.71 M" in shown.stdout
-    )
-    assert [row["name"] for row in json.loads(call("models", "--json").stdout)] == list(MODELS)
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines[1:] if not line.startswith(" ")] == list(MODELS)
+    words = [line.split() for line in lines]
+    assert ["temporal", "20x224x224", "90.71", "M", "2.61", "G"] in words  # of cnn_m_2048
+    assert ["73.0%", "UCF-101", "spatial,", "3", "splits"] in words
+    assert any("arXiv 1406.2199" in line for line in lines)
+    rows = json.loads(call("models", "--json").stdout)
+    assert [row["name"] for row in rows] == list(MODELS)
+    assert rows[0]["published"]["UCF-101 spatial, 3 splits"] == 73.0
+    assert all(set(row["inputs"]) == set(row["parameters"]) == set(row["multiply_adds"]) for row in rows)
+
+
+def test_export_and_compare(tmp_path, setting):
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]", "--set", "train.log_every=1"]
+    run = tmp_path / "run"
+    assert call("-q", "train", tmp_path / "spatial.toml", *setting, "--out", run, *quick).exit_code == 0
+    done = call("export", run, "-o", tmp_path / "model.pt2")
+    assert done.exit_code == 0 and (tmp_path / "model.pt2").exists() and "outputs agree to" in done.stdout
+    done = call("export", run, "-o", tmp_path / "model.pb")
+    assert done.exit_code == 2 and "allowed: .onnx | .pt2" in done.stderr
+    done = call("-q", "export", run, "-o", tmp_path / "again.pt2", "--json")
+    assert json.loads(done.stdout)["difference"] <= 1e-4
+    done = call("compare", run, "-o", tmp_path / "c.html", "--device", "cpu", "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["accuracy"] == Scores.load(run).accuracy and row["videos"] == 8
+    assert "resnet18, spatial 3x32x32, after 1 steps" in (tmp_path / "c.html").read_text()
+    done = call("compare", run, "--device", "cpu")
+    assert done.exit_code == 0 and str(run) in done.stdout
+    done = call("compare", tmp_path)
+    assert done.exit_code == 2 and "is not a training run" in done.stderr
 
 
 def test_split(tmp_path, opened):
@@ -265,7 +293,8 @@ def test_split(tmp_path, opened):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "evaluate", "fuse", "models", "predict", "report", "scores", "split"]
+    "command",
+    ["", "train", "evaluate", "fuse", "models", "predict", "report", "scores", "split", "export", "compare"],
 )
 def test_help(command):
     done = call(*filter(None, [command]), "--help")

@@ -24,7 +24,7 @@ A new network is one module, one line of `MODELS` and one row of the table in th
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -203,14 +203,35 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
     return rows
 
 
+def short(count: int) -> str:
+    """A number of parameters or multiply-adds in millions (M) or billions (G)."""
+    return f"{count / 1e6:.2f} M" if count < 1e9 else f"{count / 1e9:.2f} G"
+
+
 def _count(name: str, shapes: list[tuple[int, ...]], num_classes: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds of one clip in convolutions and matrix products."""
     with torch.device("meta"):  # counted, not computed
         model = build(name, in_channels=shapes[-1][1], num_classes=num_classes).eval()
-        counter = FlopCounterMode(display=False)
-        with torch.inference_mode(), counter:
-            model(*(torch.empty(shape) for shape in shapes))
+        return count(model, [torch.empty(shape) for shape in shapes])
+
+
+def count(model: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
+    """Parameters, and multiply-adds of these inputs in convolutions and matrix products.
+
+    Args:
+        model: in evaluation mode.
+        inputs: as it takes them.
+    """
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        model(*inputs)
     return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+
+
+def input_shapes(recipe: Recipe, batch: int = 1) -> dict[str, tuple[int, ...]]:
+    """Shape of each input of the recipe's network, by its stream and in their order."""
+    facts = find_module(recipe.model.name).FACTS
+    shapes = facts.shapes(recipe.stream, batch=batch, size=recipe.input.crop, stack=recipe.input.stack)
+    return dict(zip(facts.streams if facts.joint else (recipe.stream,), shapes, strict=True))
 
 
 def find(recipe: Recipe) -> Module:
