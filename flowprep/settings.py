@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from flowprep.errors import SettingsError
 MIN_SIDE = 16  # pixels: the solver's coarsest level, and the least that TV-L1 can say anything about
 
 MAX_SIDE = 65_500  # pixels: the most that a JPEG can have
-# Frames that declare more than this are taken for a trap: 8K has half of it, and in RGB it is 200 MB.
+# Frames of more than this, declared or asked for, are taken for a trap: 8K has half of it, and in RGB it is
+# 200 MB.
 MOST_PIXELS = 2**26
 MAX_RANGE = 1000  # pixels, of fixed and tsn codes
 WARPS = ("cubic", "spline")
@@ -265,6 +267,13 @@ class Settings:
         _check(0 < self.range <= MAX_RANGE, "range", self.range, f"pixels in (0, {MAX_RANGE}]")
         _check(0 < self.error_px <= 100, "error_px", self.error_px, "pixels in (0, 100]")
         _check(self.codec in CODECS, "codec", self.codec, " | ".join(CODECS))
+        # What would have no effect is not stored as if it had.
+        adaptive, default = self.codes == "adaptive", type(self)
+        if adaptive:
+            _check(self.range == default.range, "range", self.range, "with codes fixed or tsn, not adaptive")
+        if not adaptive or self.codec != "jpeg":
+            made = f"{self.error_px} with codes {self.codes} as {self.codec}"
+            _check(self.error_px == default.error_px, "error_px", made, "with codes adaptive as jpeg")
         _check(1 <= self.quality <= 100, "quality", self.quality, "a whole number from 1 to 100")
         _check(self.shard_pairs >= 1, "shard_pairs", self.shard_pairs, "a whole number from 1")
 
@@ -329,11 +338,14 @@ def parse_size(size: str) -> tuple[str, int, int]:
         return "source", 0, 0
     if match := re.fullmatch(r"short:(\d+)", size):
         short = int(match[1])
-        _check(short >= MIN_SIDE, "size", size, f"a short side of at least {MIN_SIDE} pixels")
+        most = math.isqrt(MOST_PIXELS)
+        _check(MIN_SIDE <= short <= most, "size", size, f"a short side of {MIN_SIDE} to {most} pixels")
         return "short", short, 0
     if match := re.fullmatch(r"(\d+)x(\d+)", size):
         width, height = int(match[1]), int(match[2])
-        _check(min(width, height) >= MIN_SIDE, "size", size, f"sides of at least {MIN_SIDE} pixels")
+        allowed = f"sides of {MIN_SIDE} to {MAX_SIDE} pixels, and {MOST_PIXELS} pixels in all"
+        fits = min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE
+        _check(fits and width * height <= MOST_PIXELS, "size", size, allowed)
         return "exact", width, height
     raise SettingsError(
         f"size is {size!r}; allowed: short:S (such as short:256), WxH (such as 340x256), source"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from making import write_frames, write_video
 
-from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
+from flowprep.errors import CorpusFormatError, SettingsConflict, SettingsError, UsageError
 from flowprep.plan import find_videos, make_plan, read_plan
 from flowprep.settings import Settings
 
@@ -252,6 +252,32 @@ def test_other_settings_are_refused_by_name(tmp_path):
     with pytest.raises(SettingsConflict, match="codes: fixed, adaptive; quality: 90, 95"):
         make_plan(tmp_path / "c", found, Settings(quality=90, codes="fixed"))
     assert (tmp_path / "c" / "plan.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "size", ["short:15", "short:8193", "15x64", "65501x64", "64x65501", "20000x20000", "0x0", "short:0"]
+)
+def test_a_size_that_nothing_can_be_stored_at_is_refused(size):
+    with pytest.raises(SettingsError, match=f"size is {size}; allowed: .* pixels"):
+        Settings(size=size)
+
+
+def test_the_largest_sizes_are_taken():
+    for size in ("short:8192", "65500x1000", "8192x8192", "16x65500"):
+        assert Settings(size=size).size == size
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"range": 10.0}, "range is 10.0; allowed: with codes fixed or tsn"),
+        ({"codes": "tsn", "error_px": 0.2}, "error_px is 0.2 with codes tsn as jpeg; allowed: with codes ad"),
+        ({"codec": "png", "error_px": 0.2}, "error_px is 0.2 with codes adaptive as png"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(options, said):
+    with pytest.raises(SettingsError, match=said):
+        Settings(**options)
 
 
 def test_videos_that_moved_are_the_same_videos(tmp_path):
