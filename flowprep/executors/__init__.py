@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowprep.corpus.files import remove_leftovers
 from flowprep.corpus.format import LEASES, PLAN, RECORDS, SHARDS
-from flowprep.corpus.index import load_index, save_index
+from flowprep.corpus.index import drop_stale_index, load_index, save_index
 from flowprep.corpus.lease import remove_dead
 from flowprep.engines import gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
@@ -86,6 +86,7 @@ def extract_tasks(
     """
     scratch = conditions.scratch if conditions else None
     _tidy(corpus, scratch)
+    drop_stale_index(corpus)
     faults = run_tasks(
         corpus,
         tasks,
@@ -149,7 +150,7 @@ def make_corpus(
         out: folder of the corpus; made if it does not exist.
         settings: the defaults if None. An engine "auto" is resolved.
         jobs: worker processes; one per core if None. Has no influence on what is stored.
-        retry_failed: try again the videos that could not be taken before.
+        retry_failed: try again the videos that could not be taken, or not whole, before.
 
     Raises:
         UsageError: the request is wrong; nothing was changed. Bad videos and faults raise nothing: they
@@ -157,8 +158,8 @@ def make_corpus(
     """
     out = Path(out)
     plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"), here=True)
-    failed = load_index(out).failures if retry_failed else ()
-    faults = extract_tasks(out, plan, plan.pending(out, failed), jobs or default_jobs())
+    again = load_index(out).not_whole if retry_failed else ()
+    faults = extract_tasks(out, plan, plan.pending(out, again), jobs or default_jobs())
     return Result(summarise(plan, load_index(out)), faults, skipped)
 
 

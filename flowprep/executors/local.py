@@ -1,4 +1,4 @@
-"""Tasks on this machine: a process of joblib's loky per core, each with a thread that looks after it."""
+"""Tasks on this machine: a process of loky, joblib's, per core, each with a thread that looks after it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
 
-from joblib.externals.loky.process_executor import BrokenProcessPool
-
 from flowprep.engines import gpu_fault
 from flowprep.engines.nvidia import choose_device
-from flowprep.executors.worker import DEATHS, Job, Outcome, Worker
+from flowprep.executors.worker import DEATHS, Job, Outcome, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ def run(
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
-    outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[Outcome | Exception | None] = queue.SimpleQueue()
     end = threading.Event()
     # One a lane and, behind them, those that died: they may have left files, too.
     workers: list[Worker] = [_idle.pop() if _idle else Worker() for _ in range(processes)]
@@ -63,6 +61,13 @@ def run(
     working = set(devices)
 
     def lane(number: int) -> None:
+        try:
+            follow(number)
+            outcomes.put(None)
+        except Exception as exc:  # a fault of ours, which would else end in silence
+            outcomes.put(exc)
+
+    def follow(number: int) -> None:
         device = devices[number % len(devices)] if devices else None
         while not end.is_set():
             if device is not None and device not in working:
@@ -79,7 +84,6 @@ def run(
             if outcome.stop:
                 end.set()
             outcomes.put(outcome)
-        outcomes.put(None)
 
     lanes = [threading.Thread(target=lane, args=(n,), daemon=True) for n in range(processes)]
     for thread in lanes:
@@ -90,6 +94,8 @@ def run(
             finished = outcomes.get()
             if finished is None:
                 running -= 1
+            elif isinstance(finished, Exception):
+                raise finished
             else:
                 yield finished
         _idle.extend(workers[:processes])
@@ -101,7 +107,7 @@ def run(
             for thread in lanes:
                 thread.join()
             for worker in workers:
-                if worker.owner:  # else it had not even started
+                if worker.owner:  # else it was never started
                     killed(worker.owner)
 
 
@@ -124,7 +130,7 @@ def _persist(
             starts = 0
             deaths += 1
             return workers[lane].call(call, job)
-        except BrokenProcessPool:
+        except WorkerDied:
             if not end.is_set():
                 log.warning("a worker process died over task %s; starting another", job.task.id)
                 workers[lane].kill()
@@ -140,5 +146,5 @@ def _fault_of(worker: Worker) -> str:
     """What is wrong with the GPU of a worker, or ""."""
     try:
         return worker.call(gpu_fault)
-    except BrokenProcessPool:
+    except WorkerDied:
         return "its worker process died"

@@ -6,17 +6,20 @@ import dataclasses
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
+from joblib.externals.loky.backend import get_context
+from joblib.externals.loky.backend.reduction import dumps
 
 from flowprep.corpus.files import owner, remove_leftovers
 from flowprep.corpus.format import SHARDS, shard_path
@@ -28,6 +31,8 @@ from flowprep.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_loky = get_context("loky")
 
 DEATHS = 3  # of workers over a task, until its videos are tried one by one; and of each video, then
 # The cores are shared out already.
@@ -141,40 +146,85 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+class WorkerDied(Exception):
+    """The process of a worker has ended, and what it was doing is lost."""
+
+
 class Worker:
     """A process that calls functions, one at a time. It ends with the process that made it.
 
-    Attributes:
-        owner: its name, as leases and temporary files have it.
+    A process of loky: a fresh interpreter, as `spawn` makes it, that needs no guard in the main module. Its
+    pool is not used, as that may break when it is killed while it takes a call.
 
-    Raises:
-        TerminatedWorkerError: (of all methods) it died.
+    Attributes:
+        owner: its name, as leases and temporary files have it; "" before it is started.
     """
 
     def __init__(self) -> None:
-        self._executor = ProcessPoolExecutor(
-            max_workers=1, env=ONE_THREAD, initializer=_begin, initargs=(os.getpid(),)
-        )
         self.owner = ""
+        self._here, self._there = _loky.Pipe()
+        # A daemon, so that the interpreter does not wait for it when it ends.
+        self._process = _loky.Process(
+            target=_serve, args=(self._there, os.getpid()), env=ONE_THREAD, daemon=True
+        )
+        self._starting = threading.Lock()
+        self._killed = False
 
     def start(self) -> None:
-        """Wait until it runs."""
-        if not self.owner:
-            self.owner = self.call(owner)
+        """Start it, if it is not yet.
+
+        Raises:
+            WorkerDied: it was killed before.
+        """
+        with self._starting:
+            if self._killed:
+                raise WorkerDied
+            if not self.owner:
+                self._process.start()
+                self.owner = owner(self._process.pid)
+                self._there.close()  # else its end would not be noticed here
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function there and wait for what it returns."""
-        result: T = self._executor.submit(function, *args).result()
+        """Call a function there and wait for what it returns, or raise what it raises.
+
+        Raises:
+            WorkerDied: it died, or was killed.
+        """
+        message = dumps((function, args))
+        try:
+            self._here.send_bytes(message)
+            returned, value = pickle.loads(self._here.recv_bytes())
+        except (EOFError, OSError) as exc:
+            raise WorkerDied from exc
+        if not returned:
+            raise value
+        result: T = value
         return result
 
     def kill(self) -> None:
-        """End it at once."""
-        self._executor.shutdown(kill_workers=True)
+        """End it at once, or never start it."""
+        with self._starting:
+            self._killed = True
+            if self.owner and self._process.exitcode is None:
+                os.kill(self._process.pid, signal.SIGKILL)
+                self._process.join()
 
 
-def _begin(parent: int) -> None:
+def _serve(calls: Connection, parent: int) -> None:
+    """Call what comes until nothing will."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent acts on it
     end_with_parent(parent)
+    while True:
+        try:
+            message = calls.recv_bytes()
+        except EOFError:
+            return
+        try:
+            function, args = pickle.loads(message)
+            answer = dumps((True, function(*args)))
+        except Exception as exc:
+            answer = dumps((False, exc))
+        calls.send_bytes(answer)
 
 
 def end_with_parent(parent: int) -> None:
