@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-STREAMS = ("spatial", "temporal")
+STREAMS = ("spatial", "temporal", "both")
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,24 @@ class ModelRecipe:
 
     Attributes:
         name: a name of trainer.models.MODELS.
+        options: the model's own, as its FACTS name them; a section of its own: `[model.options]`.
         width: channels of the first layer of models that can be made narrower; 0 is the published width.
         dropout: probability of dropping a unit before the fully connected layers.
         weights: what to start from: a state dict by torch.save (torchvision's names), or the folder of a
             training run; "" starts from scratch. All layers must fit, but a last one of other classes.
-        cross_modality: the weights are of RGB images and the stream is temporal: each filter of the first
-            layer becomes the mean of its R, G and B, in all channels.
+        tower_weights: of a network made of others, what these start from, each as `weights`: of a joint
+            network, the spatial tower and the temporal one.
+        cross_modality: the weights are of RGB images and are to take flow: each filter of the first layer
+            becomes the mean of its R, G and B, in all channels. Of a joint one, those of its second tower.
         trainable: "all" layers, or the "last" only (which needs `weights`).
     """
 
     name: str = "resnet18"
+    options: Mapping[str, Any] = field(default_factory=dict)
     width: int = 0
     dropout: float = 0.5
     weights: str = ""
+    tower_weights: tuple[str, ...] = ()
     cross_modality: bool = False
     trainable: str = "all"
 
@@ -54,8 +60,15 @@ class InputRecipe:
         resize: short side in pixels that frames are resized to before cropping; 0 takes them as stored.
             Flow is resized with them: its displacements are then pixels of the resized frame.
         crop: side of the square crop that the network sees, in pixels.
+        scales: sides of windows, in pixels and falling, of which a training sample sees one at one of the
+            corners or in the centre, stretched to `crop` (Wang et al. 2015: see augment.corner_window); empty
+            takes windows of `crop` pixels from any place.
         flip: flip half of the training samples horizontally (which negates u).
-        stack: L, the number of flows of a temporal input.
+        time_steps: frames or stacks of a clip, of a network that sees several; 0 is the published number.
+        spacing: frames from one to the next, least and most: a training sample has one number of these, drawn
+            uniformly. [0, 0] spreads them over the whole video, and so does a video that is too short; empty
+            is what the network states.
+        stack: L, the number of flows of a temporal input (at each time step).
         bidirectional: L/2 flows forward from a frame and L/2 flows back from it, instead of L forward. The
             corpus must hold backward flow.
         trajectories: read the flows along the trajectory of each pixel, instead of at the pixel.
@@ -69,7 +82,10 @@ class InputRecipe:
 
     resize: int = 0
     crop: int = 224
+    scales: tuple[int, ...] = ()
     flip: bool = True
+    time_steps: int = 0
+    spacing: tuple[int, ...] = ()
     stack: int = 10
     bidirectional: bool = False
     trajectories: bool = False
@@ -125,10 +141,17 @@ class EvaluationRecipe:
     Attributes:
         frames: clips per video, equally spaced.
         crops: 10 (four corners and centre, and their flips), 5 (without flips), 2 (centre and its flip) or 1.
+        whole: whole frames instead of crops, by a network that judges them densely: 2 (and their flips) or 1.
+        time_steps: instead of input.time_steps; 0 is that number.
+        spacing: frames from one time step to the next; 0 spreads them over the whole video, -1 is the middle
+            of input.spacing.
     """
 
     frames: int = 25
     crops: int = 10
+    whole: bool = False
+    time_steps: int = 0
+    spacing: int = -1
 
 
 @dataclass(frozen=True)
@@ -136,7 +159,7 @@ class Recipe:
     """A whole recipe.
 
     Attributes:
-        stream: "spatial" (one RGB frame) or "temporal" (a stack of flows).
+        stream: "spatial" (RGB frames), "temporal" (stacks of flows) or, of a joint network, "both".
         seed: all randomness of a run follows from it.
         model, input, train, test: the sections.
     """
@@ -151,16 +174,23 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse values that no run can be made with."""
         model, inp, train, test = self.model, self.input, self.train, self.test
-        _check(self.stream in STREAMS, "stream", self.stream, "spatial | temporal")
+        _check(self.stream in STREAMS, "stream", self.stream, " | ".join(STREAMS))
         _check(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0, below 2^63")
         _check(model.width >= 0, "model.width", model.width, "a whole number from 0")
         _check(0 <= model.dropout < 1, "model.dropout", model.dropout, "a number in [0, 1)")
         _check(model.trainable in ("all", "last"), "model.trainable", model.trainable, "all | last")
         _check(
-            not model.cross_modality or (self.stream == "temporal" and bool(model.weights)),
+            not model.cross_modality
+            or (self.stream != "spatial" and bool(model.weights or model.tower_weights)),
             "model.cross_modality",
             model.cross_modality,
-            "false, unless the stream is temporal and model.weights is given",
+            "false, unless the network takes flow and starts from model.weights or model.tower_weights",
+        )
+        _check(
+            not (model.weights and model.tower_weights),
+            "model.tower_weights",
+            list(model.tower_weights),
+            "[], where model.weights is given",
         )
         _check(inp.resize >= 0, "input.resize", inp.resize, "pixels, or 0 for the stored size")
         _check(
@@ -168,6 +198,25 @@ class Recipe:
             "input.crop",
             inp.crop,
             f"at most input.resize, {inp.resize}",
+        )
+        _check(
+            list(inp.scales) == sorted(set(inp.scales), reverse=True) and min(inp.scales, default=1) >= 1,
+            "input.scales",
+            list(inp.scales),
+            "sides in pixels, in falling order, or [] for windows of input.crop",
+        )
+        _check(
+            inp.resize == 0 or max(inp.scales, default=0) <= inp.resize,
+            "input.scales",
+            list(inp.scales),
+            f"at most input.resize, {inp.resize}",
+        )
+        _check(inp.time_steps >= 0, "input.time_steps", inp.time_steps, "a whole number from 0")
+        _check(
+            inp.spacing in ((), (0, 0)) or (len(inp.spacing) == 2 and 1 <= inp.spacing[0] <= inp.spacing[1]),
+            "input.spacing",
+            list(inp.spacing),
+            "[least, most] from 1, [0, 0], or []",
         )
         _check(inp.stack >= 1, "input.stack", inp.stack, "a whole number from 1")
         _check(
@@ -230,10 +279,18 @@ class Recipe:
         )
         _check(test.frames >= 1, "test.frames", test.frames, "a whole number from 1")
         _check(test.crops in (1, 2, 5, 10), "test.crops", test.crops, "1, 2, 5 or 10")
+        _check(
+            not test.whole or test.crops in (1, 2),
+            "test.crops",
+            test.crops,
+            "1 or 2, where test.whole is true",
+        )
+        _check(test.time_steps >= 0, "test.time_steps", test.time_steps, "a whole number from 0")
+        _check(test.spacing >= -1, "test.spacing", test.spacing, "a whole number from -1")
 
     @property
     def channels(self) -> int:
-        """Channels of the network's input: 3, or 2 L."""
+        """Channels of the network's input at a time step: 3, or 2 L; of a joint one's flow."""
         return 3 if self.stream == "spatial" else 2 * self.input.stack
 
     def to_dict(self) -> dict[str, Any]:
@@ -248,13 +305,14 @@ class Recipe:
             UsageError: a key is not known, a value has the wrong type or is not allowed.
         """
         if "stream" not in values:
-            raise UsageError("the recipe has no `stream`; allowed: spatial | temporal")
+            raise UsageError(f"the recipe has no `stream`; allowed: {' | '.join(STREAMS)}")
         return typing.cast("Recipe", _build(cls, values, ""))
 
     def differences(self, other: Recipe) -> list[str]:
         """One line for each key that differs: "key: ours, theirs"."""
         ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
-        return [f"{key}: {ours[key]}, {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        return [f"{k}: {ours.get(k)}, {theirs.get(k)}" for k in keys if ours.get(k) != theirs.get(k)]
 
 
 def read_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
@@ -308,6 +366,10 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         if not isinstance(value, dict):
             raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")
         return _build(kind, value, f"{key}.")
+    if typing.get_origin(kind) is Mapping:
+        if not isinstance(value, dict):
+            raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")
+        return dict(value)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         if not isinstance(value, (list, tuple)):

@@ -12,7 +12,10 @@ What goes in, float32, with S the side of the crop:
 - a network of one stream and one time step takes (N, C, S, S): C = 3 for a frame, 2 L for a stack of flows;
 - one of T time steps takes (N, C, T, S, S), the steps as `Facts.spacing` says;
 - a joint network takes two of these, `model(rgb, flow)`, of the same clips; `in_channels` is the flow's, and
-  the stacks are centred on the frames. Its towers `spatial` and `temporal` are networks of this package.
+  the stacks are centred on the frames.
+
+A network that is made of others of this package says so by `towers`, the names of its parts and of their
+networks, so that these start from trained ones: {"spatial": "vgg16", "temporal": "vgg16"}.
 
 What comes out: in evaluation (N, classes) logits, whose softmax is the prediction. In training also
 (N, classes, K), for a network that learns from K classifiers at once, or looks for the best of K. What a
@@ -71,12 +74,15 @@ class Facts:
         joint: takes a spatial and a temporal input together.
         size: side of the crops that it takes in pixels, or None where any from `min_size` does.
         min_size: the least side that leaves something to the last layer.
-        frames: how many time steps a clip may have; the first is the published number in training.
+        frames: how many time steps a clip may have; the first is the published number in training, and
+            `...` among them says that any other will do.
         spacing: frames from one time step to the next, least and most: in training a clip has one number of
             these, drawn uniformly. (0, 0): the steps are spread over the whole video.
         stack: L of a temporal input at each time step, as published; any other does too.
         options: further keywords of `build`, with the values allowed; the first is the default, and
             `...` among them says that there are others, which the network checks.
+        dense: judges frames larger than those it was trained on, at all places at once.
+        features: has a method `features`, from its input to what a linear SVM judges by, (N, F).
         published: accuracy in percent, by what it is of; of split 1 unless it says otherwise.
         passed_over: beginnings of names in published weights that the network has no use for.
     """
@@ -86,10 +92,12 @@ class Facts:
     joint: bool = False
     size: int | None = None
     min_size: int = 1
-    frames: tuple[int, ...] = (1,)
+    frames: tuple[Any, ...] = (1,)
     spacing: tuple[int, int] = (1, 1)
     stack: int = 10
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    dense: bool = False
+    features: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
 
@@ -142,15 +150,23 @@ def build(
         UsageError: no such model, or an option is not one of its.
     """
     module = find_module(name)
-    facts = module.FACTS
-    for key, value in options.items():
-        if key not in facts.options:
-            known = ", ".join(facts.options) or "none"
-            raise UsageError(f"{key} is not an option of {name}; its options: {known}")
-        if value not in facts.options[key] and ... not in facts.options[key]:
-            allowed = " | ".join(map(str, facts.options[key]))
-            raise UsageError(f"{key} of {name} is {value!r}; allowed: {allowed}")
+    check_options(name, options)
     return module.build(in_channels, num_classes, dropout=dropout, width=width, **options)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Hold options against those of a model.
+
+    Raises:
+        UsageError: one is not the model's, or has a value that it does not take.
+    """
+    allowed = find_module(name).FACTS.options
+    for key, value in options.items():
+        if key not in allowed:
+            raise UsageError(f"{key} is not an option of {name}; its options: {', '.join(allowed) or 'none'}")
+        if value not in allowed[key] and ... not in allowed[key]:
+            values = " | ".join(map(str, allowed[key]))
+            raise UsageError(f"{key} of {name} is {value!r}; allowed: {values}")
 
 
 def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -228,9 +244,12 @@ def count(model: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
 
 
 def input_shapes(recipe: Recipe, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """Shape of each input of the recipe's network, by its stream and in their order."""
+    """Shape of each input of the recipe's network in training, by its stream and in their order."""
     facts = find_module(recipe.model.name).FACTS
-    shapes = facts.shapes(recipe.stream, batch=batch, size=recipe.input.crop, stack=recipe.input.stack)
+    given = recipe.input
+    shapes = facts.shapes(
+        recipe.stream, batch=batch, size=given.crop, frames=given.time_steps, stack=given.stack
+    )
     return dict(zip(facts.streams if facts.joint else (recipe.stream,), shapes, strict=True))
 
 
@@ -246,14 +265,24 @@ def find(recipe: Recipe) -> Module:
     if facts.joint or facts.frames != (1,):
         what = "both streams at once" if facts.joint else f"clips of {facts.frames[0]} time steps"
         raise UsageError(f"{name} takes {what}, which a recipe cannot state; build it with trainer.models")
-    if recipe.stream not in facts.streams:
+    allowed = ("both",) if facts.joint else facts.streams
+    if recipe.stream not in allowed:
         raise UsageError(
-            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(facts.streams)}"
+            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(allowed)}"
         )
     if facts.size is not None and crop != facts.size:
         raise UsageError(f"input.crop is {crop}; {name} takes crops of {facts.size} pixels")
     if crop < facts.min_size:
         raise UsageError(f"input.crop is {crop}; {name} takes crops from {facts.min_size} pixels")
+    for key, steps in (("input", recipe.input.time_steps), ("test", recipe.test.time_steps)):
+        if steps and steps not in facts.frames and ... not in facts.frames:
+            numbers = " or ".join(map(str, facts.frames))
+            raise UsageError(f"{key}.time_steps is {steps}; {name} takes {numbers}")
+    if recipe.test.whole and not facts.dense:
+        raise UsageError(f"test.whole is true; {name} judges crops of {crop} pixels only")
+    check_options(name, recipe.model.options)
+    if recipe.model.trainable == "last" and not module.LAST:
+        raise UsageError(f"model.trainable is 'last'; {name} has no last layer of its own: allowed: all")
     if recipe.model.trainable == "last" and not recipe.model.weights:
         raise UsageError(
             "model.trainable is 'last' without model.weights: name the file of the pretrained weights "
@@ -271,7 +300,33 @@ def make_model(recipe: Recipe, classes: int) -> nn.Module:
         num_classes=classes,
         dropout=model.dropout,
         width=model.width,
+        **model.options,
     )
+
+
+def start_from_weights(model: nn.Module, recipe: Recipe) -> None:
+    """Load what the recipe says that its network starts from, if it says so.
+
+    Raises:
+        UsageError: as load_weights.
+    """
+    given = recipe.model
+    taps = given.options.get("taps", "average")
+    if given.weights:
+        module = find_module(given.name)
+        load_weights(model, Path(given.weights), module, across=given.cross_modality, taps=taps)
+    elif given.tower_weights:
+        load_towers(model, *map(Path, given.tower_weights), across=given.cross_modality, taps=taps)
+
+
+def channels_last(value: nn.Module | torch.Tensor) -> Any:
+    """A network or an input with channels innermost in memory, which convolutions are fastest in."""
+    if isinstance(value, nn.Module):
+        for t in (*value.parameters(), *value.buffers()):
+            t.data = channels_last(t.data)
+        return value
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(value.ndim)
+    return value.contiguous(memory_format=layout) if layout else value
 
 
 def load_weights(
@@ -327,23 +382,28 @@ def load_weights(
     model.load_state_dict({**state, **{key: own[key] for key in fresh}})
 
 
-def load_towers(
-    model: nn.Module, spatial: Path, temporal: Path, *, across: bool = False, taps: str = "average"
-) -> None:
-    """Start a joint network from two trained ones: load_weights into each of its towers.
+def load_towers(model: nn.Module, *paths: Path, across: bool = False, taps: str = "average") -> None:
+    """Start a network that is made of others from trained ones of these: load_weights into each tower.
 
     Args:
-        model: a joint network, whose `tower` names the towers' network.
-        spatial, temporal: the weights of each, as load_weights takes them.
-        across: the temporal ones are of RGB images too.
+        model: its `towers` names the parts that are networks of this package, and which.
+        paths: the weights of each, as load_weights takes them.
+        across: those of the last tower are of RGB images and are to take flow.
         taps: see inflate.
 
     Raises:
-        UsageError: as load_weights.
+        UsageError: the model has no towers or another number of them; or as load_weights.
     """
-    module = find_module(cast(str, model.tower))
-    load_weights(cast(nn.Module, model.spatial), spatial, module, taps=taps)
-    load_weights(cast(nn.Module, model.temporal), temporal, module, across=across, taps=taps)
+    towers = cast(dict[str, str], getattr(model, "towers", {}))
+    if len(paths) != len(towers):
+        raise UsageError(
+            f"model.tower_weights names {len(paths)} files; allowed: one for each tower, "
+            f"and those of the model are: {', '.join(towers) or 'none'}"
+        )
+    last = list(towers)[-1]
+    for (part, name), path in zip(towers.items(), paths, strict=True):
+        tower = cast(nn.Module, getattr(model, part))
+        load_weights(tower, path, find_module(name), across=across and part == last, taps=taps)
 
 
 def cross_modality(weight: torch.Tensor, channels: int) -> torch.Tensor:

@@ -29,6 +29,7 @@ FACTS = Facts(
     min_size=112,
     frames=(16,),
     stack=1,
+    features=True,
     published={"UCF-101, fc6 and SVM, 3 splits": 82.3},
 )
 FIRST, LAST = "conv1a", ("fc8",)

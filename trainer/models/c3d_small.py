@@ -8,7 +8,7 @@ from __future__ import annotations
 from trainer.models import Facts
 from trainer.models.c3d import C3D, PAPER
 
-FACTS = Facts(paper=PAPER, size=112, min_size=112, frames=(16,), stack=1)
+FACTS = Facts(paper=PAPER, size=112, min_size=112, frames=(16,), stack=1, features=True)
 FIRST, LAST = "conv1a", ("fc8",)
 
 

@@ -24,6 +24,7 @@ FACTS = Facts(
     "arXiv 1406.2199",
     size=224,
     min_size=224,
+    dense=True,
     published={
         "UCF-101 spatial, 3 splits": 73.0,
         "UCF-101 temporal, 3 splits": 83.7,

@@ -29,7 +29,7 @@ FACTS = Facts(
     "Recognition, arXiv 1604.06573",
     joint=True,
     min_size=32,
-    frames=(5, 1, 10, 25),
+    frames=(5, 1, 10, 25, ...),
     spacing=(5, 15),
     options={
         "tower": ("vgg16", "cnn_m_2048", "googlenet", "resnet50"),
@@ -39,6 +39,7 @@ FACTS = Facts(
         "both": (True, False),
         "stop": (True, False),
     },
+    dense=True,
     published={"UCF-101, 3 splits": 92.5, "HMDB-51, 3 splits": 65.4},
 )
 FIRST, LAST = "", ()
@@ -92,7 +93,7 @@ class ConvFusion(nn.Module):
     """See the module and `build`.
 
     Attributes:
-        tower: name of the towers' network, by whose weights they start: see trainer.models.load_towers.
+        towers: see trainer.models.
     """
 
     def __init__(
@@ -111,7 +112,8 @@ class ConvFusion(nn.Module):
         stop: bool,
     ) -> None:
         super().__init__()
-        self.tower, self.layer, self.fusion, self.both = tower, layer, fusion, both
+        self.towers = {"spatial": tower, "temporal": tower}
+        self.layer, self.fusion, self.both = layer, fusion, both
         self.spatial, self.temporal = towers
         if fusion == "conv":
             self.join = nn.Conv3d(2 * channels, channels, kernel, padding=kernel // 2)

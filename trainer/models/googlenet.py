@@ -28,6 +28,7 @@ FACTS = Facts(
     min_size=32,
     options={"batch_norm": (True, False)},
     passed_over=("aux1.", "aux2."),
+    dense=True,
 )
 FIRST, LAST = "conv1.conv", ("fc",)
 

@@ -18,6 +18,7 @@ FACTS = Facts(
     paper="He, Zhang, Ren, Sun 2016: Deep Residual Learning for Image Recognition, arXiv 1512.03385",
     streams=("spatial", "temporal"),
     min_size=32,
+    dense=True,
 )
 FIRST, LAST = "conv1", ("fc",)
 

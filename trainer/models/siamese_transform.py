@@ -6,8 +6,6 @@ matrix that takes the embedding before to the one after. The logit of a class is
 
 The splits are not given. The first is looked for in [T/3, T/2] of the T frames, the second in [T/2, 2T/3]: in
 training the pair that suits the true class best, in a test the best pair for each class.
-
-To start from ImageNet: trainer.models.load_weights(model.tower, path, trainer.models.find_module("vgg16")).
 """
 
 from __future__ import annotations
@@ -23,8 +21,9 @@ from trainer.models.vgg16 import VGG16
 FACTS = Facts(
     paper="Wang, Farhadi, Gupta 2016: Actions ~ Transformations, arXiv 1512.00795",
     min_size=32,
-    frames=(25,),
+    frames=(25, ...),
     spacing=(0, 0),
+    dense=True,
     published={"UCF-101 both, 3 splits": 92.4, "HMDB-51 both, 3 splits": 62.0},
 )
 FIRST, LAST = "tower.features.0", ("transformations",)
@@ -44,7 +43,12 @@ class SiameseTransform(nn.Module):
         classes: number of classes.
         dropout: after fc6 and fc7 of the tower.
         width: channels of the tower's first layer; the embedding has 8 times as many numbers.
+
+    Attributes:
+        towers: see trainer.models.
     """
+
+    towers = {"tower": "vgg16"}  # noqa: RUF012
 
     def __init__(self, channels: int, classes: int, dropout: float, width: int) -> None:
         super().__init__()

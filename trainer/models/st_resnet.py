@@ -30,9 +30,10 @@ FACTS = Facts(
     "arXiv 1611.02155",
     joint=True,
     min_size=32,
-    frames=(5, 11, 25),
+    frames=(5, 11, 25, ...),
     spacing=(5, 15),
     options={"stage": (1, 2), "taps": ("average", "centre")},
+    dense=True,
     published={"UCF-101, 3 splits": 93.4, "HMDB-51, 3 splits": 66.4},
 )
 FIRST, LAST = "", ("spatial.fc", "temporal.fc")
@@ -55,10 +56,10 @@ class STResNet(nn.Module):
         taps: how the temporal convolutions begin: see trainer.models.inflate.
 
     Attributes:
-        tower: name of the towers' network, by whose weights they start: see trainer.models.load_towers.
+        towers: see trainer.models.
     """
 
-    tower = "resnet50"
+    towers = {"spatial": "resnet50", "temporal": "resnet50"}  # noqa: RUF012
 
     def __init__(self, spatial: ResNet, temporal: ResNet, *, pool: bool, taps: str) -> None:
         super().__init__()
@@ -94,7 +95,7 @@ class STResNet(nn.Module):
         """(N T, 2048, h, w) to logits (N, classes)."""
         x = unfold(x, moments)
         if self.pool:
-            x = F.max_pool3d(x, (5, 1, 1), (2, 1, 1))
+            x = F.max_pool3d(x, (min(5, moments), 1, 1), (2, 1, 1))
         (*_, last_unit, _fc) = stream.steps()
         return stream(x.mean(2), after=last_unit)  # type: ignore[no-any-return]
 
