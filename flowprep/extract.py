@@ -108,7 +108,7 @@ def run_task(
     if settings.engine == IMPORTED:
         raise UsageError(
             f"the flow of {corpus} was imported: what is pending is done by the command that made it,"
-            " `flowprep import` or a copy of one"
+            " `flowprep import` (what failed, with --retry-failed) or a copy of one"
         )
     path = fmt.shard_path(corpus, task.id)
     with ShardWriter(path, settings, software(settings), conditions.scratch) as writer:

@@ -83,9 +83,9 @@ class Plan:
         """Ids of all planned videos."""
         return {s.id for t in self.tasks for s in t.segments}
 
-    def pending(self, corpus: Path, failed: Iterable[str] = ()) -> list[Task]:
-        """The tasks that are not done, and those with one of the `failed` videos."""
-        done, again = done_tasks(corpus), set(failed)
+    def pending(self, corpus: Path, again: Iterable[str] = ()) -> list[Task]:
+        """The tasks that are not done, and those with one of the videos to take `again`."""
+        done, again = done_tasks(corpus), set(again)
         return [t for t in self.tasks if t.id not in done or any(s.id in again for s in t.segments)]
 
 
@@ -310,14 +310,16 @@ def _group(videos: Iterable[list[Segment]], settings: Settings) -> Iterator[Task
         if len(segments) > 1:
             yield from (_task([s], settings) for s in segments)
             continue
-        if group and sum(s.estimate for s in group) + segments[0].estimate > settings.shard_pairs:
+        more = max(1, segments[0].estimate)  # it has some, if it can be read, though it does not declare them
+        if group and pairs + more > settings.shard_pairs:
             yield _task(group, settings)
-            group = []
+            group, pairs = [], 0
         group += segments
     if group:
         yield _task(group, settings)
 
 
+    pairs = 0
 def _task(segments: list[Segment], settings: Settings) -> Task:
     what = [settings.digest()]
     for s in segments:
@@ -326,6 +328,7 @@ def _task(segments: list[Segment], settings: Settings) -> Task:
 
 
 def _write_plan(corpus: Path, plan: Plan) -> None:
+        pairs += more
     head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": plan.settings.to_dict()}
     with published(corpus / fmt.PLAN) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head) + "\n")

@@ -235,11 +235,11 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, as_json: bool, *
 
 @click.command()
 @corpus_argument
-@click.option("--failed", is_flag=True, help="Also the videos that could not be taken before.")
+@click.option("--failed", is_flag=True, help="Also the videos that failed before, or are partial.")
 @how_to_run
 @json_option
 def retry(corpus: Path, failed: bool, as_json: bool, **how: Any) -> None:
-    """Carry out what is pending in a planned corpus, and with --failed what could not be taken.
+    """Carry out what is pending in a planned corpus, and with --failed what could not be taken whole.
 
     As `extract` does, but without its inputs: what the plan says counts. A file that has changed since then
     is taken as it is now.
@@ -248,5 +248,5 @@ def retry(corpus: Path, failed: bool, as_json: bool, **how: Any) -> None:
     from flowprep.plan import read_plan
 
     plan = read_plan(corpus)
-    pending = plan.pending(corpus, load_index(corpus).failures if failed else ())
+    pending = plan.pending(corpus, load_index(corpus).not_whole if failed else ())
     report_corpus(corpus, plan, carry_out(corpus, plan, pending, **how), as_json)

@@ -131,6 +131,7 @@ def export(corpus: Path, dest: Path, as_json: bool, **options: Any) -> None:
 @click.option("--rgb/--no-rgb", default=True, show_default=True, help="Take the frames.")
 @click.option("--flow/--no-flow", default=True, show_default=True, help="Take the flow.")
 @click.option("--shard-pairs", default=512, show_default=True, help="Pairs per shard, about.")
+@click.option("--retry-failed", is_flag=True, help="Take again what failed before, or is partial.")
 @json_option
 def import_(directory: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Make a corpus of the flow JPEGs in DIRECTORY, each file byte by byte; the same command again resumes.

@@ -15,7 +15,7 @@ from flowprep.cli.printing import counted
 
 @click.command()
 @what_to_make
-@click.option("--retry-failed", is_flag=True, help="Try again the videos that could not be taken before.")
+@click.option("--retry-failed", is_flag=True, help="Try again the videos that failed before, or are partial.")
 @how_to_run
 def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bool, **options: Any) -> None:
     """Extract frames and flow of videos into a corpus; the same command again resumes.
@@ -30,7 +30,7 @@ def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bo
 
     how = {name: options.pop(name) for name in HOW}
     plan, skipped = plan_corpus(inputs, out, chosen_settings(**options), here=how["executor"] == "local")
-    pending = plan.pending(out, load_index(out).failures if retry_failed else ())
+    pending = plan.pending(out, load_index(out).not_whole if retry_failed else ())
     click.echo(
         f"{counted(len(plan.video_ids()), 'video')} in {counted(len(plan.tasks), 'task')},"
         f" {len(pending)} to do;"

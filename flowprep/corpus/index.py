@@ -63,6 +63,11 @@ class Index:
     totals: dict[str, float] = field(default_factory=dict)
 
 
+    @property
+    def not_whole(self) -> set[str]:
+        """Ids of the videos that failed or are partial: what is to be retried."""
+        return self.failures.keys() | self.partial.keys()
+
 def read_record(corpus: Path, task: str) -> dict[str, Any]:
     """The record of a task.
 
@@ -154,6 +159,17 @@ def rebuild_index(corpus: Path) -> Index:
         raise CorpusFormatError(f"{corpus} is not a corpus: it has neither records nor a plan")
     (corpus / fmt.INDEX).unlink(missing_ok=True)
     return save_index(corpus)
+
+def drop_stale_index(corpus: Path) -> None:
+    """Remove `index.npz` if it holds a task that is not done any more, whose record was deleted by hand, say.
+
+    To be called before tasks are run: the index knows them by their names alone, and what it says of the
+    former record would pass for what the new one says.
+    """
+    path = corpus / fmt.INDEX
+    if path.exists() and not set(_read(path).tasks) <= done_tasks(corpus):
+        path.unlink(missing_ok=True)
+
 
 
 def read_settings(corpus: Path, index: Index) -> Settings:

@@ -18,7 +18,7 @@ from typing import Any
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import remove_leftovers
-from flowprep.corpus.index import load_index, save_index
+from flowprep.corpus.index import drop_stale_index, load_index, save_index
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.corpus.writer import ShardWriter
 from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDamaged, VideoUnreadable
@@ -111,6 +111,7 @@ def store(
     feed: Callable[[ShardWriter, Segment], str | None],
     software: Mapping[str, Mapping[str, str]],
     progress: Progress,
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
     """Carry out a plan from images that are there, in this process; what has a record is left as it is.
 
@@ -120,6 +121,7 @@ def store(
         feed: adds a segment's images to the writer of its shard; what it returns is recorded as a warning.
         software: by task, what made the images.
         progress: called with the number of pairs stored each time.
+        retry_failed: also the tasks with a video that failed before, or is partial.
 
     Raises:
         UsageError: `out` is planned otherwise.
@@ -133,7 +135,8 @@ def store(
         store_plan(out, plan)
     for folder in (fmt.SHARDS, fmt.RECORDS):
         remove_leftovers(out / folder)
-    for task in plan.pending(out):
+    drop_stale_index(out)
+    for task in plan.pending(out, load_index(out).not_whole if retry_failed else ()):
         seconds: defaultdict[str, float] = defaultdict(float)
         with ShardWriter(fmt.shard_path(out, task.id), plan.settings, dict(software[task.id])) as writer:
             record = store_task(out, task, writer, partial(feed, writer), seconds)

@@ -22,11 +22,12 @@ from PIL import Image, UnidentifiedImageError
 
 from flowprep import __version__, codec
 from flowprep.codec import Field
+from flowprep.corpus import format as fmt
 from flowprep.corpus.writer import ShardWriter
 from flowprep.errors import CorpusDamaged, UsageError, VideoDamaged, VideoUnreadable
 from flowprep.exchange.copying import store
 from flowprep.exchange.layouts import LAYOUTS, Layout, step_mark
-from flowprep.plan import Plan, Segment, plan_segments
+from flowprep.plan import Plan, Segment, plan_segments, read_plan
 from flowprep.settings import IMPORTED, Settings
 from flowprep.video import printable
 
@@ -45,6 +46,7 @@ def import_folders(
     flow: bool = True,
     labels: Path | None = None,
     shard_pairs: int = 512,
+    retry_failed: bool = False,
     progress: Callable[[int], object] = lambda pairs: None,
 ) -> dict[str, Any]:
     """Make a corpus of all video folders below a folder; the same call again resumes.
@@ -63,6 +65,7 @@ def import_folders(
             not name, the class is the folder that the video's folder is in. A classInd.txt beside the list
             names classes that are numbers, which count from 0 in the list and from 1 there.
         shard_pairs: pairs per shard, about; a video is never cut.
+        retry_failed: take again the videos that failed before, or are partial, and those of their shards.
         progress: called with the number of pairs stored each time.
 
     Returns:
@@ -100,13 +103,21 @@ def import_folders(
     segments = [Segment(i, str(found[i].folder), i, n, 0) for i, n in zip(ids, names, strict=True)]
     counted = "flow_u" if flow else "rgb"
     plan = Plan(settings, plan_segments(segments, [len(found[i].images[counted]) for i in ids], settings, 1))
+    if (out / fmt.PLAN).exists() and _of_same_videos(before := read_plan(out), plan):
+        plan = before
     like = codec.encode_field(np.zeros((16, 16), np.float32), settings)
 
     def feed(writer: ShardWriter, segment: Segment) -> None:
         _feed(writer, found[segment.id], LAYOUTS[layout], settings, like)
 
     software = {task.id: {"flowprep": __version__} for task in plan.tasks}
-    return store(out, plan, feed, software, progress)
+    return store(out, plan, feed, software, progress, retry_failed)
+
+
+def _of_same_videos(before: Plan, now: Plan) -> bool:
+    """Whether two plans differ in nothing but how many images were there, and so how tasks are grouped."""
+    videos = ({(s.id, s.label) for task in plan.tasks for s in task.segments} for plan in (before, now))
+    return before.settings == now.settings and next(videos) == next(videos)
 
 
 def _read_labels(path: Path) -> dict[str, str]:

@@ -351,7 +351,8 @@ def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli
 @pytest.mark.parametrize("codes", ["tsn", "adaptive"])
 def test_both_readers_of_the_bench_read_the_same(videos, tmp_path, codes, monkeypatch):
     """What is timed against each other ends in the same pixels: to the bit where JPEGs are copied."""
-    make_corpus([videos / "left"], tmp_path / "c", dataclasses.replace(SETTINGS, codes=codes), jobs=1)
+    settings = dataclasses.replace(SETTINGS, codes=codes, range=20.0)
+    make_corpus([videos / "left"], tmp_path / "c", settings, jobs=1)
     compared = []
 
     def compare(places, corpus, folder):
@@ -470,6 +471,35 @@ def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
     assert facts["settings"]["engine"] == "imported" and "tvl1" not in facts["settings"]
 
 
+def test_an_import_tries_again_what_has_been_mended(corpus, tmp_path, cli):
+    root, out = tmp_path / "x", tmp_path / "c"
+    export(corpus, root, "denseflow")
+    names = folder_names(corpus.labels, flat=False)
+    folder = root / "left" / "long"
+    other = root / names["left/v_1 é.mp4"]
+    lost = {p: p.read_bytes() for p in (folder / "flow_x_00002.jpg", other / "img_00000.jpg")}
+    for path in lost:
+        path.unlink()
+    command = ("import", root, "--out", out, "--layout", "denseflow", "--range", 8, "--shard-pairs", 10)
+    first = cli(*command, "--json")
+    assert first.exit_code == 3
+    counts = json.loads(first.stdout)["videos"]
+    assert (counts["failed"], counts["partial"]) == (1, 1)
+    for path, image in lost.items():
+        path.write_bytes(image)
+    assert cli(*command).exit_code == 3  # what is done is done
+    again = cli(*command, "--retry-failed")
+    assert again.exit_code == 0 and "5 of 5 videos in, 0 failed" in again.stdout
+    made = open_corpus(out)
+    for video in corpus.values():
+        pairs = 0, video.num_pairs
+        assert np.array_equal(made[names[video.id]].flow(*pairs), video.flow(*pairs))
+    (root / "new").mkdir()
+    shutil.copytree(folder, root / "new" / "long")
+    more = cli(*command)
+    assert more.exit_code == 2 and "is another corpus already" in more.stderr
+
+
 def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
     """10 images and 5 pairs that do not go together are said to be so, and what can be read is."""
     folder = shared_data / "peer_flow_jpegs"
@@ -569,7 +599,8 @@ def test_shards_of_frames_alone_have_their_size(videos, tmp_path):
 
 
 def test_backward_flow_and_the_camera_come_along(videos, tmp_path):
-    settings = dataclasses.replace(SETTINGS, codes="adaptive", backward=True, stabilise=True, step=2)
+    more = {"backward": True, "stabilise": True, "step": 2}
+    settings = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=10, **more)
     make_corpus([videos / "left"], tmp_path / "c", settings, jobs=1)
     source = open_corpus(tmp_path / "c")
     copy_videos([source], tmp_path / "r", shard_pairs=7)

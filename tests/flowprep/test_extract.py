@@ -203,6 +203,33 @@ def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pair
     assert verify_corpus(tmp_path / "keep").problems == ()
 
 
+def test_a_partial_video_that_was_mended_is_taken_whole(tmp_path):
+    folder = write_frames(tmp_path / "frames", 10)
+    last = (folder / "img_00010.png").read_bytes()
+    (folder / "img_00010.png").write_bytes(b"broken")
+    settings = dataclasses.replace(QUICK, keep_partial=True)
+    made = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1)
+    assert made.summary["videos"]["partial"] == 1
+    (folder / "img_00010.png").write_bytes(last)
+    assert flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1).summary == made.summary
+    again = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1, retry_failed=True)
+    assert (again.summary["videos"]["ok"], again.summary["videos"]["partial"]) == (1, 0)
+    assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 10
+
+
+def test_a_task_whose_record_was_deleted_is_not_shown_as_it_was(tmp_path):
+    folder = write_frames(tmp_path / "frames", 6)
+    whole = (folder / "img_00004.png").read_bytes()
+    (folder / "img_00004.png").write_bytes(bytes(len(whole)))
+    assert flowprep.make_corpus([folder], tmp_path / "c", QUICK, jobs=1).summary["videos"]["failed"] == 1
+    (folder / "img_00004.png").write_bytes(whole)
+    (record,) = (tmp_path / "c" / "records").iterdir()
+    record.unlink()
+    made = flowprep.make_corpus([folder], tmp_path / "c", QUICK, jobs=1)
+    assert made.summary["videos"]["ok"] == 1 and made.summary["failures"] == {}
+    assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 6
+
+
 @pytest.mark.parametrize("step", [1, 3])
 def test_keep_partial_leaves_no_hole(tmp_path, step):
     folder = write_frames(tmp_path / "frames", 40)

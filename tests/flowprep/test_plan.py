@@ -236,6 +236,15 @@ def test_long_videos_are_split_and_short_ones_share(tmp_path):
     assert sum(t.estimate for t in plan.tasks) == 25 + 3 * 4
 
 
+def test_videos_that_do_not_say_how_long_they_are_share_no_endless_task(tmp_path):
+    for n in range(9):
+        touch(tmp_path / "in" / f"{n}.mp4")
+    found, _ = find_videos([tmp_path / "in"])
+    tasks = make_plan(tmp_path / "c", found, Settings(shard_pairs=4)).tasks
+    assert [len(task.segments) for task in tasks] == [4, 4, 1]
+    assert sum(task.estimate for task in tasks) == 0
+
+
 def test_a_very_long_video_has_few_long_segments(tmp_path, monkeypatch):
     touch(tmp_path / "in" / "a.mp4")
     monkeypatch.setattr("flowprep.plan.estimate_frames", lambda _: 100_001)
