@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from trainer.clips import Clip
+
 # Principal components of ImageNet's RGB pixels on a 0-1 scale: axes (columns) and what Krizhevsky, Sutskever
 # and Hinton 2012, section 4.1, call eigenvalues. The paper prints no numbers; these are the ones in common
 # use, taken as they are, without a root, and multiplied by 255 with the pixels.
@@ -55,16 +57,16 @@ def resized_window(planes: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
 
 
-def flip(planes: torch.Tensor, stream: str) -> torch.Tensor:
-    """Mirror (..., C, H, W) left to right.
+def flip(clip: Clip, stream: str) -> Clip:
+    """Mirror a clip left to right.
 
     In a mirrored scene what moved right moves left: the u channels of a temporal input (0, 2, 4, ...)
     change their sign. That holds after subtraction of the means too, for they change sign with them.
     """
-    mirrored = planes.flip(-1)
+    sign = torch.ones(clip.gain.shape[-1])
     if stream == "temporal":
-        mirrored[..., 0::2, :, :].neg_()
-    return mirrored
+        sign[0::2] = -1
+    return Clip(clip.planes.flip(-1), clip.gain * sign, clip.bias * sign)
 
 
 def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
@@ -76,21 +78,24 @@ def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
     return torch.from_numpy(shift.astype(np.float32))
 
 
-def fixed_crops(planes: torch.Tensor, size: int, crops: int, stream: str) -> torch.Tensor:
+def fixed_crops(clip: Clip, size: int, crops: int, stream: str) -> Clip:
     """The crops that one clip is judged by.
 
     Args:
-        planes: (C, H, W), normalised.
+        clip: its planes (C, H, W).
         size: side of a crop.
         crops: 10: four corners and centre, then their flips; 5: without flips; 2: the centre and its
             flip; 1: the centre.
         stream: says how a flip is done.
 
     Returns:
-        (crops, C, size, size).
+        A clip with planes (crops, C, size, size).
     """
+    planes = clip.planes
     bottom, right = planes.shape[-2] - size, planes.shape[-1] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     places = (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
-    plain = torch.stack([planes[:, y : y + size, x : x + size] for y, x in places])
-    return torch.cat([plain, flip(plain, stream)]) if crops in (2, 10) else plain
+    shown = [clip._replace(planes=planes[:, y : y + size, x : x + size]) for y, x in places]
+    if crops in (2, 10):
+        shown += [flip(one, stream) for one in shown]
+    return Clip(*map(torch.stack, zip(*shown, strict=True)))

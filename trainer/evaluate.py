@@ -16,6 +16,7 @@ from torch import nn
 
 from flowprep.errors import FlowprepError, UsageError
 from trainer import augment, checkpoint, inputs, lists, parallel
+from trainer.clips import Clip
 from trainer.lists import Examples
 from trainer.models import make_model
 from trainer.recipe import Recipe
@@ -175,10 +176,11 @@ def score_videos(
     loader = inputs.make_loader(clips, min(workers, len(clips)), batch_size=None)
     sums = torch.zeros(len(ids), classes)
     owners: list[int] = []
-    waiting: list[torch.Tensor] = []
+    waiting: list[Clip] = []
 
     def run() -> None:
-        batch = torch.cat(waiting).to(device, memory_format=torch.channels_last)  # (B, C, S, S)
+        clip = Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device)
+        batch = clip.normalised().contiguous(memory_format=torch.channels_last)  # (B, C, S, S)
         with torch.inference_mode(), autocast(precision, device):
             logits = model(batch)[:, :classes]
         by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
@@ -186,9 +188,9 @@ def score_videos(
         owners.clear()
         waiting.clear()
 
-    for position, planes in loader:
+    for position, clip in loader:
         owners.append(mine[position])
-        waiting.append(augment.fixed_crops(planes, recipe.input.crop, crops, recipe.stream))
+        waiting.append(augment.fixed_crops(clip, recipe.input.crop, crops, recipe.stream))
         if len(waiting) * crops >= CROPS_AT_ONCE:
             run()
         if on_clip:

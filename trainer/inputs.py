@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from flowprep.errors import UsageError
 from trainer import augment, clips
+from trainer.clips import Clip
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,25 +23,6 @@ if TYPE_CHECKING:
     from trainer.lists import Examples
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The planes of one clip before they are normalised.
-
-    Attributes:
-        planes: (C, H, W): R, G, B as uint8; or u1, v1, u2, v2, ... as float32 in pixels.
-        mean: (C,) float32, subtracted from each plane.
-        scale: (C,) float32, divides it then.
-    """
-
-    planes: torch.Tensor
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def normalised(self) -> torch.Tensor:
-        """(C, H, W) float32."""
-        return (self.planes - self.mean[:, None, None]) / self.scale[:, None, None]
 
 
 def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
@@ -90,59 +71,75 @@ def load_clip(
     """Read the clip that starts at frame or pair `start`, or of it the window (top, left, height, width).
 
     Temporal: L flows as clips.pairs_of names them, read at each pixel (optical flow stacking) or along its
-    trajectory (see along_trajectories). The flow is in pixels per pair: the corpus has undone the range that
-    its JPEGs were coded in.
+    trajectory (see along_trajectories); normalised, flow_scale pixels are 1, whatever range their JPEGs were
+    coded in.
     """
     if recipe.stream == "spatial":
         image = _cut(_resize(video.rgb(start), recipe.input.resize), window)
-        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Clip(planes, torch.tensor(recipe.input.rgb_mean), torch.tensor(recipe.input.rgb_scale))
+        rgb = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        gain = 1 / torch.tensor(recipe.input.rgb_scale)
+        return Clip(rgb, gain, -torch.tensor(recipe.input.rgb_mean) * gain)
 
     forward, behind = clips.pairs_of(
         start, recipe.input.stack, video.num_pairs, video.step, bidirectional=recipe.input.bidirectional
     )
-    # Only what is seen is read, where a window of the input is one of the stored field.
+    # Only what is seen is read, and stays in codes, where a window of the input is one of the stored field.
     short = min(video.height, video.width)
     direct = recipe.input.resize in (0, short) and not recipe.input.trajectories
     parts = [
-        _read_flow(video, pairs, recipe, window if direct else None, backward=backward)
+        _read_codes(video, pairs, backward, window) if direct else _read_flow(video, pairs, backward, recipe)
         for pairs, backward in ((forward, False), (behind, True))
         if len(pairs)
     ]
-    if recipe.input.trajectories:
-        parts = [(along_trajectories(flow, video.step), mean) for flow, mean in parts]
+    # (L, 2, H, W), and (L, 2) each
+    planes, gain, zero, mean = (np.concatenate(some) for some in zip(*parts, strict=True))
     if not direct:
-        parts = [(_cut(flow, window), mean) for flow, mean in parts]
-    flow, mean = (np.concatenate(both) for both in zip(*parts, strict=True))  # (L, 2, H, W), (L, 2)
-    # u1, v1, u2, v2, ...
-    planes, means = torch.from_numpy(flow).flatten(0, 1), torch.from_numpy(mean).flatten()
-    return Clip(planes, means, torch.full_like(means, recipe.input.flow_scale))
-
-
-def _read_flow(
-    video: Video,
-    pairs: np.ndarray,
-    recipe: Recipe,
-    window: tuple[int, int, int, int] | None,
-    *,
-    backward: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flow of these pairs, (n, 2, H, W), and the mean to subtract, (n, 2), in pixels of the resized frame."""
-    first, count = int(pairs.min()), int(np.ptp(pairs)) + 1
-    flow = video.flow(first, count, backward, window)  # each stored field once, though it may come in twice
-    # The mean of the whole displacement field, not of the crop: it stands for the camera's motion, which
-    # the field shows and a crop of a moving person would not, and all crops of a field stay comparable.
-    # The corpus stores it as it was before JPEG compression.
-    means = video.mean_flow_backward if backward else video.mean_flow
-    mean = np.array(means[first : first + count], np.float32)
+        planes = np.ascontiguousarray(_cut(planes, window))
     if not recipe.input.subtract_mean:
         mean = np.zeros_like(mean)
+    bias = -(zero * gain + mean)
+    # u1, v1, u2, v2, ...
+    tensors = [torch.from_numpy(part).flatten(0, 1) for part in (planes, gain, bias)]
+    return Clip(tensors[0], *(part / recipe.input.flow_scale for part in tensors[1:]))
+
+
+# Planes (n, 2, H, W); then (n, 2) each: pixels per unit of a plane, the plane's value for no motion, and the
+# mean of the whole displacement field, in pixels. Of the field and not of the crop: it stands for the
+# camera's motion, which the field shows and a crop of a moving person would not, and all crops of a field
+# stay comparable. The corpus stores it as it was before JPEG compression.
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _read_codes(
+    video: Video, pairs: np.ndarray, backward: bool, window: tuple[int, int, int, int] | None
+) -> _Part:
+    """Codes of these pairs, or of a window of them."""
+    first, count = _run(pairs)
+    coding = video.coding(first, count, backward)
+    codes, which = video.codes(first, count, backward, window), pairs - first
+    return codes[which], coding.scale[which], coding.zero[which], coding.mean[which]
+
+
+def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe) -> _Part:
+    """Flow of these pairs, in pixels of the resized frame; along trajectories where the recipe says so."""
+    first, count = _run(pairs)
+    flow, mean = video.flow(first, count, backward), video.coding(first, count, backward).mean
     height, width = video.height, video.width
-    if recipe.input.resize and recipe.input.resize != min(height, width):
+    if recipe.input.resize not in (0, min(height, width)):
         small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])
         ratio = np.array([small.shape[3] / width, small.shape[2] / height], np.float32)  # of u, of v
         flow, mean = small * ratio[:, None, None], mean * ratio
-    return flow[pairs - first], mean[pairs - first]
+    flow, mean = flow[pairs - first], mean[pairs - first]
+    if recipe.input.trajectories:
+        flow = along_trajectories(flow, video.step)
+    return flow, np.ones_like(mean), np.zeros_like(mean), mean
+
+
+def _run(pairs: np.ndarray) -> tuple[int, int]:
+    """(first, count) of the pairs from the least to the greatest: each is read once, though it may be seen
+    twice.
+    """
+    return int(pairs.min()), int(np.ptp(pairs)) + 1
 
 
 def along_trajectories(flow: np.ndarray, step: int = 1) -> np.ndarray:
@@ -200,14 +197,14 @@ def resized(width: int, height: int, short: int) -> tuple[int, int]:
     return (short, round(height * ratio)) if width <= height else (round(width * ratio), short)
 
 
-class TrainingClips(torch.utils.data.Dataset[tuple[torch.Tensor, int, int]]):
+class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
     """Augmented training samples: item (step, i) is sample i of that step, for head i % H.
 
     Args:
         heads: for each of the H heads of the network, the corpora and videos that it learns from.
         recipe: what a sample looks like.
 
-    An item is ((C, S, S) float32, class, head).
+    An item is (clip with planes (C, S, S), class, head).
     """
 
     def __init__(self, heads: Sequence[Sequence[tuple[Corpus, Examples]]], recipe: Recipe) -> None:
@@ -219,7 +216,7 @@ class TrainingClips(torch.utils.data.Dataset[tuple[torch.Tensor, int, int]]):
             starts = [_num_starts(corpus[i], recipe) for corpus, i in videos]
             self._clips.append(clips.BalancedClips(labels, starts, recipe.seed))
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Clip, int, int]:
         head = key[1] % len(self._clips)
         position, start, rng = self._clips[head].draw(*key)
         corpus, video = self._videos[head][position]
@@ -229,22 +226,30 @@ class TrainingClips(torch.utils.data.Dataset[tuple[torch.Tensor, int, int]]):
         width, height = resized(found.width, found.height, recipe.input.resize)
         window = (*augment.random_window(rng, height, width, size), size, size)
         clip = load_clip(found, start, recipe, window)
-        planes = clip.normalised()  # (C, S, S)
         if recipe.input.flip and rng.random() < 0.5:
-            planes = augment.flip(planes, recipe.stream)
+            clip = augment.flip(clip, recipe.stream)
         if recipe.stream == "spatial" and recipe.input.jitter > 0:
-            planes = planes + (augment.colour_shift(rng, recipe.input.jitter) / clip.scale)[:, None, None]
-        return planes, self._labels[head][position], head
+            shift = augment.colour_shift(rng, recipe.input.jitter)
+            clip = clip._replace(bias=clip.bias + shift * clip.gain)
+        return clip, self._labels[head][position], head
+
+
+def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor, torch.Tensor]:
+    """Training samples as one clip with planes (B, C, S, S), classes (B,) and heads (B,)."""
+    if len({clip.planes.dtype for clip, *_ in items}) > 1:  # some videos were resized, others had the size
+        items = [(clip._replace(planes=clip.planes.float()), y, head) for clip, y, head in items]
+    clip, y, head = default_collate(items)
+    return clip, y, head
 
 
 def _num_starts(video: Video, recipe: Recipe) -> int:
     return clips.num_starts(available(video, recipe.stream), clip_length(recipe, video.step))
 
 
-class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
+class JudgedClips(torch.utils.data.Dataset[tuple[int, Clip]]):
     """Whole frames to judge videos by: item k is clip k % frames of video k // frames.
 
-    An item is (position of the video, (C, H, W) float32).
+    An item is (position of the video, clip with planes (C, H, W)).
     """
 
     def __init__(self, corpus: Corpus, ids: tuple[str, ...], recipe: Recipe, frames: int) -> None:
@@ -253,12 +258,12 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._ids) * self._frames
 
-    def __getitem__(self, key: int) -> tuple[int, torch.Tensor]:
+    def __getitem__(self, key: int) -> tuple[int, Clip]:
         position, k = divmod(key, self._frames)
         video = self._corpus[self._ids[position]]
         count = available(video, self._recipe.stream)
         starts = clips.spaced_starts(count, clip_length(self._recipe, video.step), self._frames)
-        return position, load_clip(video, int(starts[k]), self._recipe).normalised()
+        return position, load_clip(video, int(starts[k]), self._recipe)
 
 
 def workers_that_fit(workers: int, size: int) -> int:

@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from flowprep.errors import UsageError
 from trainer import checkpoint, inputs, lists, models, parallel
 from trainer.checkpoint import BEST, LAST, LOG, TRAIN_LIST, VALIDATION_LIST, Checkpoint
+from trainer.clips import Clip
 from trainer.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
 from trainer.lists import Examples
 from trainer.recipe import Recipe, TrainRecipe
@@ -185,13 +186,16 @@ def train(
                 group["lr"] = learning_rate(recipe.train, step)
 
             waited = time.perf_counter()
-            # This process's share of the batch: (B, C, S, S) float32, (B,) int64, (B,) int64
-            share = next(batches)
+            # This process's share of the batch: planes (B, C, S, S), classes (B,), heads (B,)
+            clip, y, head = next(batches)
             writer.waited += time.perf_counter() - waited
 
             optimizer.zero_grad(set_to_none=True)
-            for part, x, y, head in zip(mine, *(torch.split(t, lengths) for t in share), strict=True):
-                x = x.to(where, memory_format=torch.channels_last, non_blocking=True)  # (b, C, S, S)
+            pieces = (torch.split(t, lengths) for t in (*clip, y, head))
+            for part, planes, gain, bias, y, head in zip(mine, *pieces, strict=True):
+                # (b, C, S, S) float32
+                x = Clip(planes, gain, bias).to(where).normalised()
+                x = x.contiguous(memory_format=torch.channels_last)
                 y, head = y.to(where, non_blocking=True), head.to(where, non_blocking=True)
                 # Dropout follows from the step and the part, whichever process and run it is in.
                 torch.manual_seed(_seed(recipe.seed, step, part))
@@ -291,13 +295,15 @@ def _batches(
     workers: int,
     *,
     pin: bool,
-) -> Iterator[list[torch.Tensor]]:
+) -> Iterator[tuple[Clip, torch.Tensor, torch.Tensor]]:
     """This process's parts of the batches of the steps from `start` on."""
     mine = np.concatenate(parts[parallel.rank() :: parallel.world()]).tolist()
     workers = inputs.workers_that_fit(workers, 4 * len(mine) * recipe.channels * recipe.input.crop**2)
     clips = inputs.TrainingClips(heads, recipe)
     steps = _Steps(range(start, recipe.train.steps), mine)
-    return iter(inputs.make_loader(clips, workers, batch_sampler=steps, pin_memory=pin))
+    return iter(
+        inputs.make_loader(clips, workers, batch_sampler=steps, collate_fn=inputs.batch_clips, pin_memory=pin)
+    )
 
 
 def _validate(

@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -152,6 +152,20 @@ class Corpus(Mapping[str, "Video"]):
         return shard
 
 
+class Coding(NamedTuple):
+    """What codes stand for: pixels = (code - zero) * scale. Each is (count, 2) float32, of u and of v.
+
+    Attributes:
+        scale: pixels per code.
+        zero: the code that stands for no motion.
+        mean: of the field before quantisation, pixels.
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+
 class Video:
     """One video of a corpus; made by `corpus[id]`.
 
@@ -226,12 +240,7 @@ class Video:
         """
         self._check(start, count, backward)
         shape = self.height, self.width
-        top, left, height, width = window or (0, 0, *shape)
-        if min(top, left, height, width) < 0 or top + height > shape[0] or left + width > shape[1]:
-            raise OutOfRange(
-                f"window {window} (top, left, height, width) of {self.id}; it is {shape[0]} pixels high and"
-                f" {shape[1]} wide"
-            )
+        top, left, height, width = self._window(window)
         out = np.empty((count, 2, height, width), np.float32)
         for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
             for channel, (jpeg, c) in enumerate(zip(jpegs, "uv", strict=True)):
@@ -239,18 +248,33 @@ class Video:
                 codec.to_pixels(codes, pair[f"{c}_scale"], pair[f"{c}_zero"], out[i, channel])
         return out
 
-    def codes(self, start: int, count: int, backward: bool = False) -> npt.NDArray[np.uint8]:
-        """The stored codes of the same pairs: (count, 2, H, W) uint8, not undone to pixels.
+    def codes(
+        self,
+        start: int,
+        count: int,
+        backward: bool = False,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """The stored codes of the same pairs: (count, 2, H, W) uint8, or of a window; see `coding`.
 
         Raises:
             OutOfRange, CorpusDamaged: as `flow`.
         """
         self._check(start, count, backward)
-        out = np.empty((count, 2, self.height, self.width), np.uint8)
+        shape = self.height, self.width
+        top, left, height, width = self._window(window)
+        out = np.empty((count, 2, height, width), np.uint8)
         for i, (jpegs, _) in enumerate(self._pairs(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
-                out[i, channel] = codec.decode_codes(jpeg, (self.height, self.width))
+                codes = codec.decode_codes(jpeg, shape)
+                out[i, channel] = codes[top : top + height, left : left + width]
         return out
+
+    def coding(self, start: int, count: int, backward: bool = False) -> Coding:
+        """What the codes of the same pairs stand for. Raises OutOfRange as `flow`."""
+        self._check(start, count, backward)
+        rows = self._table(backward, start, count)
+        return Coding(*(np.stack([rows[f"u_{n}"], rows[f"v_{n}"]], axis=1) for n in Coding._fields))
 
     def rgb(self, index: int) -> npt.NDArray[np.uint8]:
         """Frame `index`: (H, W, 3) uint8.
@@ -309,7 +333,7 @@ class Video:
         self._check(start, count, backward)
         if not self._corpus.settings.stabilise:
             return [None] * count
-        return list(self._table(backward)["camera"][start : start + count])
+        return list(self._table(backward, start, count)["camera"])
 
     @property
     def software(self) -> dict[str, str]:
@@ -365,13 +389,17 @@ class Video:
         pairs = self._table(backward)
         return np.stack([pairs[f"u_{what}"], pairs[f"v_{what}"]], axis=1)
 
-    def _table(self, backward: bool) -> npt.NDArray[Any]:
-        """The rows of its pairs."""
+    def _table(self, backward: bool, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
+        """The rows of its pairs, or of `count` of them from `start` on."""
+        left = self.num_pairs if count is None else count
         parts = []
         for task, row in self._parts:
             shard = self._corpus._shard(task)
             table = shard.pairs_backward if backward else shard.pairs
-            parts.append(table[int(row["first_pair"]) :][: int(row["num_pairs"])])
+            here = table[int(row["first_pair"]) :][: int(row["num_pairs"])][start : start + left]
+            parts.append(here)
+            left -= len(here)
+            start = max(0, start - int(row["num_pairs"]))
         return np.concatenate(parts)
 
     def _pairs(self, start: int, count: int, backward: bool) -> Iterator[tuple[tuple[bytes, bytes], Any]]:
@@ -396,6 +424,15 @@ class Video:
             self._check_backward()
         if start < 0 or count < 0 or start + count > self.num_pairs:
             raise OutOfRange(f"{count} pairs from {start} on of {self.id}; it has {self.num_pairs} pairs")
+
+    def _window(self, window: tuple[int, int, int, int] | None) -> tuple[int, int, int, int]:
+        top, left, height, width = window or (0, 0, self.height, self.width)
+        if min(top, left, height, width) < 0 or top + height > self.height or left + width > self.width:
+            raise OutOfRange(
+                f"window {window} (top, left, height, width) of {self.id}; it is {self.height} pixels high"
+                f" and {self.width} wide"
+            )
+        return top, left, height, width
 
     def _check_backward(self) -> None:
         if not self._corpus.settings.backward:

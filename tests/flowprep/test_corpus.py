@@ -148,6 +148,9 @@ def test_a_window_is_that_part_of_the_whole(corpus):
     for top, left, height, width in ((0, 0, *SHAPE), (3, 1, 20, 33), (23, 39, 1, 1)):
         whole = video.flow(3, 4)[:, :, top : top + height, left : left + width]
         assert np.array_equal(video.flow(3, 4, window=(top, left, height, width)), whole)
+        codes = video.codes(3, 4, window=(top, left, height, width))
+        scale, zero, _ = (part[..., None, None] for part in video.coding(3, 4))
+        assert np.array_equal((codes - zero) * scale, whole)
     for window in ((-1, 0, 4, 4), (0, 0, 25, 4), (0, 37, 4, 4), (4, 4, -2, 4)):
         with pytest.raises(OutOfRange, match="24 pixels high and 40 wide"):
             video.flow(0, 1, window=window)
@@ -162,6 +165,7 @@ def test_segments_make_one_video(corpus):
     assert np.array_equal(video.flow(4, 2), expected[4:6])  # across the border
     assert np.array_equal(video.flow(5, 1), expected[5:6])
     assert video.mean_flow.shape == (7, 2)
+    assert np.array_equal(video.coding(4, 2).mean, video.mean_flow[4:6])
     assert video.times_seconds[5:] == pytest.approx([4, 4.04, 4.08])
     assert video.rgb(7).shape == (*SHAPE, 3)
 
@@ -409,7 +413,9 @@ def test_newer_formats_are_refused_and_minor_ones_read(corpus):
     with h5py.File(corpus / "shards" / "aaaa.h5", "r+") as file:
         stored = json.loads(file.attrs["settings"])
         stored["tvl1"]["unheard_of"] = 1
-        file.attrs["settings"] = json.dumps({**stored, "codes": "logarithmic", "another": [1, 2]})
+        settings = json.dumps({**stored, "codes": "logarithmic", "another": [1, 2]})
+        file.attrs["settings"] = settings
+        file.attrs["crc32"] = np.uint32(fmt.text_checksum(settings, file.attrs["software"]))
     opened = open_corpus(corpus)
     assert opened.settings.codes == "logarithmic" and opened.settings.tvl1 == SETTINGS.tvl1
     assert opened["b/two.mp4"].flow(0, 1).shape == (1, 2, *SHAPE)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from flowprep import Settings
+from flowprep.corpus.reader import Coding
 from trainer.recipe import Recipe
 
 torch.set_num_threads(1)  # the networks here are too small to share, and other tests may be running
@@ -21,13 +22,38 @@ MOTIONS = ("Spin", "Zoom")
 CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
 
 
+class Coded:
+    """What a video of a corpus does with its codes: `exact(start, count, backward)` is what it shows."""
+
+    def codes(self, start, count, backward=False, window=None):
+        return np.ascontiguousarray(cut(self._coded(start, count, backward)[0], window))
+
+    def coding(self, start, count, backward=False):
+        return Coding(*self._coded(start, count, backward)[1:])
+
+    def flow(self, start, count, backward=False, window=None):
+        codes, scale, zero, _ = self._coded(start, count, backward)
+        scale, zero = scale[..., None, None], zero[..., None, None]
+        return cut((codes - zero) * scale, window)
+
+    def _coded(self, start, count, backward):
+        """Codes, scale, zero and mean of these pairs, without a JPEG."""
+        if start < 0 or start + count > self.num_pairs:
+            raise IndexError(start)
+        exact = self.exact(start, count, backward)
+        scale = np.abs(exact).max((2, 3)) / 127
+        codes = np.rint(exact / scale[..., None, None] + 128).astype(np.uint8)
+        means = self.mean_flow_backward if backward else self.mean_flow
+        return codes, scale, np.full_like(scale, 128), means[start : start + count].astype(np.float32)
+
+
 def cut(flow, window):
     """The window (top, left, height, width) of (N, 2, H, W); None for the whole."""
     top, left, height, width = window or (0, 0, *flow.shape[2:])
     return flow[:, :, top : top + height, left : left + width]
 
 
-class FakeVideo:
+class FakeVideo(Coded):
     """Flow at pair i: a rotation or an expansion of `speed` * (1 + i / 10), plus the drift (0.5, -0.25).
 
     Backward flow has the opposite sign.
@@ -48,16 +74,14 @@ class FakeVideo:
         noise = rng.normal(0, 12, (HEIGHT, WIDTH, 3))
         return np.clip(self._colour + noise, 0, 255).astype(np.uint8)
 
-    def flow(self, start, count, backward=False, window=None):
-        if start < 0 or start + count > self.num_pairs:
-            raise IndexError(start)
+    def exact(self, start, count, backward=False):
         y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
         x, y = x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2
         field = np.stack([-y, x] if self._spin else [x, y]) * self._speed
         drift = np.array([0.5, -0.25], np.float32)[:, None, None]
         sign = -1 if backward else 1
         fields = [sign * (field * (1 + i / 10) + drift) for i in range(start, start + count)]
-        return cut(np.stack(fields).astype(np.float32), window)
+        return np.stack(fields).astype(np.float32)
 
     @property
     def mean_flow(self):

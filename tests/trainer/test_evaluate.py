@@ -47,10 +47,8 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
         total = torch.zeros(3)
         starts = spaced_starts(inputs.available(video, stream), inputs.clip_length(recipe, 1), 25)
         for start in starts:
-            crops = augment.fixed_crops(
-                inputs.load_clip(video, int(start), recipe).normalised(), 32, 10, stream
-            )
-            total += model(crops).softmax(1).sum(0).detach()
+            crops = augment.fixed_crops(inputs.load_clip(video, int(start), recipe), 32, 10, stream)
+            total += model(crops.normalised()).softmax(1).sum(0).detach()
         np.testing.assert_allclose(row, total / 250, rtol=1e-4)
     np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
 

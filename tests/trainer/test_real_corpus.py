@@ -63,18 +63,16 @@ def test_a_flipped_input_is_the_input_of_the_flipped_video(mirrored, motion, sub
     """
     options = {"subtract_mean": subtract_mean, **kind}
     recipe = small("temporal", input={"stack": 8, "flow_scale": 1.0, **options})
-    plain, mirror = (
-        inputs.load_clip(mirrored[f"{motion}/{name}"], 0, recipe).normalised() for name in ("plain", "mirror")
-    )
-    flipped = augment.flip(plain, "temporal")
+    clips = [inputs.load_clip(mirrored[f"{motion}/{name}"], 0, recipe) for name in ("plain", "mirror")]
+    plain, mirror = (clip.normalised() for clip in clips)
+    flipped = augment.flip(clips[0], "temporal").normalised()
     inner = (slice(None), slice(8, -8), slice(8, -8))
     assert (flipped[inner] - mirror[inner]).abs().mean() < 0.15
     if motion == "grow" or not subtract_mean:
         assert (plain.flip(-1)[inner] - mirror[inner])[0::2].abs().mean() > 0.4
-    flipped_crops = augment.fixed_crops(plain, 32, 10, "temporal")[5:]
-    for got, want in zip(
-        flipped_crops, augment.fixed_crops(mirror, 32, 5, "temporal")[[1, 0, 3, 2, 4]], strict=True
-    ):
+    flipped_crops = augment.fixed_crops(clips[0], 32, 10, "temporal").normalised()[5:]
+    crops = augment.fixed_crops(clips[1], 32, 5, "temporal").normalised()[[1, 0, 3, 2, 4]]
+    for got, want in zip(flipped_crops, crops, strict=True):
         assert (got - want).abs().mean() < 0.25  # corners are nearer to the border, where flow is guessed
 
 
