@@ -77,8 +77,8 @@ def load_clip(
     if recipe.stream == "spatial":
         image = _cut(_resize(video.rgb(start), recipe.input.resize), window)
         rgb = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        gain = 1 / torch.tensor(recipe.input.rgb_scale)
-        return Clip(rgb, gain, -torch.tensor(recipe.input.rgb_mean) * gain)
+        scale = torch.tensor(recipe.input.rgb_scale)
+        return Clip(rgb, 1 / scale, -torch.tensor(recipe.input.rgb_mean) / scale)
 
     forward, behind = clips.pairs_of(
         start, recipe.input.stack, video.num_pairs, video.step, bidirectional=recipe.input.bidirectional
