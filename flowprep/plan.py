@@ -306,6 +306,7 @@ def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMEN
 def _group(videos: Iterable[list[Segment]], settings: Settings) -> Iterator[Task]:
     """Tasks of about `shard_pairs` pairs each; segments of a long video stand alone."""
     group: list[Segment] = []
+    pairs = 0
     for segments in videos:
         if len(segments) > 1:
             yield from (_task([s], settings) for s in segments)
@@ -315,11 +316,11 @@ def _group(videos: Iterable[list[Segment]], settings: Settings) -> Iterator[Task
             yield _task(group, settings)
             group, pairs = [], 0
         group += segments
+        pairs += more
     if group:
         yield _task(group, settings)
 
 
-    pairs = 0
 def _task(segments: list[Segment], settings: Settings) -> Task:
     what = [settings.digest()]
     for s in segments:
@@ -328,7 +329,6 @@ def _task(segments: list[Segment], settings: Settings) -> Task:
 
 
 def _write_plan(corpus: Path, plan: Plan) -> None:
-        pairs += more
     head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": plan.settings.to_dict()}
     with published(corpus / fmt.PLAN) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head) + "\n")

@@ -62,11 +62,11 @@ class Index:
     warnings: dict[str, str] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
 
-
     @property
     def not_whole(self) -> set[str]:
         """Ids of the videos that failed or are partial: what is to be retried."""
         return self.failures.keys() | self.partial.keys()
+
 
 def read_record(corpus: Path, task: str) -> dict[str, Any]:
     """The record of a task.
@@ -149,17 +149,6 @@ def save_index(corpus: Path) -> Index:
     return index
 
 
-def rebuild_index(corpus: Path) -> Index:
-    """Make `index.npz` anew from all shards and records, and return it.
-
-    Raises:
-        CorpusFormatError: the folder holds neither records nor a plan.
-    """
-    if not (corpus / fmt.RECORDS).is_dir() and not (corpus / fmt.PLAN).exists():
-        raise CorpusFormatError(f"{corpus} is not a corpus: it has neither records nor a plan")
-    (corpus / fmt.INDEX).unlink(missing_ok=True)
-    return save_index(corpus)
-
 def drop_stale_index(corpus: Path) -> None:
     """Remove `index.npz` if it holds a task that is not done any more, whose record was deleted by hand, say.
 
@@ -170,6 +159,17 @@ def drop_stale_index(corpus: Path) -> None:
     if path.exists() and not set(_read(path).tasks) <= done_tasks(corpus):
         path.unlink(missing_ok=True)
 
+
+def rebuild_index(corpus: Path) -> Index:
+    """Make `index.npz` anew from all shards and records, and return it.
+
+    Raises:
+        CorpusFormatError: the folder holds neither records nor a plan.
+    """
+    if not (corpus / fmt.RECORDS).is_dir() and not (corpus / fmt.PLAN).exists():
+        raise CorpusFormatError(f"{corpus} is not a corpus: it has neither records nor a plan")
+    (corpus / fmt.INDEX).unlink(missing_ok=True)
+    return save_index(corpus)
 
 
 def read_settings(corpus: Path, index: Index) -> Settings:
