@@ -339,6 +339,7 @@ def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> No
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--spatial", type=FOLDER, help="Folder of a spatial run.")
 @click.option("--temporal", type=FOLDER, help="Folder of a temporal run.")
+@click.option("--joint", type=FOLDER, help="Folder of the run of a joint network.")
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print."
 )
@@ -348,6 +349,7 @@ def predict(
     video: Path,
     spatial: Path | None,
     temporal: Path | None,
+    joint: Path | None,
     top: int,
     device: str,
     workers: int | None,
@@ -356,13 +358,11 @@ def predict(
     """Print the likeliest classes of a raw VIDEO, a file or a folder of numbered frames.
 
     The video's frames and flow are extracted as those of the runs' corpus were, judged as in the test, and
-    the two streams' scores are averaged. One stream alone will do.
+    the scores of the runs that are given are averaged. One will do.
     """
     from trainer.predict import predict
 
-    runs = {name: run for name, run in (("spatial", spatial), ("temporal", temporal)) if run}
-    if not runs:
-        raise UsageError("give --spatial RUN, --temporal RUN, or both")
+    runs = _runs(spatial, temporal, joint)
     ranked = predict(video, runs, device=device, workers=_share_cores(device, workers))[:top]
     if as_json:
         click.echo(
@@ -374,39 +374,48 @@ def predict(
 
 
 @main.command()
-@click.option("--spatial", required=True, type=FOLDER, help="Folder of the spatial run.")
-@click.option("--temporal", required=True, type=FOLDER, help="Folder of the temporal run.")
+@click.option("--spatial", type=FOLDER, help="Folder of the spatial run.")
+@click.option("--temporal", type=FOLDER, help="Folder of the temporal run.")
+@click.option("--joint", type=FOLDER, help="Folder of the run of a joint network.")
 @click.option("--spatial-scores", type=FILE, help="Default: test_scores.npz of the run.")
 @click.option("--temporal-scores", type=FILE, help="Default: test_scores.npz of the run.")
-@click.option("--fused-scores", type=FILE, help="Default: the average of the two.")
+@click.option("--joint-scores", type=FILE, help="Default: test_scores.npz of the run.")
+@click.option("--fused-scores", type=FILE, help="Default: the average of the two streams.")
 @_corpus_option
 @click.option("-o", "--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
 @click.option("--mistakes", type=click.IntRange(0), default=6, show_default=True, help="How many to show.")
 def report(
-    spatial: Path,
-    temporal: Path,
+    spatial: Path | None,
+    temporal: Path | None,
+    joint: Path | None,
     spatial_scores: Path | None,
     temporal_scores: Path | None,
+    joint_scores: Path | None,
     fused_scores: Path | None,
     corpus: Path,
     out: Path,
     mistakes: int,
 ) -> None:
-    """Write one HTML file, without any outside resource, on two runs and their fusion.
+    """Write one HTML file, without any outside resource, on runs of one corpus.
 
-    It has the three accuracies, training curves, the confusion matrix, the accuracy of each class by stream,
-    the worst mistakes with their frames and flow, and all settings.
+    Runs of both streams are shown with their fusion, and the run of a joint network alone or beside them. It
+    has the accuracies, training curves, the confusion matrix, the accuracy of each class, the worst mistakes
+    with their frames and flow, and all settings.
     """
     from flowprep import open_corpus
     from trainer.evaluate import Scores
     from trainer.fuse import fuse
     from trainer.report import write_report
 
-    a = Scores.load(spatial_scores or spatial / "test_scores.npz")
-    b = Scores.load(temporal_scores or temporal / "test_scores.npz")
-    fused = Scores.load(fused_scores) if fused_scores else fuse(a, b, "average")
-    write_report(out, spatial, temporal, a, b, fused, open_corpus(corpus), mistakes=mistakes)
-    click.echo(f"{out}: spatial {a.accuracy:.1%}, temporal {b.accuracy:.1%}, fused {fused.accuracy:.1%}")
+    runs = _runs(spatial, temporal, joint)
+    given = {"spatial": spatial_scores, "temporal": temporal_scores, "both": joint_scores}
+    scores = {name: Scores.load(given[name] or run) for name, run in runs.items()}
+    if fused_scores:
+        scores["fused"] = Scores.load(fused_scores)
+    elif spatial and temporal:
+        scores["fused"] = fuse(scores["spatial"], scores["temporal"], "average")
+    write_report(out, runs, scores, open_corpus(corpus), mistakes=mistakes)
+    click.echo(f"{out}: {', '.join(f'{name} {one.accuracy:.1%}' for name, one in scores.items())}")
 
 
 @main.command()
@@ -502,6 +511,15 @@ def split(corpus: Path, out: Path, test_share: float, seed: int, check: bool) ->
         return
     train, test = write_split(open_corpus(corpus), out, test_share=test_share, seed=seed)
     click.echo(f"{out}: {len(train)} videos to train on, {len(test)} to test, {len(train.classes)} classes")
+
+
+def _runs(spatial: Path | None, temporal: Path | None, joint: Path | None) -> dict[str, Path]:
+    """Those that are given, by their stream."""
+    given = {"spatial": spatial, "temporal": temporal, "both": joint}
+    runs = {name: run for name, run in given.items() if run}
+    if not runs:
+        raise UsageError("give --spatial RUN, --temporal RUN, both, or --joint RUN")
+    return runs
 
 
 def _bar(total: int, unit: str, what: str) -> Any:

@@ -29,7 +29,7 @@ def predict(
 
     Args:
         video: a video file, or a folder of numbered frames.
-        runs: folder of the training run of each stream: "spatial", "temporal", or both.
+        runs: folders of training runs by stream: "spatial", "temporal", "both" (of a joint network).
         device, workers: as trainer.evaluate.score_videos.
 
     Raises:
@@ -57,12 +57,14 @@ def predict(
         for model, state in loaded.values():
             key = state.corpus.digest()
             if key not in made:
-                flow = "temporal" in wanted[key]
+                seen = wanted[key]
+                flow = bool(seen & {"temporal", "both"})
+                back = any(loaded[name][1].recipe.input.bidirectional for name in seen - {"spatial"})
                 settings = replace(
                     state.corpus,
-                    rgb="spatial" in wanted[key],
+                    rgb=bool(seen & {"spatial", "both"}),
                     flow=flow,
-                    backward=flow and loaded["temporal"][1].recipe.input.bidirectional,
+                    backward=back,
                     stabilise=flow and state.corpus.stabilise,
                 )
                 made[key] = _extract(video, Path(folder) / f"corpus{len(made)}", settings)

@@ -1,4 +1,5 @@
-"""The report on two runs and their fusion: one HTML file that needs nothing from outside itself.
+"""The report on runs of two streams, their fusion, or a joint network: one HTML file that needs nothing from
+outside itself.
 
 Charts are SVG drawn here, so that they take the page's colours in light and in dark; pictures are data URIs.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,18 +25,27 @@ from trainer.evaluate import Scores
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
 
-STREAMS = ("spatial", "temporal", "fused")
+# What is judged, in the order of columns; the last that there is is the one whose mistakes are shown.
+WHAT = {
+    "spatial": "RGB frames",
+    "temporal": "stacks of optical flow",
+    "fused": "both streams' scores",
+    "both": "a joint network",
+}
+_NAMES = {
+    "spatial": "spatial stream",
+    "temporal": "temporal stream",
+    "fused": "fusion",
+    "both": "joint network",
+}
 _NUMBERED = 20  # classes up to which a confusion matrix has room for its numbers
 _SHOTS = 4  # frames shown of a mistake
 
 
 def write_report(
     path: Path,
-    spatial: Path,
-    temporal: Path,
-    spatial_scores: Scores,
-    temporal_scores: Scores,
-    fused_scores: Scores,
+    runs: Mapping[str, Path],
+    scores: Mapping[str, Scores],
     corpus: Corpus,
     *,
     mistakes: int = 6,
@@ -44,49 +54,51 @@ def write_report(
 
     Args:
         path: the HTML file.
-        spatial, temporal: folders of the two runs.
-        spatial_scores, temporal_scores, fused_scores: scores of the same videos, in any order.
+        runs: folders of the runs, by stream: "spatial", "temporal", "both" (of a joint network).
+        scores: of the same videos, in any order: of each run, and "fused" of two.
         corpus: where the videos' frames and flow are.
         mistakes: how many of the worst mistakes to show.
 
     Raises:
         UsageError: the scores are of different videos or classes, or a folder is not a run.
     """
-    fused = fused_scores
-    scores = {"spatial": spatial_scores, "temporal": temporal_scores, "fused": fused}
-    order = {video: i for i, video in enumerate(fused.ids.tolist())}
+    names = [name for name in WHAT if name in scores]
+    last = scores[names[-1]]
+    order = {video: i for i, video in enumerate(last.ids.tolist())}
     for name, one in scores.items():
-        if set(one.ids.tolist()) != set(order) or one.classes.tolist() != fused.classes.tolist():
-            raise UsageError(f"the {name} scores are of other videos or classes than the fused ones")
+        if set(one.ids.tolist()) != set(order) or one.classes.tolist() != last.classes.tolist():
+            raise UsageError(f"the {name} scores are of other videos or classes than the {names[-1]} ones")
     rows = {
-        name: one.scores[np.argsort([order[i] for i in one.ids.tolist()])]  # as in `fused`
-        for name, one in scores.items()
+        name: scores[name].scores[np.argsort([order[i] for i in scores[name].ids.tolist()])]  # as in `last`
+        for name in names
     }
-    runs = {"spatial": checkpoint.load_kept(spatial), "temporal": checkpoint.load_kept(temporal)}
-    for name, run in runs.items():
+    kept = {name: checkpoint.load_kept(run) for name, run in runs.items()}
+    for name, run in kept.items():
         if run.recipe.stream != name:
             raise UsageError(f"the {name} run that was given is a {run.recipe.stream} run")
-    logs = {"spatial": read_log(spatial), "temporal": read_log(temporal)}
+    logs = {name: read_log(run) for name, run in runs.items()}
     parts = [
-        _head(fused, rows, corpus),
-        _cards(fused, rows),
+        _head(last, rows, corpus),
+        _cards(last, rows),
         page.section(
             "Training",
-            _curves(logs, runs),
+            _curves(logs, kept),
             "Thin: training batches. With dots: held-out validation videos.",
         ),
         page.section(
             "Accuracy of each class",
-            _per_class(fused, rows),
-            "Share of a class's test videos that are recognised; the best classes of the fusion first.",
+            _per_class(last, rows),
+            "Share of a class's test videos that are recognised; the best classes of the "
+            f"{_NAMES[names[-1]]} first.",
         ),
         page.section(
             "What is taken for what",
-            _confusion(fused.confusion, fused.classes.tolist()),
-            "Fused scores. Rows are true classes, columns what was said; the shade is the share of the row.",
+            _confusion(last.confusion, last.classes.tolist()),
+            f"Scores of the {_NAMES[names[-1]]}. Rows are true classes, columns what was said; the shade is "
+            "the share of the row.",
         ),
-        _mistakes(fused, rows, corpus, mistakes),
-        page.section("Settings", _settings(runs, corpus)),
+        _mistakes(last, rows, corpus, mistakes),
+        page.section("Settings", _settings(kept, corpus)),
     ]
     text = page.document("Two-stream report", "\n".join(p for p in parts if p), _STYLE)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,30 +112,32 @@ def interval(right: int, count: int) -> tuple[float, float]:
     return (centre - spread) / (1 + z * z / count), (centre + spread) / (1 + z * z / count)
 
 
-def _head(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus) -> str:
-    best = max(_right(fused, rows["spatial"]), _right(fused, rows["temporal"])) / len(fused.ids)
-    gain = 100 * (_right(fused, rows["fused"]) / len(fused.ids) - best)
-    verb = "adds" if gain >= 0 else "costs"
+def _head(last: Scores, rows: dict[str, np.ndarray], corpus: Corpus) -> str:
+    count = len(last.ids)
+    right = {name: _right(last, one) for name, one in rows.items()}
+    name = list(rows)[-1]
+    single = [right[s] for s in ("spatial", "temporal") if s in rows]
+    if name in ("fused", "both") and single:
+        gain = 100 * (right[name] - max(single)) / count
+        subject = "Fusing the streams" if name == "fused" else "The joint network"
+        title = f"{subject} {'adds' if gain >= 0 else 'costs'} {abs(gain):.1f} points"
+    else:
+        title = f"{100 * right[name] / count:.1f}% by the {_NAMES[name]}"
     return (
         "<header><p class=eyebrow>Two-stream report</p>"
-        f"<h1>Fusing the streams {verb} {abs(gain):.1f} points</h1>"
-        f"<p class=lead>{len(fused.ids)} test videos of {len(fused.classes)} classes, "
+        f"<h1>{title}</h1>"
+        f"<p class=lead>{count} test videos of {len(last.classes)} classes, "
         f"from the corpus <b>{escape(corpus.path.name)}</b>.</p></header>"
     )
 
 
-def _cards(fused: Scores, rows: dict[str, np.ndarray]) -> str:
-    what = {
-        "spatial": "single RGB frames",
-        "temporal": "stacks of optical flow",
-        "fused": "both streams' scores",
-    }
+def _cards(last: Scores, rows: dict[str, np.ndarray]) -> str:
     cards = []
-    for name in STREAMS:
-        right, count = _right(fused, rows[name]), len(fused.ids)
+    for name, scores in rows.items():
+        right, count = _right(last, scores), len(last.ids)
         low, high = interval(right, count)
         cards.append(
-            f"<div class='card {name}'><h2>{name.capitalize()}</h2><p class=what>{what[name]}</p>"
+            f"<div class='card {name}'><h2>{name.capitalize()}</h2><p class=what>{WHAT[name]}</p>"
             f"<p class=big>{100 * right / count:.1f}<small>%</small></p>"
             f"<div class=meter><i style='width:{100 * right / count:.2f}%'></i>"
             f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b></div>"
@@ -204,22 +218,23 @@ def _thinned(line: list[tuple[int, float]], most: int = 300) -> list[tuple[float
     return [(float(x), float(y)) for x, y in parts]
 
 
-def _per_class(fused: Scores, rows: dict[str, np.ndarray]) -> str:
+def _per_class(last: Scores, rows: dict[str, np.ndarray]) -> str:
     lines = []
-    for n, name in enumerate(fused.classes.tolist()):
-        mine = fused.labels == n
+    for n, name in enumerate(last.classes.tolist()):
+        mine = last.labels == n
         if mine.any():
-            shares = {s: float((rows[s][mine].argmax(1) == n).mean()) for s in STREAMS}
+            shares = {s: float((rows[s][mine].argmax(1) == n).mean()) for s in rows}
             lines.append((shares, name, int(mine.sum())))
-    lines.sort(key=lambda line: (-line[0]["fused"], line[1]))
+    last_name = list(rows)[-1]
+    lines.sort(key=lambda line: (-line[0][last_name], line[1]))
     out = ["<div class=scroll><table class=classes><thead><tr><th>Class<th class=num>Videos<th class=track>"]
-    out += [f"<th class='num {s}'>{s.capitalize()}" for s in STREAMS]
+    out += [f"<th class='num {s}'>{s.capitalize()}" for s in rows]
     out.append("<tbody>")
     for shares, name, count in lines:
         low, high = min(shares.values()), max(shares.values())
-        dots = "".join(f"<i class={s} style='left:{100 * shares[s]:.2f}%'></i>" for s in STREAMS)
+        dots = "".join(f"<i class={s} style='left:{100 * shares[s]:.2f}%'></i>" for s in rows)
         span = f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b>"
-        cells = "".join(f"<td class='num {s}'>{100 * shares[s]:.0f}%" for s in STREAMS)
+        cells = "".join(f"<td class='num {s}'>{100 * shares[s]:.0f}%" for s in rows)
         out.append(
             f"<tr><th>{escape(name)}<td class=num>{count}<td class=track><div class=dots>{span}{dots}</div>"
             f"{cells}"
@@ -268,16 +283,17 @@ def _confusion(counts: np.ndarray, classes: list[str]) -> str:
     return f"<div class=scroll>{''.join(out)}</svg></div>"
 
 
-def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: int) -> str:
+def _mistakes(last: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: int) -> str:
     """The videos whose wrong class is furthest above the true one."""
-    scores = rows["fused"]
-    everyone = np.arange(len(fused.ids))
-    margin = scores.max(1) - scores[everyone, fused.labels]
-    wrong = [i for i in np.argsort(-margin, kind="stable") if scores[i].argmax() != fused.labels[i]]
+    name = list(rows)[-1]
+    scores = rows[name]
+    everyone = np.arange(len(last.ids))
+    margin = scores.max(1) - scores[everyone, last.labels]
+    wrong = [i for i in np.argsort(-margin, kind="stable") if scores[i].argmax() != last.labels[i]]
     if not wrong or not most:
         return "" if wrong else page.section("The worst mistakes", "<p class=lead>There are none.</p>")
     chosen = [int(i) for i in wrong[:most]]
-    shown = {i: corpus[str(fused.ids[i])] for i in chosen if str(fused.ids[i]) in corpus}
+    shown = {i: corpus[str(last.ids[i])] for i in chosen if str(last.ids[i]) in corpus}
     fields = {i: _fields(video) if corpus.settings.flow else [] for i, video in shown.items()}
     lengths = [np.hypot(*flow).ravel() for some in fields.values() for _, flow in some]
     # One scale of colours for all, in pixels.
@@ -287,10 +303,11 @@ def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: 
         strip = "<p class=note>not in this corpus</p>"
         if i in shown:
             strip = _strip(shown[i], rgb=corpus.settings.rgb, fields=fields[i], reach=reach)
-        cards.append(_mistake(i, fused, rows, strip))
+        cards.append(_mistake(i, last, rows, strip))
     wheel = page.picture(view.legend(112, reach), "colours of flow") if lengths else ""
     note = (
-        f"{len(chosen)} of {len(wrong)}: fused scores furthest on the wrong side. Above frames, below flow"
+        f"{len(chosen)} of {len(wrong)}: scores of the {_NAMES[name]} furthest on the wrong side. "
+        "Above frames, below flow"
         + (f", full of colour from {reach:.3g} px on (99th percentile)." if lengths else ".")
     )
     return page.section(
@@ -299,12 +316,12 @@ def _mistakes(fused: Scores, rows: dict[str, np.ndarray], corpus: Corpus, most: 
     )
 
 
-def _mistake(i: int, fused: Scores, rows: dict[str, np.ndarray], strip: str) -> str:
-    classes = fused.classes.tolist()
-    truth = int(fused.labels[i])
+def _mistake(i: int, last: Scores, rows: dict[str, np.ndarray], strip: str) -> str:
+    classes = last.classes.tolist()
+    truth = int(last.labels[i])
     lines = []
-    for name in STREAMS:
-        score = rows[name][i]
+    for name, scores in rows.items():
+        score = scores[i]
         said = int(score.argmax())
         lines.append(
             f"<tr><th class={name}>{name.capitalize()}<td class={'ok' if said == truth else 'no'}>"
@@ -312,8 +329,8 @@ def _mistake(i: int, fused: Scores, rows: dict[str, np.ndarray], strip: str) -> 
         )
     return (
         f"<article><h3>{escape(classes[truth])} <span>taken for</span> "
-        f"{escape(classes[int(rows['fused'][i].argmax())])}</h3>"
-        f"<p class=id>{escape(str(fused.ids[i]))}</p>{strip}"
+        f"{escape(classes[int(list(rows.values())[-1][i].argmax())])}</h3>"
+        f"<p class=id>{escape(str(last.ids[i]))}</p>{strip}"
         f"<table><thead><tr><th><th>said<th class=num>score<th class=num>of the truth<tbody>"
         f"{''.join(lines)}</table></article>"
     )
@@ -338,13 +355,14 @@ def _strip(video: Video, *, rgb: bool, fields: list[tuple[int, np.ndarray]], rea
 def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
     recipes = [page.flat(run.recipe.to_dict()) for run in runs.values()]
     lines = []
-    for key in recipes[0]:
-        a, b = (escape(json.dumps(r[key])) for r in recipes)
-        lines.append(f"<tr{' class=differs' if a != b else ''}><th>{escape(key)}<td>{a}<td>{b}")
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+        values = [escape(json.dumps(recipe[key])) if key in recipe else "&ndash;" for recipe in recipes]
+        cells = "".join(f"<td>{value}" for value in values)
+        lines.append(f"<tr{' class=differs' if len(set(values)) > 1 else ''}><th>{escape(key)}{cells}")
     steps = "".join(f"<td>{run.step:,}" for run in runs.values())
     recipe = (
         "<details><summary>Recipes</summary><div class=scroll><table class=keys><thead><tr>"
-        f"<th>Key<th>Spatial<th>Temporal<tbody>{''.join(lines)}"
+        f"<th>Key{''.join(f'<th>{name.capitalize()}' for name in runs)}<tbody>{''.join(lines)}"
         f"<tr><th>weights after step{steps}</table></div></details>"
     )
     stored = "".join(
@@ -365,12 +383,14 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may tear the last row
 
 
-def _right(fused: Scores, scores: np.ndarray) -> int:
-    return int((scores.argmax(1) == fused.labels).sum())
+def _right(judged: Scores, scores: np.ndarray) -> int:
+    return int((scores.argmax(1) == judged.labels).sum())
 
 
 _STYLE = """
 .spatial { --c:var(--blue) } .temporal { --c:var(--orange) } .fused { --c:var(--green) }
+.both { --c:color-mix(in srgb,var(--blue),var(--red)) }
+.cards { grid-template-columns:repeat(auto-fit,minmax(210px,1fr)) }
 .meter { position:relative; height:8px; border-radius:4px; background:var(--track); margin-bottom:10px }
 .meter i { position:absolute; inset:0 auto 0 0; border-radius:4px; background:var(--c) }
 .meter b { position:absolute; top:3px; height:2px; background:var(--ink); opacity:.55 }
@@ -382,16 +402,15 @@ polyline { fill:none; stroke:var(--c); stroke-linejoin:round; stroke-linecap:rou
 polyline.train { stroke-width:1.4; opacity:.5 } polyline.val { stroke-width:2.4 }
 circle { fill:var(--sheet); stroke:var(--c); stroke-width:2 }
 .classes .track { width:45%; min-width:130px; padding:6px 22px }
-.classes tbody .num.spatial,.classes tbody .num.temporal,.classes tbody .num.fused,
-  thead .num { color:var(--c,var(--soft)) }
-.classes tbody .num.fused { font-weight:650 }
+.classes tbody .track ~ .num,thead .num { color:var(--c,var(--soft)) }
+.classes tbody .num:last-child { font-weight:650 }
 .dots { position:relative; height:14px }
 .dots::before { content:""; position:absolute; top:6px; left:0; right:0; height:2px;
   background:var(--track) }
 .dots b { position:absolute; top:6px; height:2px; background:var(--soft); opacity:.5 }
 .dots i { position:absolute; top:1.5px; width:11px; height:11px; margin-left:-5.5px; border-radius:50%;
   background:var(--c); opacity:.9 }
-.dots i.fused { top:0; width:14px; height:14px; margin-left:-7px; background:none;
+.dots i:last-child { top:0; width:14px; height:14px; margin-left:-7px; background:none;
   border:2.5px solid var(--c); opacity:1 }
 .confusion { margin:0 auto; max-width:100% }
 .confusion .frame { fill:var(--track); opacity:.5 } .hit { fill:var(--green) } .miss { fill:var(--red) }

@@ -31,12 +31,14 @@ def scores(corpus, wrong, classes=CLASSES):
     return Scores(np.array(ids), labels, np.array(classes), np.eye(len(classes), dtype=np.float32)[said])
 
 
+def streams(folder):
+    return {stream: folder / stream for stream in ("spatial", "temporal")}
+
+
 def write(runs, tmp_path, a=(0, 1, 2, 3), b=(0, 1), c=(0,), **options):
     folder, corpus = runs
-    files = [scores(corpus, list(w)) for w in (a, b, c)]
-    report.write_report(
-        tmp_path / "r.html", folder / "spatial", folder / "temporal", *files, corpus, **options
-    )
+    files = {name: scores(corpus, list(w)) for name, w in (("spatial", a), ("temporal", b), ("fused", c))}
+    report.write_report(tmp_path / "r.html", streams(folder), files, corpus, **options)
     return (tmp_path / "r.html").read_text()
 
 
@@ -56,7 +58,7 @@ def test_what_it_says(runs, tmp_path):
     assert cards == ["75.0", "87.5", "93.8"]
     assert "adds 6.2 points" in text
     assert "BlueSpin taken for BlueZoom: 1 of 4" in text
-    assert "1 of 1: fused scores" in text
+    assert "1 of 1: scores of the fusion" in text
     assert "The only mistake" in text
     assert "train.milestones" in text and "shard_pairs" in text
     assert text.count("<polyline") == 8
@@ -76,7 +78,7 @@ def test_runs_of_the_wrong_stream_are_refused(runs, tmp_path):
     folder, corpus = runs
     a = scores(corpus, [])
     with pytest.raises(UsageError, match="the spatial run that was given is a temporal run"):
-        report.write_report(tmp_path / "r.html", folder / "temporal", folder / "spatial", a, a, a, corpus)
+        report.write_report(tmp_path / "r.html", {"spatial": folder / "temporal"}, {"spatial": a}, corpus)
 
 
 def test_without_mistakes(runs, tmp_path):
@@ -86,17 +88,28 @@ def test_without_mistakes(runs, tmp_path):
 def test_names_are_escaped(runs, tmp_path):
     folder, corpus = runs
     names = ("<b>&", *CLASSES[1:])
-    files = [scores(corpus, [0], names)] * 3
-    report.write_report(tmp_path / "r.html", folder / "spatial", folder / "temporal", *files, corpus)
+    files = dict.fromkeys(("spatial", "temporal", "fused"), scores(corpus, [0], names))
+    report.write_report(tmp_path / "r.html", streams(folder), files, corpus)
     text = (tmp_path / "r.html").read_text()
     assert "<b>&" not in text and "&lt;b&gt;&amp;" in text
+
+
+def test_one_run_alone(runs, tmp_path):
+    folder, corpus = runs
+    one = {"spatial": scores(corpus, [0, 1, 2, 3])}
+    report.write_report(tmp_path / "r.html", {"spatial": folder / "spatial"}, one, corpus)
+    text = (tmp_path / "r.html").read_text()
+    assert "75.0% by the spatial stream" in text and re.findall(r"class=big>([\d.]+)<", text) == ["75.0"]
+    assert "4 of 4: scores of the spatial stream" in text and "the fusion" not in text
+    HTMLParser().feed(text)
 
 
 def test_scores_of_other_videos_are_refused(runs, tmp_path):
     folder, corpus = runs
     a, b = scores(corpus, []), scores(FakeCorpus(clips=1), [])
     with pytest.raises(UsageError, match="temporal scores are of other videos"):
-        report.write_report(tmp_path / "r.html", folder / "spatial", folder / "temporal", a, b, a, corpus)
+        files = {"spatial": a, "temporal": b, "fused": a}
+        report.write_report(tmp_path / "r.html", streams(folder), files, corpus)
 
 
 def test_order_of_videos_in_the_files_does_not_matter(runs, tmp_path):
@@ -105,7 +118,8 @@ def test_order_of_videos_in_the_files_does_not_matter(runs, tmp_path):
     order = np.random.default_rng(0).permutation(len(a.ids))
     turned = Scores(a.ids[order], a.labels[order], a.classes, a.scores[order])
     for name, first in (("x.html", a), ("y.html", turned)):
-        report.write_report(tmp_path / name, folder / "spatial", folder / "temporal", first, b, c, corpus)
+        files = {"spatial": first, "temporal": b, "fused": c}
+        report.write_report(tmp_path / name, streams(folder), files, corpus)
     assert (tmp_path / "x.html").read_text() == (tmp_path / "y.html").read_text()
 
 
