@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,17 @@ def clip_length(recipe: Recipe, step: int) -> int:
 
 
 def load_clip(
-    video: Video, start: int, recipe: Recipe, window: tuple[int, int, int, int] | None = None
+    video: Video,
+    start: int,
+    recipe: Recipe,
+    window: tuple[int, int, int, int] | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Clip:
     """Read the clip that starts at frame or pair `start`, or of it the window (top, left, height, width).
 
     Temporal: L flows as clips.pairs_of names them, read at each pixel (optical flow stacking) or along its
     trajectory (see along_trajectories); normalised, flow_scale pixels are 1, whatever range their JPEGs were
-    coded in.
+    coded in. What input.control draws comes from `rng`; without one it follows from seed, video and start.
     """
     if recipe.stream == "spatial":
         image = _cut(_resize(video.rgb(start), recipe.input.resize), window)
@@ -83,13 +88,17 @@ def load_clip(
     forward, behind = clips.pairs_of(
         start, recipe.input.stack, video.num_pairs, video.step, bidirectional=recipe.input.bidirectional
     )
+    sides = [(pairs, backward) for pairs, backward in ((forward, False), (behind, True)) if len(pairs)]
+    rng = rng or np.random.default_rng([recipe.seed, zlib.crc32(video.id.encode()), start])
+    sides, sign = clips.controlled(sides, recipe.input.control, rng)
     # Only what is seen is read, and stays in codes, where a window of the input is one of the stored field.
     short = min(video.height, video.width)
     direct = recipe.input.resize in (0, short) and not recipe.input.trajectories
     parts = [
-        _read_codes(video, pairs, backward, window) if direct else _read_flow(video, pairs, backward, recipe)
-        for pairs, backward in ((forward, False), (behind, True))
-        if len(pairs)
+        _read_codes(video, pairs, backward, window, sign)
+        if direct
+        else _read_flow(video, pairs, backward, recipe, sign)
+        for pairs, backward in sides
     ]
     # (L, 2, H, W), and (L, 2) each
     planes, gain, zero, mean = (np.concatenate(some) for some in zip(*parts, strict=True))
@@ -111,17 +120,19 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _read_codes(
-    video: Video, pairs: np.ndarray, backward: bool, window: tuple[int, int, int, int] | None
+    video: Video, pairs: np.ndarray, backward: bool, window: tuple[int, int, int, int] | None, sign: int
 ) -> _Part:
-    """Codes of these pairs, or of a window of them."""
+    """Codes of these pairs, or of a window of them; of their flow times `sign`."""
     first, count = _run(pairs)
     coding = video.coding(first, count, backward)
     codes, which = video.codes(first, count, backward, window), pairs - first
-    return codes[which], coding.scale[which], coding.zero[which], coding.mean[which]
+    return codes[which], sign * coding.scale[which], coding.zero[which], sign * coding.mean[which]
 
 
-def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe) -> _Part:
-    """Flow of these pairs, in pixels of the resized frame; along trajectories where the recipe says so."""
+def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, sign: int) -> _Part:
+    """Flow of these pairs times `sign`, in pixels of the resized frame; along trajectories where the recipe
+    says so.
+    """
     first, count = _run(pairs)
     flow, mean = video.flow(first, count, backward), video.coding(first, count, backward).mean
     height, width = video.height, video.width
@@ -129,7 +140,7 @@ def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe) 
         small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])
         ratio = np.array([small.shape[3] / width, small.shape[2] / height], np.float32)  # of u, of v
         flow, mean = small * ratio[:, None, None], mean * ratio
-    flow, mean = flow[pairs - first], mean[pairs - first]
+    flow, mean = sign * flow[pairs - first], sign * mean[pairs - first]
     if recipe.input.trajectories:
         flow = along_trajectories(flow, video.step)
     return flow, np.ones_like(mean), np.zeros_like(mean), mean
@@ -225,7 +236,7 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         found = corpus[video]
         width, height = resized(found.width, found.height, recipe.input.resize)
         window = (*augment.random_window(rng, height, width, size), size, size)
-        clip = load_clip(found, start, recipe, window)
+        clip = load_clip(found, start, recipe, window, rng)
         if recipe.input.flip and rng.random() < 0.5:
             clip = augment.flip(clip, recipe.stream)
         if recipe.stream == "spatial" and recipe.input.jitter > 0:

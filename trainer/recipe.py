@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 STREAMS = ("spatial", "temporal", "both")
+CONTROLS = ("", "reversed", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class InputRecipe:
             corpus must hold backward flow.
         trajectories: read the flows along the trajectory of each pixel, instead of at the pixel.
         subtract_mean: subtract from each displacement field its own mean vector.
+        control: what is taken from a temporal input, to see what it is worth: "reversed", the direction of
+            time; "shuffled", the order of its flows (see clips.controlled); "", nothing.
         flow_scale: displacement in pixels that becomes 1 in a temporal input.
         rgb_mean, rgb_scale: per channel R, G, B on the 0-255 scale: what is subtracted from a spatial
             input, and what it is then divided by.
@@ -90,6 +93,7 @@ class InputRecipe:
     bidirectional: bool = False
     trajectories: bool = False
     subtract_mean: bool = True
+    control: str = ""
     flow_scale: float = 5.0
     rgb_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     rgb_scale: tuple[float, ...] = (58.395, 57.12, 57.375)
@@ -224,6 +228,12 @@ class Recipe:
             "input.stack",
             inp.stack,
             "an even number where input.bidirectional is true",
+        )
+        _check(
+            inp.control in CONTROLS and (not inp.control or self.stream != "spatial"),
+            "input.control",
+            inp.control,
+            f'{" | ".join(CONTROLS[1:])}, of a temporal input, or ""',
         )
         _check(inp.flow_scale > 0, "input.flow_scale", inp.flow_scale, "pixels above 0")
         _check(inp.jitter >= 0, "input.jitter", inp.jitter, "a number from 0")

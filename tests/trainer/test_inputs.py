@@ -200,6 +200,67 @@ def test_the_stored_jpegs_of_a_mirrored_video_give_the_flipped_input(
     assert (plain.normalised().flip(-1) - mirrored)[0::2].abs().mean() > 1
 
 
+def stack(video, start, rng=None, **options):
+    """A temporal input by itself, (L, 2, H, W) pixels."""
+    recipe = small("temporal", input={"stack": 6, "flow_scale": 1.0, **options})
+    return inputs.load_clip(video, start, recipe, rng=rng).normalised().unflatten(0, (6, 2)).numpy()
+
+
+class Backwards(Waves):
+    """Waves played backwards, as if nothing moved under its flow: pair i of it is pair N - 1 - i, turned."""
+
+    def exact(self, start, count, backward=False):
+        last = self.num_pairs - 1
+        return -super().exact(last - start - count + 1, count, backward)[::-1]
+
+
+@pytest.mark.parametrize("subtract_mean", [False, True])
+@pytest.mark.parametrize("trajectories", [False, True])
+def test_the_reversed_control_is_the_video_played_backwards(trajectories, subtract_mean):
+    plain, turned = Waves("x", "RedSpin", seed=0), Backwards("x", "RedSpin", seed=0)
+    options = {"trajectories": trajectories, "subtract_mean": subtract_mean}
+    got = stack(plain, 2, control="reversed", **options)
+    # Codes of 0.05 px are rounded the other way; a forgotten sign or order makes pixels.
+    np.testing.assert_allclose(got, stack(turned, PAIRS - 2 - 6, **options), atol=0.1)
+    assert np.abs(got - stack(plain, 2, **options)).mean() > 1
+
+
+def test_a_reversed_bidirectional_stack_looks_back_first():
+    """From the middle frame the way back is the way forth of the video played backwards, and is stored."""
+    video = Waves("x", "RedSpin", seed=0)
+    plain = stack(video, 2, bidirectional=True)
+    turned = stack(video, 2, bidirectional=True, control="reversed")
+    assert np.array_equal(turned, np.concatenate([plain[3:], plain[:3]]))
+
+
+def test_shuffled_flows_are_the_same_in_another_order():
+    video = Waves("x", "RedSpin", seed=0)
+    plain, mixed = stack(video, 2), stack(video, 2, control="shuffled")
+    order = [[np.array_equal(a, b) for b in plain].index(True) for a in mixed]
+    assert sorted(order) == list(range(6)) and order != sorted(order)
+    assert np.array_equal(mixed, stack(video, 2, control="shuffled"))  # in the test it is always the same
+    orders = {stack(video, 2, np.random.default_rng(n), control="shuffled").tobytes() for n in range(9)}
+    assert len(orders) == 9  # in training it is the sample's
+    halves = stack(video, 2, bidirectional=True, control="shuffled")
+    whole = stack(video, 2, bidirectional=True)
+    for half in (slice(3), slice(3, 6)):
+        assert {f.tobytes() for f in halves[half]} == {f.tobytes() for f in whole[half]}
+
+
+def test_shuffled_samples_follow_from_seed_step_and_number():
+    corpus = FakeCorpus()
+    examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
+    recipe = small("temporal", input={"control": "shuffled"})
+    a, b = (inputs.TrainingClips([[(corpus, examples)]], recipe) for _ in range(2))
+    assert all(torch.equal(a[s, 1][0].planes, b[s, 1][0].planes) for s in range(3))
+
+
+def test_a_control_is_of_a_temporal_input():
+    for stream, name in (("spatial", "reversed"), ("temporal", "still")):
+        with pytest.raises(UsageError, match=r"input.control is '\w+'; allowed: reversed \| shuffled, of a"):
+            small(stream, input={"control": name})
+
+
 def test_trajectories_in_a_growing_field_are_powers():
     """In d(p) = s (p - c) a point is at c + (1 + s)^k (p - c) after k fields, and stays within the frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
