@@ -2,8 +2,8 @@
 
 Where the stored codes are those of the layout, the JPEG bytes are copied; `webdataset` copies them always
 and adds what undoes their range; `npy` and `flo` hold pixels. Each video (for webdataset each tar) is
-written under a temporary name and renamed when it is whole: what is there is done, and the same call again
-goes on.
+written under a temporary name and renamed when it is whole: what is there is done, if it is younger than the
+shards that it was made from, and the same call again goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from flowprep import codec
 from flowprep.codec import Field
+from flowprep.corpus import format as fmt
 from flowprep.corpus.files import published, remove_leftovers, temporary_path
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
@@ -47,6 +48,8 @@ LONGEST_NAME = 150  # bytes of one folder's name; file systems take 255
 SAMPLE_PAIRS = 512
 # Pairs that are in memory at a time.
 BATCH = 32
+# Writes a video to the folder of that name below another, if it is not there since that time (ns).
+Writer = Callable[[Video, Path, str, int], bool]
 TAR: Literal[1] = tarfile.GNU_FORMAT  # a long name costs no extra member that readers must know
 
 
@@ -91,9 +94,6 @@ def export(
     head: dict[str, Any] = {"format": "flowprep-export", "layout": layout, "recoded": target is not None}
     head["settings"] = (target or corpus.settings).digest()
     head["corpus"] = _identity(corpus)
-    if layout == "webdataset":  # which video is in which tar follows from all of them
-        head["shard_mb"] = shard_mb
-        head["videos"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     lists = layout in LAYOUTS and LAYOUTS[layout].lists
     if lists and len({_list_name(what).casefold() for what in chosen}) < len(chosen):
         raise UsageError(
@@ -103,6 +103,9 @@ def export(
     names = folder_names(corpus.labels, flat=flat, dots=layout != "webdataset")
     classes = {name: n for n, name in enumerate(sorted(set(corpus.labels.values()) - {""}))}
     tars = _plan_tars(corpus, ids, names, classes, int(shard_mb * 1e6)) if layout == "webdataset" else []
+    if layout == "webdataset":  # which video is in which tar follows from all of them
+        head["shard_mb"] = shard_mb
+        head["videos"] = hashlib.sha256(json.dumps(tars).encode()).hexdigest()
     _claim(dest, head)
     remove_leftovers(dest)
     done: dict[str, Any] = {"written": 0, "copied": 0, "recoded": 0, "failed": {}, "lists": []}
@@ -113,7 +116,8 @@ def export(
             writer = _ARRAYS.get(layout) or _jpeg_writer(LAYOUTS[layout], target, done)
             for video_id in ids:
                 try:
-                    done["written"] += writer(corpus[video_id], dest, names[video_id])
+                    video = corpus[video_id]
+                    done["written"] += writer(video, dest, names[video_id], _stored_at(corpus, video))
                 except CorpusDamaged as exc:
                     done["failed"][video_id] = str(exc)
                 progress(1)
@@ -217,6 +221,17 @@ def _claim(dest: Path, head: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(head, indent=1) + "\n", "utf-8")
 
 
+def _stored_at(corpus: Corpus, video: Video) -> int:
+    """When the youngest of a video's shards was published, ns: a retry may have made it anew."""
+    shards: list[str] = video.facts()["shards"]
+    return max((corpus.path / fmt.SHARDS / name).stat().st_mtime_ns for name in shards)
+
+
+def _is_done(path: Path, stored_at: int) -> bool:
+    """Whether a file or folder of an export is there and made from what is stored now."""
+    return path.exists() and path.stat().st_mtime_ns >= stored_at
+
+
 @contextmanager
 def _whole_folder(dest: Path, name: str) -> Iterator[Path]:
     """A folder to write into, which becomes `dest / name` when it is whole."""
@@ -224,20 +239,20 @@ def _whole_folder(dest: Path, name: str) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     yield temporary
+    if (dest / name).exists():  # made from what was stored before
+        shutil.rmtree(dest / name)
     (dest / name).parent.mkdir(parents=True, exist_ok=True)
     temporary.rename(dest / name)
 
 
-def _jpeg_writer(
-    layout: Layout, target: Settings | None, done: dict[str, Any]
-) -> Callable[[Video, Path, str], bool]:
+def _jpeg_writer(layout: Layout, target: Settings | None, done: dict[str, Any]) -> Writer:
     """What writes the folders of one video; it returns whether any of them was left to write."""
 
-    def write(video: Video, dest: Path, name: str) -> bool:
+    def write(video: Video, dest: Path, name: str, stored_at: int) -> bool:
         parts = {"rgb": layout.rgb, "flow_u": layout.u, "flow_v": layout.v}
         templates = [template for stream, template in parts.items() if stream in video.streams]
         folders = {t: t.rpartition("/")[0].format(video=name) for t in templates}
-        left = {folder for folder in folders.values() if not (dest / folder).exists()}
+        left = {folder for folder in folders.values() if not _is_done(dest / folder, stored_at)}
         with ExitStack() as stack:
             out = {folder: stack.enter_context(_whole_folder(dest, folder)) for folder in left}
 
@@ -312,9 +327,9 @@ def _list_name(wanted: str) -> str:
     return re.sub(r"[^\w.-]", "_", Path(wanted).stem if wanted.endswith((".txt", ".csv")) else wanted)
 
 
-def _write_npy(video: Video, dest: Path, name: str) -> bool:
+def _write_npy(video: Video, dest: Path, name: str, stored_at: int) -> bool:
     """`flow.npy`, (pairs, 2, H, W) float32 pixels, and `rgb.npy`, (frames, H, W, 3) uint8."""
-    if (dest / name).exists():
+    if _is_done(dest / name, stored_at):
         return False
     with _whole_folder(dest, name) as out:
         for file, shape, dtype, items in (
@@ -333,9 +348,9 @@ def _rgb(video: Video) -> Iterator[npt.NDArray[np.uint8]]:
     return map(video.rgb, range(video.num_frames))
 
 
-def _write_flo(video: Video, dest: Path, name: str) -> bool:
+def _write_flo(video: Video, dest: Path, name: str, stored_at: int) -> bool:
     """`frame_0001.flo`, from `frame_0001.jpg` to the next, as MPI-Sintel numbers them."""
-    if (dest / name).exists():
+    if _is_done(dest / name, stored_at):
         return False
     with _whole_folder(dest, name) as out:
         if "rgb" in video.streams:
@@ -346,7 +361,7 @@ def _write_flo(video: Video, dest: Path, name: str) -> bool:
     return True
 
 
-_ARRAYS: dict[str, Callable[[Video, Path, str], bool]] = {"npy": _write_npy, "flo": _write_flo}
+_ARRAYS: dict[str, Writer] = {"npy": _write_npy, "flo": _write_flo}
 
 
 # Id, first frame and end of a sample of webdataset.
@@ -390,7 +405,7 @@ def _write_tars(
     for number, samples in enumerate(tars):
         path = dest / f"{number:06d}.tar"
         ids = dict.fromkeys(video_id for video_id, *_ in samples)
-        if not path.exists():
+        if not _is_done(path, max(_stored_at(corpus, corpus[i]) for i in ids)):
             try:
                 with published(path) as temporary, tarfile.open(temporary, "w", format=TAR) as file:
                     for video_id, first, end in samples:

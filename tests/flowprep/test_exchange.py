@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from making import write_video
+from making import write_frames, write_video
 from PIL import Image
 
 from flowprep import Settings, make_corpus, open_corpus
@@ -271,6 +271,38 @@ def test_an_export_resumes_and_is_not_mixed(corpus, tmp_path, monkeypatch):
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="not empty"):
         export(corpus, tmp_path / "mine", "npy")
+
+
+@pytest.mark.parametrize("layout", ["mmaction2", "gpu_flow", "npy", "flo", "webdataset"])
+def test_an_export_follows_what_a_retry_made_whole(tmp_path, layout):
+    for name in ("kept", "mended"):
+        write_frames(tmp_path / "v" / name, 8)
+    image = tmp_path / "v" / "mended" / "img_00008.png"
+    last = image.read_bytes()
+    image.write_bytes(bytes(len(last)))
+    settings = dataclasses.replace(SETTINGS, keep_partial=True, shard_pairs=1)
+    make_corpus([tmp_path / "v"], tmp_path / "c", settings, jobs=1)
+    export(open_corpus(tmp_path / "c"), tmp_path / "x", layout)
+    image.write_bytes(last)
+    make_corpus([tmp_path / "v"], tmp_path / "c", settings, jobs=1, retry_failed=True)
+    mended = open_corpus(tmp_path / "c")
+    export(mended, tmp_path / "whole", layout)
+
+    def files(root):
+        return {p.relative_to(root): p.is_file() and p.read_bytes() for p in root.rglob("*")}
+
+    whole = files(tmp_path / "whole")
+    for shard in (tmp_path / "c" / "shards").iterdir():
+        shard.touch()
+    assert export(mended, tmp_path / "whole", layout)["written"] == 2 and files(tmp_path / "whole") == whole
+    assert files(tmp_path / "x") != whole
+    if layout == "webdataset":
+        with pytest.raises(UsageError, match="differs in videos"):
+            export(mended, tmp_path / "x", layout)
+        return
+    assert export(mended, tmp_path / "x", layout)["written"] == 2
+    assert files(tmp_path / "x") == whole
+    assert export(mended, tmp_path / "x", layout)["written"] == 0
 
 
 def test_two_corpora_are_not_mixed(corpus, path, tmp_path):
