@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,12 +37,17 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
 
 
 def print_table(rows: Sequence[dict[str, str]]) -> None:
-    """Print rows of the same columns below their names: the first to the left, others to the right."""
+    """Print rows of the same columns below their names: the first to the left, others to the right.
+
+    On a terminal that is too narrow for that, the first stands on a line of its own.
+    """
     table = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    room = shutil.get_terminal_size((sys.maxsize, 0)).columns
+    between = "  " if sum(widths) + 2 * (len(widths) - 1) <= room else "\n  "
     for first, *others in table:
-        cells = [first.ljust(widths[0]), *(o.rjust(w) for o, w in zip(others, widths[1:], strict=True))]
-        click.echo("  ".join(cells))
+        cells = "  ".join(o.rjust(w) for o, w in zip(others, widths[1:], strict=True))
+        click.echo((first.ljust(widths[0]) if between == "  " else first) + between + cells)
 
 
 def counted(count: int, noun: str) -> str:
@@ -69,7 +76,7 @@ def sizes_line(totals: dict[str, float]) -> str:
 
 def _bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.4g} TB"

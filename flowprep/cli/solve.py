@@ -196,6 +196,8 @@ def tune(
         f"{found['pairs']} pairs of {found['size']}, {found['still_share']:.0%} of their pixels still:"
     )
     print_table([measured.as_row(choice) for choice in found["choices"]])
+    click.echo("(bytes, ms: of a pair; error, 99%: mean and percentile, px;")
+    click.echo(" still: share of the still pixels that decode to exactly 0)")
     if found["chosen"]:
         click.echo("\nreaches the target:")
         print_table([measured.as_row(found["chosen"])])

@@ -195,7 +195,8 @@ def plot(found: dict[str, Any], width: int = 900, height: int = 560) -> Image:
         (row, _COLOURS["png" if "codec" in row["choice"] else row["choice"]["codes"]])
         for row in found["choices"]
     ]
-    points = np.log10([(max(row["error_px"], 1e-4), row["ratio"]) for row, _ in rows])
+    chosen = [found["chosen"]] if found["chosen"] else []
+    points = np.log10([(max(row["error_px"], 1e-4), row["ratio"]) for row in (*found["choices"], *chosen)])
     low, high = np.floor(points.min(axis=0) * 4) / 4, np.ceil(points.max(axis=0) * 4 + 0.1) / 4
     left, right, top, bottom = 70, width - 150, 60, height - 56
 
@@ -217,19 +218,18 @@ def plot(found: dict[str, Any], width: int = 900, height: int = 560) -> Image:
                     (x, y + 10, number(value), "ma") if axis == 0 else (x - 8, y + 7, number(value), "rd")
                 )
     labels = []
-    for i, ((row, colour), point) in enumerate(zip(rows, points, strict=True)):
+    for i, ((row, colour), point) in enumerate(zip(rows, points[: len(rows)], strict=True)):
         if i and rows[i - 1][1] == colour and "codec" not in row["choice"]:
             cv2.line(image, place(points[i - 1]), place(point), colour, 2, cv2.LINE_AA)
         cv2.circle(image, place(point), 5, colour, -1, cv2.LINE_AA)
         value = row["choice"].get("error_px", row["choice"].get("quality", row["choice"].get("codec")))
         labels.append((place(point), f"{row['choice']['codes']} {value}", colour))
-    if found["chosen"]:
-        point = np.log10([max(found["chosen"]["error_px"], 1e-4), found["chosen"]["ratio"]])
+    for point in points[len(rows) :]:
         cv2.circle(image, place(point), 9, INK, 2, cv2.LINE_AA)
     canvas = Canvas(image)
     canvas.text((left, 16), "Times smaller than float32, and mean error in pixels", 17, INK)
     facts = f"{found['pairs']} pairs of {found['size']}; adaptive by error_px, fixed and tsn by quality"
-    canvas.text((left, 38), facts + ("; circle: chosen" if found["chosen"] else ""), 13, GREY)
+    canvas.text((left, 38), facts + ("; circle: chosen" if chosen else ""), 13, GREY)
     for left_, top_, text, anchor in marks:
         canvas.text((left_, top_), text, 13, GREY, anchor=anchor)
     for (x, y), text, colour in labels:
@@ -239,15 +239,15 @@ def plot(found: dict[str, Any], width: int = 900, height: int = 560) -> Image:
 
 
 def as_row(found: dict[str, Any]) -> dict[str, str]:
-    """A line of the table, by column."""
+    """A line of the table, by column; errors in pixels."""
     still = found["still_exact"]
     return {
         "options": options(found["choice"]),
-        "bytes a pair": str(found["bytes_per_pair"]),
+        "bytes": str(found["bytes_per_pair"]),
         "ratio": f"{found['ratio']}",
-        "mean error, px": f"{found['error_px']:.4f}",
-        "99%, px": f"{found['error_px_99']:.3f}",
+        "error": f"{found['error_px']:.4f}",
+        "99%": f"{found['error_px_99']:.3f}",
         "clipped": f"{found['clipped']:.2%}",
-        "still exact": "-" if still is None else f"{still:.3f}",
+        "still": "-" if still is None else f"{still:.3f}",
         "ms": f"{found['encode_ms']:.2f}",
     }

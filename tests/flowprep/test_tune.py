@@ -82,10 +82,13 @@ def test_a_target_names_settings_that_reach_it(tmp_path, cli):
         tune(videos, target_error=0.1, target_ratio=100)
 
 
-def test_the_table_has_a_line_for_each_choice(tmp_path, cli):
+@pytest.mark.parametrize(("columns", "each"), [(200, 1), (60, 2)])
+def test_the_table_has_each_choice_and_fits_the_terminal(tmp_path, cli, monkeypatch, columns, each):
+    monkeypatch.setenv("COLUMNS", str(columns))
     video = write_video(tmp_path / "a.mp4", 6, (96, 64), speed=2)
-    lines = cli("tune", video, "--size", "source", "--pairs", 2).stdout.splitlines()
-    assert len(lines) == 2 + len(CHOICES) and lines[1].startswith("options")
+    _, *lines = cli("tune", video, "--size", "source", "--pairs", 2).stdout.splitlines()
+    assert len(lines) == each * (1 + len(CHOICES)) + 2 and lines[0].startswith("options")
+    assert max(map(len, lines)) <= columns
 
 
 def test_real_flow_keeps_what_the_codes_promise(shared_data):
