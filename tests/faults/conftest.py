@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,19 +54,19 @@ def leftovers(corpus: Path) -> list[Path]:
 
 @pytest.fixture
 def start() -> Callable[..., subprocess.Popen]:
-    """Start flowprep: start("extract", ...) -> its process; killed at the test's end if it still runs."""
+    """Start flowprep: start("extract", ...) -> its process, which leads a group that the test's end kills."""
     running: list[subprocess.Popen] = []
 
     def begin(*args: object, **options: object) -> subprocess.Popen:
         command = [*FLOWPREP, *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-        running.append(subprocess.Popen(command, **{**pipes, **options}))
+        running.append(subprocess.Popen(command, **{**pipes, **options}, start_new_session=True))
         return running[-1]
 
     yield begin
     for process in running:
-        if process.poll() is None:
-            process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also workers that a test has stopped
         process.communicate()
 
 
