@@ -85,6 +85,36 @@ def test_weights_follow_the_better_stream():
     )
 
 
+def mixed(a, b, w):
+    return float(((w * a.scores + (1 - w) * b.scores).argmax(1) == a.labels).mean())
+
+
+def test_streams_that_are_told_apart_by_nothing_weigh_the_same():
+    """What is right on every video it is fitted on, at every weight, says nothing of the weights."""
+    a = scores([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0.1, 0.9]] * 3, [0, 1, 2] * 3)
+    turned = scores(a.scores[[3, 4, 5, 0, 1, 2, 6, 7, 8]], [0, 1, 2] * 3)
+    assert best_weight(a, a) == best_weight(a, turned) == 0.5
+    # One video tells nothing either, but a weight there must be.
+    assert 0 <= best_weight(noisy(1, 0, 1, "v"), noisy(1, 1, 1, "v")) <= 1
+
+
+def test_weights_of_nine_videos_lose_less_than_by_their_accuracy():
+    """Two streams that are equally good: whatever is fitted off the middle is fitted to chance.
+
+    Against the w that is right most often on the nine videos, over 60 draws of them.
+    """
+    a, b = noisy(3000, 0, 1.7, "v"), noisy(3000, 1, 1.7, "v")
+    equal = mixed(a, b, 0.5)
+    by_loss, by_accuracy = [], []
+    for draw in range(60):
+        fit = noisy(9, 100 + draw, 1.7, "f"), noisy(9, 900 + draw, 1.7, "f")
+        by_loss.append(mixed(a, b, best_weight(*fit)))
+        best = max(np.linspace(0, 1, 21), key=lambda w: mixed(*fit, w))
+        by_accuracy.append(mixed(a, b, best))
+    assert np.mean(by_loss) > np.mean(by_accuracy) + 0.01
+    assert np.mean(by_loss) > equal - 0.05
+
+
 def test_the_svm_learns_a_rule_that_no_weight_has():
     """One stream tells class 0 from the rest, the other, wrongly named, tells 1 from 2."""
     rng = np.random.default_rng(0)
@@ -134,6 +164,15 @@ def test_the_temperature_that_was_lost_is_found():
     sure = odds**3 / (odds**3).sum(1, keepdims=True)
     assert abs(best_temperature(scores(sure, labels)) - 3) < 0.24
     np.testing.assert_allclose(with_temperature(scores(sure, labels), 3).scores, odds, atol=1e-3)
+
+
+def test_a_stream_that_is_right_on_a_few_videos_is_not_made_certain():
+    """Platt's targets: nine videos of nine make the next one's class likely, and no more."""
+    right = scores(np.eye(3)[[0, 1, 2] * 3] * 0.4 + 0.2, [0, 1, 2] * 3)  # 0.6 for the class
+    calibrated = with_temperature(right, best_temperature(right)).scores.max(1)
+    np.testing.assert_allclose(calibrated, 10 / 12, atol=0.01)
+    many = scores(np.tile(right.scores, (100, 1)), [0, 1, 2] * 300)
+    assert with_temperature(many, best_temperature(many)).scores.max() > 0.99
 
 
 def test_calibration_lets_the_better_stream_speak():
