@@ -46,26 +46,30 @@ def corner_window(
     return (*places[rng.integers(len(places))], h, w)
 
 
-def resized_window(planes: torch.Tensor, size: int) -> torch.Tensor:
-    """A window (N, C, h, w) at the network's size, (N, C, size, size), bilinear.
+def resized(clip: Clip, size: int) -> Clip:
+    """A window's planes, (..., h, w), at the network's size, (..., size, size): bilinear, in the same values.
 
-    Displacements stay as they are, in pixels of the frame that the window is of: as in the released code of
-    Wang et al. 2015, a window of flow is a picture, which is stretched, and not a camera, which comes closer.
+    Displacements stay in pixels of the frame that the window is of: as in the released code of Wang et al.
+    2015, a window of flow is a picture, which is stretched, and not a camera, which comes closer.
     """
-    if planes.shape[-2:] == (size, size):
-        return planes
-    return F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+    height, width = clip.planes.shape[-2:]
+    if (height, width) == (size, size):
+        return clip
+    planes = clip.planes.reshape(-1, 1, height, width).float()
+    planes = F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+    return clip._replace(planes=planes.view(*clip.planes.shape[:-2], size, size))
 
 
 def flip(clip: Clip, stream: str) -> Clip:
     """Mirror a clip left to right.
 
-    In a mirrored scene what moved right moves left: the u channels of a temporal input (0, 2, 4, ...)
-    change their sign. That holds after subtraction of the means too, for they change sign with them.
+    In a mirrored scene what moved right moves left: the u channels of a temporal input (0, 2, 4, ...; of a
+    joint one 3, 5, 7, ...) change their sign. That holds after subtraction of the means too, for they change
+    sign with them.
     """
     sign = torch.ones(clip.gain.shape[-1])
-    if stream == "temporal":
-        sign[0::2] = -1
+    if stream != "spatial":
+        sign[3 if stream == "both" else 0 :: 2] = -1
     return Clip(clip.planes.flip(-1), clip.gain * sign, clip.bias * sign)
 
 
@@ -78,24 +82,33 @@ def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
     return torch.from_numpy(shift.astype(np.float32))
 
 
+def shift_colours(clip: Clip, shift: torch.Tensor) -> Clip:
+    """Add (3,), on the 0-255 scale, to R, G and B, the first three channels."""
+    bias = clip.bias.clone()
+    bias[..., :3] += shift * clip.gain[..., :3]
+    return clip._replace(bias=bias)
+
+
 def fixed_crops(clip: Clip, size: int, crops: int, stream: str) -> Clip:
     """The crops that one clip is judged by.
 
     Args:
-        clip: its planes (C, H, W).
-        size: side of a crop.
+        clip: its planes (..., C, H, W).
+        size: side of a crop; 0 shows whole frames, in place of the centre.
         crops: 10: four corners and centre, then their flips; 5: without flips; 2: the centre and its
             flip; 1: the centre.
         stream: says how a flip is done.
 
     Returns:
-        A clip with planes (crops, C, size, size).
+        A clip with planes (crops, ..., C, size, size).
     """
     planes = clip.planes
+    if not size:
+        return Clip(*map(torch.stack, zip(*([clip, flip(clip, stream)][:crops]), strict=True)))
     bottom, right = planes.shape[-2] - size, planes.shape[-1] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     places = (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
-    shown = [clip._replace(planes=planes[:, y : y + size, x : x + size]) for y, x in places]
+    shown = [clip._replace(planes=planes[..., y : y + size, x : x + size]) for y, x in places]
     if crops in (2, 10):
         shown += [flip(one, stream) for one in shown]
     return Clip(*map(torch.stack, zip(*shown, strict=True)))

@@ -6,6 +6,7 @@ flows of `pairs_of`. Of a network of several time steps it is given by that of e
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,6 +74,12 @@ class Sample:
             least = most = test.spacing if test.spacing >= 0 else (least + most) // 2
         return cls(recipe.stream, steps, (least, most), given.stack, given.bidirectional)
 
+    @property
+    def planes(self) -> int:
+        """How many planes a clip has, over all time steps."""
+        channels = {"spatial": 3, "temporal": 2 * self.stack, "both": 3 + 2 * self.stack}
+        return channels[self.stream] * max(1, self.steps)
+
     def length(self, step: int) -> int:
         """Frames or pairs that a time step reaches over, with `step` frames to a pair."""
         if self.stream == "spatial":
@@ -110,13 +117,13 @@ class Sample:
 
     def _widest(self, available: int, step: int) -> int:
         """The greatest spacing for which the video is long enough."""
-        return max(0, available - self.length(step)) // max(1, self.steps - 1)
+        return max(0, available - self.length(step)) // (self.steps - 1) if self.steps > 1 else sys.maxsize
 
     def _spread(self, available: int, step: int) -> np.ndarray:
         return spaced_starts(available, self.length(step), self.steps)
 
     def frame(self, place: int, step: int) -> int:
-        """The frame that a time step shows: of a joint network, the one in the middle of its stack's motion."""
+        """The frame that a time step shows: of a joint network, that in the middle of its stack."""
         if self.stream == "spatial":
             return place
         return place + (step - 1 + self.stack // 2 if self.bidirectional else (self.stack + step - 1) // 2)

@@ -48,7 +48,7 @@ def compare(runs: Sequence[Path], *, device: str = "auto", batch: int = 8) -> li
         model, kept = load_run(run, where)
         recipe = kept.recipe
         shapes = models.input_shapes(recipe, batch)
-        inputs = [torch.randn(shape, device=where) for shape in shapes.values()]
+        inputs = [models.channels_last(torch.randn(shape, device=where)) for shape in shapes.values()]
         parameters, multiply_adds = models.count(model.eval(), inputs)
         passes.append((model, inputs, pick_precision(recipe.train.precision, where)))
         known = published[recipe.model.name]

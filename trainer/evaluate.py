@@ -6,7 +6,7 @@ import logging
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from torch import nn
 
 from flowprep.errors import FlowprepError, UsageError
 from trainer import augment, checkpoint, inputs, lists, parallel
-from trainer.clips import Clip
+from trainer.clips import Clip, Sample
 from trainer.lists import Examples
-from trainer.models import make_model
+from trainer.models import channels_last, make_model
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def score_videos(
     classes: int,
     frames: int,
     crops: int,
+    whole: bool = False,
     device: torch.device,
     precision: str = "float32",
     workers: int = 0,
@@ -155,7 +156,7 @@ def score_videos(
         corpus, ids: the videos.
         recipe: what an input looks like.
         classes: C; further outputs, of other heads, are left out.
-        frames, crops: see trainer.recipe.EvaluationRecipe.
+        frames, crops, whole: see trainer.recipe.EvaluationRecipe.
         device: where the model is.
         precision: what it computes in: see pick_precision.
         workers: loader processes; 0 loads in this one.
@@ -170,8 +171,9 @@ def score_videos(
     model.eval()
     mine = range(parallel.rank(), len(ids), parallel.world())
     clips = inputs.JudgedClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
+    sample = Sample.of(recipe, judged=True)
     sizes = (inputs.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
-    workers = inputs.workers_that_fit(workers, 4 * recipe.channels * max(w * h for w, h in sizes))
+    workers = inputs.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
     loader = inputs.make_loader(clips, min(workers, len(clips)), batch_size=None)
     sums = torch.zeros(len(ids), classes)
@@ -179,19 +181,21 @@ def score_videos(
     waiting: list[Clip] = []
 
     def run() -> None:
-        clip = Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device)
-        batch = clip.normalised().contiguous(memory_format=torch.channels_last)  # (B, C, S, S)
+        batch = sample.tensors(Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device))
         with torch.inference_mode(), autocast(precision, device):
-            logits = model(batch)[:, :classes]
+            logits = model(*batch)[:, :classes]
         by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
         sums.index_add_(0, torch.tensor(owners), by_clip)
         owners.clear()
         waiting.clear()
 
     for position, clip in loader:
+        shown = augment.fixed_crops(clip, 0 if whole else recipe.input.crop, crops, recipe.stream)
+        if waiting and shown.planes.shape != waiting[0].planes.shape:  # whole frames of another size
+            run()
         owners.append(mine[position])
-        waiting.append(augment.fixed_crops(clip, recipe.input.crop, crops, recipe.stream))
-        if len(waiting) * crops >= CROPS_AT_ONCE:
+        waiting.append(shown)
+        if len(waiting) * crops * max(1, sample.steps) >= CROPS_AT_ONCE:
             run()
         if on_clip:
             on_clip()
@@ -214,7 +218,7 @@ def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Che
     kept = checkpoint.load_kept(run)
     model = make_model(kept.recipe, sum(kept.heads))
     model.load_state_dict(kept.model)
-    model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(model.to(device))
     return model, kept
 
 
@@ -255,6 +259,7 @@ def evaluate(
     *,
     frames: int | None = None,
     crops: int | None = None,
+    control: str | None = None,
     device: str = "auto",
     workers: int = 0,
     on_clip: Callable[[], object] | None = None,
@@ -264,7 +269,8 @@ def evaluate(
     Args:
         run: folder of a training run.
         corpus, examples: the videos, under the run's classes.
-        frames, crops: instead of the recipe's.
+        frames, crops, control: instead of the recipe's test.frames, test.crops and input.control. 5 and 10
+            crops are crops also where the recipe judges whole frames.
         device, workers, on_clip: as score_videos.
 
     Raises:
@@ -272,21 +278,26 @@ def evaluate(
     """
     where = pick_device(device)
     model, kept = load_run(run, where)
+    recipe = kept.recipe
+    if control is not None:
+        recipe = replace(recipe, input=replace(recipe.input, control=control))
     if differs := kept.corpus.differences(corpus.settings):
         log.warning(
             "%s was made with other settings than the run's corpus: %s", corpus.path, "; ".join(differs)
         )
-    inputs.check_fit(corpus, examples.ids, kept.recipe)
+    inputs.check_fit(corpus, examples.ids, recipe)
     scores = score_videos(
         model,
         corpus,
         examples.ids,
-        kept.recipe,
+        recipe,
         classes=len(kept.classes),
-        frames=frames or kept.recipe.test.frames,
-        crops=crops or kept.recipe.test.crops,
+        frames=frames or recipe.test.frames,
+        crops=crops or recipe.test.crops,
+        whole=recipe.test.whole and crops in (None, 1, 2),
         device=where,
-        precision=pick_precision(kept.recipe.train.precision, where),
+        # What the run computed in: "auto" may be something else on this device.
+        precision=pick_precision(kept.precision, where),
         workers=workers,
         on_clip=on_clip,
     )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from flowprep.errors import UsageError
 from trainer import augment, clips
-from trainer.clips import Clip
+from trainer.clips import Clip, Sample
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,125 +32,163 @@ def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
     Raises:
         UsageError: the corpus lacks the recipe's stream, or a video is too small for the crop.
     """
-    settings = corpus.settings
-    if not (settings.rgb if recipe.stream == "spatial" else settings.flow):
-        what = "RGB frames" if recipe.stream == "spatial" else "flow"
-        raise UsageError(f"the {recipe.stream} stream needs {what}, and the corpus {corpus.path} holds none")
-    if recipe.stream == "temporal" and recipe.input.bidirectional and not settings.backward:
+    settings, stream = corpus.settings, recipe.stream
+    for has, what, streams in (
+        (settings.rgb, "RGB frames", ("spatial", "both")),
+        (settings.flow, "flow", ("temporal", "both")),
+    ):
+        if stream in streams and not has:
+            needs = "a joint network" if stream == "both" else f"the {stream} stream"
+            raise UsageError(f"{needs} needs {what}, and the corpus {corpus.path} holds none")
+    if stream != "spatial" and recipe.input.bidirectional and not settings.backward:
         raise UsageError(
             f"input.bidirectional needs backward flow, and the corpus {corpus.path} holds none: "
             "extract it with --backward, or set input.bidirectional=false"
         )
+    key, side = "input.crop", recipe.input.crop
+    if max(recipe.input.scales, default=0) > side:
+        key, side = "the largest of input.scales", recipe.input.scales[0]
     for video in (corpus[i] for i in ids):
         width, height = resized(video.width, video.height, recipe.input.resize)
-        if min(width, height) < recipe.input.crop:
+        if min(width, height) < side:
             raise UsageError(
-                f"input.crop is {recipe.input.crop} and {video.id} is {width}x{height} pixels: make the crop "
-                "smaller, set input.resize, or extract at a larger --size"
+                f"{key} is {side} and {video.id} is {width}x{height} pixels: make it smaller, set "
+                "input.resize, or extract at a larger --size"
             )
-        if available(video, recipe.stream) < 1:
-            raise UsageError(
-                f"{video.id} has nothing for the {recipe.stream} stream: {video.num_frames} frames"
-            )
+        if available(video, stream) < 1:
+            raise UsageError(f"{video.id} has nothing for the {stream} stream: {video.num_frames} frames")
 
 
 def available(video: Video, stream: str) -> int:
-    """How many frames (spatial) or pairs (temporal) clips of this stream are taken from."""
+    """How many frames (spatial) or pairs (temporal, both) clips of this stream are taken from."""
     return video.num_frames if stream == "spatial" else video.num_pairs
-
-
-def clip_length(recipe: Recipe, step: int) -> int:
-    """Frames or pairs that one clip reaches over, with `step` frames to a pair."""
-    if recipe.stream == "spatial":
-        return 1
-    return clips.span(recipe.input.stack, step, bidirectional=recipe.input.bidirectional)
 
 
 def load_clip(
     video: Video,
-    start: int,
+    place: int | np.ndarray,
     recipe: Recipe,
     window: tuple[int, int, int, int] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Clip:
-    """Read the clip that starts at frame or pair `start`, or of it the window (top, left, height, width).
+    """Read the clip that begins at frame or pair `place`, or of it the window (top, left, height, width).
 
+    Of several time steps each begins at one of `place`, (T,); a joint network's has frames and then flows.
     Temporal: L flows as clips.pairs_of names them, read at each pixel (optical flow stacking) or along its
     trajectory (see along_trajectories); normalised, flow_scale pixels are 1, whatever range their JPEGs were
-    coded in. What input.control draws comes from `rng`; without one it follows from seed, video and start.
+    coded in. What input.control draws comes from `rng`; without one it follows from seed, video and place.
     """
-    if recipe.stream == "spatial":
-        image = _cut(_resize(video.rgb(start), recipe.input.resize), window)
-        rgb = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        scale = torch.tensor(recipe.input.rgb_scale)
-        return Clip(rgb, 1 / scale, -torch.tensor(recipe.input.rgb_mean) / scale)
+    steps = np.atleast_1d(place)
+    rng = rng or np.random.default_rng([recipe.seed, zlib.crc32(video.id.encode()), steps[0]])
+    if len(steps) > 1:
+        steps = clips.controlled([(steps, False)], recipe.input.control, rng)[0][0][0]
+    parts = []
+    if recipe.stream != "temporal":
+        parts.append(_load_frames(video, steps, recipe, window))
+    if recipe.stream != "spatial":
+        parts.append(_load_stacks(video, steps, recipe, window, rng))
+    clip = Clip(*(torch.cat(some, 1) for some in zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
+    return clip if np.ndim(place) else Clip(*(part[0] for part in clip))
 
-    forward, behind = clips.pairs_of(
-        start, recipe.input.stack, video.num_pairs, video.step, bidirectional=recipe.input.bidirectional
-    )
-    sides = [(pairs, backward) for pairs, backward in ((forward, False), (behind, True)) if len(pairs)]
-    rng = rng or np.random.default_rng([recipe.seed, zlib.crc32(video.id.encode()), start])
-    sides, sign = clips.controlled(sides, recipe.input.control, rng)
+
+def _load_frames(
+    video: Video, places: np.ndarray, recipe: Recipe, window: tuple[int, int, int, int] | None
+) -> Clip:
+    """Planes (T, 3, H, W)."""
+    sample = Sample.of(recipe)
+    which = [min(sample.frame(int(place), video.step), video.num_frames - 1) for place in places]
+    images = [_cut(_resize(video.rgb(i), recipe.input.resize), window).transpose(2, 0, 1) for i in which]
+    rgb = torch.from_numpy(np.stack(images))
+    scale = torch.tensor(recipe.input.rgb_scale).expand(len(images), 3)
+    return Clip(rgb, 1 / scale, -torch.tensor(recipe.input.rgb_mean) / scale)
+
+
+def _load_stacks(
+    video: Video,
+    places: np.ndarray,
+    recipe: Recipe,
+    window: tuple[int, int, int, int] | None,
+    rng: np.random.Generator,
+) -> Clip:
+    """Planes (T, 2 L, H, W)."""
+    stacks = []
+    for place in places:
+        forward, behind = clips.pairs_of(
+            int(place),
+            recipe.input.stack,
+            video.num_pairs,
+            video.step,
+            bidirectional=recipe.input.bidirectional,
+        )
+        sides = [(pairs, backward) for pairs, backward in ((forward, False), (behind, True)) if len(pairs)]
+        sides, sign = clips.controlled(sides, recipe.input.control, rng)
+        stacks.append(sides)
     # Only what is seen is read, and stays in codes, where a window of the input is one of the stored field.
     short = min(video.height, video.width)
     direct = recipe.input.resize in (0, short) and not recipe.input.trajectories
-    parts = [
-        _read_codes(video, pairs, backward, window, sign)
-        if direct
-        else _read_flow(video, pairs, backward, recipe, sign)
-        for pairs, backward in sides
-    ]
-    # (L, 2, H, W), and (L, 2) each
-    planes, gain, zero, mean = (np.concatenate(some) for some in zip(*parts, strict=True))
+    parts = []
+    for side in zip(*stacks, strict=True):
+        pairs, backward = np.stack([pairs for pairs, _ in side]), side[0][1]
+        parts.append(
+            _read_codes(video, pairs, backward, window, sign)
+            if direct
+            else _read_flow(video, pairs, backward, recipe, sign)
+        )
+    # (T, L, 2, H, W), and (T, L, 2) each
+    planes, gain, zero, mean = (np.concatenate(some, 1) for some in zip(*parts, strict=True))
     if not direct:
         planes = np.ascontiguousarray(_cut(planes, window))
     if not recipe.input.subtract_mean:
         mean = np.zeros_like(mean)
     bias = -(zero * gain + mean)
     # u1, v1, u2, v2, ...
-    tensors = [torch.from_numpy(part).flatten(0, 1) for part in (planes, gain, bias)]
+    tensors = [torch.from_numpy(part).flatten(1, 2) for part in (planes, gain, bias)]
     return Clip(tensors[0], *(part / recipe.input.flow_scale for part in tensors[1:]))
 
 
-# Planes (n, 2, H, W); then (n, 2) each: pixels per unit of a plane, the plane's value for no motion, and the
-# mean of the whole displacement field, in pixels. Of the field and not of the crop: it stands for the
-# camera's motion, which the field shows and a crop of a moving person would not, and all crops of a field
-# stay comparable. The corpus stores it as it was before JPEG compression.
+# Planes (T, n, 2, H, W); then (T, n, 2) each: pixels per unit of a plane, the plane's value for no motion,
+# and the mean of the whole displacement field, in pixels. Of the field and not of the crop: it stands for
+# the camera's motion, which the field shows and a crop of a moving person would not, and all crops of a
+# field stay comparable. The corpus stores it as it was before JPEG compression.
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _read_codes(
     video: Video, pairs: np.ndarray, backward: bool, window: tuple[int, int, int, int] | None, sign: int
 ) -> _Part:
-    """Codes of these pairs, or of a window of them; of their flow times `sign`."""
-    first, count = _run(pairs)
-    coding = video.coding(first, count, backward)
-    codes, which = video.codes(first, count, backward, window), pairs - first
-    return codes[which], sign * coding.scale[which], coding.zero[which], sign * coding.mean[which]
+    """Codes of these pairs, (T, n), or of a window of them; of their flow times `sign`."""
+    runs, which = _runs(pairs)
+    codings = [video.coding(*run, backward) for run in runs]
+    scale, zero, mean = (np.concatenate(some)[which] for some in zip(*codings, strict=True))
+    codes = [video.codes(*run, backward, window) for run in runs]
+    return np.concatenate(codes)[which], sign * scale, zero, sign * mean
 
 
 def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, sign: int) -> _Part:
-    """Flow of these pairs times `sign`, in pixels of the resized frame; along trajectories where the recipe
-    says so.
+    """Flow of these pairs, (T, n), times `sign`, in pixels of the resized frame; along trajectories where the
+    recipe says so.
     """
-    first, count = _run(pairs)
-    flow, mean = video.flow(first, count, backward), video.coding(first, count, backward).mean
+    runs, which = _runs(pairs)
+    flow = np.concatenate([video.flow(*run, backward) for run in runs])
+    mean = np.concatenate([video.coding(*run, backward).mean for run in runs])
     height, width = video.height, video.width
     if recipe.input.resize not in (0, min(height, width)):
         small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])
         ratio = np.array([small.shape[3] / width, small.shape[2] / height], np.float32)  # of u, of v
         flow, mean = small * ratio[:, None, None], mean * ratio
-    flow, mean = sign * flow[pairs - first], sign * mean[pairs - first]
+    flow, mean = sign * flow[which], sign * mean[which]
     if recipe.input.trajectories:
-        flow = along_trajectories(flow, video.step)
+        flow = np.stack([along_trajectories(stack, video.step) for stack in flow])
     return flow, np.ones_like(mean), np.zeros_like(mean), mean
 
 
-def _run(pairs: np.ndarray) -> tuple[int, int]:
-    """(first, count) of the pairs from the least to the greatest: each is read once, though it may be seen
-    twice.
+def _runs(pairs: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Runs of pairs, (first, count), by which each is read once, though it may be seen several times; and
+    where each of `pairs` is in what is read, of the same shape.
     """
-    return int(pairs.min()), int(np.ptp(pairs)) + 1
+    once, which = np.unique(pairs, return_inverse=True)
+    runs = np.split(once, np.flatnonzero(np.diff(once) > 1) + 1)
+    return [(int(run[0]), len(run)) for run in runs], which.reshape(pairs.shape)
 
 
 def along_trajectories(flow: np.ndarray, step: int = 1) -> np.ndarray:
@@ -181,12 +219,12 @@ def along_trajectories(flow: np.ndarray, step: int = 1) -> np.ndarray:
 
 
 def _cut(image: np.ndarray, window: tuple[int, int, int, int] | None) -> np.ndarray:
-    """The window (top, left, height, width) of (H, W, 3) or (N, 2, H, W)."""
+    """The window (top, left, height, width) of (H, W, 3) or (..., 2, H, W)."""
     if window is None:
         return image
     top, left, height, width = window
     rows, columns = slice(top, top + height), slice(left, left + width)
-    return image[rows, columns] if image.ndim == 3 else image[:, :, rows, columns]
+    return image[rows, columns] if image.ndim == 3 else image[..., rows, columns]
 
 
 def _resize(image: np.ndarray, short: int) -> np.ndarray:
@@ -215,17 +253,21 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         heads: for each of the H heads of the network, the corpora and videos that it learns from.
         recipe: what a sample looks like.
 
-    An item is (clip with planes (C, S, S), class, head).
+    An item is (clip with planes (C, S, S), or (T, C, S, S) for a network of T time steps; class; head).
     """
 
     def __init__(self, heads: Sequence[Sequence[tuple[Corpus, Examples]]], recipe: Recipe) -> None:
-        self._recipe = recipe
+        self._recipe, self._sample = recipe, Sample.of(recipe)
         self._videos = [[(c, i) for c, some in head for i in some.ids] for head in heads]
         self._labels = [[n for _, some in head for n in some.labels] for head in heads]
         self._clips = []
         for videos, labels in zip(self._videos, self._labels, strict=True):
-            starts = [_num_starts(corpus[i], recipe) for corpus, i in videos]
+            starts = [self._num_starts(corpus[i]) for corpus, i in videos]
             self._clips.append(clips.BalancedClips(labels, starts, recipe.seed))
+
+    def _num_starts(self, video: Video) -> int:
+        stream, step = self._recipe.stream, video.step
+        return clips.num_starts(available(video, stream), self._sample.length(step))
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Clip, int, int]:
         head = key[1] % len(self._clips)
@@ -234,33 +276,34 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         recipe = self._recipe
         size = recipe.input.crop
         found = corpus[video]
+        place: int | np.ndarray = start
+        if self._sample.steps:
+            place = self._sample.draw(rng, available(found, recipe.stream), found.step)
         width, height = resized(found.width, found.height, recipe.input.resize)
-        window = (*augment.random_window(rng, height, width, size), size, size)
-        clip = load_clip(found, start, recipe, window, rng)
+        if recipe.input.scales:
+            window = augment.corner_window(rng, height, width, recipe.input.scales)
+        else:
+            window = (*augment.random_window(rng, height, width, size), size, size)
+        clip = augment.resized(load_clip(found, place, recipe, window, rng), size)
         if recipe.input.flip and rng.random() < 0.5:
             clip = augment.flip(clip, recipe.stream)
-        if recipe.stream == "spatial" and recipe.input.jitter > 0:
-            shift = augment.colour_shift(rng, recipe.input.jitter)
-            clip = clip._replace(bias=clip.bias + shift * clip.gain)
+        if recipe.stream != "temporal" and recipe.input.jitter > 0:
+            clip = augment.shift_colours(clip, augment.colour_shift(rng, recipe.input.jitter))
         return clip, self._labels[head][position], head
 
 
 def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor, torch.Tensor]:
-    """Training samples as one clip with planes (B, C, S, S), classes (B,) and heads (B,)."""
+    """Training samples as one clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
     if len({clip.planes.dtype for clip, *_ in items}) > 1:  # some videos were resized, others had the size
         items = [(clip._replace(planes=clip.planes.float()), y, head) for clip, y, head in items]
     clip, y, head = default_collate(items)
     return clip, y, head
 
 
-def _num_starts(video: Video, recipe: Recipe) -> int:
-    return clips.num_starts(available(video, recipe.stream), clip_length(recipe, video.step))
-
-
 class JudgedClips(torch.utils.data.Dataset[tuple[int, Clip]]):
     """Whole frames to judge videos by: item k is clip k % frames of video k // frames.
 
-    An item is (position of the video, clip with planes (C, H, W)).
+    An item is (position of the video, clip with planes (C, H, W), or (T, C, H, W)).
     """
 
     def __init__(self, corpus: Corpus, ids: tuple[str, ...], recipe: Recipe, frames: int) -> None:
@@ -273,8 +316,8 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, Clip]]):
         position, k = divmod(key, self._frames)
         video = self._corpus[self._ids[position]]
         count = available(video, self._recipe.stream)
-        starts = clips.spaced_starts(count, clip_length(self._recipe, video.step), self._frames)
-        return position, load_clip(video, int(starts[k]), self._recipe)
+        places = Sample.of(self._recipe, judged=True).spaced(count, video.step, self._frames)
+        return position, load_clip(video, places[k], self._recipe)
 
 
 def workers_that_fit(workers: int, size: int) -> int:

@@ -85,8 +85,9 @@ def predict(
                 classes=len(classes),
                 frames=test.frames,
                 crops=test.crops,
+                whole=test.whole,
                 device=where,
-                precision=pick_precision(state.recipe.train.precision, where),
+                precision=pick_precision(state.precision, where),
                 workers=workers,
             )[0]
     order = np.argsort(-scores, kind="stable")

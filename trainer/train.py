@@ -19,13 +19,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from flowprep.errors import UsageError
 from trainer import checkpoint, inputs, lists, models, parallel
 from trainer.checkpoint import BEST, LAST, LOG, TRAIN_LIST, VALIDATION_LIST, Checkpoint
-from trainer.clips import Clip
+from trainer.clips import Clip, Sample
 from trainer.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
 from trainer.lists import Examples
 from trainer.recipe import Recipe, TrainRecipe
@@ -99,6 +98,12 @@ def train(
         first.append((where_from, lists.behind(first[-1][1].classes, some)))
     heads = [first, *([one] for one in multi_task)]
     sizes = [len(head[-1][1].classes) for head in heads]  # outputs of each
+    for where_from, some in multi_task:
+        if len(some.classes) < 2:
+            raise UsageError(
+                f"{where_from.path} has the class {some.classes[0]!r} only; of a head's data set two are "
+                "needed: give a list that names the class of each video"
+            )
     if recipe.train.batch < len(heads):
         raise UsageError(f"train.batch is {recipe.train.batch}; allowed: one sample per head, {len(heads)}")
     digest = _digest(sources, sizes)
@@ -120,11 +125,11 @@ def train(
     model = models.make_model(recipe, sum(sizes))
     if former:
         model.load_state_dict(former.model)
-    elif recipe.model.weights:
-        models.load_weights(model, Path(recipe.model.weights), module, across=recipe.model.cross_modality)
+    else:
+        models.start_from_weights(model, recipe, [n for head in heads for n in head[-1][1].classes])
     if recipe.model.trainable == "last":
         models.freeze_all_but(model, module.LAST)
-    model.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    models.channels_last(model.to(where))
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         lr=recipe.train.lr,
@@ -177,6 +182,7 @@ def train(
     )
     mine = range(parallel.rank(), len(parts), parallel.world())
     lengths = [len(parts[part]) for part in mine]
+    sample = Sample.of(recipe)
     # Samples of each head in a batch.
     counts = [len(range(h, recipe.train.batch, len(heads))) for h in range(len(heads))]
     with closing(_Log(out, start)) as writer:
@@ -186,24 +192,23 @@ def train(
                 group["lr"] = learning_rate(recipe.train, step)
 
             waited = time.perf_counter()
-            # This process's share of the batch: planes (B, C, S, S), classes (B,), heads (B,)
+            # This process's share of the batch: planes (B, ..., S, S), classes (B,), heads (B,)
             clip, y, head = next(batches)
             writer.waited += time.perf_counter() - waited
 
             optimizer.zero_grad(set_to_none=True)
             pieces = (torch.split(t, lengths) for t in (*clip, y, head))
             for part, planes, gain, bias, y, head in zip(mine, *pieces, strict=True):
-                # (b, C, S, S) float32
-                x = Clip(planes, gain, bias).to(where).normalised()
-                x = x.contiguous(memory_format=torch.channels_last)
+                # float32, (b, C, S, S) or (b, C, T, S, S); of a joint network two of them
+                x = sample.tensors(Clip(planes, gain, bias).to(where))
                 y, head = y.to(where, non_blocking=True), head.to(where, non_blocking=True)
                 # Dropout follows from the step and the part, whichever process and run it is in.
                 torch.manual_seed(_seed(recipe.seed, step, part))
                 # Gradients of several passes meet once, in the last.
                 with learner.no_sync() if learner and part != mine[-1] else nullcontext():
-                    with autocast(precision, where):
-                        logits = (learner or model)(x)  # (b, classes of all heads)
-                    loss, right = _loss(logits.float(), y, head, sizes, counts)
+                    with autocast(precision, where), _enough_samples(len(y)):
+                        logits = (learner or model)(*x)  # (b, classes of all heads[, K]): see models
+                    loss, right = _loss(model, logits.float(), y, head, sizes, counts)
                     # The sum over the parts is the batch's loss; processes' gradients are averaged.
                     scaler.scale(loss * parallel.world()).backward()  # type: ignore[no-untyped-call]
                 writer.add(loss.detach(), right)
@@ -241,26 +246,47 @@ def train(
     return True
 
 
+@contextmanager
+def _enough_samples(count: int) -> Iterator[None]:
+    """Say what to do where batch normalisation has one value per channel to take the spread of."""
+    try:
+        yield
+    except ValueError as exc:
+        if "more than 1 value per channel" not in str(exc):
+            raise
+        raise UsageError(
+            f"{count} sample passes through the network at once, of which its batch normalisation takes no "
+            "mean and spread: set train.micro_batch, and train.batch, so that every pass has two or more"
+        ) from exc
+
+
 def _loss(
-    logits: torch.Tensor, y: torch.Tensor, head: torch.Tensor, sizes: list[int], counts: list[int]
+    model: torch.nn.Module,
+    logits: torch.Tensor,
+    y: torch.Tensor,
+    head: torch.Tensor,
+    sizes: list[int],
+    counts: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The heads' cross entropies, each the mean over its samples of the whole batch, summed.
+    """The heads' losses, each the mean over its samples of the whole batch, summed.
 
     Args:
-        logits: (b, sum of sizes), the heads side by side.
+        model: says what a sample costs: see models.losses.
+        logits: (b, sum of sizes) or (b, sum of sizes, K), the heads side by side.
         y: (b,) class of each sample, within its head.
         head: (b,) the head that a sample is of; it counts for no other.
         sizes: classes of each head.
         counts: samples of each head in the whole batch, of which these b are a part.
 
     Returns:
-        The part's share of the loss, and how many samples are right.
+        The part's share of the loss, and how many samples are right, by the mean of K probabilities.
     """
     loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
     for h, columns in enumerate(torch.split(logits, sizes, 1)):
-        target = y.where(head == h, -100)  # what cross_entropy leaves out
-        loss = loss + F.cross_entropy(columns, target, reduction="sum") / counts[h]
-        right = right + (columns.detach().argmax(1) == target).sum()
+        target = y.where(head == h, -100)  # what the losses leave out
+        loss = loss + models.losses(model, columns, target).sum() / counts[h]
+        said = columns.detach() if columns.ndim == 2 else columns.detach().softmax(1).mean(2)
+        right = right + (said.argmax(1) == target).sum()
     return loss, right
 
 
@@ -298,7 +324,8 @@ def _batches(
 ) -> Iterator[tuple[Clip, torch.Tensor, torch.Tensor]]:
     """This process's parts of the batches of the steps from `start` on."""
     mine = np.concatenate(parts[parallel.rank() :: parallel.world()]).tolist()
-    workers = inputs.workers_that_fit(workers, 4 * len(mine) * recipe.channels * recipe.input.crop**2)
+    planes = Sample.of(recipe).planes
+    workers = inputs.workers_that_fit(workers, 4 * len(mine) * planes * recipe.input.crop**2)
     clips = inputs.TrainingClips(heads, recipe)
     steps = _Steps(range(start, recipe.train.steps), mine)
     return iter(

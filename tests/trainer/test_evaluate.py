@@ -1,14 +1,24 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from fakes import FakeCorpus, small
+from fakes import CLASSES, FakeCorpus, small
 
 from flowprep.errors import UsageError
-from trainer import augment, inputs
-from trainer.clips import spaced_starts
-from trainer.evaluate import NotFinite, Scores, autocast, pick_device, pick_precision, score_videos
+from trainer import augment, checkpoint, inputs, train
+from trainer.clips import Sample, spaced_starts
+from trainer.evaluate import (
+    NotFinite,
+    Scores,
+    autocast,
+    evaluate,
+    pick_device,
+    pick_precision,
+    score_videos,
+)
+from trainer.lists import Examples
 
 CPU = torch.device("cpu")
 
@@ -45,7 +55,7 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
     )
     for row, video in zip(got, (corpus[i] for i in ids), strict=True):
         total = torch.zeros(3)
-        starts = spaced_starts(inputs.available(video, stream), inputs.clip_length(recipe, 1), 25)
+        starts = spaced_starts(inputs.available(video, stream), Sample.of(recipe).length(1), 25)
         for start in starts:
             crops = augment.fixed_crops(inputs.load_clip(video, int(start), recipe), 32, 10, stream)
             total += model(crops.normalised()).softmax(1).sum(0).detach()
@@ -115,3 +125,20 @@ def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path
     options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
     score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
     assert asked == [2] and "room for 2 loader processes, not 5" in caplog.text
+
+
+def test_a_network_is_judged_without_the_direction_of_time(tmp_path):
+    """Flow that changes with time is not what it is backwards; what stands still in it is only negated."""
+    corpus = FakeCorpus()
+    examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
+    recipe = small("temporal", train={"steps": 2, "milestones": []}, test={"frames": 1, "crops": 1})
+    train.train(recipe, corpus, examples, tmp_path / "plain", device="cpu")
+    judged = examples.subset([0, 12, 24])
+    turned = evaluate(tmp_path / "plain", corpus, judged, control="reversed").scores
+    assert not np.array_equal(turned, evaluate(tmp_path / "plain", corpus, judged).scores)
+    # The control of the command is the recipe's.
+    kept = checkpoint.load(tmp_path / "plain" / "last.pt")
+    changed = replace(kept, recipe=replace(recipe, input=replace(recipe.input, control="reversed")))
+    (tmp_path / "turned").mkdir()
+    checkpoint.save(tmp_path / "turned" / "last.pt", changed)
+    assert np.array_equal(turned, evaluate(tmp_path / "turned", corpus, judged).scores)

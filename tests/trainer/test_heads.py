@@ -42,7 +42,7 @@ def test_the_loss_is_that_of_separate_heads():
     with torch.no_grad():
         joint.weight.copy_(torch.cat([layer.weight for layer in layers]))
         joint.bias.copy_(torch.cat([layer.bias for layer in layers]))
-    loss, right = train._loss(joint(features), y, head, sizes, [4, 3])
+    loss, right = train._loss(joint, joint(features), y, head, sizes, [4, 3])
     want = sum(F.cross_entropy(layer(features[head == h]), y[head == h]) for h, layer in enumerate(layers))
     torch.testing.assert_close(loss, want)
     loss.backward()
@@ -54,7 +54,9 @@ def test_the_loss_is_that_of_separate_heads():
 
 def test_a_sample_moves_its_own_head_only():
     logits = torch.randn(2, 7, requires_grad=True)
-    loss, _ = train._loss(logits, torch.tensor([1, 2]), torch.tensor([1, 1]), [4, 3], [1, 2])
+    loss, _ = train._loss(
+        torch.nn.Identity(), logits, torch.tensor([1, 2]), torch.tensor([1, 1]), [4, 3], [1, 2]
+    )
     loss.backward()
     assert logits.grad[:, :4].abs().max() == 0 and logits.grad[:, 4:].abs().min() > 0
 
@@ -120,12 +122,35 @@ def test_added_classes_must_be_new(tmp_path):
         run(tmp_path, small(train={"batch": 2}), multi_task=[other(), other()])
 
 
+def test_a_head_of_one_class_is_refused(tmp_path):
+    """It would learn nothing, and take its share of every batch."""
+    corpus, examples = other()
+    alone = lists.with_classes("list", [(i, "everything") for i in examples.ids], ["everything"])
+    with pytest.raises(UsageError, match=r"fake-corpus has the class 'everything' only; .* two are needed"):
+        run(tmp_path, small(), multi_task=[(corpus, alone)])
+
+
 def test_what_a_further_data_set_gives():
     corpus, judged = FakeCorpus(prefix="Other"), own(FakeCorpus())
-    everything = lists.auxiliary(corpus, "all", judged)
+    everything = lists.auxiliary(corpus, "all", judged, FakeCorpus())
     assert len(everything) == len(corpus) and everything.classes == tuple(f"Other{c}" for c in CLASSES)
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
-        lists.auxiliary(FakeCorpus(), "all", judged)
+        lists.auxiliary(FakeCorpus(), "all", judged, FakeCorpus())
+
+
+def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
+    """But not where it has as many frames at the same rate: then the test would be learnt from."""
+    first, second = FakeCorpus(), FakeCorpus()
+    second.path = tmp_path
+    with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
+        lists.auxiliary(second, "all", own(first), first)
+    for video in list(second.videos.values())[:30]:
+        video.num_frames += 1
+    with pytest.raises(UsageError, match="all: 2 videos are in the test list"):
+        lists.auxiliary(second, "all", own(first), first)
+    for video in list(second.videos.values())[30:]:
+        video.frame_rate = 24.0
+    assert len(lists.auxiliary(second, "all", own(first), first)) == 32
 
 
 def test_a_run_starts_from_one_on_another_data_set(tmp_path):
@@ -137,6 +162,29 @@ def test_a_run_starts_from_one_on_another_data_set(tmp_path):
     kept = checkpoint.load(tmp_path / "second" / "last.pt").model
     assert kept["fc.weight"].shape[0] == 4
     assert all(torch.equal(v, kept[k]) for k, v in start.items() if not k.startswith("fc."))
+
+
+@pytest.mark.parametrize("file", ["", "/last.pt"])
+def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
+    """As many classes of other names are other classes, and so are the same ones in another order."""
+    corpus = FakeCorpus()
+    run(tmp_path / "first", small(train=QUICK))
+    start = checkpoint.load(tmp_path / "first" / "last.pt").model["fc.weight"]
+    same = own(corpus)
+    renamed = Examples(same.ids, same.labels, tuple(f"New{c}" for c in CLASSES))
+    turned = Examples(same.ids, tuple(3 - n for n in same.labels), CLASSES[::-1])
+    recipe = small(train={**QUICK, "lr": 1e-9}, model={"weights": f"{tmp_path / 'first'}{file}"})
+    for name, examples, keeps in (
+        ("same", same, True),
+        ("renamed", renamed, False),
+        ("turned", turned, False),
+    ):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            train.train(recipe, corpus, examples, tmp_path / name, device="cpu")
+        weight = checkpoint.load(tmp_path / name / "last.pt").model["fc.weight"]
+        assert torch.allclose(weight, start, atol=1e-6) == keeps
+        assert ("the last layer starts from scratch" in caplog.text) != keeps
 
 
 def test_multi_task_by_the_command(tmp_path, opened, monkeypatch):

@@ -151,7 +151,7 @@ def test_every_temporal_input_is_as_the_paper_defines_it(step, bidirectional, tr
     else:
         parts, reach = [forward[start : start + length]], length
         means = [video.mean_flow[start : start + length]]
-    assert inputs.clip_length(recipe, step) == reach
+    assert clips.Sample.of(recipe).length(step) == reach
     want = np.empty_like(got)
     for y in range(HEIGHT):
         for x in range(WIDTH):
@@ -359,14 +359,14 @@ def test_corner_windows_are_of_all_sizes_shapes_and_places():
 
 
 def test_a_resized_window_keeps_its_values():
-    ramp = torch.arange(168.0).expand(2, 4, 192, 168)
-    got = augment.resized_window(ramp, 224)
+    ramp = torch.arange(168, dtype=torch.uint8).expand(2, 4, 192, 168)
+    got = augment.resized(Clip(ramp, torch.ones(2, 4), torch.zeros(2, 4)), 224).normalised()
     assert got.shape == (2, 4, 224, 224)
     # Pixel centres: x of the new one lies at (x + 1/2) 168 / 224 - 1/2 of the old ones.
     want = ((torch.arange(224) + 0.5) * 0.75 - 0.5).clamp(0, 167)
     torch.testing.assert_close(got, want.expand_as(got))
-    square = torch.randn(1, 2, 224, 224)
-    assert augment.resized_window(square, 224) is square
+    square = Clip(torch.randn(2, 224, 224), torch.ones(2), torch.zeros(2))
+    assert augment.resized(square, 224) is square
 
 
 def test_training_flips_half_of_the_samples_with_u_negated():

@@ -262,9 +262,6 @@ def find(recipe: Recipe) -> Module:
     name, crop = recipe.model.name, recipe.input.crop
     module = find_module(name)
     facts = module.FACTS
-    if facts.joint or facts.frames != (1,):
-        what = "both streams at once" if facts.joint else f"clips of {facts.frames[0]} time steps"
-        raise UsageError(f"{name} takes {what}, which a recipe cannot state; build it with trainer.models")
     allowed = ("both",) if facts.joint else facts.streams
     if recipe.stream not in allowed:
         raise UsageError(
@@ -304,8 +301,13 @@ def make_model(recipe: Recipe, classes: int) -> nn.Module:
     )
 
 
-def start_from_weights(model: nn.Module, recipe: Recipe) -> None:
+def start_from_weights(model: nn.Module, recipe: Recipe, classes: Sequence[str]) -> None:
     """Load what the recipe says that its network starts from, if it says so.
+
+    Args:
+        model: see make_model.
+        recipe: the recipe.
+        classes: names of the network's outputs.
 
     Raises:
         UsageError: as load_weights.
@@ -314,9 +316,12 @@ def start_from_weights(model: nn.Module, recipe: Recipe) -> None:
     taps = given.options.get("taps", "average")
     if given.weights:
         module = find_module(given.name)
-        load_weights(model, Path(given.weights), module, across=given.cross_modality, taps=taps)
+        load_weights(
+            model, Path(given.weights), module, across=given.cross_modality, taps=taps, classes=classes
+        )
     elif given.tower_weights:
-        load_towers(model, *map(Path, given.tower_weights), across=given.cross_modality, taps=taps)
+        paths = map(Path, given.tower_weights)
+        load_towers(model, *paths, across=given.cross_modality, taps=taps, classes=classes)
 
 
 def channels_last(value: nn.Module | torch.Tensor) -> Any:
@@ -330,7 +335,13 @@ def channels_last(value: nn.Module | torch.Tensor) -> Any:
 
 
 def load_weights(
-    model: nn.Module, path: Path, module: Module, *, across: bool = False, taps: str = "average"
+    model: nn.Module,
+    path: Path,
+    module: Module,
+    *,
+    across: bool = False,
+    taps: str = "average",
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Start from pretrained weights: every layer must be there and fit, but last layers of other classes.
 
@@ -342,12 +353,15 @@ def load_weights(
         module: the model's.
         across: the weights are of RGB images: make the first layer from theirs by `cross_modality`.
         taps: see inflate.
+        classes: names of the model's outputs. Last layers are taken from a run of the same names in the same
+            order only, and else start from scratch: as many classes need not be the same ones. None takes
+            them wherever they fit.
 
     Raises:
         UsageError: not a readable state dict, or layers are missing, unknown or of another shape; all are
             named.
     """
-    state = _read_state(path)
+    state, known = _read_state(path)
     if module.FACTS.passed_over:
         state = {k: v for k, v in state.items() if not k.startswith(module.FACTS.passed_over)}
     own = model.state_dict()
@@ -364,7 +378,9 @@ def load_weights(
         key
         for last in module.LAST
         for key in (f"{last}.weight", f"{last}.bias")
-        if key in state and len(state[key]) != len(own[key]) and state[key].shape[1:] == own[key].shape[1:]
+        if key in state
+        and (len(state[key]) != len(own[key]) or (classes is not None and known != tuple(classes)))
+        and state[key].shape[1:] == own[key].shape[1:]
     ]
     wrong = [
         f"{key} {tuple(state[key].shape) if key in state else 'missing'}, needed {tuple(value.shape)}"
@@ -378,11 +394,17 @@ def load_weights(
             hint = "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
         raise UsageError(f"model.weights: {path} does not fit the model: {'; '.join(wrong)}{hint}")
     if fresh:
-        log.info("%s: the last layer starts from scratch, for its classes are others", path)
+        log.info("%s: the last layer starts from scratch: it is not of these classes", path)
     model.load_state_dict({**state, **{key: own[key] for key in fresh}})
 
 
-def load_towers(model: nn.Module, *paths: Path, across: bool = False, taps: str = "average") -> None:
+def load_towers(
+    model: nn.Module,
+    *paths: Path,
+    across: bool = False,
+    taps: str = "average",
+    classes: Sequence[str] | None = None,
+) -> None:
     """Start a network that is made of others from trained ones of these: load_weights into each tower.
 
     Args:
@@ -390,6 +412,7 @@ def load_towers(model: nn.Module, *paths: Path, across: bool = False, taps: str 
         paths: the weights of each, as load_weights takes them.
         across: those of the last tower are of RGB images and are to take flow.
         taps: see inflate.
+        classes: see load_weights.
 
     Raises:
         UsageError: the model has no towers or another number of them; or as load_weights.
@@ -403,7 +426,8 @@ def load_towers(model: nn.Module, *paths: Path, across: bool = False, taps: str 
     last = list(towers)[-1]
     for (part, name), path in zip(towers.items(), paths, strict=True):
         tower = cast(nn.Module, getattr(model, part))
-        load_weights(tower, path, find_module(name), across=across and part == last, taps=taps)
+        turned = across and part == last
+        load_weights(tower, path, find_module(name), across=turned, taps=taps, classes=classes)
 
 
 def cross_modality(weight: torch.Tensor, channels: int) -> torch.Tensor:
@@ -464,18 +488,24 @@ def find_module(name: str) -> Module:
     return cast(Module, import_module(MODELS[name]))
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a file of weights, of a checkpoint, or of a run's folder."""
+def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
+    """The state dict of a file of weights, of a checkpoint, or of a run's folder; and the names of the classes
+    of its outputs, where there is one name for each.
+    """
     if path.is_dir():
-        return checkpoint.load_kept(path).model
+        kept = checkpoint.load_kept(path)
+        return kept.model, kept.classes if kept.heads == (len(kept.classes),) else None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as exc:
         raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror}") from exc
     except Exception as exc:  # a damaged file raises whatever its first wrong byte leads to
         raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save") from exc
-    if isinstance(state, dict):
-        state = state.get("model", state)  # a checkpoint of this trainer holds more than the weights
+    known = None
+    if isinstance(state, dict) and "model" in state:  # a checkpoint of this trainer
+        known = tuple(state.get("classes", ()))
+        known = known if state.get("heads") == (len(known),) else None
+        state = state["model"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save")
-    return state
+    return state, known

@@ -39,4 +39,4 @@ class Late(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, 2, 170, 170) to logits (N, classes)."""
         cells = self.features(fold(x))  # (2 N, 256, 7, 7)
-        return self.head(cells.view(x.shape[0], -1))  # type: ignore[no-any-return]
+        return self.head(cells.reshape(x.shape[0], -1))  # type: ignore[no-any-return]
