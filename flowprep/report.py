@@ -403,9 +403,8 @@ def _classes(corpus: Corpus, labels: dict[str, str], summary: dict[str, Any], me
 
 
 def _sheets(corpus: Corpus, measured: Measured) -> str:
-    """Typical and extreme videos, all flow in one scale."""
+    """Typical and extreme videos, the flow of each in its own scale."""
     chosen = _choose(measured, len(corpus))
-    reach = max(view.sheet.LEAST_SCALE, measured.percentile(99)) if measured.lengths.any() else 0.0
     motion = dict(zip(measured.sampled, measured.motion, strict=True))
     parts = []
     for title, places in chosen.items():
@@ -416,23 +415,17 @@ def _sheets(corpus: Corpus, measured: Measured) -> str:
             facts += [f"{video.num_frames:,} frames" + (", to a damage" if video.damage else "")]
             facts += [f"moves {motion[i]:.2f} px on average"] if i in motion else []
             facts += [f"{_percent(measured.clipped[i])} clipped"] if measured.clipped[i] else []
+            wheel, strip = _strip(video)
             cards.append(
-                f"<article><p class=name>{escape(video.id)}</p>"
-                f"<p class=id>{' &middot; '.join(facts)}</p>{_strip(video, reach)}</article>"
+                f"<article><div class=about><div><p class=name>{escape(video.id)}</p>"
+                f"<p class=id>{' &middot; '.join(facts)}</p></div>{wheel}</div>{strip}</article>"
             )
         if cards:
             parts.append(f"<h3>{title}</h3><div class=sheets>{''.join(cards)}</div>")
     if not parts:
         return ""
-    key = ""
-    if reach:
-        wheel = page.picture(view.legend(168, reach), "colours of flow")
-        key = (
-            f"<div class=wheel>{wheel}<p class=note>Above frames, below the flow to the next. One scale"
-            f" for all: the wheel's rim is {reach:.3g} px and more, the 99th percentile of what was decoded."
-            "</p></div>"
-        )
-    return page.section("Videos, typical and extreme", key + "".join(parts))
+    note = "Frames, and the flow to the next, each video in a scale of its own: that of its wheel."
+    return page.section("Videos, typical and extreme", "".join(parts), note if corpus.settings.flow else "")
 
 
 def _choose(measured: Measured, videos: int) -> dict[str, list[int]]:
@@ -463,18 +456,22 @@ def _choose(measured: Measured, videos: int) -> dict[str, list[int]]:
     return {last: chosen.pop(last), **chosen}
 
 
-def _strip(video: Video, reach: float) -> str:
-    """A few frames of a video above their flow."""
+def _strip(video: Video) -> tuple[str, str]:
+    """The wheel of a video's colours, if it has flow, and a few frames above their flow."""
     has_rgb, has_flow = view.sheet.stored_streams(video)
     shots = view.sheet.even_times(
         video.times_seconds, video.num_pairs if has_flow else video.num_frames, _SHOTS
     )
     pictures = [page.picture(video.rgb(i), f"frame {i}") for i in shots] if has_rgb else []
+    wheel = ""
     if has_flow:
-        for i in shots:
-            flow = view.sheet.limited(video.flow(i, 1)[0], reach)
-            pictures.append(page.picture(view.flow_to_rgb(flow, reach), f"flow of pair {i}"))
-    return f"<div class=strip style='--shots:{len(shots)}'>{''.join(pictures)}</div>"
+        flows = [video.flow(i, 1)[0] for i in shots]
+        scale = view.sheet.flow_scale(flows)
+        wheel = page.picture(view.legend(176, scale), f"colours of flow, up to {scale:.3g} px")
+        for i, flow in zip(shots, flows, strict=True):
+            image = view.flow_to_rgb(view.sheet.limited(flow, scale), scale)
+            pictures.append(page.picture(image, f"flow of pair {i}"))
+    return wheel, f"<div class=strip style='--shots:{len(shots)}'>{''.join(pictures)}</div>"
 
 
 def _settings(corpus: Corpus) -> str:
@@ -600,7 +597,7 @@ section h2 + h3 { margin-top:8px }
 .name { font-weight:600; font-size:15px; overflow-wrap:anywhere }
 .strip { grid-template-columns:repeat(var(--shots),1fr); margin-bottom:0 }
 .strip img { outline:1px solid var(--line); outline-offset:-1px }
-.wheel { margin-top:14px } .wheel p { max-width:46em }
+.about { display:flex; gap:12px; justify-content:space-between } .about img { width:88px; flex:none }
 @media (max-width:760px) {
   .cards { grid-template-columns:1fr } .card .big { font-size:38px } article { padding:12px }
   .classes .track { display:none } .plot { height:180px; margin-left:44px } .under { margin-left:44px } }

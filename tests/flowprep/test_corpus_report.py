@@ -48,8 +48,8 @@ def test_it_needs_nothing_from_outside(made):
     _, text, _ = made
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     sources = re.findall(r"src='([^']{0,30})", text)
-    # The wheel, and four frames and flows of a video of each of four kinds.
-    assert len(sources) == 1 + 4 * 8 and all(s.startswith("data:image/jpeg;base64,") for s in sources)
+    # The wheel, and four frames and flows, of a video of each of four kinds.
+    assert len(sources) == 4 * (1 + 8) and all(s.startswith("data:image/jpeg;base64,") for s in sources)
     HTMLParser().feed(text)
 
 
@@ -80,6 +80,13 @@ def test_each_video_is_shown_for_what_it_is(made):
     names = re.findall(r"<p class=name>([^<]+)", made[1])
     typical, most, least, clipped = (int(name[-5]) for name in names)  # speeds, px a frame
     assert least == 0 and most in (4, 5) and clipped in (3, 4, 5) and clipped != most and typical in (1, 2, 3)
+
+
+def test_each_video_has_a_scale_of_its_own(made):
+    typical, most, least, _ = (
+        float(px) for px in re.findall(r"alt='colours of flow, up to ([\d.]+) px", made[1])
+    )
+    assert least == 0.25 and min(typical, most) > 0.5  # what stands still is not shown as if it moved
 
 
 def test_names_are_escaped(made):
@@ -186,7 +193,7 @@ def test_a_browser_shows_it_on_a_phone_and_on_a_laptop(made, tmp_path, width):
 
     dom = browse("--dump-dom", (tmp_path / "probe.html").as_uri()).stdout
     found = json.loads(html.unescape(re.search(r'data-found="([^"]+)"', dom)[1]))
-    expected = {"width": width, "page": width, "over": [], "small": [], "broken": 0, "pictures": 1 + 4 * 8}
+    expected = {"width": width, "page": width, "over": [], "small": [], "broken": 0, "pictures": 4 * 9}
     assert found == expected
 
     picture = tmp_path / "shot.png"
