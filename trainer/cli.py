@@ -164,7 +164,9 @@ def train(
     further = []
     for given in (multi_task, add_classes):
         sets = [(open_corpus(Path(path)), source) for path, source in given]
-        further.append([(c, lists.auxiliary(c, s, judged, allow_missing=allow_missing)) for c, s in sets])
+        further.append(
+            [(c, lists.auxiliary(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
+        )
     with parallel.joined(device) as own, _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar:
 
         def on_step(done: int, row: dict[str, Any] | None) -> None:
@@ -212,6 +214,11 @@ def train(
 @click.option(
     "--crops", type=click.Choice(["1", "2", "5", "10"]), help="Crops per clip, instead of the recipe's."
 )
+@click.option(
+    "--control",
+    type=click.Choice(["reversed", "shuffled"]),
+    help="Judge flow without its direction or its order in time: input.control of the recipe.",
+)
 @_index_option
 @_missing_option
 @_loading_options
@@ -223,6 +230,7 @@ def evaluate(
     out: Path,
     frames: int | None,
     crops: str | None,
+    control: str | None,
     class_index: Path | None,
     allow_missing: bool,
     device: str,
@@ -244,7 +252,8 @@ def evaluate(
     opened = open_corpus(corpus)
     examples = evaluate.examples_for(run, opened, source, class_index, allow_missing=allow_missing)
     with parallel.joined(device) as own:
-        scores = _judge(run, opened, examples, out, own, loaders, frames, int(crops) if crops else None)
+        some = int(crops) if crops else None
+        scores = _judge(run, opened, examples, out, own, loaders, frames, some, control)
         _print_accuracy(scores, out, as_json)
 
 
@@ -537,6 +546,7 @@ def _judge(
     workers: int,
     frames: int | None = None,
     crops: int | None = None,
+    control: str | None = None,
 ) -> Any:
     """Judge the videos and write the scores."""
     from trainer import checkpoint, parallel
@@ -550,6 +560,7 @@ def _judge(
             examples,
             frames=frames,
             crops=crops,
+            control=control,
             device=device,
             workers=workers,
             on_clip=lambda: bar.update(parallel.world()),

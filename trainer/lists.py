@@ -229,17 +229,16 @@ def prepare(
     return examples, judged
 
 
-def auxiliary(corpus: Corpus, source: str, judged: Examples, *, allow_missing: bool = False) -> Examples:
-    """Videos of a further data set that a network learns from beside its own, under that set's classes.
+def under_own_classes(corpus: Corpus, source: str, *, allow_missing: bool = False) -> Examples:
+    """Videos under the classes that they show, sorted by name.
 
     Args:
         corpus: where the videos are.
         source: a list as for read_list; or "all", every video of the corpus.
-        judged: the test videos of the run.
         allow_missing: see match.
 
     Raises:
-        UsageError: as match; videos without a class; or videos that are among those judged.
+        UsageError: as match; or videos without a class.
     """
     if source == "all":
         pairs = sorted(corpus.labels.items())
@@ -248,9 +247,31 @@ def auxiliary(corpus: Corpus, source: str, judged: Examples, *, allow_missing: b
         pairs = match(source, corpus, allow_missing=allow_missing)
     if not pairs:
         raise UsageError(f"the corpus {corpus.path} holds no video")
-    if shared := sorted({video for video, _ in pairs} & set(judged.ids)):
-        raise UsageError(f"{source}: {len(shared)} videos are in the test list: {_some(shared)}")
     return with_classes(source, pairs, sorted({label for _, label in pairs}))
+
+
+def auxiliary(
+    corpus: Corpus, source: str, judged: Examples, own: Corpus, *, allow_missing: bool = False
+) -> Examples:
+    """Videos of a further data set that a network learns from beside its own: see under_own_classes.
+
+    Args:
+        corpus, source, allow_missing: as there.
+        judged: the test videos of the run.
+        own: the corpus that they are in. In another corpus a video of the same id is another one, unless it
+            has as many frames at the same rate: then it is the same video, extracted again.
+
+    Raises:
+        UsageError: as there; or videos are among those judged.
+    """
+    examples = under_own_classes(corpus, source, allow_missing=allow_missing)
+    shared = sorted(set(examples.ids) & set(judged.ids))
+    if corpus.path.resolve() != own.path.resolve():
+        facts = [{i: (c[i].num_frames, c[i].frame_rate) for i in shared} for c in (corpus, own)]
+        shared = [i for i in shared if facts[0][i] == facts[1][i]]
+    if shared:
+        raise UsageError(f"{source}: {len(shared)} videos are in the test list: {_some(shared)}")
+    return examples
 
 
 def behind(classes: Sequence[str], examples: Examples) -> Examples:

@@ -258,7 +258,7 @@ def test_imagenet_weights_load(name, layout, monkeypatch):
         for n, (key, shape) in enumerate(layout().items())
     }
     kept = {k: v for k, v in state.items() if not k.startswith("aux")}
-    monkeypatch.setattr(models, "_read_state", lambda path: state)
+    monkeypatch.setattr(models, "_read_state", lambda path: (state, None))
     loaded = {}
     monkeypatch.setattr(nn.Module, "load_state_dict", lambda self, state: loaded.update(state))
     images = on_meta(name, num_classes=1000)

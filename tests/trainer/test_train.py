@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from flowprep.errors import UsageError
 from trainer import checkpoint, train
+from trainer.evaluate import evaluate
 from trainer.lists import Examples
 
 # Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
@@ -106,6 +107,30 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch, 
     run(tmp_path, recipe, resume=True)
     assert checkpoint.load(tmp_path / "last.pt").precision == "bfloat16"
     assert "has no bfloat16 instructions" in caplog.text
+
+
+def test_a_run_is_judged_in_the_precision_that_it_was_made_in(tmp_path, monkeypatch):
+    """Also where "auto" would now choose another: its test must not depend on where it is made."""
+    recipe = small(train={"steps": 2, "milestones": [], "precision": "auto"}, test={"frames": 1})
+    has = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    run(tmp_path, recipe)
+    corpus = FakeCorpus()
+    here, elsewhere = [], []
+    for scores in (here, elsewhere):
+        scores.append(evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores)
+        has["avx512_bf16"] = False
+    assert np.array_equal(here, elsewhere)
+    wide = replace(checkpoint.load(tmp_path / "last.pt"), precision="float32")
+    checkpoint.save(tmp_path / "last.pt", wide)
+    exact = evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores
+    assert not np.array_equal(here[0], exact)
+
+
+def test_a_pass_of_one_sample_says_what_to_set(tmp_path):
+    """A crop of 32 pixels is one pixel to the last batch normalisation of a ResNet-18: the batch is all."""
+    with pytest.raises(UsageError, match=r"1 sample passes .* set train.micro_batch, and train.batch"):
+        run(tmp_path, small(train={"batch": 5, "micro_batch": 2}))
 
 
 def test_another_seed_is_another_run(tmp_path):

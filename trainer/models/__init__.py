@@ -489,8 +489,8 @@ def find_module(name: str) -> Module:
 
 
 def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | None]:
-    """The state dict of a file of weights, of a checkpoint, or of a run's folder; and the names of the classes
-    of its outputs, where there is one name for each.
+    """The state dict of a file of weights, of a checkpoint, or of a run's folder; and its outputs' names,
+    None where there is not one for each.
     """
     if path.is_dir():
         kept = checkpoint.load_kept(path)
