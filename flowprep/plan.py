@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from flowprep.settings import Settings
 from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
 
 PLAN_FORMAT = "flowprep-plan"
-PLAN_VERSION = 1
+PLAN_VERSION = 2  # 1 had no checksums
 
 # Of a long video: 16 decodes cost 8 times one decode in all, some percent of the time that flow takes.
 MOST_SEGMENTS = 16
@@ -196,14 +197,25 @@ def read_plan(corpus: Path) -> Plan:
         CorpusFormatError: there is none that this version reads.
     """
     try:
-        with (corpus / fmt.PLAN).open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
+        with (corpus / fmt.PLAN).open("rb") as file:
+            line = file.readline()
+            head, crc = json.loads(line), zlib.crc32(line)
             if head["format"] != PLAN_FORMAT or head["version"] > PLAN_VERSION:
                 raise CorpusFormatError(f"{file.name} is not a plan that this version reads")
-            tasks = tuple(
-                Task(t["task"], tuple(Segment(**s) for s in t["segments"])) for t in map(json.loads, file)
-            )
-            return Plan(Settings.from_dict(head["settings"]), tasks)
+            tasks = []
+            end: dict[str, Any] = {}
+            for line in file:
+                if end:
+                    raise ValueError("it goes on behind its end")
+                row = json.loads(line)
+                if "crc32" in row:
+                    end = row
+                else:
+                    tasks.append(Task(row["task"], tuple(Segment(**s) for s in row["segments"])))
+                    crc = zlib.crc32(line, crc)
+            if head["version"] > 1 and end != {"tasks": len(tasks), "crc32": crc}:
+                raise ValueError("it does not have its checksum; put a copy of it in its place")
+            return Plan(Settings.from_dict(head["settings"]), tuple(tasks))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise CorpusFormatError(f"{corpus} holds no plan of a corpus: {exc}") from exc
 
@@ -329,12 +341,22 @@ def _task(segments: list[Segment], settings: Settings) -> Task:
 
 
 def _write_plan(corpus: Path, plan: Plan) -> None:
-    head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": plan.settings.to_dict()}
-    with published(corpus / fmt.PLAN) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(head) + "\n")
+    crc = 0
+    with published(corpus / fmt.PLAN) as temporary, temporary.open("wb") as file:
+
+        def write(row: dict[str, Any]) -> None:
+            nonlocal crc
+            line = json.dumps(row).encode() + b"\n"
+            file.write(line)
+            crc = zlib.crc32(line, crc)
+
+        settings = plan.settings.to_dict()
+        head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": settings}
+        write({**head, "crc32": fmt.text_checksum(json.dumps(settings, sort_keys=True))})
         for task in plan.tasks:
-            segments = [dataclasses.asdict(s) for s in task.segments]
-            file.write(json.dumps({"task": task.id, "segments": segments}) + "\n")
+            # asdict() would copy each value, for most of the time that a plan takes.
+            write({"task": task.id, "segments": [vars(s) for s in task.segments]})
+        write({"tasks": len(plan.tasks), "crc32": crc})
 
 
 def _walk(root: Path) -> Iterator[Path | int]:

@@ -2,7 +2,7 @@
 
 Damage is never passed over. FFmpeg conceals most of it, so four things are checked: the exceptions that
 it raises, the packets and frames that it marks as corrupt, the packets read against the count that the
-container declares, and, for Matroska, which declares none, the length of the file.
+container declares, and, for formats that declare none, the length or the end of the file.
 """
 
 from __future__ import annotations
@@ -77,15 +77,20 @@ def estimate_frames(path: Path) -> int:
         if path.is_dir():
             return len(numbered_frames(path))
         with _open(path) as container:
-            stream = container.streams.video[0]
-            if stream.frames:
-                return int(stream.frames)
-            rate = float(stream.average_rate or 0)
-            if stream.duration and stream.time_base:
-                return round(float(stream.duration * stream.time_base) * rate)
-            return round((container.duration or 0) / av.time_base * rate)
-    except (av.FFmpegError, OSError, IndexError, ValueError, VideoUnreadable):
+            # No format stores a frame in less than a byte: a file may declare what it likes.
+            return max(0, min(_declared_frames(container), path.stat().st_size))
+    except (av.FFmpegError, OSError, IndexError, ValueError, OverflowError, VideoUnreadable):
         return 0
+
+
+def _declared_frames(container: Any) -> int:
+    stream = container.streams.video[0]
+    if stream.frames:
+        return int(stream.frames)
+    rate = float(stream.average_rate or 0)
+    if stream.duration and stream.time_base:
+        return round(float(stream.duration * stream.time_base) * rate)
+    return round((container.duration or 0) / av.time_base * rate)
 
 
 def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source, Frame]]:
@@ -124,7 +129,7 @@ def fit(source: Source, size: str) -> tuple[int, int]:
         size: as in `Settings.size`.
 
     Raises:
-        VideoUnsuitable: that is under 16 pixels, or more than JPEG takes.
+        VideoUnsuitable: that is under 16 pixels on a side, or more than JPEG or MOST_PIXELS allow.
     """
     stored = stored_size(size, source.width, source.height)
     if min(stored) < MIN_SIDE:
@@ -132,8 +137,11 @@ def fit(source: Source, size: str) -> tuple[int, int]:
             f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
             " side are needed (a size such as short:256 enlarges)"
         )
-    if max(stored) > MAX_SIDE:
-        raise VideoUnsuitable(f"too large for JPEG: {stored[0]}x{stored[1]} pixels; at most {MAX_SIDE}")
+    if max(stored) > MAX_SIDE or stored[0] * stored[1] > MOST_PIXELS:
+        raise VideoUnsuitable(
+            f"too large: {stored[0]}x{stored[1]} pixels at size {size}; at most {MAX_SIDE} on a side and"
+            f" {MOST_PIXELS} in all are taken"
+        )
     return stored
 
 
@@ -246,6 +254,8 @@ def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
             raise VideoUnreadable(f"no video stream (streams: {kinds})")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise VideoUnreadable("no decoder for the codec that its video stream declares")
         stream.codec_context.thread_count = 1  # a worker per core makes better use of the cores
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # also where the size changes
         _check_pixels(stream.codec_context.width, stream.codec_context.height)
@@ -274,12 +284,13 @@ def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> I
     # dropped, since frames come in the order in which they are shown.
     awaited: list[int] = []
     one_each = stream.codec_context.name in _FRAME_PER_PACKET and stream.frames > 0 and not by_rate
-    frames = packets = 0
+    frames = packets = end = 0
     source: Source | None = None
     try:
         for packet in container.demux(stream):
             if packet.size or packet.dts is not None:  # the last one is empty and flushes the decoder
                 packets += 1
+                end = (packet.pos or 0) + packet.size
                 if packet.is_corrupt:
                     raise VideoDamaged(f"a packet is corrupt, after {frames} clean frames", frames)
                 if one_each and packet.pts is not None and not packet.is_discard:
@@ -305,12 +316,13 @@ def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> I
         raise VideoDamaged(f"decoding stops after {frames} frames: {_reason(exc)}", frames) from exc
     if frames == 0:
         raise VideoUnreadable(f"no frame could be decoded from {packets} packets")
+    kind = container.format.name
+    declared = (stream.duration or 0) if kind == "mxf" else stream.frames  # MXF's unit of time is a frame
     # Some files with sound declare one frame more than they have.
-    if packets < stream.frames - 1:
-        raise VideoDamaged(f"cut short: {packets} of {stream.frames} declared frames are there", frames)
-    missing = _matroska_missing(path, size)
-    if missing:
-        raise VideoDamaged(f"cut short: {missing} bytes of the declared length are missing", frames)
+    if packets < declared - 1:
+        raise VideoDamaged(f"cut short: {packets} of {declared} declared frames are there", frames)
+    if missing := _missing(path, size, kind, end):
+        raise VideoDamaged(f"cut short: {missing}", frames)
     if awaited:
         raise VideoDamaged(f"the last {len(awaited)} frames could not be decoded", frames)
 
@@ -351,6 +363,19 @@ def _check_size(source: Source, width: int, height: int, index: int) -> None:
 def printable(text: str) -> str:
     """A file's name as text that any file can hold: bytes that are no UTF-8 are spelled out."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+def _missing(path: Path, size: int, kind: str, end: int) -> str:
+    """What the end of a file lacks that does not declare its frames; `end` is the end of the last packet."""
+    if kind == "yuv4mpegpipe" and end < size:
+        return f"{size - end} bytes behind the last frame are no whole frame"
+    if kind == "gif":
+        with path.open("rb") as file:
+            file.seek(max(0, size - 64))
+            if not file.read().rstrip(b"\0").endswith(b";"):
+                return "the mark that ends every GIF is missing"
+    missing = _matroska_missing(path, size)
+    return f"{missing} bytes of the declared length are missing" if missing else ""
 
 
 def _matroska_missing(path: Path, size: int) -> int:

@@ -6,6 +6,7 @@ fields and datasets may be added with a new minor version, anything else needs a
 
 from __future__ import annotations
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -51,6 +52,11 @@ STABILISED_PAIR_DTYPE = np.dtype([*PAIR_DTYPE.descr, ("camera", "<f4", (3, 3))])
 TIME_DTYPE = np.dtype("<f8")
 
 
+# The last bytes of a shard, behind what HDF5 knows: a mark, CRC-32 and number of the bytes before `bytes`.
+SEAL = struct.Struct("<4sIQ")
+SEAL_MARK = b"\x89FPS"
+
+
 def video_dtype(id_bytes: int = 1, source_bytes: int = 1, label_bytes: int = 1) -> np.dtype[np.void]:
     """One row per segment of a video; texts are UTF-8, padded with zero bytes to the longest."""
     return np.dtype(
@@ -76,6 +82,11 @@ def video_dtype(id_bytes: int = 1, source_bytes: int = 1, label_bytes: int = 1) 
             *((f"{stream}_{what}", "<u8") for stream in STREAMS for what in ("first", "count")),
         ]
     )
+
+
+def text_checksum(text: str) -> int:
+    """CRC-32 of a text."""
+    return zlib.crc32(text.encode())
 
 
 def checksum(table: npt.NDArray[np.generic]) -> int:

@@ -12,6 +12,7 @@ import json
 import logging
 import mmap
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,23 @@ def read_record(corpus: Path, task: str) -> dict[str, Any]:
         raise CorpusFormatError(f"{path.name} is not a record of a corpus")
     if missing := {"version", "task", "shard", "videos", "totals"} - record.keys():
         raise CorpusDamaged(f"record {path.name} lacks {', '.join(sorted(missing))}")
+    crc = _record_checksum(record)
+    if record.pop("crc32", crc) != crc:  # the first records have none
+        raise CorpusDamaged(f"record {path.name} does not have its checksum")
     if record["version"] > RECORD_VERSION:
         raise CorpusFormatError(f"{path.name} is a record of a newer version: install a newer flowprep")
     return record
 
 
+def _record_checksum(record: dict[str, Any]) -> int:
+    """CRC-32 of a record in its shortest form, without its own."""
+    plain = {name: value for name, value in record.items() if name != "crc32"}
+    return zlib.crc32(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
 def write_record(corpus: Path, record: dict[str, Any]) -> None:
-    """Publish the record of a task: from then on the task is done."""
+    """Publish the record of a task, with its checksum: from then on the task is done."""
+    record = {**record, "crc32": _record_checksum(record)}
     path = fmt.record_path(corpus, record["task"])
     again = path.exists()
     if again:  # the index may hold what the former record said
@@ -180,7 +191,12 @@ def read_settings(corpus: Path, index: Index) -> Settings:
     """
     try:
         with (corpus / fmt.PLAN).open(encoding="utf-8") as file:
-            return Settings.from_stored(json.loads(file.readline())["settings"])
+            head = json.loads(file.readline())
+        settings = head["settings"]
+        crc = fmt.text_checksum(json.dumps(settings, sort_keys=True))
+        if head.get("crc32", crc) != crc:  # the first plans have none
+            raise CorpusDamaged(f"{fmt.PLAN} of {corpus} does not have its checksum")
+        return Settings.from_stored(settings)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         if len(index.rows):
             return Shard(fmt.shard_path(corpus, index.tasks[index.row_task[0]])).settings
@@ -232,14 +248,17 @@ def _extend(index: Index, corpus: Path, tasks: list[str]) -> Index:
             rows.append(_plain(videos))
             row_task.append(np.full(len(videos), len(index.tasks), np.int32))
         index.tasks.append(task)
-        for video in record["videos"]:
-            if video["status"] != "ok":
-                kind = index.failures if video["status"] == "failed" else index.partial
-                kind.setdefault(video["id"], video["reason"])
-            if warning := video.get("warning"):
-                index.warnings.setdefault(video["id"], warning)
-        for name, value in record["totals"].items():
-            index.totals[name] = index.totals.get(name, 0) + value
+        try:
+            for video in record["videos"]:
+                if video["status"] != "ok":
+                    kind = index.failures if video["status"] == "failed" else index.partial
+                    kind.setdefault(video["id"], video["reason"])
+                if warning := video.get("warning"):
+                    index.warnings.setdefault(video["id"], warning)
+            for name, value in record["totals"].items():
+                index.totals[name] = index.totals.get(name, 0) + value
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise CorpusDamaged(f"record {task}.json is not as records are: {exc!r}") from exc
     if tasks:
         index.rows, index.row_task = np.concatenate(rows), np.concatenate(row_task)
         _arrange(index)

@@ -34,20 +34,31 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            with path.open("rb") as raw:
+                self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+            self._check_head()
             with h5py.File(path, "r") as file:
                 self._check_version(file)
                 self._attributes = {
-                    k: file.attrs[k] for k in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)
+                    k: str(file.attrs[k]) for k in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)
                 }
-                with path.open("rb") as raw:
-                    self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
                 self.videos = self._table(file, fmt.VIDEOS)
                 self.images = self._table(file, fmt.IMAGES)
                 self.pairs = self._table(file, fmt.PAIRS)
                 self.pairs_backward = self._table(file, fmt.PAIRS_BACKWARD)
                 self.times = self._table(file, fmt.TIMES)
                 self._bytes = self._lies_at(file[fmt.BYTES], file[fmt.BYTES].size)
-        except (OSError, KeyError, ValueError) as exc:
+        # HDF5 reports what it cannot make sense of in many ways, h5py as whatever object it found instead.
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            OverflowError,
+            MemoryError,
+        ) as exc:
             if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO):
                 raise  # the machine's trouble, not the file's
             raise CorpusDamaged(f"{path.name}: cannot be opened: {exc}") from exc
@@ -68,12 +79,31 @@ class Shard:
     @cached_property
     def settings(self) -> Settings:
         """The settings that it was made with."""
-        return Settings.from_stored(json.loads(self._attributes[fmt.SETTINGS_ATTRIBUTE]))
+        return Settings.from_stored(self._facts(fmt.SETTINGS_ATTRIBUTE))
 
     @cached_property
     def software(self) -> dict[str, str]:
         """Versions of what made it."""
-        return dict(json.loads(self._attributes[fmt.SOFTWARE_ATTRIBUTE]))
+        return self._facts(fmt.SOFTWARE_ATTRIBUTE)
+
+    def _facts(self, attribute: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._attributes[attribute]))
+        except (ValueError, TypeError) as exc:
+            raise CorpusDamaged(f"{self.path.name}: attribute {attribute} cannot be read: {exc}") from exc
+
+    def _check_head(self) -> None:
+        """Check what lies before the images and all that HDF5 looks at: it may never return over damage."""
+        size = len(self._map)
+        if size == int.from_bytes(
+            self._map[40:48], "little"
+        ):  # HDF5's own end of file: the first had no seal
+            return
+        mark, crc, length = fmt.SEAL.unpack(self._map[-fmt.SEAL.size :].rjust(fmt.SEAL.size))
+        if mark != fmt.SEAL_MARK:
+            raise CorpusDamaged(f"{self.path.name}: it does not end as a shard does: cut short?")
+        if zlib.crc32(self._map[:length]) != crc:
+            raise CorpusDamaged(f"{self.path.name}: what lies before its images does not have its checksum")
 
     def _check_version(self, file: h5py.File) -> None:
         if file.attrs.get(fmt.FORMAT_ATTRIBUTE) != fmt.SHARD_FORMAT:

@@ -124,11 +124,14 @@ def _verify_task(corpus: Path, task: str) -> tuple[int, int, int, list[Problem]]
             return 1, 0, 0, [Problem(path.name, "", None, "the file is missing")]
         problems += _check_file(path, record["shard"])
         shard = Shard(path)
+        problems += _check_counts(shard, record)
+        problems += _check_images(shard)
     except (CorpusError, OSError) as exc:
         what = str(exc).removeprefix(f"{path.name}: ")
         return 1, 0, 0, [*problems, Problem(path.name, "", None, what)]
-    problems += _check_counts(shard, record)
-    problems += _check_images(shard)
+    except (KeyError, TypeError, AttributeError) as exc:
+        what = f"the record is not as records are: {exc!r}"
+        return 1, 0, 0, [*problems, Problem(path.name, "", None, what)]
     videos = int((shard.videos["segment"] == 0).sum())  # a long one counts where it begins
     return 1, videos, len(shard.images), problems
 

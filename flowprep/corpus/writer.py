@@ -146,9 +146,11 @@ class ShardWriter:
                 # Allocated last and early in full, so that the bytes follow the tables without a gap.
                 offset = self._allocate_bytes(file)
             with built.open("wb") as out, self._spool_path.open("rb") as spool:
-                out.write(head.getvalue())
-                out.seek(offset)
+                before = head.getvalue().ljust(offset, b"\0")
+                assert not offset or len(before) == offset, "something of HDF5's lies behind the images"
+                out.write(before)
                 shutil.copyfileobj(spool, out, 1 << 20)
+                out.write(fmt.SEAL.pack(fmt.SEAL_MARK, zlib.crc32(before), len(before)))
             size = built.stat().st_size
             if built != temporary:
                 shutil.copyfile(built, temporary)

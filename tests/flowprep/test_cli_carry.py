@@ -24,7 +24,7 @@ def planned(clips, tmp_path, cli):
 
 
 def test_run_task_runs_those_that_are_named(planned, cli):
-    lines = (planned / "plan.jsonl").read_text().splitlines()[1:]
+    lines = (planned / "plan.jsonl").read_text().splitlines()[1:-1]
     one, two, *_ = (json.loads(line)["task"] for line in lines)
     result = cli("run-task", planned, one, two, "--jobs", 1, "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["faults"] == {}

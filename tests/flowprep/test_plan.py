@@ -333,3 +333,34 @@ def test_what_is_no_plan_is_refused(tmp_path):
         read_plan(tmp_path)
     with pytest.raises(CorpusFormatError):
         read_plan(tmp_path / "none")
+
+
+@pytest.mark.parametrize("change", ["cut", "label", "settings", "more"])
+def test_a_plan_that_was_changed_is_refused(tmp_path, change):
+    for k in range(3):
+        touch(tmp_path / "in" / "left" / f"{k}.mp4")
+    make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings(shard_pairs=1))
+    path = tmp_path / "c" / "plan.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 5
+    changed = {
+        "cut": lines[:2],
+        "label": [line.replace('"left"', '"lift"') for line in lines],
+        "settings": [lines[0].replace("short:256", "short:255"), *lines[1:]],
+        "more": [*lines, lines[1]],
+    }
+    path.write_text("".join(changed[change]))
+    with pytest.raises(CorpusFormatError, match=r"its checksum|behind its end"):
+        read_plan(tmp_path / "c")
+
+
+def test_the_first_plans_are_read(tmp_path):
+    """They had no checksums."""
+    touch(tmp_path / "in" / "0.mp4")
+    plan = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings())
+    path = tmp_path / "c" / "plan.jsonl"
+    first, task, _ = path.read_text().splitlines(keepends=True)
+    head = json.loads(first)
+    del head["crc32"]
+    path.write_text(json.dumps({**head, "version": 1}) + "\n" + task)
+    assert read_plan(tmp_path / "c") == plan

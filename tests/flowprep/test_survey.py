@@ -86,6 +86,7 @@ def test_records_keep_when_a_task_ended(corpus):
     assert ended == pytest.approx(record.stat().st_mtime, abs=2) and began < ended and pairs == 25
     kept = json.loads(record.read_text("utf-8"))
     assert kept.pop("finished").endswith("+00:00")
+    del kept["crc32"]  # as the first records were
     record.write_text(json.dumps(kept), "utf-8")
     assert read_spans(corpus, load_index(corpus.path)) == []
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -107,6 +108,12 @@ def test_too_small_is_said_unless_enlarged(tmp_path):
     assert len(read(path, "short:16")) == 3
 
 
+def test_a_size_that_is_too_large_for_one_video_is_said(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 3, size=(256, 16))
+    with pytest.raises(VideoUnsuitable, match="too large: 65536x4096 pixels at size short:4096"):
+        read(path, "short:4096")
+
+
 def test_a_cut_avi_is_noticed_though_ffmpeg_says_nothing(tmp_path):
     whole = write_video(tmp_path / "a.avi", 60)
     assert len(read(whole)) == 60
@@ -124,6 +131,49 @@ def test_a_cut_matroska_is_noticed_by_its_length(tmp_path):
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     with pytest.raises(VideoDamaged, match="bytes of the declared length are missing"):
         read(cut)
+
+
+def write_as(path: Path, codec: str, pixels: str, frames: int = 8) -> Path:
+    """A video of another codec than MPEG-4."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, pixels
+        for i in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(texture(32, 48, i), "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixels", "said"),
+    [
+        ("gif", "gif", "rgb8", "the mark that ends every GIF is missing"),
+        ("y4m", "wrapped_avframe", "yuv420p", "are no whole frame"),
+        ("mxf", "mpeg2video", "yuv422p", "of 8 declared frames"),
+    ],
+)
+def test_other_formats_that_are_cut_are_noticed(tmp_path, suffix, codec, pixels, said):
+    whole = write_as(tmp_path / f"a.{suffix}", codec, pixels)
+    assert len(read(whole)) == 8
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    with pytest.raises(VideoDamaged, match=said):
+        read(cut)
+
+
+def test_a_codec_that_nothing_decodes_is_said(tmp_path):
+    path = write_video(tmp_path / "a.avi", 3)
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"QQQQ"))
+    with pytest.raises(VideoUnreadable, match="no decoder for the codec"):
+        read(path)
+
+
+def test_an_estimate_is_not_more_than_the_file_can_hold(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 3)
+    monkeypatch.setattr("flowprep.video._declared_frames", lambda _: 10**12)
+    assert estimate_frames(path) == path.stat().st_size
+    monkeypatch.setattr("flowprep.video._declared_frames", lambda _: -3)
+    assert estimate_frames(path) == 0
 
 
 def test_flipped_bits_are_noticed(tmp_path):
