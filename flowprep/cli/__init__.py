@@ -12,7 +12,7 @@ import click
 
 from flowprep import __version__
 from flowprep.cli import carry, exchange, keep, look, machine, make, solve
-from flowprep.cli.printing import Fault, WrongUse
+from flowprep.cli.printing import Fault, WrongUse, in_words
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
 from flowprep.settings import MOST_PIXELS
 
@@ -39,7 +39,7 @@ class _Group(click.Group):
         except (FlowprepError, OSError) as exc:
             if getattr(exc, "errno", None) == errno.EPIPE:  # `flowprep info | head`: click ends quietly
                 raise
-            raise Fault(str(exc)) from exc
+            raise Fault(in_words(exc) if isinstance(exc, OSError) else str(exc)) from exc
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for."""

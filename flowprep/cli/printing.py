@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +25,17 @@ class WrongUse(click.ClickException):
     """What was asked cannot be done."""
 
     exit_code = EXIT_USAGE
+
+
+def in_words(exc: OSError) -> str:
+    """What the system says of which file, without its number; a temporary file stands for its folder."""
+    name = exc.filename2 or exc.filename
+    if not exc.strerror or not isinstance(name, str | bytes | os.PathLike):
+        return str(exc)
+    path = Path(os.fsdecode(name))
+    if isinstance(exc, FileExistsError) and path.is_file():  # of making a folder
+        return f"{path}: Not a directory"
+    return f"{path.parent if path.suffix == '.tmp' else path}: {exc.strerror}"
 
 
 def print_facts(facts: dict[str, Any], indent: str = "") -> None:

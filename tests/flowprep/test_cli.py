@@ -235,6 +235,29 @@ def test_flow_of_one_pair(cli, tmp_path):
     assert cli("flow", images[0], tmp_path / "text.png", "-o", tmp_path / "c.flo").exit_code == 1
 
 
+def test_an_output_that_cannot_be_is_said_in_words(cli, clips, tmp_path):
+    out, image = tmp_path / "c", tmp_path / "a.png"
+    assert cli("extract", clips, "--out", out, *SIZE, "--jobs", 1).exit_code == 0
+    Image.new("L", (32, 32)).save(image)
+    (tmp_path / "folder.flo").mkdir()
+    (tmp_path / "folder.html").mkdir()
+    video = clips / "left" / "v_left_g01.mp4"
+    for command, said in (
+        (("flow", image, image, "--engine", "opencv", "-o", tmp_path / "no" / "x.flo"), "No such file"),
+        (("flow", image, image, "--engine", "opencv", "-o", tmp_path / "folder.flo"), "Is a directory"),
+        (("view", out, "left/v_left_g01.mp4", "-o", tmp_path / "no" / "x.png"), "No such file"),
+        (("view", video, "--engine", "opencv", "-o", tmp_path / "no" / "x.mp4"), "No such file"),
+        (("report", out, "-o", tmp_path / "folder.html"), "folder.html: Is a directory"),
+        (("report", out, "-o", image / "x.html"), "a.png: Not a directory"),
+        (("export", out, image / "x", "--layout", "tsn", "--convert"), "Not a directory"),
+        (("extract", clips, "--out", image / "c", *SIZE, "--jobs", 1), "Not a directory"),
+        (("samples", image / "s"), "Not a directory"),
+    ):
+        result = cli(*command)
+        assert result.exit_code in (1, 2), command
+        assert said in result.stderr and "Errno" not in result.stderr and ".tmp" not in result.stderr
+
+
 def test_bench_against_truth(cli, tmp_path):
     truth = np.zeros((2, 32, 48), np.float32)
     truth[0] = 1  # what the frames move by
