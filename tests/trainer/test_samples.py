@@ -1,6 +1,8 @@
 """What a network states that it needs becomes what a sample is, and every one goes the whole way."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from trainer import augment, checkpoint, clips, inputs, models, train
 from trainer.clips import Clip, Sample
 from trainer.evaluate import evaluate
 from trainer.lists import Examples
+from trainer.recipe import read_recipe
 
 
 def recipe_for(name, stream, **sections):
@@ -191,6 +194,31 @@ def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, 
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
     kept = checkpoint.load_kept(tmp_path / "run")
     assert kept.recipe == recipe
+
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES))
+)
+def test_every_recipe_of_the_pipelines_takes_a_step(path, tmp_path):
+    """As it is, but narrow, in a batch of two, and from scratch."""
+    changes = ["width=6", "trainable=all"], ["steps=1", "batch=2", "micro_batch=0", "milestones=[]"]
+    changes = [
+        f"{key}.{change}" for key, some in zip(("model", "train"), changes, strict=True) for change in some
+    ]
+    recipe = read_recipe(path, [*changes, "train.precision=float32", "train.validation_share=0.0"])
+    if not recipe.input.resize:  # the videos in memory are small
+        recipe = replace(recipe, input=replace(recipe.input, resize=recipe.input.crop))
+    models.find(recipe)
+    corpus = FakeCorpus(clips=1, backward=True)
+    for video in corpus.videos.values():
+        video.num_pairs, video.num_frames = 60, 61
+    inputs.check_fit(corpus, list(corpus), recipe)
+    train.train(recipe, corpus, examples_of(corpus), tmp_path / "run", device="cpu")
+    (row,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert np.isfinite(json.loads(row)["loss"])
 
 
 def test_a_joint_run_resumes_to_the_same_weights(tmp_path):
