@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import event
 
 from flowprep.cache import cache_folder
 
@@ -32,6 +33,26 @@ def _cache() -> Path | None:
 
 
 _CACHE = _cache()
+
+
+class _Teller(event.Listener):
+    """Says why nothing seems to happen, in the first process that compiles for this cache."""
+
+    def on_start(self, event: event.Event) -> None:
+        """Say it, if no one has."""
+        if _CACHE is None:
+            return
+        try:
+            (_CACHE / "told").touch(exist_ok=False)
+        except OSError:  # another process did, or this one for another function
+            return
+        _log.warning("compiling for this processor, once: it takes some 15 s")
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing: what a listener must have."""
+
+
+event.register("numba:compile", _Teller())  # type: ignore[no-untyped-call]
 
 
 def jit(function: _Function) -> _Function:

@@ -45,7 +45,7 @@ class _Group(click.Group):
         """List the commands by what they are for."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(str(c.name), c.get_short_help_str(100)) for c in commands])
+                formatter.write_dl([(str(c.name), c.get_short_help_str(120)) for c in commands])
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
