@@ -219,6 +219,12 @@ def train(
     type=click.Choice(["reversed", "shuffled"]),
     help="Judge flow without its direction or its order in time: input.control of the recipe.",
 )
+@click.option(
+    "--svm",
+    "fit_source",
+    metavar="LIST",
+    help="Judge by a linear SVM on the network's features (C3D's fc6), fitted on the videos of LIST.",
+)
 @_index_option
 @_missing_option
 @_loading_options
@@ -231,6 +237,7 @@ def evaluate(
     frames: int | None,
     crops: str | None,
     control: str | None,
+    fit_source: str | None,
     class_index: Path | None,
     allow_missing: bool,
     device: str,
@@ -251,9 +258,12 @@ def evaluate(
     loaders = _share_cores(device, workers)
     opened = open_corpus(corpus)
     examples = evaluate.examples_for(run, opened, source, class_index, allow_missing=allow_missing)
+    fit = None
+    if fit_source:
+        fit = evaluate.examples_for(run, opened, fit_source, class_index, allow_missing=allow_missing)
     with parallel.joined(device) as own:
         some = int(crops) if crops else None
-        scores = _judge(run, opened, examples, out, own, loaders, frames, some, control)
+        scores = _judge(run, opened, examples, out, own, loaders, frames, some, control, fit)
         _print_accuracy(scores, out, as_json)
 
 
@@ -552,7 +562,7 @@ def _judge(
     from trainer import checkpoint, parallel
     from trainer.evaluate import evaluate
 
-    clips = len(examples) * (frames or checkpoint.load_kept(run).recipe.test.frames)
+    clips = (len(examples) + len(fit or ())) * (frames or checkpoint.load_kept(run).recipe.test.frames)
     with _bar(clips, "clip", "judging") as bar:
         scores = evaluate(
             run,
@@ -598,6 +608,7 @@ def _describe(row: dict[str, Any]) -> str:
         text += f", validation accuracy {row['val_accuracy']:.0%}"
     return (
         f"{text}, {row['clips_per_second']:.0f} clips/s, {row['data_wait']:.0%} of the time waiting for data"
+    fit: Any = None,
     )
 
 
@@ -612,6 +623,7 @@ def _share_cores(device: str, workers: int | None) -> int:
     from trainer.evaluate import pick_device
 
     try:
+            fit=fit,
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         cores = os.cpu_count() or 1

@@ -7,18 +7,19 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from flowprep.errors import FlowprepError, UsageError
-from trainer import augment, checkpoint, inputs, lists, parallel
+from trainer import augment, checkpoint, inputs, lists, parallel, svm
 from trainer.clips import Clip, Sample
 from trainer.lists import Examples
-from trainer.models import channels_last, make_model
+from trainer.models import MODELS, channels_last, find_module, make_model
 from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def score_videos(
     precision: str = "float32",
     workers: int = 0,
     on_clip: Callable[[], object] | None = None,
+    features: bool = False,
 ) -> np.ndarray:
     """Softmax scores averaged over `frames` equally spaced clips times `crops` crops.
 
@@ -161,9 +163,10 @@ def score_videos(
         precision: what it computes in: see pick_precision.
         workers: loader processes; 0 loads in this one.
         on_clip: called once for each clip that this process judges: len(ids) * frames, if it is alone.
+        features: average the network's `features` instead (see trainer.models.Facts); C is their number.
 
     Returns:
-        (len(ids), C) float32; the rows add up to 1.
+        (len(ids), C) float32; the rows add up to 1, but those of features.
 
     Raises:
         NotFinite: the model gives a video scores that are no numbers.
@@ -183,8 +186,11 @@ def score_videos(
     def run() -> None:
         batch = sample.tensors(Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device))
         with torch.inference_mode(), autocast(precision, device):
-            logits = model(*batch)[:, :classes]
-        by_clip = logits.float().softmax(1).view(len(owners), crops, -1).mean(1).cpu()  # (clips, classes)
+            if features:
+                said = cast(Any, model).features(*batch).float()
+            else:
+                said = model(*batch)[:, :classes].float().softmax(1)
+        by_clip = said.view(len(owners), crops, -1).mean(1).cpu()  # (clips, C)
         sums.index_add_(0, torch.tensor(owners), by_clip)
         owners.clear()
         waiting.clear()
@@ -260,6 +266,7 @@ def evaluate(
     frames: int | None = None,
     crops: int | None = None,
     control: str | None = None,
+    fit: Examples | None = None,
     device: str = "auto",
     workers: int = 0,
     on_clip: Callable[[], object] | None = None,
@@ -271,27 +278,36 @@ def evaluate(
         corpus, examples: the videos, under the run's classes.
         frames, crops, control: instead of the recipe's test.frames, test.crops and input.control. 5 and 10
             crops are crops also where the recipe judges whole frames.
+        fit: judge by a linear SVM, fitted on these videos, on the network's features, averaged over a video
+            and divided by their length (Tran et al. 2015, section 3.3), instead of by its softmax.
         device, workers, on_clip: as score_videos.
 
     Raises:
-        UsageError: the run or the corpus does not fit.
+        UsageError: the run or the corpus does not fit; or the network has no such features.
     """
     where = pick_device(device)
     model, kept = load_run(run, where)
     recipe = kept.recipe
+    if fit and not find_module(recipe.model.name).FACTS.features:
+        have = ", ".join(name for name in MODELS if find_module(name).FACTS.features)
+        raise UsageError(f"{recipe.model.name} has no features that an SVM judges by; {have} have")
+    if fit and (shared := sorted(set(fit.ids) & set(examples.ids))):
+        raise UsageError(
+            f"the SVM would be fitted on {len(shared)} of the videos that it judges: {', '.join(shared[:5])}"
+        )
     if control is not None:
         recipe = replace(recipe, input=replace(recipe.input, control=control))
     if differs := kept.corpus.differences(corpus.settings):
         log.warning(
             "%s was made with other settings than the run's corpus: %s", corpus.path, "; ".join(differs)
         )
-    inputs.check_fit(corpus, examples.ids, recipe)
-    scores = score_videos(
+    inputs.check_fit(corpus, (*examples.ids, *(fit.ids if fit else ())), recipe)
+    score = partial(
+        score_videos,
         model,
         corpus,
-        examples.ids,
-        recipe,
-        classes=len(kept.classes),
+        recipe=recipe,
+        classes=cast(Any, model).num_features if fit else len(kept.classes),
         frames=frames or recipe.test.frames,
         crops=crops or recipe.test.crops,
         whole=recipe.test.whole and crops in (None, 1, 2),
@@ -300,5 +316,11 @@ def evaluate(
         precision=pick_precision(kept.precision, where),
         workers=workers,
         on_clip=on_clip,
+        features=fit is not None,
     )
+    scores = score(ids=examples.ids)
+    if fit:
+        known, asked = svm.unit_length(score(ids=fit.ids)), svm.unit_length(scores)
+        values = svm.decide(known, np.array(fit.labels), fit.ids, kept.classes, asked)
+        scores = values.astype(np.float32)
     return Scores(np.array(examples.ids), np.array(examples.labels, np.int64), np.array(kept.classes), scores)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from flowprep.errors import UsageError
+from trainer import svm
 from trainer.evaluate import Scores
-from trainer.lists import groups
 
 log = logging.getLogger(__name__)
 
 METHODS = ("average", "weighted", "svm")
-_C_GRID = tuple(10.0**k for k in range(-3, 4))
 _LEAST = 1e-12  # scores below count as this in logarithms
 
 
@@ -71,7 +69,8 @@ def fuse(
         w = best_weight(fit_a, fit_b)
         log.info("weights fitted on %d videos: %.2f and %.2f", len(fit_a.ids), w, 1 - w)
         return _like(a, w * a.scores + (1 - w) * b.scores)
-    return _like(a, _svm(fit_a, fit_b, a, b))
+    known, asked = _features(fit_a, fit_b), _features(a, b)
+    return _like(a, svm.decide(known, fit_a.labels, fit_a.ids.tolist(), a.classes.tolist(), asked))
 
 
 def with_temperature(scores: Scores, temperature: float) -> Scores:
@@ -122,39 +121,9 @@ def best_weight(a: Scores, b: Scores) -> float:
     return float(min(weights[equal], key=lambda w: (round(abs(w - 0.5), 6), w)))
 
 
-def _svm(fit_a: Scores, fit_b: Scores, a: Scores, b: Scores) -> np.ndarray:
-    """Decision values (N, C) of a linear SVM, one class against the rest; its C by cross-validation."""
-    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-    from sklearn.svm import LinearSVC
-
-    # Clips of one recording in both halves would make every C look good: folds keep groups together.
-    names = groups(fit_a.ids.tolist())
-    by_class: dict[int, set[str]] = defaultdict(set)
-    for label, name in zip(fit_a.labels.tolist(), names, strict=True):
-        by_class[label].add(name)
-    few = [str(c) for n, c in enumerate(fit_a.classes) if len(by_class[n]) < 2]
-    if few:
-        raise UsageError(
-            f"--fit: the SVM is chosen by cross-validation and needs two groups of videos of each class; "
-            f"too few of {', '.join(few[:5])}. Fit on the scores of the training list"
-        )
-    folds = min(5, *(len(names) for names in by_class.values()))
-    search = GridSearchCV(
-        LinearSVC(random_state=0, max_iter=100_000),
-        {"C": _C_GRID},
-        cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),
-    )
-    search.fit(_features(fit_a, fit_b), fit_a.labels, groups=names)
-    log.info("SVM fitted on %d videos: C = %g by %d folds", len(fit_a.ids), search.best_params_["C"], folds)
-    values = search.decision_function(_features(a, b))
-    return np.stack([-values, values], axis=1) if values.ndim == 1 else values
-
-
 def _features(a: Scores, b: Scores) -> np.ndarray:
     """(N, 2 C): each stream's scores with an L2 norm of 1, one beside the other."""
-    return np.concatenate(
-        [s.scores / np.linalg.norm(s.scores, axis=1, keepdims=True) for s in (a, b)], axis=1
-    )
+    return np.concatenate([svm.unit_length(s.scores) for s in (a, b)], axis=1)
 
 
 def _matched(a: Scores, b: Scores) -> Scores:

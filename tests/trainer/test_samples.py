@@ -10,9 +10,9 @@ import torch
 from fakes import CLASSES, HEIGHT, WIDTH, FakeCorpus, FakeVideo, small
 
 from flowprep.errors import UsageError
-from trainer import augment, checkpoint, clips, inputs, models, train
+from trainer import augment, checkpoint, clips, inputs, models, svm, train
 from trainer.clips import Clip, Sample
-from trainer.evaluate import evaluate
+from trainer.evaluate import evaluate, load_run
 from trainer.lists import Examples
 from trainer.recipe import read_recipe
 
@@ -268,6 +268,45 @@ def test_whole_frames_of_several_sizes_are_judged(tmp_path):
     whole = evaluate(tmp_path / "run", corpus, examples, device="cpu").scores
     crops = evaluate(tmp_path / "run", corpus, examples, device="cpu", crops=5).scores
     assert not np.allclose(whole, crops, atol=1e-6)
+
+
+def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
+    """Averaged over clips, of length 1: by hand, and to the end."""
+    corpus = FakeCorpus(clips=3)
+    everyone = examples_of(corpus)
+    fit = everyone.subset([i for i, name in enumerate(everyone.ids) if "_g01_" not in name])
+    judged = everyone.subset([i for i, name in enumerate(everyone.ids) if "_g01_" in name])
+    recipe = recipe_for("c3d_small", "spatial", train={"steps": 1}, test={"frames": 2, "crops": 1})
+    train.train(recipe, corpus, everyone, tmp_path / "run", device="cpu")
+    got = evaluate(tmp_path / "run", corpus, judged, fit=fit, device="cpu")
+    assert got.scores.shape == (len(judged), len(CLASSES)) and got.ids.tolist() == list(judged.ids)
+    model, _ = load_run(tmp_path / "run", torch.device("cpu"))
+    model.eval()
+    rows = []
+    for name in everyone.ids:
+        video = corpus[name]
+        places = Sample.of(recipe, judged=True).spaced(video.num_frames, 1, 2)
+        crops = [augment.fixed_crops(inputs.load_clip(video, p, recipe), 112, 1, "spatial") for p in places]
+        with torch.no_grad():
+            seen = [model.features(*Sample.of(recipe).tensors(crop))[0] for crop in crops]
+        mean = sum(seen) / 2
+        rows.append((mean / mean.norm()).numpy())
+    known = [rows[everyone.ids.index(name)] for name in fit.ids]
+    asked = [rows[everyone.ids.index(name)] for name in judged.ids]
+    values = svm.decide(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
+    np.testing.assert_allclose(got.scores, values, rtol=1e-3, atol=1e-3)
+    assert got.accuracy >= 0.5  # colours are told by any features; motions are not in a frame
+    with pytest.raises(UsageError, match=f"fitted on {len(judged)} of the videos that it judges"):
+        evaluate(tmp_path / "run", corpus, judged, fit=everyone, device="cpu")
+
+
+def test_networks_without_such_features_are_refused(tmp_path):
+    corpus = FakeCorpus(clips=1)
+    everyone = examples_of(corpus)
+    quick = {"steps": 1, "milestones": [], "validation_share": 0.0}
+    train.train(small(train=quick), corpus, everyone, tmp_path / "run", device="cpu")
+    with pytest.raises(UsageError, match="resnet18 has no features that an SVM judges by; c3d, c3d_small"):
+        evaluate(tmp_path / "run", corpus, everyone.subset([0]), fit=everyone.subset([1, 2]), device="cpu")
 
 
 @pytest.mark.parametrize(

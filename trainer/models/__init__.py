@@ -82,7 +82,7 @@ class Facts:
         options: further keywords of `build`, with the values allowed; the first is the default, and
             `...` among them says that there are others, which the network checks.
         dense: judges frames larger than those it was trained on, at all places at once.
-        features: has a method `features`, from its input to what a linear SVM judges by, (N, F).
+        features: has a method `features`, from its input to what a linear SVM judges by, (N, num_features).
         published: accuracy in percent, by what it is of; of split 1 unless it says otherwise.
         passed_over: beginnings of names in published weights that the network has no use for.
     """

@@ -75,6 +75,11 @@ class C3D(nn.Module):
         self.dropout = nn.Dropout(dropout)
         initialise(self, self.fc8)
 
+    @property
+    def num_features(self) -> int:
+        """How many numbers `features` gives."""
+        return self.fc6.out_features
+
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, 16, 112, 112) to the activations of fc6, (N, 4096)."""
         for k, stage in enumerate(self._stages):
