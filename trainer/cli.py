@@ -355,6 +355,57 @@ def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> No
 
 
 @main.command()
+@click.argument("recipes", type=FILE, nargs=-1, required=True)
+@_corpus_option
+@click.option("--list", "source", default="all", show_default=True, help="Videos: a list, or `all`.")
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Training steps timed.")
+@click.option("--folder", is_flag=True, help="Time also a loader of JPEGs in folders, as others have it.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a recipe: train.batch=64")
+@_loading_options
+@_json_option
+def bench(
+    recipes: tuple[Path, ...],
+    corpus: Path,
+    source: str,
+    steps: int,
+    folder: bool,
+    changes: tuple[str, ...],
+    device: str,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Print clips per second of the loader, of the model and of both, for each of RECIPES.
+
+    The loader alone; training without loading; and training as it is, with the share of its time that it
+    waits for data.
+
+    --folder times, in turn with the loader, the one that two-stream networks are usually trained with: the
+    same JPEGs as files in a folder per video, read by Pillow.
+    """
+    from flowprep import open_corpus
+    from trainer import lists
+    from trainer.bench import bench
+    from trainer.recipe import read_recipe
+
+    loaders = _share_cores(device, workers)
+    opened = open_corpus(corpus)
+    examples = lists.under_own_classes(opened, source)
+    found = []
+    for path in recipes:
+        recipe = read_recipe(path, changes)
+        row = bench(recipe, opened, examples, device=device, workers=loaders, steps=steps, folder=folder)
+        found.append({"recipe": str(path), "stream": recipe.stream, "workers": loaders, **row})
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo("clips/s   loader    model     both  waiting" + ("   folder  loader is" if folder else ""))
+    for row in found:
+        text = f"{row['stream']:8}" + "".join(f"{row[key]:9.1f}" for key in ("loader", "model", "both"))
+        text += f"{row['data_wait']:9.1%}"
+        click.echo(text + (f"{row['folder']:9.1f}  {row['ratio']:.1f} times as fast" if folder else ""))
+
+
+@main.command()
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--spatial", type=FOLDER, help="Folder of a spatial run.")
 @click.option("--temporal", type=FOLDER, help="Folder of a temporal run.")
@@ -557,6 +608,7 @@ def _judge(
     frames: int | None = None,
     crops: int | None = None,
     control: str | None = None,
+    fit: Any = None,
 ) -> Any:
     """Judge the videos and write the scores."""
     from trainer import checkpoint, parallel
@@ -571,6 +623,7 @@ def _judge(
             frames=frames,
             crops=crops,
             control=control,
+            fit=fit,
             device=device,
             workers=workers,
             on_clip=lambda: bar.update(parallel.world()),
@@ -608,7 +661,6 @@ def _describe(row: dict[str, Any]) -> str:
         text += f", validation accuracy {row['val_accuracy']:.0%}"
     return (
         f"{text}, {row['clips_per_second']:.0f} clips/s, {row['data_wait']:.0%} of the time waiting for data"
-    fit: Any = None,
     )
 
 
@@ -623,7 +675,6 @@ def _share_cores(device: str, workers: int | None) -> int:
     from trainer.evaluate import pick_device
 
     try:
-            fit=fit,
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         cores = os.cpu_count() or 1

@@ -135,7 +135,7 @@ def _load_stacks(
             else _read_flow(video, pairs, backward, recipe, sign)
         )
     # (T, L, 2, H, W), and (T, L, 2) each
-    planes, gain, zero, mean = (np.concatenate(some, 1) for some in zip(*parts, strict=True))
+    planes, gain, zero, mean = (_join(some, 1) for some in zip(*parts, strict=True))
     if not direct:
         planes = np.ascontiguousarray(_cut(planes, window))
     if not recipe.input.subtract_mean:
@@ -159,9 +159,11 @@ def _read_codes(
     """Codes of these pairs, (T, n), or of a window of them; of their flow times `sign`."""
     runs, which = _runs(pairs)
     codings = [video.coding(*run, backward) for run in runs]
-    scale, zero, mean = (np.concatenate(some)[which] for some in zip(*codings, strict=True))
-    codes = [video.codes(*run, backward, window) for run in runs]
-    return np.concatenate(codes)[which], sign * scale, zero, sign * mean
+    scale, zero, mean = (_join(some)[which] for some in zip(*codings, strict=True))
+    codes = _join([video.codes(*run, backward, window) for run in runs])
+    in_order = np.array_equal(which.ravel(), np.arange(len(codes)))  # as most are: there is nothing to copy
+    codes = codes.reshape(*which.shape, *codes.shape[1:]) if in_order else codes[which]
+    return codes, sign * scale, zero, sign * mean
 
 
 def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, sign: int) -> _Part:
@@ -169,8 +171,8 @@ def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, 
     recipe says so.
     """
     runs, which = _runs(pairs)
-    flow = np.concatenate([video.flow(*run, backward) for run in runs])
-    mean = np.concatenate([video.coding(*run, backward).mean for run in runs])
+    flow = _join([video.flow(*run, backward) for run in runs])
+    mean = _join([video.coding(*run, backward).mean for run in runs])
     height, width = video.height, video.width
     if recipe.input.resize not in (0, min(height, width)):
         small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])
@@ -180,6 +182,11 @@ def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, 
     if recipe.input.trajectories:
         flow = np.stack([along_trajectories(stack, video.step) for stack in flow])
     return flow, np.ones_like(mean), np.zeros_like(mean), mean
+
+
+def _join(arrays: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """np.concatenate, without a copy of one array."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
 
 
 def _runs(pairs: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:

@@ -1,0 +1,93 @@
+"""Timing: what the other loader shows is what ours shows, and the figures fit together."""
+
+import json
+import multiprocessing
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fakes import small, toml
+
+from flowprep import Settings, make_corpus, open_corpus
+from trainer import bench, inputs, lists
+from trainer.cli import main
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Four videos of two classes, their flow in the codes of TSN."""
+    folder = tmp_path_factory.mktemp("bench")
+    rng = np.random.default_rng(0)
+    for name in ("Left/a", "Left/b", "Right/c", "Right/d"):
+        (folder / "videos" / name).mkdir(parents=True)
+        texture = cv2.GaussianBlur(rng.uniform(0, 255, (48, 90, 3)).astype(np.float32), (0, 0), 2)
+        for t in range(7):
+            x = 2 * t if name.startswith("Left") else 12 - 2 * t
+            cv2.imwrite(str(folder / "videos" / name / f"{t:05d}.png"), texture[:, x : x + 64])
+    settings = Settings(size="source", codes="tsn")
+    make_corpus([folder / "videos"], folder / "corpus", settings, jobs=1)
+    return open_corpus(folder / "corpus")
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
+    recipe = small(stream, input={"jitter": 0.0})
+    examples = lists.under_own_classes(corpus, "all")
+    ours = inputs.TrainingClips([[(corpus, examples)]], recipe)
+    theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
+    flips = 0
+    for i in range(12):
+        clip, label, _ = ours[0, i]
+        planes, same = theirs[0, i]
+        codes = clip.planes.clone()
+        if stream == "temporal" and clip.gain[0] < 0:  # mirrored: there u is inverted, here its gain
+            codes[0::2] = 255 - codes[0::2]
+            flips += 1
+        assert label == same
+        # The same JPEG, decoded by two libraries.
+        assert ((planes * 0.226 + 0.5) * 255 - codes).abs().max() < 3
+    assert stream == "spatial" or 0 < flips < 12
+
+
+def test_figures_of_a_recipe(corpus):
+    examples = lists.under_own_classes(corpus, "all")
+    found = bench.bench(small("temporal"), corpus, examples, device="cpu", steps=2, folder=True)
+    assert found["loader"] > 0 and found["folder"] > 0 and 0 <= found["data_wait"] < 1
+    # One process: each clip is first loaded, then learnt.
+    assert found["model"] > found["both"]
+
+
+def test_the_command(corpus, tmp_path):
+    recipes = [str(toml(small(s), tmp_path / f"{s}.toml")) for s in ("spatial", "temporal")]
+    args = ["bench", *recipes, "--corpus", str(corpus.path), "--steps", "1", "--workers", "0"]
+    text = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert text.exit_code == 0 and text.output.count("%") == 2
+    run = CliRunner().invoke(main, [*args, "--json"], catch_exceptions=False)
+    rows = json.loads(run.stdout)
+    assert [(Path(r["recipe"]).stem, r["workers"]) for r in rows] == [("spatial", 0), ("temporal", 0)]
+    refused = CliRunner().invoke(main, [*args, "--set", "input.crop=60"])
+    assert refused.exit_code == 2 and "input.crop is 60" in refused.output
+
+
+def test_a_thousand_batches_take_no_more_memory_than_three_hundred(corpus):
+    examples = lists.under_own_classes(corpus, "all")
+    clips = inputs.TrainingClips([[(corpus, examples)]], small("temporal"))
+    keys = [[(step, 0), (step, 1)] for step in range(1000)]
+    loader = inputs.make_loader(clips, 1, batch_sampler=keys, collate_fn=inputs.batch_clips)
+
+    def megabytes():
+        """Of this process and of the loader's, without the files that are mapped."""
+        processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+        texts = [Path(f"/proc/{process}/status").read_text() for process in processes]
+        assert len(texts) == 2
+        return sum(int(re.search(r"RssAnon:\s+(\d+) kB", text)[1]) for text in texts) / 1024
+
+    for number, _ in enumerate(loader):
+        if number == 300:
+            before = megabytes()
+        if number == 900:  # it still runs
+            assert megabytes() < before + 3
