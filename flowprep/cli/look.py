@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +71,10 @@ def view(
     flowprep view holiday.mp4 -o holiday-flow.mp4 --pairs 250
     flowprep view holiday.mp4 --compare fast -o difference.png
     """
-    from tqdm import tqdm
-
     from flowprep.preview import draw, open_views
 
     views = open_views(sources, compare, **options)
-    with tqdm(unit=" pairs", dynamic_ncols=True, disable=None, leave=False, delay=2) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with _bar(" pairs") as show:
         made = draw(views, output, columns=columns, width=width, first=first, pairs=pairs, progress=show)
     click.echo(json.dumps(made) if as_json else made["output"])
 
@@ -102,15 +97,22 @@ def report(corpus: Path, output: Path, sample: int, as_json: bool) -> None:
 
     The page needs nothing from outside itself, and no script.
     """
-    from tqdm import tqdm
-
     from flowprep.report import write_report
 
-    with tqdm(unit=" videos", dynamic_ncols=True, disable=None, leave=False, delay=2) as bar:
+    with _bar(" videos") as show:
+        made = write_report(corpus, output, sample=sample, progress=show)
+    click.echo(json.dumps(made) if as_json else made["output"])
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar where it takes longer; to be called with how many are done, and of how many."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, dynamic_ncols=True, disable=None, leave=False, delay=2) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        made = write_report(corpus, output, sample=sample, progress=show)
-    click.echo(json.dumps(made) if as_json else made["output"])
+        yield show
