@@ -239,13 +239,10 @@ class Video:
             CorpusDamaged: a checksum does not hold.
         """
         self._check(start, count, backward)
-        shape = self.height, self.width
-        top, left, height, width = self._window(window)
-        out = np.empty((count, 2, height, width), np.float32)
-        for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
-            for channel, (jpeg, c) in enumerate(zip(jpegs, "uv", strict=True)):
-                codes = codec.decode_codes(jpeg, shape)[top : top + height, left : left + width]
-                codec.to_pixels(codes, pair[f"{c}_scale"], pair[f"{c}_zero"], out[i, channel])
+        out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
+        for place, codes, pair in self._decoded(start, count, backward, window):
+            c = "uv"[place[1]]
+            codec.to_pixels(codes, pair[f"{c}_scale"], pair[f"{c}_zero"], out[place])
         return out
 
     def codes(
@@ -261,13 +258,9 @@ class Video:
             OutOfRange, CorpusDamaged: as `flow`.
         """
         self._check(start, count, backward)
-        shape = self.height, self.width
-        top, left, height, width = self._window(window)
-        out = np.empty((count, 2, height, width), np.uint8)
-        for i, (jpegs, _) in enumerate(self._pairs(start, count, backward)):
-            for channel, jpeg in enumerate(jpegs):
-                codes = codec.decode_codes(jpeg, shape)
-                out[i, channel] = codes[top : top + height, left : left + width]
+        out = np.empty((count, 2, *self._window(window)[2:]), np.uint8)
+        for place, codes, _ in self._decoded(start, count, backward, window):
+            out[place] = codes
         return out
 
     def coding(self, start: int, count: int, backward: bool = False) -> Coding:
@@ -416,6 +409,16 @@ class Video:
                     yield (u, v), pairs[int(row["first_pair"]) + i]
                 count -= here
             start = max(0, start - int(row["num_pairs"]))
+
+    def _decoded(
+        self, start: int, count: int, backward: bool, window: tuple[int, int, int, int] | None
+    ) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.uint8], Any]]:
+        """For u and v of each pair: its place (i, channel), its codes in the window, the row of the pair."""
+        top, left, height, width = self._window(window)
+        for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
+            for channel, jpeg in enumerate(jpegs):
+                codes = codec.decode_codes(jpeg, (self.height, self.width))
+                yield (i, channel), codes[top : top + height, left : left + width], pair
 
     def _check(self, start: int, count: int, backward: bool) -> None:
         if not self._corpus.settings.flow:
