@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fakes import FakeCorpus
+from fakes import PAIRS, FakeCorpus, FakeVideo
 
 import flowprep
 from trainer import models
@@ -257,6 +257,32 @@ def test_a_row_that_needs_backward_flow(ablations, trainer, monkeypatch, tmp_pat
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: FakeCorpus(backward=True))
     assert call(ablations, tmp_path, "--lists", "splits", "bidirectional")["bidirectional"]["videos"] == 2
     assert trainer.kinds == ["train"]
+
+
+class Fast(FakeVideo):
+    """The same motion, some times as fast: all that statistics of its length can see."""
+
+    def exact(self, start, count, backward=False):
+        turning = super().exact(start, count, backward) - self.mean_flow[0][:, None, None]
+        return turning * (1 + 3 * ("Blue" in self.id))
+
+
+def test_statistics_see_how_much_moves_and_no_more(ablations, trainer, tmp_path, monkeypatch):
+    corpus = FakeCorpus()
+    for n, i in enumerate(corpus):
+        corpus.videos[i] = Fast(i, corpus.labels[i], n * 7)
+    monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
+    ablations.magnitudes.cache_clear()
+    found = ablations.magnitudes(tmp_path, next(i for i in corpus if "Red" in i))
+    length = np.hypot(*next(v for i, v in corpus.items() if "Red" in i).flow(0, PAIRS).transpose(1, 0, 2, 3))
+    assert found.shape == (8,)
+    np.testing.assert_allclose(found[[0, 5]], [length.mean(), length.mean((1, 2)).std()], rtol=1e-4)
+    rows = call(ablations, tmp_path, "--leave-out", r"_g(\d+)_", "flow-statistics")
+    # Blue from Red, which is fast from slow; not Spin from Zoom, whose lengths are the same.
+    assert rows["flow-statistics"]["measured"] < 75 and not trainer.calls
+    for path in (tmp_path / "out" / "seed0").glob("*/flow-statistics.npz"):
+        found = Scores.load(path)
+        assert np.array_equal(found.scores.argmax(1) // 2, found.labels // 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
