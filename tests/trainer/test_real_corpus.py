@@ -1,5 +1,8 @@
 """The trainer on corpora that flowprep extracted: from stored JPEG to what the network sees."""
 
+import json
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -145,8 +148,12 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     lists = tmp_path / "lists"
     assert call("split", "--corpus", tmp_path / "corpus", "--out", lists).exit_code == 0
     runs = []
-    for stream in ("spatial", "temporal"):
-        recipe = toml(small(stream, train={"steps": 5, "milestones": []}), tmp_path / f"{stream}.toml")
+    joint = {"model": {"name": "st_resnet", "width": 4}, "input": {"time_steps": 2}, "test": {"whole": True}}
+    joint["test"]["crops"] = 2
+    for stream in ("spatial", "temporal", "both"):
+        more = joint if stream == "both" else {}
+        recipe = small(stream, train={"steps": 5, "milestones": []}, **more)
+        recipe = toml(recipe, tmp_path / f"{stream}.toml")
         done = call(
             "train",
             recipe,
@@ -167,16 +174,17 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
         )
         assert done.exit_code == 0, done.stderr
         runs += [f"--{stream}", tmp_path / stream]
-    judged = [np.load(tmp_path / s / "test_scores.npz") for s in ("spatial", "temporal")]
+    runs[-2] = "--joint"
+    judged = [np.load(tmp_path / s / "test_scores.npz") for s in ("spatial", "temporal", "both")]
     video = str(judged[0]["ids"][0])
-    want = (judged[0]["scores"][0] + judged[1]["scores"][0]) / 2
+    want = sum(one["scores"][0] for one in judged) / 3
     from trainer import predict as predicting
     from trainer.predict import predict
 
     got = dict(
         predict(
             tmp_path / "videos" / video,
-            {name: tmp_path / name for name in ("spatial", "temporal")},
+            {name: tmp_path / name for name in ("spatial", "temporal", "both")},
             device="cpu",
         )
     )
@@ -186,6 +194,16 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     assert shown.exit_code == 0 and max(got, key=got.get) in shown.stdout
     assert shown.stdout.count("\n") == 1
 
+    # A joint run is reported, compared and exported like any other.
+    report = tmp_path / "report.html"
+    done = call("report", *runs, "--corpus", tmp_path / "corpus", "-o", report)
+    assert done.exit_code == 0 and "The joint network" in report.read_text()
+    assert re.findall(r"class='card (\w+)'", report.read_text()) == ["spatial", "temporal", "fused", "both"]
+    (row,) = json.loads(call("compare", tmp_path / "both", "--device", "cpu", "--batch", 2, "--json").stdout)
+    assert row["input"] == {"spatial": "3x2x32x32", "temporal": "6x2x32x32"}
+    assert row["published"]["UCF-101, 3 splits"] == 93.4 and row["published_parameters"] > 5e7
+    assert call("export", tmp_path / "both", "-o", tmp_path / "both.pt2").exit_code == 0
+
     # One stream alone: the other is not extracted, and the scores are those of the test.
     extracted = []
     make = predicting.make_corpus
@@ -194,11 +212,11 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
         "make_corpus",
         lambda inputs, out, settings, **o: extracted.append(settings) or make(inputs, out, settings, **o),
     )
-    for stream, file in zip(("spatial", "temporal"), judged, strict=True):
+    for stream, file in zip(("spatial", "temporal", "both"), judged, strict=True):
         got = dict(predict(tmp_path / "videos" / video, {stream: tmp_path / stream}, device="cpu"))
         for name, score in zip(file["classes"].tolist(), file["scores"][0], strict=True):
             assert got[name] == pytest.approx(score, abs=1e-5)
-    assert [(s.rgb, s.flow) for s in extracted] == [(True, False), (False, True)]
+    assert [(s.rgb, s.flow) for s in extracted] == [(True, False), (False, True), (True, True)]
     extracted.clear()
     several = call("predict", tmp_path / "videos" / "slide", *runs)
     assert several.exit_code == 2 and "is a folder of videos" in several.stderr
