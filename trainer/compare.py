@@ -50,7 +50,7 @@ def compare(runs: Sequence[Path], *, device: str = "auto", batch: int = 8) -> li
         shapes = models.input_shapes(recipe, batch)
         inputs = [models.channels_last(torch.randn(shape, device=where)) for shape in shapes.values()]
         parameters, multiply_adds = models.count(model.eval(), inputs)
-        passes.append((model, inputs, pick_precision(recipe.train.precision, where)))
+        passes.append((model, inputs, pick_precision(kept.precision, where)))
         known = published[recipe.model.name]
         column = recipe.stream if recipe.stream in known["parameters"] else "both"
         speeds = [row["clips_per_second"] for row in read_log(run)]
