@@ -38,6 +38,7 @@ _NAMES = {
     "fused": "fusion",
     "both": "joint network",
 }
+_TITLES = {"spatial": "Spatial", "temporal": "Temporal", "fused": "Fused", "both": "Joint"}
 _NUMBERED = 20  # classes up to which a confusion matrix has room for its numbers
 _SHOTS = 4  # frames shown of a mistake
 
@@ -117,17 +118,19 @@ def _head(last: Scores, rows: dict[str, np.ndarray], corpus: Corpus) -> str:
     right = {name: _right(last, one) for name, one in rows.items()}
     name = list(rows)[-1]
     single = [right[s] for s in ("spatial", "temporal") if s in rows]
+    beside = ""
     if name in ("fused", "both") and single:
         gain = 100 * (right[name] - max(single)) / count
         subject = "Fusing the streams" if name == "fused" else "The joint network"
         title = f"{subject} {'adds' if gain >= 0 else 'costs'} {abs(gain):.1f} points"
+        beside = f", against the {'better' if len(single) > 1 else 'other'} stream alone"
     else:
         title = f"{100 * right[name] / count:.1f}% by the {_NAMES[name]}"
     return (
         "<header><p class=eyebrow>Two-stream report</p>"
         f"<h1>{title}</h1>"
         f"<p class=lead>{count} test videos of {len(last.classes)} classes, "
-        f"from the corpus <b>{escape(corpus.path.name)}</b>.</p></header>"
+        f"from the corpus <b>{escape(corpus.path.name)}</b>{beside}.</p></header>"
     )
 
 
@@ -137,7 +140,7 @@ def _cards(last: Scores, rows: dict[str, np.ndarray]) -> str:
         right, count = _right(last, scores), len(last.ids)
         low, high = interval(right, count)
         cards.append(
-            f"<div class='card {name}'><h2>{name.capitalize()}</h2><p class=what>{WHAT[name]}</p>"
+            f"<div class='card {name}'><h2>{_TITLES[name]}</h2><p class=what>{WHAT[name]}</p>"
             f"<p class=big>{100 * right / count:.1f}<small>%</small></p>"
             f"<div class=meter><i style='width:{100 * right / count:.2f}%'></i>"
             f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b></div>"
@@ -161,7 +164,7 @@ def _curves(logs: dict[str, list[dict[str, Any]]], runs: dict[str, checkpoint.Ch
                 ("val", [(row["step"], row[val_key]) for row in judged]),
             ]
             figures.append(
-                f"<figure class={name}><figcaption>{name.capitalize()} {what}</figcaption>"
+                f"<figure class={name}><figcaption>{_TITLES[name]} {what}</figcaption>"
                 f"{_chart(lines, milestones, share=what == 'accuracy')}</figure>"
             )
     return f"<div class=curves>{''.join(figures)}</div>"
@@ -228,7 +231,7 @@ def _per_class(last: Scores, rows: dict[str, np.ndarray]) -> str:
     last_name = list(rows)[-1]
     lines.sort(key=lambda line: (-line[0][last_name], line[1]))
     out = ["<div class=scroll><table class=classes><thead><tr><th>Class<th class=num>Videos<th class=track>"]
-    out += [f"<th class='num {s}'>{s.capitalize()}" for s in rows]
+    out += [f"<th class='num {s}'>{_TITLES[s]}" for s in rows]
     out.append("<tbody>")
     for shares, name, count in lines:
         low, high = min(shares.values()), max(shares.values())
@@ -324,7 +327,7 @@ def _mistake(i: int, last: Scores, rows: dict[str, np.ndarray], strip: str) -> s
         score = scores[i]
         said = int(score.argmax())
         lines.append(
-            f"<tr><th class={name}>{name.capitalize()}<td class={'ok' if said == truth else 'no'}>"
+            f"<tr><th class={name}>{_TITLES[name]}<td class={'ok' if said == truth else 'no'}>"
             f"{escape(classes[said])}<td class=num>{score[said]:.2f}<td class=num>{score[truth]:.2f}"
         )
     return (
@@ -362,7 +365,7 @@ def _settings(runs: dict[str, checkpoint.Checkpoint], corpus: Corpus) -> str:
     steps = "".join(f"<td>{run.step:,}" for run in runs.values())
     recipe = (
         "<details><summary>Recipes</summary><div class=scroll><table class=keys><thead><tr>"
-        f"<th>Key{''.join(f'<th>{name.capitalize()}' for name in runs)}<tbody>{''.join(lines)}"
+        f"<th>Key{''.join(f'<th>{_TITLES[name]}' for name in runs)}<tbody>{''.join(lines)}"
         f"<tr><th>weights after step{steps}</table></div></details>"
     )
     stored = "".join(

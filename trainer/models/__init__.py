@@ -280,7 +280,7 @@ def find(recipe: Recipe) -> Module:
     check_options(name, recipe.model.options)
     if recipe.model.trainable == "last" and not module.LAST:
         raise UsageError(f"model.trainable is 'last'; {name} has no last layer of its own: allowed: all")
-    if recipe.model.trainable == "last" and not recipe.model.weights:
+    if recipe.model.trainable == "last" and not (recipe.model.weights or recipe.model.tower_weights):
         raise UsageError(
             "model.trainable is 'last' without model.weights: name the file of the pretrained weights "
             "(--set model.weights=FILE), or train all layers (--set model.trainable=all)"
