@@ -35,7 +35,7 @@ from flowprep.corpus.writer import ShardWriter
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
 from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError, VideoUnsuitable
-from flowprep.plan import Segment, Task, source_size
+from flowprep.plan import Segment, Task, source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.video import Frame, Source, decode_frames, fit, resize, to_grey
 
@@ -193,7 +193,7 @@ def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str |
         id=segment.id,
         label=segment.label,
         source=segment.source,
-        source_bytes=source_size(Path(segment.path)),
+        source_bytes=source_state(Path(segment.path))[0],
         step=settings.step,
         segment=segment.segment,
         segments=segment.segments,
@@ -247,10 +247,16 @@ class _Extractor:
         """Take a segment into the writer, if its file is what was planned and stays so. Returns a warning."""
         if reason := self.conditions.refused.get(segment.id):
             raise VideoUnsuitable(reason)
-        size = source_size(Path(segment.path))
+        size, modified = state = source_state(Path(segment.path))
         if size and segment.source_bytes not in (0, size) and not self.conditions.changed:
             raise VideoUnsuitable(
                 f"the file has {size} bytes and had {segment.source_bytes} when it was planned;"
+                " `flowprep retry --failed` takes it as it is now"
+            )
+        touched = segment.modified_ns not in (0, modified) and not self.conditions.changed
+        if size and touched and segment.segments > 1:
+            raise VideoUnsuitable(
+                "the file was changed since it was planned, and its segments might not go together;"
                 " `flowprep retry --failed` takes it as it is now"
             )
         try:
@@ -258,8 +264,11 @@ class _Extractor:
         except VideoUnsuitable:
             self.engine = self._make_engine()  # a thread that was left behind may still be using the other
             raise
-        if (now := source_size(Path(segment.path))) != size:
-            raise VideoUnsuitable(f"the file changed while it was read, from {size} to {now} bytes")
+        if (now := source_state(Path(segment.path))) != state:
+            raise VideoUnsuitable(f"the file changed while it was read, from {size} to {now[0]} bytes")
+        if touched:
+            said = "the file was changed since it was planned, and is taken as it is now"
+            warning = f"{warning}; {said}" if warning else said
         return warning
 
     def _make_engine(self) -> Engine | None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import gc
 import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import published
@@ -28,8 +31,14 @@ from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, pri
 PLAN_FORMAT = "flowprep-plan"
 PLAN_VERSION = 2  # 1 had no checksums
 
+# Columns of a list. A file whose `frames` and `bytes` are given is not looked at when it is planned.
+LIST_COLUMNS = ("path", "label", "frames", "bytes")
+
 # Of a long video: 16 decodes cost 8 times one decode in all, some percent of the time that flow takes.
 MOST_SEGMENTS = 16
+
+
+Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Segment:
         source: its path relative to the input.
         label: its class, or "".
         source_bytes: size of the file when it was planned; 0 if it was not there.
+        modified_ns: when it had last been changed, by its file system; 0 if that is not known.
         segment, segments: number of this one, and how many the video has.
         first_frame: the first frame, counted in the video.
         count: frames, and pairs that begin at them; 0 for all to the end.
@@ -53,6 +63,7 @@ class Segment:
     source: str
     label: str
     source_bytes: int
+    modified_ns: int = 0
     segment: int = 0
     segments: int = 1
     first_frame: int = 0
@@ -90,23 +101,44 @@ class Plan:
         return [t for t in self.tasks if t.id not in done or any(s.id in again for s in t.segments)]
 
 
-@dataclass(frozen=True)
-class Found:
-    """A video among the inputs; fields as in Segment, `prefix` sets it apart from one of the same id."""
+class Found(NamedTuple):
+    """A video among the inputs; fields as in Segment.
 
-    path: Path
+    Attributes:
+        path: absolute; not resolved, as a link keeps its own place and name.
+        prefix: sets it apart from one of the same source.
+        frames, size: how many it has, and bytes, where a list says so; -1 elsewhere.
+    """
+
+    path: str
     source: str
     label: str
     prefix: str
+    frames: int = -1
+    size: int = -1
 
 
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """Make millions of objects that stay, without looking through them again and again for garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_many_objects()
 def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
     """All videos of the inputs, and the number of other files that were passed over.
 
     An input is a video file, a folder that is searched for files with a known video suffix and for folders
     of numbered frames, such a folder itself, or a list: `.txt` with `path [label]` lines, or `.csv` with
-    `path,label` rows. Paths in a list are relative to its folder, and the folder that a path names is its
-    default label. Symbolic links are followed only where they lead to something inside the input.
+    `path,label` rows, or with the columns of LIST_COLUMNS that its first line names. Paths in a list are
+    relative to its folder, and the folder that a path names is its default label. Symbolic links are followed
+    only where they lead to something inside the input.
 
     Raises:
         UsageError: an input does not exist, or none holds a video.
@@ -119,23 +151,24 @@ def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
     skipped = 0
     absolute = [Path(os.path.abspath(p)) for p in paths]
     roots = [p if p.is_dir() else p.parent for p in absolute]
-    for path, prefix in zip(paths, _shortest_names(roots), strict=True):
+    for path, root, prefix in zip(absolute, roots, _shortest_names(roots), strict=True):
         if path.is_dir() and is_frame_folder(path):
-            found.append(Found(path, _text(Path(path.absolute().name)), "", prefix))
+            found.append(Found(str(path), _text(path.name), "", prefix))
         elif path.is_dir():
             for item in _walk(path):
                 if isinstance(item, int):
                     skipped += item
                 else:
-                    relative = item.relative_to(path)
-                    label = printable(item.absolute().parent.name)
-                    found.append(Found(item, _text(relative), label, prefix))
+                    source = _text(item.relative_to(path))
+                    found.append(Found(str(item), source, printable(item.parent.name), prefix))
         elif path.suffix.lower() in (".txt", ".csv"):
-            found += [
-                Found(p, _text(_relative(p, path.parent)), label, prefix) for p, label in _read_list(path)
-            ]
+            folder = str(root).rstrip(os.sep) + os.sep
+            for row in _read_list(path):
+                name = os.path.normpath(row.name if row.name.startswith(os.sep) else folder + row.name)
+                source = _text(_relative(name, folder))
+                found.append(Found(name, source, row.label, prefix, row.frames, row.size))
         elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-            found.append(Found(path, _text(Path(path.name)), "", prefix))
+            found.append(Found(str(path), _text(path.name), "", prefix))
         else:
             known = " ".join([".txt", ".csv", *sorted(VIDEO_SUFFIXES)])
             raise UsageError(f"{path} is no folder, list or video; known suffixes: {known}")
@@ -148,8 +181,16 @@ def find_videos(inputs: Sequence[str | Path]) -> tuple[list[Found], int]:
     return found, skipped
 
 
-def make_plan(corpus: Path, found: Sequence[Found], settings: Settings) -> Plan:
+@_many_objects()
+def make_plan(
+    corpus: Path,
+    found: Sequence[Found],
+    settings: Settings,
+    progress: Progress = lambda looked_at, of: None,
+) -> Plan:
     """Plan the videos that no task holds yet, behind the tasks that are planned already, and store it.
+
+    Told `progress` are the number of new videos that were looked at, and of all.
 
     Raises:
         SettingsConflict: the corpus was planned with other settings.
@@ -168,9 +209,9 @@ def make_plan(corpus: Path, found: Sequence[Found], settings: Settings) -> Plan:
         )
     stored = plan
     plan = _follow_moved(plan, found)
-    new = _new_segments(plan, found, settings)
-    plan = dataclasses.replace(plan, tasks=(*plan.tasks, *_group(new, settings)))
-    if plan != stored or not planned:
+    if new := tuple(_group(_new_segments(plan, found, settings, progress), settings)):
+        plan = dataclasses.replace(plan, tasks=(*plan.tasks, *new))
+    if plan is not stored or not planned:
         store_plan(corpus, plan)
     return plan
 
@@ -190,6 +231,7 @@ def store_plan(corpus: Path, plan: Plan) -> None:
     _write_plan(corpus, plan)
 
 
+@_many_objects()
 def read_plan(corpus: Path) -> Plan:
     """The stored plan.
 
@@ -246,53 +288,65 @@ def summarise(plan: Plan, index: Index) -> dict[str, Any]:
 
 def _follow_moved(plan: Plan, found: Sequence[Found]) -> Plan:
     """The plan with new paths for videos that moved: same source and size, and nothing at the old path."""
-    now = {video.source: os.path.abspath(video.path) for video in found}
+    now = {video.source: video.path for video in found}
 
     def moved(segment: Segment) -> Segment:
         path = now.get(segment.source, segment.path)
-        if (
-            path == segment.path
-            or _is_there(Path(segment.path))
-            or source_size(Path(path)) != segment.source_bytes
-        ):
+        if path == segment.path or _is_there(Path(segment.path)):
             return segment
-        return dataclasses.replace(segment, path=path)
+        size, modified = source_state(Path(path))
+        if size != segment.source_bytes:
+            return segment
+        return dataclasses.replace(segment, path=path, modified_ns=modified)
 
+    if all(now.get(s.source, s.path) == s.path for t in plan.tasks for s in t.segments):
+        return plan
     return dataclasses.replace(
         plan, tasks=tuple(Task(t.id, tuple(moved(s) for s in t.segments)) for t in plan.tasks)
     )
 
 
-def _new_segments(plan: Plan, found: Sequence[Found], settings: Settings) -> list[list[Segment]]:
+def _new_segments(
+    plan: Plan, found: Sequence[Found], settings: Settings, progress: Progress
+) -> Iterator[list[Segment]]:
     """Segments of each video that is not planned, in the order of ids."""
     planned = {s.path: s.id for t in plan.tasks for s in t.segments}
     taken = set(planned.values())
     fresh: dict[str, Found] = {}  # by path: the same video through two inputs is one video
     for video in found:
-        path = os.path.abspath(video.path)  # not resolved: a link keeps its own place and name
-        if path not in planned:
-            fresh.setdefault(path, video)
-    plain: dict[str, int] = {}
+        if video.path not in planned:
+            fresh.setdefault(video.path, video)
+    plain = Counter(video.source for video in fresh.values())
+    named: dict[str, Found] = {}
     for video in fresh.values():
-        plain[video.source] = plain.get(video.source, 0) + 1
-    named: dict[str, tuple[str, Found]] = {}
-    for path, video in fresh.items():
         alone = plain[video.source] == 1 and video.source not in taken
         video_id = video.source if alone else f"{video.prefix}/{video.source}"
         if video_id in named or video_id in taken:
             raise UsageError(
                 f"two videos would both have the id {video_id!r}; give inputs of different names"
             )
-        named[video_id] = path, video
+        named[video_id] = video
+    del planned, fresh, plain
+
+    def look(video: Found) -> tuple[int, int, int]:
+        path = Path(video.path)
+        frames = estimate_frames(path) if video.frames < 0 else video.frames
+        return frames, *(source_state(path) if video.size < 0 else (video.size, 0))
+
     order = sorted(named)
     with ThreadPoolExecutor(8) as pool:  # opening a file is mostly waiting
-        frames = list(pool.map(lambda i: estimate_frames(named[i][1].path), order))
-    segments = []
-    for video_id, count in zip(order, frames, strict=True):
-        path, video = named[video_id]
-        whole = Segment(video_id, path, video.source, video.label, source_size(Path(path)))
-        segments.append(_split(whole, max(0, count - settings.step), settings.shard_pairs))
-    return segments
+        for start in range(0, len(order), 1000):
+            ids = order[start : start + 1000]
+            some = [named[i] for i in ids]
+            known = all(v.frames >= 0 and v.size >= 0 for v in some)
+            looks = map(look, some) if known else pool.map(look, some)
+            for video_id, video, (frames, size, modified) in zip(ids, some, looks, strict=True):
+                pairs = max(0, frames - settings.step)
+                whole = Segment(
+                    video_id, video.path, video.source, video.label, size, modified, estimate=pairs
+                )
+                yield _split(whole, pairs, settings.shard_pairs)
+            progress(start + len(some), len(order))
 
 
 def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMENTS) -> list[Segment]:
@@ -302,6 +356,8 @@ def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMEN
     """
     shard_pairs = max(shard_pairs, -(-pairs // most))
     n = max(1, -(-pairs // shard_pairs))
+    if n == 1 and whole.estimate == pairs:
+        return [whole]
     return [
         dataclasses.replace(
             whole,
@@ -317,24 +373,25 @@ def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMEN
 
 def _group(videos: Iterable[list[Segment]], settings: Settings) -> Iterator[Task]:
     """Tasks of about `shard_pairs` pairs each; segments of a long video stand alone."""
+    digest = settings.digest()
     group: list[Segment] = []
     pairs = 0
     for segments in videos:
         if len(segments) > 1:
-            yield from (_task([s], settings) for s in segments)
+            yield from (_task([s], digest) for s in segments)
             continue
         more = max(1, segments[0].estimate)  # it has some, if it can be read, though it does not declare them
         if group and pairs + more > settings.shard_pairs:
-            yield _task(group, settings)
+            yield _task(group, digest)
             group, pairs = [], 0
         group += segments
         pairs += more
     if group:
-        yield _task(group, settings)
+        yield _task(group, digest)
 
 
-def _task(segments: list[Segment], settings: Settings) -> Task:
-    what = [settings.digest()]
+def _task(segments: list[Segment], digest: str) -> Task:
+    what = [digest]
     for s in segments:
         what.append(json.dumps([s.id, s.source, s.label, s.source_bytes, s.first_frame, s.count, s.segments]))
     return Task(hashlib.sha256("\n".join(what).encode()).hexdigest()[:16], tuple(segments))
@@ -393,31 +450,60 @@ def _walk(root: Path) -> Iterator[Path | int]:
     yield from visit(root, frozenset({inside}), False)
 
 
-def _read_list(path: Path) -> list[tuple[Path, str]]:
-    """Path and label of each line of a list file; the default label is the folder that the path names."""
-    text = path.read_text("utf-8-sig", errors="surrogateescape")
-    lines: list[tuple[int, str, str]] = []
-    if path.suffix.lower() == ".csv":
-        for number, row in enumerate(csv.reader(text.splitlines()), 1):
-            cells = [c.strip() for c in row]
-            if not any(cells) or (number == 1 and cells[0].lower() == "path"):
-                continue
-            if len(cells) > 2 or not cells[0]:
-                raise UsageError(f"{path}, line {number}: {','.join(cells)!r}; allowed: path,label")
-            lines.append((number, cells[0], "".join(cells[1:])))
-    else:
-        for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-            name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
-            if not name or _is_there(path.parent / line):  # a path may hold spaces itself
-                name, label = line, ""
-            if line:
-                lines.append((number, name.strip(), label.strip()))
-    labels: dict[str, str] = {}
-    for number, name, label in lines:
-        label = printable(label or Path(name).parent.name)
-        if labels.setdefault(name, label) != label:
-            raise UsageError(f"{path}, line {number}: {name} has the labels {labels[name]!r} and {label!r}")
-    return [(path.parent / name, label) for name, label in labels.items()]
+class _Row(NamedTuple):
+    """A video of a list; -1 where the list does not say."""
+
+    name: str
+    label: str
+    frames: int = -1
+    size: int = -1
+
+
+def _read_list(path: Path) -> list[_Row]:
+    """The rows of a list file; the default label is the folder that the path names."""
+    rows: dict[str, _Row] = {}
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = _csv_rows(path, file) if path.suffix.lower() == ".csv" else _text_rows(path, file)
+        for number, row in lines:
+            label = printable(row.label or Path(row.name).parent.name)
+            before = rows.setdefault(row.name, row._replace(label=label))
+            if before.label != label:
+                raise UsageError(
+                    f"{path}, line {number}: {row.name} has the labels {before.label!r} and {label!r}"
+                )
+    return list(rows.values())
+
+
+def _csv_rows(path: Path, file: TextIO) -> Iterator[tuple[int, _Row]]:
+    columns, places = ["path", "label"], [1, -1, -1]  # of label, frames and bytes
+    for number, row in enumerate(csv.reader(file), 1):
+        cells = [c.strip() for c in row]
+        if number == 1 and cells and cells[0].lower() == "path":
+            columns = [c.lower() for c in cells]
+            if len(set(columns)) < len(columns) or not set(columns) <= set(LIST_COLUMNS):
+                raise UsageError(
+                    f"{path}, line 1: {','.join(cells)!r}; allowed columns: {','.join(LIST_COLUMNS)}"
+                )
+            places = [columns.index(n) if n in columns else -1 for n in LIST_COLUMNS[1:]]
+        elif any(cells):
+            cells += [""] * (len(columns) - len(cells))
+            label, *numbers = (cells[p] if p >= 0 else "" for p in places)
+            if len(cells) > len(columns) or not cells[0] or not all(map(_is_count, filter(None, numbers))):
+                raise UsageError(f"{path}, line {number}: {','.join(cells)!r}; allowed: {','.join(columns)}")
+            yield number, _Row(cells[0], label, *(int(n) if n else -1 for n in numbers))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _text_rows(path: Path, file: TextIO) -> Iterator[tuple[int, _Row]]:
+    for number, line in enumerate(map(str.strip, file), 1):
+        name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
+        if not name or _is_there(path.parent / line):  # a path may hold spaces itself
+            name, label = line, ""
+        if line:
+            yield number, _Row(name.strip(), label.strip())
 
 
 def _is_there(path: Path) -> bool:
@@ -427,11 +513,9 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _relative(path: Path, root: Path) -> Path:
-    """`path` from `root`; one that lies elsewhere keeps its whole path, without the leading slash."""
-    absolute = Path(os.path.abspath(path))
-    root = Path(os.path.abspath(root))
-    return absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
+def _relative(path: str, folder: str) -> str:
+    """A path from a folder, given with its last slash; one elsewhere keeps all of it but the first slash."""
+    return path[len(folder) :] if path.startswith(folder) else path.lstrip(os.sep)
 
 
 def _shortest_names(roots: Sequence[Path]) -> list[str]:
@@ -443,16 +527,22 @@ def _shortest_names(roots: Sequence[Path]) -> list[str]:
     return [_text(r) for r in roots]
 
 
-def _text(path: Path) -> str:
+def _text(path: str | Path) -> str:
     """A path as an id: POSIX separators, bytes that are no UTF-8 spelled out."""
-    return printable(path.as_posix())
+    return printable(os.fspath(path).replace(os.sep, "/"))
 
 
-def source_size(path: Path) -> int:
-    """Bytes of a file, or of a folder's files; 0 if it is not there (extraction will say so)."""
+def source_state(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change, in ns, of a file or of a folder's files.
+
+    Returns:
+        (0, 0) if it is not there; extraction will say so.
+    """
     try:
         if path.is_dir():
-            return sum(p.stat().st_size for p in path.iterdir() if p.is_file())
-        return path.stat().st_size
+            states = [p.stat() for p in path.iterdir() if p.is_file()]
+            return sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)
+        state = path.stat()
+        return state.st_size, state.st_mtime_ns
     except (OSError, ValueError):
-        return 0
+        return 0, 0

@@ -6,7 +6,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -86,6 +87,21 @@ def how_to_run(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+@contextmanager
+def looking_at_videos() -> Iterator[Callable[[int, int], None]]:
+    """A bar for planning: told how many videos were looked at, and of how many."""
+    from tqdm import tqdm
+
+    # On a terminal, and when it takes longer than a moment.
+    with tqdm(unit=" videos planned", delay=2, dynamic_ncols=True, leave=False, disable=None) as bar:
+
+        def show(looked_at: int, of: int) -> None:
+            bar.total = of
+            bar.update(looked_at - bar.n)
+
+        yield show
 
 
 class Ran(NamedTuple):

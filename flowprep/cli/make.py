@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flowprep.cli.carry import HOW, carry_out, how_to_run, report_corpus
+from flowprep.cli.carry import HOW, carry_out, how_to_run, looking_at_videos, report_corpus
 from flowprep.cli.options import chosen_settings, json_option, what_to_make
 from flowprep.cli.printing import counted
 
@@ -22,14 +22,17 @@ def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bo
 
     INPUT is a video file, a folder (searched for videos and for folders of numbered frames; a video's class
     is the name of its folder), a folder of numbered frames, or a list: .txt with "path [label]" lines, .csv
-    with path,label rows. A video that cannot be taken is recorded with its reason and never stops the run.
+    with path,label rows, or with the columns path,label,frames,bytes that its first line names. A video that
+    cannot be taken is recorded with its reason and never stops the run.
     Several of these may run on one corpus: they share the tasks, and each ends when all are done.
     """
     from flowprep.corpus.index import load_index
     from flowprep.executors import plan_corpus
 
     how = {name: options.pop(name) for name in HOW}
-    plan, skipped = plan_corpus(inputs, out, chosen_settings(**options), here=how["executor"] == "local")
+    with looking_at_videos() as show:
+        here = how["executor"] == "local"
+        plan, skipped = plan_corpus(inputs, out, chosen_settings(**options), here=here, progress=show)
     pending = plan.pending(out, load_index(out).not_whole if retry_failed else ())
     click.echo(
         f"{counted(len(plan.video_ids()), 'video')} in {counted(len(plan.tasks), 'task')},"
@@ -50,7 +53,8 @@ def plan(inputs: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> 
     """
     from flowprep.executors import plan_corpus
 
-    made, skipped = plan_corpus(inputs, out, chosen_settings(**options))
+    with looking_at_videos() as show:
+        made, skipped = plan_corpus(inputs, out, chosen_settings(**options), progress=show)
     counts = {
         "corpus": str(out),
         "videos": len(made.video_ids()),

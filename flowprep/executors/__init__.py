@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,12 @@ class Result:
 
 
 def plan_corpus(
-    inputs: Sequence[str | Path], out: str | Path, settings: Settings, *, here: bool = False
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    settings: Settings,
+    *,
+    here: bool = False,
+    progress: Callable[[int, int], object] = lambda looked_at, of: None,
 ) -> tuple[Plan, int]:
     """Plan the videos of the inputs into the corpus `out`, and count the files passed over.
 
@@ -54,7 +59,8 @@ def plan_corpus(
     """
     out = Path(out)
     found, skipped = find_videos(inputs)
-    if inside := [f.path for f in found if f.path.absolute().is_relative_to(out.absolute())]:
+    folder = os.path.abspath(out) + os.sep
+    if inside := [f.path for f in found if f.path.startswith(folder)]:
         raise UsageError(
             f"{out} holds {inside[0]}, an input; use a folder of its own as --out: {out}/corpus, say"
         )
@@ -63,7 +69,7 @@ def plan_corpus(
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
     if here and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
         raise EngineError(fault)
-    return make_plan(out, found, settings), skipped
+    return make_plan(out, found, settings, progress), skipped
 
 
 def extract_tasks(

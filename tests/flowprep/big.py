@@ -2,6 +2,7 @@
 
 python tests/flowprep/big.py make FOLDER [SHARDS VIDEOS]   the corpus: real shards, tiny pictures
 python tests/flowprep/big.py open FOLDER                   time and peak memory of opening it
+python tests/flowprep/big.py plan FOLDER [VIDEOS]          of planning so many from a list, and of `status`
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 
 from flowprep import codec
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import save_index, write_record
+from flowprep.corpus.index import load_index, save_index, write_record
 from flowprep.corpus.reader import open_corpus
 from flowprep.corpus.writer import ShardWriter
+from flowprep.plan import find_videos, make_plan, read_plan, summarise
 from flowprep.settings import Settings
 
 
@@ -46,6 +48,27 @@ def make_big(root: Path, shards: int, videos: int) -> None:
         shard = {"name": path.name, "bytes": size, "sha256": ""}
         record = {"format": "flowprep-record", "version": 1, "task": path.stem, "shard": shard}
         write_record(root, {**record, "videos": entries, "totals": {"pairs": len(ids)}})
+
+
+def plan_list(root: Path, videos: int) -> dict[str, float]:
+    """Seconds and peak MB of planning a list that says how many frames and bytes each video has."""
+    root.mkdir(parents=True)
+    with (root / "list.csv").open("w") as file:
+        file.write("path,label,frames,bytes\n")
+        for n in range(videos):
+            name = f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi"
+            file.write(f"{name},class {n % 400:03d},{250 + n % 50},500000\n")
+    figures: dict[str, float] = {"videos": videos}
+    steps = {
+        "planned": lambda: make_plan(root / "c", find_videos([root / "list.csv"])[0], Settings()),
+        "status": lambda: summarise(read_plan(root / "c"), load_index(root / "c")),
+    }
+    for name, step in steps.items():
+        began = time.perf_counter()
+        step()
+        figures[f"{name}_seconds"] = round(time.perf_counter() - began, 1)
+        figures[f"{name}_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return figures
 
 
 def measure(root: Path) -> dict[str, float]:
@@ -80,5 +103,7 @@ if __name__ == "__main__":
         save_index(Path(folder))
         size = (Path(folder) / fmt.INDEX).stat().st_size
         print(json.dumps({"index_seconds": round(time.perf_counter() - began, 1), "index_mb": size >> 20}))
+    elif command == "plan":
+        print(json.dumps(plan_list(Path(folder), int(counts[0]) if counts else 1_000_000), indent=1))
     else:
         print(json.dumps(measure(Path(folder)), indent=1))

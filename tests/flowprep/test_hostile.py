@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -119,6 +120,21 @@ def test_a_source_that_is_not_as_it_was_planned_fails_and_is_taken_on_request(tm
     assert f"has {size} bytes and had {size + 1} when it was planned" in entry["reason"]
     record = run_task(corpus, task_of(path, size + 1), NO_FLOW, Conditions(changed=True))
     assert record["videos"][0]["status"] == "ok"
+
+
+def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
+    """Of the same size: it is taken and that is said, unless its segments might be of two files."""
+    path = write_video(tmp_path / "a.mp4", 5)
+    state = path.stat()
+    segment = Segment("a", str(path), "a", "", state.st_size, state.st_mtime_ns)
+    for planned, warned in ((segment, False), (dataclasses.replace(segment, modified_ns=1), True)):
+        (entry,) = run_task(corpus, Task("aa", (planned,)), NO_FLOW)["videos"]
+        assert entry["status"] == "ok" and ("was changed since it was planned" in entry["warning"]) == warned
+    part = dataclasses.replace(segment, modified_ns=1, segments=2, count=2)
+    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW)["videos"]
+    assert entry["status"] == "failed" and "might not go together" in entry["reason"]
+    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW, Conditions(changed=True))["videos"]
+    assert entry["status"] == "ok"
 
 
 @pytest.mark.parametrize("gone", [True, False])

@@ -364,3 +364,38 @@ def test_the_first_plans_are_read(tmp_path):
     del head["crc32"]
     path.write_text(json.dumps({**head, "version": 1}) + "\n" + task)
     assert read_plan(tmp_path / "c") == plan
+
+
+def test_a_list_with_sizes_is_planned_without_looking_at_files(tmp_path, monkeypatch):
+    def looked(path):
+        raise AssertionError(f"{path} was looked at")
+
+    monkeypatch.setattr("flowprep.plan.estimate_frames", looked)
+    monkeypatch.setattr("flowprep.plan.source_state", looked)
+    (tmp_path / "list.csv").write_text("path,frames,bytes,label\nx/a.mp4,10,1000,high jump\n/y/b.mp4,8,900\n")
+    seen = []
+    plan = make_plan(
+        tmp_path / "c",
+        find_videos([tmp_path / "list.csv"])[0],
+        Settings(),
+        lambda n, of: seen.append((n, of)),
+    )
+    first, second = plan.tasks[0].segments
+    assert (first.id, first.label, first.source_bytes, first.estimate) == ("x/a.mp4", "high jump", 1000, 9)
+    assert (second.id, second.path, second.label, second.estimate) == ("y/b.mp4", "/y/b.mp4", "y", 7)
+    assert seen == [(2, 2)] and read_plan(tmp_path / "c") == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,seconds\na.mp4,1\n", "line 1: 'path,seconds'; allowed columns: path,label,frames,bytes"),
+        ("path,frames\na.mp4,many\n", "line 2: 'a.mp4,many'; allowed: path,frames"),
+        ("path,frames\na.mp4,-3\n", "line 2"),
+        ("path,path\na.mp4,b\n", "line 1"),
+    ],
+)
+def test_a_list_with_wrong_columns_is_refused(tmp_path, text, said):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        find_videos([tmp_path / "list.csv"])

@@ -30,7 +30,7 @@ FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
 )
 def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, step, cut):
     frames = {f"{i:02d}.mp4": n for i, n in enumerate(lengths)}
-    found = [Found(Path("/nowhere") / name, name, "", "") for name in frames]
+    found = [Found(f"/nowhere/{name}", name, "", "") for name in frames]
     settings = Settings(size="source", engine="cpu", shard_pairs=shard_pairs, step=step)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowprep.plan.estimate_frames", lambda path: frames[Path(path).name])
