@@ -15,7 +15,7 @@ RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
 EXTRACT ?= $(if $(VIDEOS),,--size source)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extract train test test-faults lint bench clean
+.PHONY: help setup extract train test test-faults soak lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ test: setup ## run the tests
 test-faults: setup ## kill, fill, stop and starve runs, on this machine, Dask and Slurm (some minutes)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dask]'
 	$(BIN)/python -m pytest tests/faults
+
+soak: setup ## extract for 20 minutes, and see that memory, files and threads do not grow
+	$(BIN)/python tests/faults/soak.py
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import remove_leftovers
 from flowprep.corpus.index import drop_stale_index, load_index, save_index
+from flowprep.corpus.lease import claimed, record_stamp, remove_dead
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.corpus.writer import ShardWriter
 from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDamaged, VideoUnreadable
@@ -27,6 +29,8 @@ from flowprep.extract import store_task
 from flowprep.plan import Plan, Segment, Task, plan_segments, read_plan, store_plan, summarise
 
 log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0  # to look again at tasks that another process has claimed
 
 Progress = Callable[[int], object]
 
@@ -115,6 +119,8 @@ def store(
 ) -> dict[str, Any]:
     """Carry out a plan from images that are there, in this process; what has a record is left as it is.
 
+    Several processes may do so at once: they share the tasks by leases, and each ends when all are done.
+
     Args:
         out: the corpus.
         plan: what it is to hold.
@@ -133,14 +139,26 @@ def store(
         raise UsageError(f"{out} is not empty and is no such corpus; give another folder")
     else:
         store_plan(out, plan)
-    for folder in (fmt.SHARDS, fmt.RECORDS):
+    for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
         remove_leftovers(out / folder)
     drop_stale_index(out)
-    for task in plan.pending(out, load_index(out).not_whole if retry_failed else ()):
-        seconds: defaultdict[str, float] = defaultdict(float)
-        with ShardWriter(fmt.shard_path(out, task.id), plan.settings, dict(software[task.id])) as writer:
-            record = store_task(out, task, writer, partial(feed, writer), seconds)
-        progress(record["totals"]["pairs"])
+    todo = plan.pending(out, load_index(out).not_whole if retry_failed else ())
+    seen = {task.id: record_stamp(out, task.id) for task in todo}
+    while todo:
+        held = []
+        for task in todo:
+            with claimed(out, task.id, seen[task.id]) as deaths:
+                if deaths is not None:
+                    path = fmt.shard_path(out, task.id)
+                    seconds: defaultdict[str, float] = defaultdict(float)
+                    with ShardWriter(path, plan.settings, dict(software[task.id])) as writer:
+                        record = store_task(out, task, writer, partial(feed, writer), seconds)
+                    progress(record["totals"]["pairs"])
+                elif record_stamp(out, task.id) == seen[task.id]:
+                    held.append(task)
+        if todo := held:
+            time.sleep(POLL_SECONDS)
+    remove_dead(out)
     save_index(out)
     return summarise(plan, load_index(out))
 
