@@ -301,3 +301,20 @@ def test_a_table_of_real_runs(ablations, opened, tmp_path):
     # A fault of the command is the row's.
     rows = call(ablations, tmp_path, *options, "--set", "input.crop=999", "L1", code=1)
     assert rows["L1"]["missing"] == "trainer train failed: see above"
+
+
+def test_an_interrupted_table_ends(ablations, opened, tmp_path, monkeypatch):
+    """It is no fault of a row, after which the next one is made."""
+
+    def interrupt(*args, **options):
+        raise KeyboardInterrupt
+
+    for name in ("train", "out_of_fold", "examples", "open_corpus"):
+        getattr(ablations, name).cache_clear()
+    monkeypatch.setattr("trainer.train.train", interrupt)
+    options = ["--corpus", tmp_path, "--leave-out", r"_g(\d+)_", "--small", "--out", tmp_path / "out"]
+    options += ["--set", "input.resize=0", "--set", "input.crop=32", "L1", "L5"]
+    done = CliRunner().invoke(ablations.main, [str(o) for o in options])
+    assert done.exit_code == 1 and "Aborted!" in done.output and not done.stdout.startswith("|")
+    assert not (tmp_path / "out" / "table.json").exists()
+    assert not list((tmp_path / "out").glob("*/*/L5"))
