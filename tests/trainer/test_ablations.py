@@ -285,18 +285,20 @@ def test_statistics_see_how_much_moves_and_no_more(ablations, trainer, tmp_path,
         assert np.array_equal(found.scores.argmax(1) // 2, found.labels // 2)
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_table_of_real_runs(ablations, opened, tmp_path):
+def test_a_table_of_real_runs(ablations, tmp_path, monkeypatch):
     """Everything that is called is there, and takes what it is given."""
+    corpus = FakeCorpus(clips=3)
+    monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
+    monkeypatch.setattr("trainer.cli._share_cores", lambda *_: 0)
     for name in ("train", "out_of_fold", "examples", "open_corpus"):
         getattr(ablations, name).cache_clear()
     tiny = ["model.width=4", "input.resize=0", "input.crop=32", "input.stack=3", "train.batch=4"]
-    tiny += ["train.steps=2", "train.milestones=[]", "test.frames=1", "test.crops=1"]
+    tiny += ["train.steps=1", "train.milestones=[]", "test.frames=1", "test.crops=1"]
     options = ["--leave-out", r"_g(\d+)_", "--small", "--fit-folds", 2]
     for change in tiny:
         options += ["--set", change]
     rows = call(ablations, tmp_path, *options, "L10-calibrated-weighted", "L10-svm", "L10-judged-shuffled")
-    assert {row["videos"] for row in rows.values()} == {len(opened)}
+    assert {row["videos"] for row in rows.values()} == {len(corpus)}
     assert all(row["missing"] is None and 0 <= row["measured"] <= 100 for row in rows.values())
     # A fault of the command is the row's.
     rows = call(ablations, tmp_path, *options, "--set", "input.crop=999", "L1", code=1)
