@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import mmap
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -124,7 +125,12 @@ def done_tasks(corpus: Path) -> set[str]:
 
 
 def _names(folder: Path, suffix: str) -> set[str]:
-    return {p.stem for p in folder.iterdir() if p.suffix == suffix} if folder.is_dir() else set()
+    if not folder.is_dir():
+        return set()
+    with os.scandir(
+        folder
+    ) as entries:  # of 100,000 files, a Path for each would take longer than all the rest
+        return {entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)}
 
 
 def load_index(corpus: Path) -> Index:
