@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ def carry_out(
     from flowprep.executors import chosen_executor, default_jobs, extract_tasks
     from flowprep.extract import Conditions
 
+    # Of tqdm's own pair of locks a signal may leave one held for ever, and the bar's end would wait for it.
+    tqdm.set_lock(threading.RLock())
     began = time.perf_counter()
     counts = [0, 0, 0]
     # On a terminal the bar moves; in a log it is a line twice a minute.
