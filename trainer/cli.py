@@ -615,6 +615,7 @@ def _judge(
     from trainer.evaluate import evaluate
 
     clips = (len(examples) + len(fit or ())) * (frames or checkpoint.load_kept(run).recipe.test.frames)
+    logging.getLogger(__name__).info("judging %d videos by %d clips", len(examples), clips)
     with _bar(clips, "clip", "judging") as bar:
         scores = evaluate(
             run,

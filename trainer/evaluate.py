@@ -77,9 +77,14 @@ class Scores:
         """Read an .npz file; of a training run's folder, its test_scores.npz.
 
         Raises:
-            UsageError: it cannot be read or lacks an array.
+            UsageError: it cannot be read or lacks an array, or the run has not been judged.
         """
-        path = path / TEST_SCORES if path.is_dir() else path
+        run, path = path, path / TEST_SCORES if path.is_dir() else path
+        if (run / checkpoint.LAST).exists() and not path.exists():
+            raise UsageError(
+                f"{run} has not been judged: the command that trained it does that, with --resume, or "
+                f"trainer evaluate --out {path}"
+            )
         try:
             with np.load(path, allow_pickle=False) as file:
                 scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
@@ -106,7 +111,8 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as exc:
-        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}") from exc
+        here = "cpu, cuda" if torch.cuda.is_available() else "cpu; for a GPU, a torch that was built for it"
+        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}; allowed here: auto, {here}") from exc
     return device
 
 

@@ -16,8 +16,6 @@ from flowprep.errors import FlowprepError, UsageError
 from trainer import checkpoint, models
 from trainer.evaluate import load_run
 
-log = logging.getLogger(__name__)
-
 SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
 # Of the largest logit: what another order of float32 sums, 1e-7 each, makes through some fifty layers.
@@ -116,7 +114,6 @@ def write_network(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_whole(out, lambda file: file.write(content))
-    log.info("%s: outputs agree to %.1e of the largest", out, differs)
     return differs
 
 
@@ -127,9 +124,15 @@ def _onnx(program: torch.export.ExportedProgram, names: Sequence[str], about: di
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as exc:
         raise UsageError(f"{exc.name} is not installed; pip install 'flowprep[export]'") from exc
-    exported = torch.onnx.export(
-        program, input_names=list(names), output_names=["logits"], dynamo=True, verbose=False
-    )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # else it says of libraries that are not needed that they are missing
+    try:
+        exported = torch.onnx.export(
+            program, input_names=list(names), output_names=["logits"], dynamo=True, verbose=False
+        )
+    finally:
+        logger.setLevel(level)
     assert exported is not None  # it is for the older exporter that this may be None
     exported.model.metadata_props.update(about)
     return bytes(exported.model_proto.SerializeToString())

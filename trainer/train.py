@@ -174,7 +174,7 @@ def train(
         precision,
     )
     log.info(
-        "each step takes a batch of %d: %d processes x %d passes of up to %d samples",
+        "each step takes a batch of %d; processes: %d, passes of each: %d, samples of a pass: up to %d",
         recipe.train.batch,
         parallel.world(),
         -(-len(parts) // parallel.world()),

@@ -77,6 +77,9 @@ def test_scores_survive_the_file(tmp_path):
     assert again.ids.tolist() == ["a", "ü"] and again.accuracy == 0.0
     with pytest.raises(UsageError, match="cannot be read"):
         Scores.load(tmp_path / "none.npz")
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(UsageError, match="has not been judged: the command that trained it does that"):
+        Scores.load(tmp_path)
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     with pytest.raises(UsageError, match="not a file of scores"):
         Scores.load(tmp_path / "bad.npz")
@@ -93,7 +96,7 @@ def test_precision_and_device():
     with autocast("float32", cpu):
         assert (weight @ weight).dtype == torch.float32
     assert pick_device("cpu") == cpu
-    with pytest.raises(UsageError, match="--device nonsense"):
+    with pytest.raises(UsageError, match=r"--device nonsense: .* allowed here: auto, cpu"):
         pick_device("nonsense")
 
 

@@ -195,7 +195,7 @@ def test_a_compiled_network_takes_the_same_steps(tmp_path, monkeypatch):
 def test_the_log_says_how_a_batch_is_taken(tmp_path, caplog):
     with caplog.at_level("INFO"):
         run(tmp_path, small(train={"steps": 1, "milestones": [], "micro_batch": 3}))
-    assert "each step takes a batch of 8: 1 processes x 3 passes of up to 3 samples" in caplog.text
+    assert "a batch of 8; processes: 1, passes of each: 3, samples of a pass: up to 3" in caplog.text
 
 
 def test_a_run_is_not_overwritten(tmp_path):
