@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -18,6 +19,13 @@ log = logging.getLogger(__name__)
 MOST_DEATHS = 4 * DEATHS
 
 _idle: list[Worker] = []  # started by an earlier run, and used again
+
+
+@atexit.register
+def _end_idle() -> None:
+    """Let them put away what they hold, such as a GPU's memory: the interpreter's end would kill them."""
+    while _idle:
+        _idle.pop().end()
 
 
 def run(

@@ -30,6 +30,8 @@ from flowprep.settings import Settings
 
 log = logging.getLogger(__name__)
 
+GOODBYE_SECONDS = 5.0  # for a worker that ends by itself
+
 T = TypeVar("T")
 
 _loky = get_context("loky")
@@ -200,6 +202,12 @@ class Worker:
             raise value
         result: T = value
         return result
+
+    def end(self) -> None:
+        """Let it end, as it waits for a call; what does not is killed with this process."""
+        self._here.close()
+        if self.owner:
+            self._process.join(GOODBYE_SECONDS)
 
     def kill(self) -> None:
         """End it at once, or never start it."""
