@@ -9,7 +9,6 @@ work on batches of pairs, so memory does not grow with a video's length.
 from __future__ import annotations
 
 import itertools
-import logging
 import queue
 import sys
 import threading
@@ -31,6 +30,7 @@ from flowprep.camera import homographies, without_camera
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import file_digest
 from flowprep.corpus.index import RECORD_FORMAT, RECORD_VERSION, write_record
+from flowprep.corpus.logs import note
 from flowprep.corpus.writer import ShardWriter
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
@@ -38,8 +38,6 @@ from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError, V
 from flowprep.plan import Segment, Task, source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.video import Frame, Source, decode_frames, fit, resize, to_grey
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -152,7 +150,11 @@ def store_task(
     """
     began = time.perf_counter()
     shard: dict[str, Any] | None = None
-    videos = [_take(segment, writer, feed) for segment in task.segments]
+    videos = []
+    for segment in task.segments:
+        before = time.perf_counter()
+        videos.append(_take(segment, writer, feed))
+        note(corpus, task.id, _line(videos[-1], time.perf_counter() - before))
     if writer.videos:
         with _timed(seconds, "write"):
             size = writer.publish()
@@ -182,6 +184,8 @@ def store_task(
         },
     }
     write_record(corpus, record)
+    took = f"{totals['pairs']} pairs, {totals['shard_bytes']} bytes, {time.perf_counter() - began:.2f} s"
+    note(corpus, task.id, f"done: {took}")
     return record
 
 
@@ -201,10 +205,7 @@ def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str |
     )
     try:
         warning = feed(segment) or ""
-        if warning:
-            log.info("%s: %s", segment.id, warning)
     except VideoDamaged as exc:
-        log.info("%s: %s", segment.id, exc)
         if not settings.keep_partial or exc.frames_before < least_frames(settings):
             writer.drop()
             return _entry(segment, "failed", str(exc), {})
@@ -212,7 +213,6 @@ def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str |
         writer.describe(partial=1)
         status, reason = "partial", str(exc)
     except VideoError as exc:
-        log.info("%s: %s", segment.id, exc)
         writer.drop()
         return _entry(segment, "failed", str(exc), {})
     except EngineError as exc:
@@ -399,6 +399,13 @@ def _entry(segment: Segment, status: str, reason: str, row: dict[str, Any]) -> d
         "pairs": row.get("num_pairs", 0),
         "bytes": row.get("bytes", {}),
     }
+
+
+def _line(entry: dict[str, Any], seconds: float) -> str:
+    """What the log says of one segment."""
+    part = f" (segment {entry['segment'] + 1} of {entry['segments']})" if entry["segments"] > 1 else ""
+    text = f"{entry['id']}{part}: {entry['status']}, {entry['frames']} frames, {entry['pairs']} pairs"
+    return "; ".join(filter(None, [f"{text}, {seconds:.2f} s", entry["reason"], entry.get("warning", "")]))
 
 
 def _ahead(items: Iterable[T], depth: int = 1, limit: float | None = None) -> Iterator[T]:

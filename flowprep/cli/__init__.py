@@ -19,7 +19,7 @@ from flowprep.settings import MOST_PIXELS
 # As `flowprep --help` lists them.
 SECTIONS = {
     "Make a corpus": [make.samples, make.plan, make.extract, carry.run_task, carry.retry],
-    "Look after it": [keep.status, keep.verify, keep.info, keep.index],
+    "Look after it": [keep.status, keep.log, keep.verify, keep.info, keep.index],
     "In and out": [exchange.export, exchange.import_, exchange.merge, exchange.subset, exchange.repack],
     "Look at it": [look.view, look.report],
     "Flow itself": [solve.flow, solve.bench, solve.tune],

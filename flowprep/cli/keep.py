@@ -101,6 +101,23 @@ def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
 
 @click.command()
 @corpus_argument
+@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@json_option
+def log(corpus: Path, tasks: tuple[str, ...], as_json: bool) -> None:
+    """Print what was done with each task of CORPUS, or with those named: when, where, and what came of it."""
+    from flowprep.corpus.logs import FIELDS, merged
+
+    lines = merged(corpus, tasks)
+    if as_json:
+        click.echo(json.dumps([dict(zip(FIELDS, line.split(" ", 3), strict=False)) for line in lines]))
+    elif lines:
+        click.echo("\n".join(lines))
+    else:
+        click.echo(f"{corpus} has no logs: nothing was run in it, or they were deleted", err=True)
+
+
+@click.command()
+@corpus_argument
 @json_option
 def index(corpus: Path, as_json: bool) -> None:
     """Make the index of CORPUS anew from its shards and records."""

@@ -23,6 +23,7 @@ INDEX = "index.npz"
 SHARDS = "shards"
 RECORDS = "records"
 LEASES = "leases"
+LOGS = "logs"
 DAMAGED = "damaged"
 TEMPORARY = ".tmp"
 
@@ -102,3 +103,8 @@ def shard_path(corpus: Path, task: str) -> Path:
 def record_path(corpus: Path, task: str) -> Path:
     """Where the record of a task lies."""
     return corpus / RECORDS / f"{task}.json"
+
+
+def log_path(corpus: Path, task: str) -> Path:
+    """Where the log of a task lies."""
+    return corpus / LOGS / f"{task}.log"

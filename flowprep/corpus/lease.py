@@ -21,6 +21,7 @@ from pathlib import Path
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import is_dead, owner, remove_leftovers, temporary_path
+from flowprep.corpus.logs import note
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def record_stamp(corpus: Path, task: str) -> int:
 
 @contextmanager
 def claimed(corpus: Path, task: str, seen: int = 0) -> Iterator[int | None]:
-    """Hold the lease of a task while the block runs.
+    """Hold the lease of a task while the block runs, and log when it begins and how it breaks off.
 
     Args:
         corpus: the corpus folder.
@@ -62,7 +63,16 @@ def claimed(corpus: Path, task: str, seen: int = 0) -> Iterator[int | None]:
     heart.start()
     try:
         # Looked at behind the claim: who was first has published before it let go of the lease.
-        yield _generation(lease) if record_stamp(corpus, task) == seen else None
+        if record_stamp(corpus, task) != seen:
+            yield None
+            return
+        deaths = _generation(lease)
+        note(corpus, task, f"begun; owners that died over it: {deaths}" if deaths else "begun")
+        try:
+            yield deaths
+        except BaseException as exc:
+            note(corpus, task, f"broken off: {type(exc).__name__}: {exc}")
+            raise
     finally:
         end.set()
         heart.join()

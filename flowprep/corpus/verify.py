@@ -15,6 +15,7 @@ from flowprep import codec
 from flowprep.corpus import format as fmt
 from flowprep.corpus.files import file_digest
 from flowprep.corpus.index import load_index, read_record, recorded_tasks
+from flowprep.corpus.logs import note
 from flowprep.corpus.shard import Shard
 from flowprep.errors import CorpusError, CorpusFormatError
 
@@ -90,6 +91,7 @@ def set_aside(corpus: Path, report: Report) -> list[str]:
         for path in (fmt.record_path(corpus, task), fmt.shard_path(corpus, task)):
             with suppress(FileNotFoundError):
                 path.replace(folder / path.name)
+        note(corpus, task, f"damaged, set aside: {next(p.what for p in report.problems if p.shard == name)}")
     return names
 
 

@@ -24,6 +24,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from flowprep.corpus.files import owner, remove_leftovers
 from flowprep.corpus.format import SHARDS, shard_path
 from flowprep.corpus.lease import claimed, record_stamp
+from flowprep.corpus.logs import note
 from flowprep.extract import Conditions, rehearse, run_task
 from flowprep.plan import Segment, Task
 from flowprep.settings import Settings
@@ -104,6 +105,7 @@ def attempt(
 def _killers(corpus: Path, task: Task, settings: Settings, conditions: Conditions) -> dict[str, str]:
     """Videos of a task that kill a process of their own every time, and what to say of them."""
     log.warning("task %s: its workers died %d times; trying its videos one by one", task.id, DEATHS)
+    note(corpus, task.id, "trying its videos one by one")
     killers = {}
     for segment in task.segments:
         what = {
