@@ -1,22 +1,34 @@
-"""What holds for every plan and every order in which owners of a task come, finish and die."""
+"""What holds for all flow, plans and records, and for every order in which owners of a task come and go."""
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from making import write_video
+from PIL import Image
 
+from flowprep import decode, encode, make_corpus
+from flowprep.codec import STILL
 from flowprep.corpus import format as fmt
 from flowprep.corpus import lease
+from flowprep.corpus.index import load_index, read_record, rebuild_index, save_index, write_record
 from flowprep.corpus.lease import claimed, is_held
+from flowprep.corpus.logs import merged
+from flowprep.corpus.verify import set_aside, verify_corpus
+from flowprep.corpus.writer import ShardWriter
 from flowprep.plan import Found, make_plan, read_plan
-from flowprep.settings import Settings
+from flowprep.settings import CODES, Settings
 
 FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
 
@@ -51,6 +63,226 @@ def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, s
         assert sum(s.estimate for s in segments) == max(0, count - step)
     for task in plan.tasks:
         assert task.estimate <= shard_pairs or len(task.segments) == 1
+
+
+# Displacements of any size, and of none; beyond the range of fixed and tsn codes, too.
+PIXELS = st.one_of(st.just(0.0), st.floats(-500, 500, width=32), st.floats(-1, 1, width=32))
+FLOWS = arrays(
+    np.float32, st.tuples(st.just(2), st.sampled_from([8, 16]), st.sampled_from([8, 24])), elements=PIXELS
+)
+
+
+@FEW
+@given(flow=FLOWS, codes=st.sampled_from(CODES), bound=st.floats(0.5, 300))
+def test_codes_of_any_flow_are_within_half_a_level(flow, codes, bound):
+    """PNG keeps codes as they were made."""
+    encoded = encode(flow, codes, codec="png", **({} if codes == "adaptive" else {"range": bound}))
+    for values, back, field in zip(flow, decode(encoded), encoded.fields, strict=True):
+        limit = np.inf if codes == "adaptive" else bound
+        inside = np.clip(values, -limit, limit)
+        single = 1e-6 * (
+            np.abs(inside) + 255 * field.scale
+        )  # scale and product are rounded to single precision
+        assert (np.abs(back - inside) <= field.scale / 2 + single).all()
+        assert field.clipped == np.mean(np.abs(values) > limit)
+        if codes != "tsn":
+            assert (back[values == 0] == 0).all()
+        else:
+            assert (back[values == 0] == np.float32(0.5) * np.float32(field.scale)).all()
+
+
+def rms(values, axis=None):
+    return np.sqrt(np.mean(np.square(values), axis=axis))
+
+
+def table_of(field):
+    """The quantisation steps of a field's JPEG, in codes."""
+    return np.array(Image.open(io.BytesIO(field.jpeg)).quantization[0])
+
+
+def block_error(values, back, field):
+    """Root mean square error of each 8x8 block, in codes."""
+    return rms(((back - values) / field.scale).reshape(values.shape[0] // 8, 8, -1, 8), axis=(1, 3))
+
+
+@FEW
+@given(
+    flow=FLOWS,
+    codes=st.sampled_from(["fixed", "tsn"]),
+    bound=st.floats(0.5, 300),
+    quality=st.integers(1, 100),
+)
+def test_jpeg_of_any_flow_is_within_half_a_step(flow, codes, bound, quality):
+    """The transform keeps squares (Parseval): a block's error is at most that of its coefficients."""
+    exact = decode(encode(flow, codes, range=bound, codec="png"))
+    encoded = encode(flow, codes, range=bound, quality=quality)
+    for values, back, field in zip(exact, decode(encoded), encoded.fields, strict=True):
+        # Beside the steps: a pixel is rounded to a whole code, and the transforms are of whole numbers.
+        assert (block_error(values, back, field) <= rms(table_of(field) / 2) + 1).all()
+
+
+@FEW
+@given(flow=FLOWS, error_px=st.floats(0.05, 5))
+def test_jpeg_of_adaptive_codes_of_any_flow_is_within_a_step(flow, error_px):
+    """Coefficients are made smaller by one, or left out, where their bits weigh more."""
+    encoded = encode(flow, error_px=error_px)
+    for values, back, field in zip(flow, decode(encoded), encoded.fields, strict=True):
+        error = block_error(values, back, field)
+        assert (error <= rms(table_of(field)) + 1 + STILL / field.scale).all()
+
+
+# A video: its segments, each with a number of frames, or a reason why it failed, and the task that it is in.
+SEGMENTS = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["", "", "cut short"]), st.integers(0, 4)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def write_task(root, task, segments):
+    """Shard and record of segments, each (id, number, how many there are, first frame, frames, reason)."""
+    path = fmt.shard_path(root, task)
+    videos = []
+    with ShardWriter(path, Settings(flow=False), {}) as writer:
+        for video, number, count, first, frames, reason in segments:
+            entry = {"id": video, "segment": number, "segments": count, "frames": 0, "pairs": 0}
+            videos.append({**entry, "status": "failed" if reason else "ok", "reason": reason})
+            if not reason:
+                where = {"segment": number, "segments": count, "first_frame": first, "source_bytes": 1}
+                writer.begin(id=video, source=video, label=video[0], step=1, width=16, height=16, **where)
+                for k in range(frames):
+                    writer.add_stored_frame(None, float(first + k))
+                writer.end()
+                videos[-1]["frames"] = frames
+        shard = {"name": path.name, "bytes": writer.publish(), "sha256": ""} if writer.videos else None
+    totals = {"frames": sum(v["frames"] for v in videos)}
+    head = {"format": "flowprep-record", "version": 1, "task": task, "shard": shard}
+    write_record(root, {**head, "videos": videos, "totals": totals})
+
+
+def said(index):
+    """What an index says, whichever task it read first."""
+    rows = [(row.tobytes(), index.tasks[task]) for row, task in zip(index.rows, index.row_task, strict=True)]
+    arrays = [np.asarray(getattr(index, name)).tolist() for name in ("whole", "ids", "labels")]
+    return sorted(index.tasks), rows, arrays, index.failures, index.partial, index.warnings, index.totals
+
+
+@FEW
+@given(
+    videos=st.dictionaries(st.sampled_from(["a/ä", "a/b", "b/b", "c"]), SEGMENTS, min_size=1),
+    order=st.permutations(range(5)),
+    saved=st.sets(st.integers(0, 4)),
+)
+def test_an_index_says_what_the_records_say_whenever_it_was_saved(videos, order, saved):
+    tasks = {f"{k:02x}": [] for k in range(5)}
+    whole, failed = {}, {}
+    for video, segments in videos.items():
+        first = 0
+        for number, (frames, reason, task) in enumerate(segments):
+            tasks[f"{task:02x}"].append((video, number, len(segments), first, frames, reason))
+            first += frames
+        if reason := next((reason for _, reason, _ in segments if reason), ""):
+            failed[video] = reason
+        else:
+            whole[video] = first
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name in (fmt.SHARDS, fmt.RECORDS):
+            (root / name).mkdir()
+        for k in order:
+            write_task(root, f"{k:02x}", tasks[f"{k:02x}"])
+            if k in saved:
+                save_index(root)
+        save_index(root)
+        stored = load_index(root)
+        assert said(stored) == said(rebuild_index(root)) == said(load_index(root))
+        assert [i.decode() for i in stored.ids] == sorted(whole) and stored.failures == failed
+        for video, (first, count) in zip(stored.ids, stored.whole, strict=True):
+            assert stored.rows["num_frames"][first : first + count].sum() == whole[video.decode()]
+        assert stored.totals["frames"] == stored.rows["num_frames"].sum()
+
+
+TASKS = 6
+QUICK = Settings(size="source", flow=False, shard_pairs=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A folder of videos, one of which is in three tasks, and their corpus."""
+    root = tmp_path_factory.mktemp("resume")
+    for k, frames in enumerate((5, 4, 12, 5)):
+        write_video(root / "in" / f"{k}.mp4", frames, seed=k)
+    made = make_corpus([root / "in"], root / "corpus", QUICK, jobs=1)
+    assert made.summary["tasks"] == {"total": TASKS, "done": TASKS} and not made.summary["failures"]
+    return root
+
+
+STATES = (
+    "done",
+    "never begun",
+    "killed before the record",
+    "killed before the shard",
+    "shard lost",
+    "damaged",
+    "failed",
+)
+
+
+def disturb(corpus, task, state):
+    """Leave of a task what a kill, a disk or a bad video leaves."""
+    shard, record = fmt.shard_path(corpus, task), fmt.record_path(corpus, task)
+    data = bytearray(shard.read_bytes())
+    if state in ("never begun", "killed before the record", "killed before the shard"):
+        record.unlink()
+    if state in ("never begun", "killed before the shard", "shard lost", "failed"):
+        shard.unlink()
+    if state == "killed before the shard":  # by somebody elsewhere, long ago
+        dead = "elsewhere.0123abcd.1.1"
+        shard.with_name(f"{shard.name}.{dead}.tmp").write_bytes(data[:99])
+        held = corpus / fmt.LEASES / f"{task}.0"
+        held.write_text(f'{{"owner": "{dead}"}}')
+        os.utime(held, (0, 0))
+    elif state == "damaged":
+        data[len(data) // 2] ^= 4
+        shard.write_bytes(data)
+    elif state == "failed":
+        before = read_record(corpus, task)
+        videos = [{**v, "status": "failed", "reason": "cut short", "bytes": {}} for v in before["videos"]]
+        write_record(corpus, {**before, "shard": None, "videos": videos, "totals": {}})
+
+
+@FEW
+@given(
+    states=st.lists(st.sampled_from(STATES), min_size=TASKS, max_size=TASKS),
+    index=st.booleans(),
+    again=st.booleans(),
+)
+def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states, index, again):
+    plan = read_plan(undisturbed / "corpus")
+    state = {task.id: how for task, how in zip(plan.tasks, states, strict=True)}
+    failed = {s.id for t in plan.tasks for s in t.segments if state[t.id] == "failed"}
+    missing = {task for task, how in state.items() if how not in ("done", "failed")}
+    if again:  # all segments of a video that failed in one
+        missing |= {t.id for t in plan.tasks if failed & {s.id for s in t.segments}}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder)
+        ignored = shutil.ignore_patterns(fmt.LOGS, *([] if index else [fmt.INDEX]))
+        shutil.copytree(undisturbed / "corpus", corpus, ignore=ignored, dirs_exist_ok=True)
+        for task, how in state.items():
+            disturb(corpus, task, how)
+        if "damaged" in states:
+            set_aside(corpus, verify_corpus(corpus))
+        made = make_corpus([undisturbed / "in"], corpus, QUICK, jobs=1, retry_failed=again)
+        assert {line.split()[1] for line in merged(corpus) if " done: " in line} == missing
+        assert made.summary["failures"].keys() == (set() if again else failed)
+        for task, how in state.items():
+            whole, shard = fmt.shard_path(undisturbed / "corpus", task), fmt.shard_path(corpus, task)
+            if again or how != "failed":
+                assert shard.read_bytes() == whole.read_bytes()
+            else:
+                assert not shard.exists()
+        assert verify_corpus(corpus).problems == ()
+        assert [*corpus.rglob("*.tmp"), *(corpus / fmt.LEASES).iterdir()] == []
 
 
 class Owners(RuleBasedStateMachine):
