@@ -89,6 +89,8 @@ class Sample:
     def draw(self, rng: np.random.Generator, available: int, step: int) -> np.ndarray:
         """Places of the time steps of a training sample, (T,): its spacing is uniform, then where it starts.
 
+        Steps that are spread over the video are uniform, each in its part of it.
+
         Args:
             rng: where chance comes from.
             available: frames or pairs of the video.
@@ -96,8 +98,9 @@ class Sample:
         """
         least, most = self.spacing
         most = min(most, self._widest(available, step))
-        if not least or most < least:
-            return self._spread(available, step)
+        if not least or most < least:  # one of each of T equal parts
+            edges = np.linspace(0, num_starts(available, self.length(step)), self.steps + 1)
+            return rng.uniform(edges[:-1], edges[1:]).astype(np.int64)
         spacing = int(rng.integers(least, most + 1))
         first = int(rng.integers(num_starts(available, self._reach(spacing, step))))
         return first + spacing * np.arange(self.steps)

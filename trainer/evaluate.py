@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
-CROPS_AT_ONCE = 128  # crops per forward pass: enough to fill a processor, little enough for its memory
+# Crops per forward pass, or as many pixels of whole frames: enough to fill a processor, little enough for its
+# memory.
+CROPS_AT_ONCE = 128
 
 
 class NotFinite(FlowprepError):
@@ -207,7 +209,9 @@ def score_videos(
             run()
         owners.append(mine[position])
         waiting.append(shown)
-        if len(waiting) * crops * max(1, sample.steps) >= CROPS_AT_ONCE:
+        height, width = shown.planes.shape[-2:]
+        area = height * width / recipe.input.crop**2  # 1, but of whole frames
+        if len(waiting) * crops * max(1, sample.steps) * area >= CROPS_AT_ONCE:
             run()
         if on_clip:
             on_clip()

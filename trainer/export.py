@@ -57,6 +57,8 @@ def export(run: Path, out: Path) -> float:
     """
     model, kept = load_run(run, torch.device("cpu"))
     recipe = kept.recipe
+    for part in models.find_module(recipe.model.name).FACTS.for_training:
+        setattr(model, part, None)
     shapes = models.input_shapes(recipe, batch=2)
     about = {"classes": json.dumps(kept.classes), "recipe": json.dumps(recipe.to_dict())}
     names = [INPUTS[stream] for stream in shapes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ class ModelRecipe:
         name: a name of trainer.models.MODELS.
         options: the model's own, as its FACTS name them; a section of its own: `[model.options]`.
         width: channels of the first layer of models that can be made narrower; 0 is the published width.
-        dropout: probability of dropping a unit before the fully connected layers.
+        dropout: probability of dropping a unit, in each of the network's dropout layers, which come before
+            fully connected ones; or a list of one for each of them.
         weights: what to start from: a state dict by torch.save (torchvision's names), or the folder of a
             training run; "" starts from scratch. All layers must fit, but a last one of other classes.
         tower_weights: of a network made of others, what these start from, each as `weights`: of a joint
@@ -46,7 +48,7 @@ class ModelRecipe:
     name: str = "resnet18"
     options: Mapping[str, Any] = field(default_factory=dict)
     width: int = 0
-    dropout: float = 0.5
+    dropout: float | tuple[float, ...] = 0.5
     weights: str = ""
     tower_weights: tuple[str, ...] = ()
     cross_modality: bool = False
@@ -67,8 +69,8 @@ class InputRecipe:
         flip: flip half of the training samples horizontally (which negates u).
         time_steps: frames or stacks of a clip, of a network that sees several; 0 is the published number.
         spacing: frames from one to the next, least and most: a training sample has one number of these, drawn
-            uniformly. [0, 0] spreads them over the whole video, and so does a video that is too short; empty
-            is what the network states.
+            uniformly. [0, 0] spreads them over the whole video, one anywhere in each of as many equal parts,
+            and so does a video that is too short; empty is what the network states.
         stack: L, the number of flows of a temporal input (at each time step).
         bidirectional: L/2 flows forward from a frame and L/2 flows back from it, instead of L forward. The
             corpus must hold backward flow.
@@ -181,7 +183,13 @@ class Recipe:
         _check(self.stream in STREAMS, "stream", self.stream, " | ".join(STREAMS))
         _check(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0, below 2^63")
         _check(model.width >= 0, "model.width", model.width, "a whole number from 0")
-        _check(0 <= model.dropout < 1, "model.dropout", model.dropout, "a number in [0, 1)")
+        dropout = model.dropout if isinstance(model.dropout, tuple) else (model.dropout,)
+        _check(
+            len(dropout) > 0 and all(0 <= p < 1 for p in dropout),
+            "model.dropout",
+            _plain(model.dropout),
+            "a number in [0, 1), or a list of them, one for each dropout layer of the network",
+        )
         _check(model.trainable in ("all", "last"), "model.trainable", model.trainable, "all | last")
         _check(
             not model.cross_modality
@@ -376,6 +384,9 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         if not isinstance(value, dict):
             raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")
         return _build(kind, value, f"{key}.")
+    if typing.get_origin(kind) is types.UnionType:  # one value, or a list of them
+        one, several = typing.get_args(kind)
+        return _convert(value, several if isinstance(value, (list, tuple)) else one, key)
     if typing.get_origin(kind) is Mapping:
         if not isinstance(value, dict):
             raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")

@@ -279,14 +279,13 @@ def _loss(
         counts: samples of each head in the whole batch, of which these b are a part.
 
     Returns:
-        The part's share of the loss, and how many samples are right, by the mean of K probabilities.
+        The part's share of the loss, and how many samples are right: see models.chosen.
     """
     loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
     for h, columns in enumerate(torch.split(logits, sizes, 1)):
         target = y.where(head == h, -100)  # what the losses leave out
         loss = loss + models.losses(model, columns, target).sum() / counts[h]
-        said = columns.detach() if columns.ndim == 2 else columns.detach().softmax(1).mean(2)
-        right = right + (said.argmax(1) == target).sum()
+        right = right + (models.chosen(model, columns.detach()).argmax(1) == target).sum()
     return loss, right
 
 

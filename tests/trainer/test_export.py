@@ -12,9 +12,9 @@ from trainer import checkpoint, export, models
 CLASSES = ("Jump", "Run", "Sit")
 
 
-def make_run(folder, stream="temporal", heads=(3,)):
+def make_run(folder, stream="temporal", heads=(3,), **model):
     """A run's folder, as after one step."""
-    recipe = small(stream)
+    recipe = small(stream, model=model)
     torch.manual_seed(0)
     model = models.make_model(recipe, sum(heads))
     state = checkpoint.Checkpoint(
@@ -65,6 +65,14 @@ def test_torch_export_gives_what_the_run_gives(tmp_path):
     x = torch.randn(5, recipe.channels, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_only_training_uses_is_left_out(tmp_path):
+    _, model = make_run(tmp_path / "run", name="googlenet", width=8, options={"auxiliary": True})
+    export.export(tmp_path / "run", tmp_path / "model.pt2")
+    names = set(torch.export.load(tmp_path / "model.pt2").state_dict)
+    kept = {name for name in model.state_dict() if not name.startswith("aux")}
+    assert names == {f"model.{name}" for name in kept} and len(kept) < len(model.state_dict())
 
 
 def test_a_joint_network_has_two_inputs(tmp_path):

@@ -34,7 +34,20 @@ def test_cnn_m_sizes(stream):
     assert sizes["pool"] == [(96, 54, 54), (256, 13, 13), (512, 6, 6)]
     assert len(sizes["lrn"]) == (2 if stream == "spatial" else 1)
     assert sizes["fc6"] == [(4096,)] and sizes["fc7"] == [(2048,)] and sizes["fc8"] == [(101,)]
-    assert len(sizes["dropout"]) == 2
+    assert sizes["drop6"] == [(4096, 1, 1)] and sizes["drop7"] == [(2048, 1, 1)]
+
+
+def test_each_layer_drops_its_own_share():
+    """Wang et al. 2015: 0.9 and 0.8; a network of two towers has four such layers."""
+    make = {"in_channels": 4, "num_classes": 2, "width": 4}
+    for name, given in {"vgg16": [0.9, 0.8], "c3d": [0.1, 0.2], "conv_fusion": [0.9, 0.8, 0.7, 0.0]}.items():
+        with torch.device("meta"):
+            net = models.build(name, dropout=given, **make)
+        assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)] == given
+    with pytest.raises(
+        UsageError, match=r"2 numbers; allowed for resnet18: one number, or one for each of dropout"
+    ):
+        models.build("resnet18", dropout=[0.9, 0.8], **make)
 
 
 def test_lrn_is_alexnets():

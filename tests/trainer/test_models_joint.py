@@ -269,6 +269,10 @@ def test_contrastive_loss_by_hand():
     torch.testing.assert_close(got, torch.tensor([0.2 + (0.5 - 0.3), 0.0]))
     far = torch.tensor([[[0.1, 0.8], [0.9, 0.4]]])
     torch.testing.assert_close(models.losses(net, far, torch.tensor([0])), torch.tensor([0.2]))
+    # What it says is by its best splits, in training as in a test; the mean would say the second class.
+    torch.testing.assert_close(models.chosen(net, far), torch.tensor([[0.8, 0.9]]))
+    mixed = torch.tensor([[[0.1, 0.95], [0.6, 0.7]]])
+    assert models.chosen(net, mixed).argmax(1).tolist() == [0]
 
 
 # --- FstCN

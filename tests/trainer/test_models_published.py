@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from flowprep.errors import UsageError
 from trainer import models
 
 
@@ -35,6 +36,7 @@ def shapes(model, *inputs):
         ("resnet50", 1000, {}, 25_557_032),  # as torchvision counts them
         ("vgg16", 1000, {}, 138_357_544),
         ("googlenet", 1000, {}, 6_624_904),  # without the auxiliary classifiers
+        ("googlenet", 1000, {"auxiliary": True}, 13_004_888),
         ("googlenet", 1000, {"batch_norm": False}, 6_998_552),  # the released Caffe network, without them
     ],
 )
@@ -244,10 +246,15 @@ def googlenet_layout(classes=1000):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"),
-    [("vgg16", vgg16_layout), ("resnet50", resnet50_layout), ("googlenet", googlenet_layout)],
+    ("name", "layout", "options"),
+    [
+        ("vgg16", vgg16_layout, {}),
+        ("resnet50", resnet50_layout, {}),
+        ("googlenet", googlenet_layout, {}),
+        ("googlenet", googlenet_layout, {"auxiliary": True}),
+    ],
 )
-def test_imagenet_weights_load(name, layout, monkeypatch):
+def test_imagenet_weights_load(name, layout, options, monkeypatch):
     """Strictly, into a network for images of as many classes; all but the last layer into one of flow."""
     module = models.find_module(name)
     # Of one number each, so that the state of a large network takes no memory.
@@ -257,20 +264,54 @@ def test_imagenet_weights_load(name, layout, monkeypatch):
         )
         for n, (key, shape) in enumerate(layout().items())
     }
-    kept = {k: v for k, v in state.items() if not k.startswith("aux")}
+    kept = {k: v for k, v in state.items() if options or not k.startswith("aux")}
     monkeypatch.setattr(models, "_read_state", lambda path: (state, None))
     loaded = {}
     monkeypatch.setattr(nn.Module, "load_state_dict", lambda self, state: loaded.update(state))
-    images = on_meta(name, num_classes=1000)
+    images = on_meta(name, num_classes=1000, **options)
     assert {k: tuple(v.shape) for k, v in images.state_dict().items()} == {
         k: tuple(v.shape) for k, v in kept.items()
     }
     models.load_weights(images, "weights.pth", module)
     assert loaded == kept  # the same tensors
-    flow = on_meta(name, 20, 101)
+    flow = on_meta(name, 20, 101, **options)
     models.load_weights(flow, "weights.pth", module, across=True)
     first = f"{module.FIRST}.weight"
     assert torch.equal(loaded[first], models.cross_modality(state[first], 20))
-    (last,) = module.LAST
-    assert all(loaded[key] is state[key] for key in kept if not key.startswith((first, f"{last}.")))
-    assert loaded[f"{last}.weight"].shape[0] == 101
+    last = {f"{layer}.weight" for layer in module.LAST} & kept.keys()
+    biases = {key.replace("weight", "bias") for key in last}
+    assert all(loaded[key] is state[key] for key in kept.keys() - {first} - last - biases)
+    assert len(last) == (3 if options else 1)
+    assert all(loaded[key].shape[0] == 101 for key in last | biases)
+
+
+def test_weights_without_auxiliary_classifiers_do_not_fit_a_network_with_them(tmp_path):
+    torch.save(models.build("googlenet", in_channels=3, num_classes=2, width=8).state_dict(), tmp_path / "w")
+    net = models.build("googlenet", in_channels=3, num_classes=2, width=8, auxiliary=True)
+    with pytest.raises(UsageError, match=r"aux1.conv.conv.weight missing, needed \(16, 64, 1, 1\)"):
+        models.load_weights(net, tmp_path / "w", models.find_module("googlenet"))
+
+
+def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():
+    """Szegedy et al. 2015, section 5: 0.3 of their losses is added, and they are left out in a test."""
+    torch.manual_seed(0)
+    net = models.build(
+        "googlenet", in_channels=3, num_classes=4, width=8, auxiliary=True, dropout=0.0, batch_norm=False
+    )
+    x, y = torch.randn(3, 3, 64, 64), torch.tensor([0, 3, -100])
+    seen = []
+    hooks = [
+        net.get_submodule(f"inception{at}").register_forward_hook(lambda *a: seen.append(a[2]))
+        for at in ("4a", "4d")
+    ]
+    net.train()
+    logits = net(x)
+    for hook in hooks:
+        hook.remove()
+    one, two = (aux(maps) for aux, maps in zip((net.aux1, net.aux2), seen, strict=True))
+    plain = net.eval()(x)
+    torch.testing.assert_close(logits, torch.stack([plain, one, two], 2))
+    costs = [nn.functional.cross_entropy(some, y, reduction="none") for some in (plain, one, two)]
+    torch.testing.assert_close(models.losses(net, logits, y), costs[0] + 0.3 * costs[1] + 0.3 * costs[2])
+    assert models.losses(net, logits, y)[2] == 0
+    assert torch.equal(models.chosen(net, logits), logits[:, :, 0])

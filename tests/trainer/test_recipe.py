@@ -40,6 +40,14 @@ def test_the_command_in_a_recipes_header_is_one_that_trains():
     assert (recipe.model.weights, recipe.model.trainable) == ("cnn_m_2048.pt", "last")
 
 
+def test_dropout_is_one_number_or_a_list(tmp_path):
+    path = toml(small(), tmp_path / "r.toml")
+    assert read_recipe(path, ["model.dropout=0"]).model.dropout == 0.0
+    several = read_recipe(path, ["model.dropout=[0.9, 0]"])
+    assert several.model.dropout == (0.9, 0.0)
+    assert Recipe.from_dict(several.to_dict()) == several
+
+
 def test_changes_are_parsed_as_toml(tmp_path):
     path = toml(small(), tmp_path / "r.toml")
     changes = [
@@ -63,6 +71,12 @@ def test_changes_are_parsed_as_toml(tmp_path):
         ("train.epochs=3", r"unknown key train.epochs; known: train.steps, train.batch"),
         ("colour=1", r"unknown key colour; known: stream, seed, model"),
         ("train.steps=many", r"train.steps is 'many'; allowed: a whole number"),
+        ("model.dropout=much", r"model.dropout is 'much'; allowed: a number"),
+        (
+            "model.dropout=[0.5, 1.0]",
+            r"model.dropout is \[0.5, 1.0\]; allowed: a number in \[0, 1\), or a list",
+        ),
+        ("model.dropout=[]", r"model.dropout is \[\]; allowed: a number in"),
         ("train.steps=1.5", r"train.steps is 1.5; allowed: a whole number"),
         ("train.steps=true", r"train.steps is True; allowed: a whole number"),
         ("input.flip=1", r"input.flip is 1; allowed: a truth value"),

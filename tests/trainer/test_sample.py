@@ -67,8 +67,12 @@ def test_a_short_video_narrows_the_spacing_and_then_spreads_the_steps():
     rng = np.random.default_rng(0)
     seen = {int(np.diff(joint().draw(rng, 10 + 4 * 7, 1))[0]) for _ in range(100)}
     assert seen == {5, 6, 7}
-    assert joint().draw(rng, 22, 1).tolist() == [0, 3, 6, 9, 12]
     assert joint().draw(rng, 4, 1).tolist() == [0] * 5
+    # 20 places are left for what begins at each of five steps: four for each, and all of them are taken
+    drawn = np.array([joint().draw(rng, 29, 1) for _ in range(200)])
+    assert [sorted(set(some)) for some in drawn.T.tolist()] == [
+        list(range(4 * k, 4 * k + 4)) for k in range(5)
+    ]
 
 
 def test_judged_clips_are_spaced_over_the_video():

@@ -4,7 +4,8 @@ The contract. A module of this package offers
 
 - `FACTS`, a record of plain data: the paper, and what the network needs (streams, frames, spacing, size),
   which a loader obeys and which is held against a recipe before anything is read;
-- `FIRST` and `LAST`, names of the layer that sees the input and of those that give the classes;
+- `FIRST` and `LAST`, names of the layer that sees the input and of those that give the classes, of which
+  options may leave some out;
 - `build(in_channels, num_classes, *, dropout, width, **options)`.
 
 What goes in, float32, with S the side of the crop:
@@ -19,7 +20,8 @@ networks, so that these start from trained ones: {"spatial": "vgg16", "temporal"
 
 What comes out: in evaluation (N, classes) logits, whose softmax is the prediction. In training also
 (N, classes, K), for a network that learns from K classifiers at once, or looks for the best of K. What a
-network learns by is `losses`. Parameters that no loss is meant to reach have requires_grad = False.
+network learns by is `losses`, and what it says then is `chosen`. Parameters that no loss is meant to reach
+have requires_grad = False.
 
 A new network is one module, one line of `MODELS` and one row of the table in the conformance test.
 """
@@ -84,7 +86,8 @@ class Facts:
         dense: judges frames larger than those it was trained on, at all places at once.
         features: has a method `features`, from its input to what a linear SVM judges by, (N, num_features).
         published: accuracy in percent, by what it is of; of split 1 unless it says otherwise.
-        passed_over: beginnings of names in published weights that the network has no use for.
+        for_training: parts that only training uses: a network without them passes over weights of theirs, and
+            an exported one has none of them.
     """
 
     paper: str
@@ -99,7 +102,7 @@ class Facts:
     dense: bool = False
     features: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
-    passed_over: tuple[str, ...] = ()
+    for_training: tuple[str, ...] = ()
 
     def shapes(
         self, stream: str = "spatial", *, batch: int = 1, size: int = 0, frames: int = 0, stack: int = 0
@@ -134,7 +137,13 @@ class Module(Protocol):
 
 
 def build(
-    name: str, *, in_channels: int, num_classes: int, dropout: float = 0.5, width: int = 0, **options: Any
+    name: str,
+    *,
+    in_channels: int,
+    num_classes: int,
+    dropout: float | Sequence[float] = 0.5,
+    width: int = 0,
+    **options: Any,
 ) -> nn.Module:
     """A network by its name, freshly initialised from torch's random state.
 
@@ -142,16 +151,34 @@ def build(
         name: a name of `MODELS`.
         in_channels: 3 for a frame, 2 L for a stack of L flows, at each time step.
         num_classes: outputs of the last layer.
-        dropout: probability of dropping a unit before the fully connected layers.
+        dropout: probability of dropping a unit, in each of the network's dropout layers; or one for each, in
+            the order of its modules.
         width: channels of the first layer, with which all others scale; 0 is the published number.
         options: see the network's `FACTS.options`.
 
     Raises:
-        UsageError: no such model, or an option is not one of its.
+        UsageError: no such model, an option is not one of its, or it has another number of dropout layers.
     """
     module = find_module(name)
     check_options(name, options)
-    return module.build(in_channels, num_classes, dropout=dropout, width=width, **options)
+    each = list(dropout) if isinstance(dropout, Sequence) else []
+    model = module.build(
+        in_channels,
+        num_classes,
+        dropout=0.0 if isinstance(dropout, Sequence) else dropout,
+        width=width,
+        **options,
+    )
+    if each:
+        layers = {key: layer for key, layer in model.named_modules() if isinstance(layer, nn.Dropout)}
+        if len(layers) != len(each):
+            raise UsageError(
+                f"model.dropout has {len(each)} numbers; allowed for {name}: one number, or one for each of "
+                f"{', '.join(layers)}"
+            )
+        for layer, p in zip(layers.values(), each, strict=True):
+            layer.p = p
+    return model
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -187,6 +214,21 @@ def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Ten
         return F.cross_entropy(logits, y, reduction="none")
     target = y[:, None].expand(-1, logits.shape[2])
     return F.cross_entropy(logits, target, reduction="none").sum(1)
+
+
+def chosen(model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+    """What a network says in training, (N, classes), of which the highest is its choice.
+
+    Args:
+        model: a network of this package, which may have a method `chosen` of the same logits; of others with
+            K classifiers it is the mean of their probabilities.
+        logits: as in losses.
+    """
+    if logits.ndim == 2:
+        return logits
+    if own := getattr(model, "chosen", None):
+        return cast(torch.Tensor, own(logits))
+    return logits.softmax(1).mean(2)
 
 
 def describe(num_classes: int = 101) -> list[dict[str, Any]]:
@@ -362,9 +404,9 @@ def load_weights(
             named.
     """
     state, known = _read_state(path)
-    if module.FACTS.passed_over:
-        state = {k: v for k, v in state.items() if not k.startswith(module.FACTS.passed_over)}
     own = model.state_dict()
+    spare = tuple(f"{part}." for part in module.FACTS.for_training)
+    state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
     first = f"{module.FIRST}.weight"
     if across and first in state and state[first].ndim == 4 and state[first].shape[1] == 3:
         state = {**state, first: cross_modality(state[first], own[first].shape[1])}

@@ -72,7 +72,7 @@ class C3D(nn.Module):
         self.fc6 = nn.Linear(inputs * 4 * 4, hidden * width)
         self.fc7 = nn.Linear(hidden * width, hidden * width)
         self.fc8 = nn.Linear(hidden * width, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.drop6, self.drop7 = nn.Dropout(dropout), nn.Dropout(dropout)
         initialise(self, self.fc8)
 
     @property
@@ -90,6 +90,6 @@ class C3D(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, 16, 112, 112) to logits (N, classes)."""
-        x = self.dropout(self.features(x))
-        x = self.dropout(F.relu(self.fc7(x)))
+        x = self.drop6(self.features(x))
+        x = self.drop7(F.relu(self.fc7(x)))
         return self.fc8(x)  # type: ignore[no-any-return]

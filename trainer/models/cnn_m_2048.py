@@ -66,7 +66,7 @@ class CnnM2048(Tower):
         self.fc6 = nn.Linear(c512 * 6 * 6, c4096)
         self.fc7 = nn.Linear(c4096, c2048)
         self.fc8 = nn.Linear(c2048, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.drop6, self.drop7 = nn.Dropout(dropout), nn.Dropout(dropout)
         # The paper does not give its initialisation.
         initialise(self, self.fc8)
 
@@ -81,7 +81,7 @@ class CnnM2048(Tower):
             "relu4": lambda x: F.relu(self.conv4(x)),
             "relu5": lambda x: F.relu(self.conv5(x)),
             "pool5": self.pool,  # (N, 512, 6, 6)
-            "relu6": lambda x: self.dropout(F.relu(full(self.fc6, x, 6))),  # (N, 4096, 1, 1)
-            "relu7": lambda x: self.dropout(F.relu(full(self.fc7, x))),  # (N, 2048, 1, 1)
+            "relu6": lambda x: self.drop6(F.relu(full(self.fc6, x, 6))),  # (N, 4096, 1, 1)
+            "relu7": lambda x: self.drop7(F.relu(full(self.fc7, x))),  # (N, 2048, 1, 1)
             "fc8": lambda x: full(self.fc8, x),
         }

@@ -6,8 +6,10 @@ Two-Stream ConvNets" (Wang, Xiong, Wang, Qiao 2015), without or with batch norma
 
 With `batch_norm` it is torchvision's network, whose weights load: no biases, no local response normalisation,
 and the branch that the paper calls 5x5 is 3x3. Its ImageNet weights want input.rgb_mean and rgb_scale of
-127.5 each. Without, it is the published network. The auxiliary classifiers, which help to start training from
-scratch, are left out; weights of them are passed over.
+127.5 each. Without, it is the published network.
+
+With `auxiliary`, two more classifiers look at what 4a and 4d give, and learn with a weight of 0.3, which
+helps to start from scratch; they are used in training only. Without, weights of them are passed over.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ FACTS = Facts(
     "arXiv 1507.02159",
     streams=("spatial", "temporal"),
     min_size=32,
-    options={"batch_norm": (True, False)},
-    passed_over=("aux1.", "aux2."),
+    options={"batch_norm": (True, False), "auxiliary": (False, True)},
+    for_training=("aux1", "aux2"),
     dense=True,
 )
-FIRST, LAST = "conv1.conv", ("fc",)
+FIRST, LAST = "conv1.conv", ("fc", "aux1.fc2", "aux2.fc2")
+WEIGHTS = (1.0, 0.3, 0.3)  # of the classifiers' losses
 
 # Channels of 1x1; of 1x1 before 3x3, and of it; of 1x1 before 5x5, and of it; of 1x1 after the pool.
 INCEPTIONS = {
@@ -47,10 +50,16 @@ INCEPTIONS = {
 
 
 def build(
-    in_channels: int, num_classes: int, *, dropout: float, width: int, batch_norm: bool = True
+    in_channels: int,
+    num_classes: int,
+    *,
+    dropout: float,
+    width: int,
+    batch_norm: bool = True,
+    auxiliary: bool = False,
 ) -> GoogLeNet:
     """The same network for both streams."""
-    return GoogLeNet(in_channels, num_classes, dropout, width or 64, batch_norm)
+    return GoogLeNet(in_channels, num_classes, dropout, width or 64, batch_norm, auxiliary=auxiliary)
 
 
 class Conv(nn.Module):
@@ -84,18 +93,46 @@ class Inception(nn.Module):
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
 
 
+class Auxiliary(nn.Module):
+    """A classifier of maps on the way: mean of 4x4 parts, 1x1 convolution, two full connections.
+
+    Args:
+        inputs: channels of the maps.
+        classes: number of classes.
+        dropout: between the full connections; the paper drops 0.7.
+        width: as the network's.
+        norm: with batch normalisation.
+    """
+
+    def __init__(self, inputs: int, classes: int, dropout: float, width: int, norm: bool) -> None:
+        super().__init__()
+        self.conv = Conv(inputs, 2 * width, 1, norm)
+        self.fc1 = nn.Linear(2 * width * 4 * 4, 16 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(16 * width, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, inputs, H, W) to logits (N, classes)."""
+        # The paper's squares of 5x5 at a stride of 3 are 4x4 too, but of maps of 14x14 only.
+        x = self.conv(F.adaptive_avg_pool2d(x, 4))
+        return self.fc2(self.dropout(F.relu(self.fc1(x.flatten(1)))))  # type: ignore[no-any-return]
+
+
 class GoogLeNet(Tower):
     """See the module. Its layers are conv1, pool1, conv2, conv3, pool2, inception3a, ..., inception5b, fc.
 
     Args:
         channels: of the input: 3, or 2 L.
         classes: number of classes.
-        dropout: before the fully connected layer.
+        dropout: before the last fully connected layer, and in each auxiliary classifier.
         width: channels of the first layer; all others scale with it.
         norm: with batch normalisation.
+        auxiliary: with the auxiliary classifiers.
     """
 
-    def __init__(self, channels: int, classes: int, dropout: float, width: int, norm: bool) -> None:
+    def __init__(
+        self, channels: int, classes: int, dropout: float, width: int, norm: bool, *, auxiliary: bool
+    ) -> None:
         super().__init__()
         self.conv1 = Conv(channels, width, 7, norm, 2)
         self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -106,14 +143,42 @@ class GoogLeNet(Tower):
         self.maxpool4 = nn.MaxPool2d(2 if norm else 3, 2, ceil_mode=True)
         # The paper does not give its constants; these are the released Caffe network's.
         self.lrn: nn.Module = nn.Identity() if norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
-        inputs = 3 * width
+        inputs, channels_of = 3 * width, {}
         for name, published in INCEPTIONS.items():
             outputs = tuple(max(1, n * width // 64) for n in published)
             self.add_module(f"inception{name}", Inception(inputs, outputs, norm))
             inputs = outputs[0] + outputs[2] + outputs[4] + outputs[5]
+            channels_of[name] = inputs
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(inputs, classes)
-        initialise(self, self.fc)
+        last = [self.fc]
+        self.auxiliary = auxiliary
+        if auxiliary:
+            self.aux1 = Auxiliary(channels_of["4a"], classes, dropout, width, norm)
+            self.aux2 = Auxiliary(channels_of["4d"], classes, dropout, width, norm)
+            last += [self.aux1.fc2, self.aux2.fc2]
+        initialise(self, *last)
+
+    def forward(self, x: torch.Tensor, after: str = "", until: str = "") -> torch.Tensor:
+        """See Tower; in training, of the whole network with auxiliary classifiers, logits (N, classes, 3)."""
+        if after or until or not (self.training and self.auxiliary):
+            return super().forward(x, after, until)
+        first = super().forward(x, until="inception4a")
+        second = super().forward(first, "inception4a", "inception4d")
+        logits = super().forward(second, "inception4d")
+        return torch.stack([logits, self.aux1(first), self.aux2(second)], 2)
+
+    def losses(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Cross entropies of the classifiers, weighted: see trainer.models.losses."""
+        if logits.ndim == 2:
+            return F.cross_entropy(logits.float(), y, reduction="none")
+        target = y[:, None].expand(-1, logits.shape[2])
+        costs = F.cross_entropy(logits.float(), target, reduction="none")  # (N, 3)
+        return costs @ costs.new_tensor(WEIGHTS)
+
+    def chosen(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the last classifier says, (N, classes)."""
+        return logits[:, :, 0]
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
         """See Tower."""

@@ -72,12 +72,12 @@ class Head(nn.Module):
         self.fc6 = nn.Linear(inputs, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.fc8 = nn.Linear(hidden, classes)
-        self.dropout = nn.Dropout(dropout)
+        self.drop6, self.drop7 = nn.Dropout(dropout), nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        x = self.dropout(F.relu(self.fc6(x)))
-        x = self.dropout(F.relu(self.fc7(x)))
+        x = self.drop6(F.relu(self.fc6(x)))
+        x = self.drop7(F.relu(self.fc7(x)))
         return self.fc8(x)  # type: ignore[no-any-return]
 
 

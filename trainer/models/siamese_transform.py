@@ -73,7 +73,11 @@ class SiameseTransform(nn.Module):
         moved = F.normalize(moved, dim=3)  # (N, first splits, classes, D)
         reached = F.normalize(torch.stack(after, 1), dim=2)  # (N, second splits, D)
         cosines = torch.einsum("npcd,nqd->ncpq", moved, reached).flatten(2)
-        return cosines if self.training else cosines.amax(2)
+        return cosines if self.training else self.chosen(cosines)
+
+    def chosen(self, logits: torch.Tensor) -> torch.Tensor:
+        """(N, classes, pairs of splits) to each class's best, (N, classes)."""
+        return logits.amax(2)
 
     def losses(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Distance of the true class, and what others are nearer than the margin, at its best splits.
