@@ -52,13 +52,15 @@ RECIPES = {
     "st_resnet": joint("st_resnet", steps=3, milestones=[], micro_batch=8, lr=1e-4),
 }
 # What a process does; its arguments are the run's folder, the step after which it kills itself, or 0, and
-# which of RECIPES it takes.
+# which of RECIPES it takes, and the backend of torch.compile, or "".
 CODE = f"""
 import os, signal, sys
+from functools import partialmethod
 from pathlib import Path
 sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]
 from fakes import FakeCorpus
 from test_parallel import RECIPES, own
+import torch
 from trainer import parallel, train
 from trainer.evaluate import evaluate
 
@@ -67,18 +69,29 @@ def on_step(done, row):
         os.kill(os.getpid(), signal.SIGKILL)
 
 out, corpus, recipe = Path(sys.argv[1]), FakeCorpus(), RECIPES[sys.argv[3]]
+backend = sys.argv[4]
+if backend:
+    torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend=backend)
 with parallel.joined("cpu") as device:
     assert parallel.world() == int(os.environ.get("WORLD_SIZE", 1))
-    train.train(recipe, corpus, own(corpus), out, device=device, on_step=on_step)
+    train.train(recipe, corpus, own(corpus), out, device=device, compiled=bool(backend), on_step=on_step)
     evaluate(out, corpus, own(corpus).subset(range(5)), device=device).save(out / "scores.npz")
 """
 
 
-def start(tmp_path, out, *, processes=1, kill=0, name="resnet18"):
+def start(tmp_path, out, *, processes=1, kill=0, name="resnet18", backend=""):
     script = tmp_path / "script.py"
     script.write_text(CODE)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launch if processes > 1 else []), str(script), str(out), str(kill), name]
+    command = [
+        sys.executable,
+        *(launch if processes > 1 else []),
+        str(script),
+        str(out),
+        str(kill),
+        name,
+        backend,
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
@@ -88,14 +101,15 @@ def run_alone(out, name="resnet18", **options):
     return train.train(RECIPES[name], corpus, own(corpus), out, device="cpu", **options)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_take_the_steps_of_one(tmp_path, name):
+# "eager" only traces, so that no compiler is needed.
+@pytest.mark.parametrize(("name", "backend"), [*((name, "") for name in RECIPES), ("conv_fusion", "eager")])
+def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     """The same batch of 16 in the same four parts, with dropout and batch normalisation.
 
     The losses agree to 1e-6 in the first step and to 1e-4 in the sixth: only the order of sums differs, which
     steps carry on.
     """
-    done = start(tmp_path, tmp_path / "two", processes=2, name=name)
+    done = start(tmp_path, tmp_path / "two", processes=2, name=name, backend=backend)
     assert done.returncode == 0, done.stderr
     run_alone(tmp_path / "one", name)
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
