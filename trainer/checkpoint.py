@@ -7,6 +7,9 @@ videos that it trained and validated on, and the scores of its test.
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -19,7 +22,12 @@ from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
 from trainer.recipe import Recipe
 
-VERSION = 2
+VERSION = 3
+UNSEALED = 2  # as 3, but without what follows
+# The last bytes of a checkpoint, behind the archive that torch.save writes and whose own checksums torch.load
+# passes over: a mark, and the CRC-32 of all bytes before.
+SEAL = struct.Struct("<4sI")
+SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
@@ -71,7 +79,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "corpus": checkpoint.corpus.to_dict(),
         "version": VERSION,
     }
-    write_whole(path, lambda file: torch.save(values, file))
+
+    def write(file: IO[bytes]) -> None:
+        torch.save(values, file)
+        file.write(SEAL.pack(SEAL_MARK, _sum(file)))
+
+    write_whole(path, write)
 
 
 def load(path: Path) -> Checkpoint:
@@ -82,19 +95,49 @@ def load(path: Path) -> Checkpoint:
         CheckpointDamaged: the file is damaged or of a newer version.
     """
     try:
+        version = VERSION if _is_sealed(path) else UNSEALED
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise UsageError(f"{path.parent} is not a training run: it has no {path.name}") from exc
     except Exception as exc:  # a damaged file raises whatever its first wrong byte leads to
         raise CheckpointDamaged(f"{path}: not a readable checkpoint: {exc}") from exc
-    if not isinstance(values, dict) or values.get("version") != VERSION:
-        raise CheckpointDamaged(f"{path}: not a checkpoint of version {VERSION}")
+    if not isinstance(values, dict) or values.get("version") != version:
+        raise CheckpointDamaged(f"{path}: not a whole checkpoint of version {VERSION} or {UNSEALED}")
     del values["version"]
     try:
         read = {"recipe": Recipe.from_dict(values["recipe"]), "corpus": Settings.from_dict(values["corpus"])}
         return Checkpoint(**values | read)
     except (FlowprepError, KeyError, TypeError) as exc:
         raise CheckpointDamaged(f"{path}: written by another version of trainer: {exc}") from exc
+
+
+def _sum(file: IO[bytes], end: int | None = None) -> int:
+    """CRC-32 of a file's bytes, of the first `end` if that is given."""
+    crc = done = 0
+    file.seek(0)
+    while block := file.read(1 << 20 if end is None else min(1 << 20, end - done)):
+        crc = zlib.crc32(block, crc)
+        done += len(block)
+    return crc
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether the file ends in a seal, which holds.
+
+    Raises:
+        ValueError: it does not hold, or what comes before was not written by torch.save.
+        OSError, zipfile.BadZipFile: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        end = max(0, file.seek(0, os.SEEK_END) - SEAL.size)
+        file.seek(end)
+        mark, crc = SEAL.unpack(file.read().rjust(SEAL.size))
+        if mark == SEAL_MARK and _sum(file, end) != crc:
+            raise ValueError("it does not have its checksum")
+        # What is compressed, as nothing of torch.save's is, might take more memory than there is.
+        if any(m.compress_type != zipfile.ZIP_STORED for m in zipfile.ZipFile(file).infolist()):
+            raise ValueError("it is compressed")
+    return bool(mark == SEAL_MARK)
 
 
 def load_kept(run: Path) -> Checkpoint:
@@ -115,7 +158,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     with named(path):
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

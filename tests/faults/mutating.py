@@ -1,6 +1,7 @@
 """Files that are damaged in the ways that disks, copies and malice have, and small videos to damage.
 
-python tests/faults/mutating.py CORPUS FILE NUMBER   damage a file of a corpus, again and again, and read it
+python tests/faults/mutating.py FOLDER FILE NUMBER   damage a file of a corpus or of a training run, again
+                                                     and again, and read it
 
 prints a JSON line for each: the mutation, what reading came to ("refused", "same" or "wrong") and whether
 `verify` saw it (null where it was not asked). A process of its own, as a reader might crash.
@@ -169,17 +170,41 @@ def indexed(corpus: Path) -> str:
     return json.dumps([rest, {n: [a.shape, a.tobytes().hex()] for n, a in arrays.items()}], sort_keys=True)
 
 
+def checkpoint(path: Path) -> str:
+    """Everything that a checkpoint holds."""
+    from trainer.checkpoint import load
+
+    digest = hashlib.sha256()
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return [[str(k), plain(v)] for k, v in value.items()]
+        if hasattr(value, "numpy"):
+            array = value.numpy()
+            digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+            return None
+        return repr(value)
+
+    return json.dumps([plain(vars(load(path))), digest.hexdigest()])
+
+
 def main(corpus: Path, name: str, number: int) -> None:
-    """Damage a file of a corpus and read it, `number` times; it is whole again behind that."""
+    """Damage a file of a corpus or of a run and read it, `number` times; it is whole again behind that."""
     path = corpus / name
     reader = {
+        "last.pt": lambda _: checkpoint(path),
+        "best.pt": lambda _: checkpoint(path),
         "shards": contents,
         "records": lambda corpus: json.dumps(read_record(corpus, path.stem)),
         "plan.jsonl": lambda corpus: repr(read_plan(corpus)),
         "index.npz": indexed,
     }[name.partition("/")[0]]
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     whole = path.read_bytes()
+    memory = MEMORY
+    if name.endswith(".pt"):  # PyTorch takes most of that by itself
+        reader(corpus)
+        memory += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     expected = reader(corpus)
     for count, (_, mutation, data) in enumerate(mutants([whole], number, seed=1)):
         path.write_bytes(data)

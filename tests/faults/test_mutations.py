@@ -116,8 +116,44 @@ def test_a_damaged_corpus_is_refused_or_read_as_it_was(corpus, file, number):
     if file == "index.npz":
         save_index(corpus)
     name = file if "." in file else str(next((corpus / file).iterdir()).relative_to(corpus))
+    outcomes = damage(corpus, name, number)
+    # What is damaged is seen, or does not matter: an index that is not sound is not used.
+    assert {outcome for _, outcome, _ in outcomes} == ({"same"} if file == "index.npz" else {"refused"})
+    assert all(seen for _, _, seen in outcomes if seen is not None)
+
+
+@pytest.mark.parametrize("file", ["last.pt", "best.pt"])
+def test_a_damaged_checkpoint_is_refused(file, tmp_path):
+    checkpoint, recipe = pytest.importorskip("trainer.checkpoint"), pytest.importorskip("trainer.recipe")
+    import torch
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 7), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 32, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net(torch.rand(2, 3, 16, 16)).sum().backward()
+    optimizer.step()
+    state = checkpoint.Checkpoint(
+        recipe=recipe.read_recipe(ROOT / "pipelines" / "demo" / "spatial.toml"),
+        classes=("Jump", "Run", "Sit"),
+        heads=(3,),
+        corpus=Settings(),
+        examples="0" * 64,
+        step=1,
+        model=net.state_dict(),
+        optimizer=optimizer.state_dict() if file == "last.pt" else {},
+        scaler={},
+        best=(0.5, -1.0),
+        precision="float32",
+    )
+    checkpoint.save(tmp_path / file, state)
+    outcomes = damage(tmp_path, file, OTHERS)
+    assert {outcome for _, outcome, _ in outcomes} == {"refused"}
+
+
+def damage(folder: Path, name: str, number: int) -> list[tuple[str, str, bool | None]]:
+    """Damage a file so often and read it. Returns each mutation, what came of it, and if `verify` saw it."""
     process = subprocess.run(
-        [sys.executable, ROOT / "tests" / "faults" / "mutating.py", corpus, name, str(number)],
+        [sys.executable, ROOT / "tests" / "faults" / "mutating.py", folder, name, str(number)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -126,8 +162,5 @@ def test_a_damaged_corpus_is_refused_or_read_as_it_was(corpus, file, number):
     assert process.returncode == 0, f"after {len(outcomes)}: {process.returncode} {process.stderr[-2000:]}"
     assert len(outcomes) == number
     table = Counter((mutation, outcome) for mutation, outcome, _ in outcomes)
-    show(f"{number} of {file}", table, ["refused", "same", "wrong"])
-    assert not any(outcome == "wrong" for _, outcome, _ in outcomes)
-    # What is damaged is seen, or does not matter: an index that is not sound is not used.
-    assert all(outcome == "same" for _, outcome, _ in outcomes) == (file == "index.npz")
-    assert all(seen for _, _, seen in outcomes if seen is not None)
+    show(f"{number} of {name.partition('/')[0]}", table, ["refused", "same", "wrong"])
+    return outcomes

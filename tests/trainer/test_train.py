@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -289,7 +290,7 @@ def test_damaged_checkpoints_are_named(tmp_path):
     run(tmp_path, recipe)
     path = tmp_path / "last.pt"
     newer = torch.load(path, weights_only=True)
-    newer["recipe"]["later"] = 1
+    newer["recipe"]["later"], newer["version"] = 1, checkpoint.UNSEALED
     torch.save(newer, path)
     with pytest.raises(checkpoint.CheckpointDamaged, match=r"another version .*: unknown key later"):
         checkpoint.load(path)
@@ -298,6 +299,55 @@ def test_damaged_checkpoints_are_named(tmp_path):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"is not a training run"):
         checkpoint.load(tmp_path / "none" / "last.pt")
+
+
+def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
+    """torch.load alone gives the other weight."""
+    run(tmp_path, small(train={"steps": 1, "milestones": []}))
+    path = tmp_path / "last.pt"
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        middle = archive.getinfo("archive/data/0").header_offset + 200
+    data[middle] ^= 1
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    with pytest.raises(
+        checkpoint.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"
+    ):
+        checkpoint.load(path)
+    path.write_bytes(data[: -checkpoint.SEAL.size])
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"not a whole checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_before_the_seal_is_read(tmp_path):
+    run(tmp_path, small(train={"steps": 1, "milestones": []}))
+    before = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save(before | {"version": checkpoint.UNSEALED}, tmp_path / "older.pt")
+    assert checkpoint.load(tmp_path / "older.pt").step == 1
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("was-run"),)
+
+
+def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"version": checkpoint.UNSEALED, "model": Code()}, "code.pt")
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"code.pt: not a readable checkpoint"):
+        checkpoint.load(Path("code.pt"))
+    assert not Path("was-run").exists()
+    with (
+        zipfile.ZipFile("code.pt") as stored,
+        zipfile.ZipFile("packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"it is compressed"):
+        checkpoint.load(Path("packed.pt"))
 
 
 def test_the_state_survives_the_file(tmp_path):
