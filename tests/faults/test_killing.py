@@ -15,8 +15,10 @@ from conftest import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, s
 
 from flowprep.corpus.files import is_dead
 from flowprep.corpus.verify import verify_corpus
+from flowprep.executors import running
 
 KILLS = 20
+WITHIN = 10.0  # seconds from a signal to the end, as the README promises
 LOKY = "popen_loky_posix"  # what the command lines of local workers hold
 
 
@@ -163,19 +165,62 @@ def test_workers_end_with_the_run_that_started_them(videos, tmp_path, start):
     wait_for(lambda: not any(Path(f"/proc/{w}").exists() for w in workers), 20)
 
 
+def processor_seconds(*processes: int) -> float:
+    """What some processes, and those of theirs that have ended, have had of the processor."""
+    ticks = 0
+    for process in processes:
+        ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drops_what_is_running(jobs, number, videos, undisturbed, tmp_path, start):
     corpus = tmp_path / "c"
     process = start("extract", videos, "--out", corpus, *OPTIONS, "--jobs", jobs)
     frozen_in_the_middle(process, corpus)
+    before = processor_seconds(process.pid, *children(process.pid, LOKY))
     os.killpg(process.pid, number)  # as a terminal or a scheduler does, to all of them
     os.killpg(process.pid, signal.SIGCONT)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)  # and again: cleaning up is not interrupted
-    _, err = process.communicate(timeout=60)  # some 1 s, where there is a processor
+    err = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    # By the processor's clock, which others' load does not touch: on an idle machine it is that of the wall.
+    assert used.ru_utime + used.ru_stime - before < WITHIN / 2
     assert process.returncode == 1 and "the same command resumes" in err and "Traceback" not in err, err
     assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
     assert records(corpus) < TASKS
+    assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0
+    assert shards(corpus) == undisturbed
+
+
+def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
+    """Where a decoder never returns, the program's own limit ends it; the limit is what is promised."""
+    assert 0 < running.GRACE_SECONDS < WITHIN
+    site = tmp_path / "site"
+    site.mkdir()
+    hangs = tmp_path / "hangs"
+    (site / "sitecustomize.py").write_text(
+        "import pathlib, time, flowprep.extract as e\n"
+        "whole = e.decode_frames\n"
+        "def decode(path, start=0):\n"
+        "    while path.name == '3.mp4':\n"
+        f"        pathlib.Path({str(hangs)!r}).touch()\n"
+        "        time.sleep(1)\n"
+        "    return whole(path, start)\n"
+        "e.decode_frames = decode\n"
+    )
+    corpus = tmp_path / "c"
+    env = environment(PYTHONPATH=str(site))
+    process = start("extract", videos, "--out", corpus, *OPTIONS, "--jobs", 1, env=env)
+    wait_for(hangs.exists)
+    began = time.monotonic()
+    process.terminate()
+    _, err = process.communicate()
+    assert time.monotonic() - began >= running.GRACE_SECONDS  # it was not the ordinary way that ended it
+    assert process.returncode == 1 and "stopped in the middle of a task, which is dropped" in err, err
+    assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
     assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0
     assert shards(corpus) == undisturbed
