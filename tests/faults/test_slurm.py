@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -142,3 +143,46 @@ def test_dask_workers_in_slurm_jobs(slurm, videos, undisturbed, tmp_path):
     slurm("env", *given, *command)
     assert shards(corpus) == undisturbed and leftovers(corpus) == []
     assert not slurm("squeue", "-h", "-t", "running")  # the jobs end with the run
+
+
+def test_training_on_two_nodes_that_is_requeued_goes_on(slurm, tmp_path):
+    """Two processes without a GPU, one a node; the job is cut off between two checkpoints."""
+    pytest.importorskip("trainer.train")
+    clips, corpus, run = tmp_path / "clips", tmp_path / "c", tmp_path / "run"
+    for command in (
+        ["samples", clips, "--classes", "2", "--clips", "4"],
+        ["extract", clips, "--out", corpus, "--size", "source", "--no-flow"],
+    ):
+        subprocess.run([*FLOWPREP, *map(str, command)], check=True, capture_output=True)
+    small = ["train.steps=40", "train.batch=4", "train.milestones=[]", "train.checkpoint_every=3"]
+    small += ["train.log_every=1", "train.validation_share=0.0", "model.width=8", "input.crop=64"]
+    log, said, split = run / "log.jsonl", tmp_path / "log.txt", clips / "splits"
+    given = ["--parsable", "--nodes=2", "--gpus-per-node=0", "--cpus-per-task=1", f"--output={said}"]
+    lists = ["--train-list", split / "trainlist01.txt", "--test-list", split / "testlist01.txt"]
+    options = ["--corpus", corpus, *lists, "--class-index", split / "classInd.txt", "--out", run]
+    options += [
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+        *(word for change in small for word in ("--set", change)),
+    ]
+    recipe = ROOT / "pipelines" / "demo" / "spatial.toml"
+    job = slurm("sbatch", *given, SCRIPTS / "train.sbatch", recipe, *options)
+
+    def wait(done: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 240
+        while not done():
+            failed = "JobState=FAILED" in slurm("scontrol", "show", "job", job)
+            assert not failed and time.monotonic() < deadline, said.exists() and said.read_text()
+            time.sleep(0.1)
+
+    wait(lambda: log.exists() and log.read_text().count("loss") > 7)
+    before = log.read_text().splitlines()[:6]  # behind the second checkpoint
+    slurm("scontrol", "requeue", job)
+    wait(lambda: "Restarts=1" in slurm("scontrol", "show", "job", job))
+    wait(lambda: "JobState=COMPLETED" in slurm("scontrol", "show", "job", job))
+    rows = log.read_text().splitlines()
+    assert rows[: len(before)] == before  # rows say how long they took, too: these were not done again
+    assert [row["step"] for row in map(json.loads, rows) if "loss" in row] == list(range(1, 41))
+    assert said.read_text().count("processes: 2") == 2 and (run / "test_scores.npz").exists()
