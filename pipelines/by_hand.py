@@ -19,11 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from flowprep import open_corpus
 from trainer import augment, inputs, lists, models
-from trainer.clips import Sample
+from trainer.clips import Clip, Sample
 from trainer.evaluate import autocast, pick_device, pick_precision, score_videos
 from trainer.recipe import read_recipe
 from trainer.train import train
@@ -86,16 +85,20 @@ def main() -> None:
             yield sample.tensors(clip.to(where)), y.to(where)
 
     def by_hand() -> float:
-        model = fresh().train()
+        model = fresh()
+        models.set_training(model)
         optimizer = torch.optim.SGD(
-            model.parameters(), lr=recipe.train.lr, momentum=0.9, weight_decay=recipe.train.weight_decay
+            [p for p in model.parameters() if p.requires_grad],
+            lr=recipe.train.lr,
+            momentum=recipe.train.momentum,
+            weight_decay=recipe.train.weight_decay,
         )
         marks = []
         for x, y in batches():
             optimizer.zero_grad()
             with autocast(precision, where):
                 logits = model(*x)
-            F.cross_entropy(logits.float(), y).backward()
+            models.losses(model, logits.float(), y).mean().backward()
             optimizer.step()
             marks.append(time.perf_counter())
         return statistics.median(b - a for a, b in zip(marks[WARM - 1 : -1], marks[WARM:-1], strict=False))
@@ -106,27 +109,29 @@ def main() -> None:
     report(f"a step of {recipe.train.batch} clips of {recipe.input.crop} pixels", ours, by_hand, args.rounds)
 
     model = fresh().eval()
-    frames, crops = recipe.test.frames, recipe.test.crops
+    frames, crops, whole = recipe.test.frames, recipe.test.crops, recipe.test.whole
+    judged = Sample.of(recipe, judged=True)
+    at_once = max(1, 128 // (crops * max(1, judged.steps)))
 
     def judge() -> float:
         began = time.perf_counter()
-        options = {"classes": len(examples.classes), "frames": frames, "crops": crops}
+        options = {"classes": len(examples.classes), "frames": frames, "crops": crops, "whole": whole}
         score_videos(model, corpus, ids, recipe, device=where, precision=precision, **options)
         return time.perf_counter() - began
 
     def judge_by_hand() -> float:
         began = time.perf_counter()
         shown = inputs.JudgedClips(corpus, ids, recipe, frames)
-        for k in range(0, len(shown), max(1, 128 // crops)):
-            some = [shown[j][1] for j in range(k, min(k + max(1, 128 // crops), len(shown)))]
-            cut = [augment.fixed_crops(clip, recipe.input.crop, crops, recipe.stream) for clip in some]
-            x = models.channels_last(torch.cat([clip.normalised() for clip in cut]).to(where))
+        for k in range(0, len(shown), at_once):
+            some = [shown[j][1] for j in range(k, min(k + at_once, len(shown)))]
+            size = 0 if whole else recipe.input.crop
+            cut = [augment.fixed_crops(clip, size, crops, recipe.stream) for clip in some]
+            x = judged.tensors(Clip(*map(torch.cat, zip(*cut, strict=True))).to(where))
             with torch.inference_mode(), autocast(precision, where):
-                model(x).float().softmax(1).view(len(some), crops, -1).mean(1).cpu()
+                model(*x).float().softmax(1).view(len(some), crops, -1).mean(1).cpu()
         return time.perf_counter() - began
 
-    if not sample.steps and recipe.stream != "both":
-        report(f"judging {len(ids)} videos by {frames} x {crops} crops", judge, judge_by_hand, args.rounds)
+    report(f"judging {len(ids)} videos by {frames} x {crops} crops", judge, judge_by_hand, args.rounds)
 
 
 def report(what: str, ours: object, by_hand: object, rounds: int) -> None:

@@ -70,7 +70,8 @@ def train(
         resume: go on from the last checkpoint, or from the beginning where there is none.
         device: "auto", "cpu", "cuda", ...
         workers: loader processes; 0 loads in this one. The number changes nothing but the speed.
-        compiled: compile the network with torch.compile, which takes a minute and saves time afterwards.
+        compiled: compile the network with torch.compile, which takes a minute and saves time afterwards. Its
+            dropout then draws other numbers; without dropout the losses are the same but for rounding.
         on_step: called after each step with the number of steps done and, when one was written, the row
             of the log: step, loss, lr, train_accuracy, clips_per_second, data_wait (share of the time), and
             after a validation val_accuracy and val_loss.
