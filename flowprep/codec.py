@@ -228,8 +228,7 @@ def decode_codes(jpeg: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 def decode_rgb(jpeg: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """A colour JPEG: (H, W, 3) uint8, RGB. Raises CorpusDamaged as `decode_field`."""
-    bgr = _decode(jpeg, cv2.IMREAD_COLOR, shape)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr), np.uint8)
+    return _decode(jpeg, cv2.IMREAD_COLOR_RGB, shape)
 
 
 def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int) -> bytes:

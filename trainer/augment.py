@@ -67,10 +67,12 @@ def flip(clip: Clip, stream: str) -> Clip:
     joint one 3, 5, 7, ...) change their sign. That holds after subtraction of the means too, for they change
     sign with them.
     """
+    planes = clip.planes.flip(-1)
+    if stream == "spatial":
+        return clip._replace(planes=planes)
     sign = torch.ones(clip.gain.shape[-1])
-    if stream != "spatial":
-        sign[3 if stream == "both" else 0 :: 2] = -1
-    return Clip(clip.planes.flip(-1), clip.gain * sign, clip.bias * sign)
+    sign[3 if stream == "both" else 0 :: 2] = -1
+    return Clip(planes, clip.gain * sign, clip.bias * sign)
 
 
 def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:

@@ -97,10 +97,10 @@ def _load_frames(
     """Planes (T, 3, H, W)."""
     sample = Sample.of(recipe)
     which = [min(sample.frame(int(place), video.step), video.num_frames - 1) for place in places]
-    images = [_cut(_resize(video.rgb(i), recipe.input.resize), window).transpose(2, 0, 1) for i in which]
-    rgb = torch.from_numpy(np.stack(images))
-    scale = torch.tensor(recipe.input.rgb_scale).expand(len(images), 3)
-    return Clip(rgb, 1 / scale, -torch.tensor(recipe.input.rgb_mean) / scale)
+    images = np.stack([_cut(_resize(video.rgb(i), recipe.input.resize), window) for i in which])
+    scale, mean = (np.asarray(v, np.float32) for v in (recipe.input.rgb_scale, recipe.input.rgb_mean))
+    gain, bias = np.tile([1 / scale, -mean / scale], (len(images), 1, 1)).swapaxes(0, 1)
+    return Clip(*map(torch.from_numpy, (images.transpose(0, 3, 1, 2), gain, bias)))
 
 
 def _load_stacks(
@@ -303,8 +303,11 @@ def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor,
     """Training samples as one clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
     if len({clip.planes.dtype for clip, *_ in items}) > 1:  # some videos were resized, others had the size
         items = [(clip._replace(planes=clip.planes.float()), y, head) for clip, y, head in items]
+    # Frames lie channels last, as they were decoded and as networks are fastest: see models.channels_last.
+    if last := items[0][0].planes.stride(-3) == 1:
+        items = [(clip._replace(planes=clip.planes.movedim(-3, -1)), y, head) for clip, y, head in items]
     clip, y, head = default_collate(items)
-    return clip, y, head
+    return (clip._replace(planes=clip.planes.movedim(-1, -3)) if last else clip), y, head
 
 
 class JudgedClips(torch.utils.data.Dataset[tuple[int, Clip]]):

@@ -240,9 +240,9 @@ class Video:
         """
         self._check(start, count, backward)
         out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
-        for place, codes, pair in self._decoded(start, count, backward, window):
-            c = "uv"[place[1]]
-            codec.to_pixels(codes, pair[f"{c}_scale"], pair[f"{c}_zero"], out[place])
+        scale, zero, _ = self.coding(start, count, backward)
+        for place, codes in self._decoded(start, count, backward, window):
+            codec.to_pixels(codes, scale[place], zero[place], out[place])
         return out
 
     def codes(
@@ -259,7 +259,7 @@ class Video:
         """
         self._check(start, count, backward)
         out = np.empty((count, 2, *self._window(window)[2:]), np.uint8)
-        for place, codes, _ in self._decoded(start, count, backward, window):
+        for place, codes in self._decoded(start, count, backward, window):
             out[place] = codes
         return out
 
@@ -312,7 +312,8 @@ class Video:
     def fields(self, start: int, count: int, backward: bool = False) -> Iterator[tuple[Field, Field]]:
         """u and v of the same pairs as `flow`, encoded as they are stored. Raises as `flow`."""
         self._check(start, count, backward)
-        for jpegs, pair in self._pairs(start, count, backward):
+        rows = self._table(backward, start, count)
+        for jpegs, pair in zip(self._jpegs(start, count, backward), rows, strict=True):
             u, v = ([float(pair[f"{c}_{what}"]) for what in Field._fields[1:]] for c in "uv")
             yield Field(jpegs[0], *u), Field(jpegs[1], *v)
 
@@ -395,30 +396,29 @@ class Video:
             start = max(0, start - int(row["num_pairs"]))
         return np.concatenate(parts)
 
-    def _pairs(self, start: int, count: int, backward: bool) -> Iterator[tuple[tuple[bytes, bytes], Any]]:
-        """JPEGs of u and v, and the row of the pairs table, for each pair asked for."""
+    def _jpegs(self, start: int, count: int, backward: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Those of u and of v, for each pair asked for."""
         prefix = "flow_back" if backward else "flow"
         for task, row in self._parts:
-            here = min(count, int(row["num_pairs"]) - start)
+            pairs = int(row["num_pairs"])
+            here = min(count, pairs - start)
             if here > 0:
-                shard = self._corpus._shard(task)
-                pairs = shard.pairs_backward if backward else shard.pairs
+                first_u, first_v = int(row[f"{prefix}_u_first"]), int(row[f"{prefix}_v_first"])
                 for i in range(start, start + here):
-                    u = self._image(task, int(row[f"{prefix}_u_first"]) + i)
-                    v = self._image(task, int(row[f"{prefix}_v_first"]) + i)
-                    yield (u, v), pairs[int(row["first_pair"]) + i]
+                    yield self._image(task, first_u + i), self._image(task, first_v + i)
                 count -= here
-            start = max(0, start - int(row["num_pairs"]))
+            start = max(0, start - pairs)
 
     def _decoded(
         self, start: int, count: int, backward: bool, window: tuple[int, int, int, int] | None
-    ) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.uint8], Any]]:
-        """For u and v of each pair: its place (i, channel), its codes in the window, the row of the pair."""
+    ) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.uint8]]]:
+        """For u and v of each pair: its place (i, channel), its codes in the window."""
         top, left, height, width = self._window(window)
-        for i, (jpegs, pair) in enumerate(self._pairs(start, count, backward)):
+        shape = (self.height, self.width)
+        for i, jpegs in enumerate(self._jpegs(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
-                codes = codec.decode_codes(jpeg, (self.height, self.width))
-                yield (i, channel), codes[top : top + height, left : left + width], pair
+                codes = codec.decode_codes(jpeg, shape)
+                yield (i, channel), codes[top : top + height, left : left + width]
 
     def _check(self, start: int, count: int, backward: bool) -> None:
         if not self._corpus.settings.flow:

@@ -31,6 +31,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -519,6 +520,7 @@ def set_training(model: nn.Module) -> None:
             module.eval()
 
 
+@cache  # asked for each sample
 def find_module(name: str) -> Module:
     """The module of a model.
 
