@@ -137,22 +137,23 @@ def match(
     failures = corpus.failures
     entries = read_list(source, {*corpus.labels, *failures})
     missing = [e.id for e in entries if e.id not in corpus.labels]
+    hint = _path_hint([i for i in missing if i not in failures], corpus)
     if missing:
         text = f"{source}: {len(missing)} of {len(entries)} videos are not in the corpus {corpus.path}: "
         text += _some(
             [f"{i} (failed: {failures[i]})" if i in failures else i for i in _failed_first(missing, failures)]
         )
         if allow_missing:
-            log.warning("%s; left out", text)
+            log.warning("%s%s; left out", text, hint)
         else:
-            raise UsageError(f"{text}{_path_hint(missing, corpus)}; --allow-missing leaves them out")
+            raise UsageError(f"{text}{hint}; --allow-missing leaves them out")
     found = [
         (e, _label(source, e, corpus.labels[e.id], index, check_folders))
         for e in entries
         if e.id in corpus.labels
     ]
     if not found:
-        raise UsageError(f"{source}: no video of the list is in the corpus{_path_hint(missing, corpus)}")
+        raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
     if renamed := [e.id for e, label in found if e.label and corpus.labels[e.id] not in ("", label)]:
         log.info("%s: %d videos have another class than their folder in the corpus", source, len(renamed))
     _check_numbers(source, [(e.index, label) for e, label in found if e.index is not None])
@@ -479,13 +480,15 @@ def _failed_first(ids: Sequence[str], failures: Container[str]) -> list[str]:
 
 
 def _path_hint(missing: Sequence[str], corpus: Corpus) -> str:
-    """Ids are paths below the extracted input: say so when a list differs by a leading folder only."""
+    """Why videos may be missing: ids are paths below the extracted input, and a list may differ by a leading
+    folder; or they are still to be extracted.
+    """
     tails = {PurePosixPath(i).name: i for i in corpus.labels}
     for video in missing:
         other = tails.get(PurePosixPath(video).name)
         if other and other != video:
             return f" (the corpus calls a video of that name {other})"
-    return ""
+    return " (flowprep status tells whether any are still to be extracted)" if missing else ""
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
