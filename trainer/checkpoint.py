@@ -95,7 +95,7 @@ def load(path: Path) -> Checkpoint:
         CheckpointDamaged: the file is damaged or of a newer version.
     """
     try:
-        version = VERSION if _is_sealed(path) else UNSEALED
+        version = VERSION if is_sealed(path) else UNSEALED
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise UsageError(f"{path.parent} is not a training run: it has no {path.name}") from exc
@@ -121,11 +121,11 @@ def _sum(file: IO[bytes], end: int | None = None) -> int:
     return crc
 
 
-def _is_sealed(path: Path) -> bool:
-    """Whether the file ends in a seal, which holds.
+def is_sealed(path: Path) -> bool:
+    """Whether a file of torch.save ends in a seal, which holds.
 
     Raises:
-        ValueError: it does not hold, or what comes before was not written by torch.save.
+        ValueError: it does not hold, or the archive is compressed.
         OSError, zipfile.BadZipFile: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -134,8 +134,10 @@ def _is_sealed(path: Path) -> bool:
         mark, crc = SEAL.unpack(file.read().rjust(SEAL.size))
         if mark == SEAL_MARK and _sum(file, end) != crc:
             raise ValueError("it does not have its checksum")
+        # Some published weights are of a former format, which is no archive.
+        members = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
         # What is compressed, as nothing of torch.save's is, might take more memory than there is.
-        if any(m.compress_type != zipfile.ZIP_STORED for m in zipfile.ZipFile(file).infolist()):
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("it is compressed")
     return bool(mark == SEAL_MARK)
 

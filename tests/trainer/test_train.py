@@ -14,7 +14,7 @@ from fakes import CLASSES, FakeCorpus, rows, small
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flowprep.errors import UsageError
-from trainer import checkpoint, train
+from trainer import checkpoint, models, train
 from trainer.evaluate import evaluate
 from trainer.lists import Examples
 
@@ -315,6 +315,8 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
         checkpoint.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"
     ):
         checkpoint.load(path)
+    with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
+        models.load_weights(torch.nn.Linear(1, 1), path, models.find_module("resnet18"))
     path.write_bytes(data[: -checkpoint.SEAL.size])
     with pytest.raises(checkpoint.CheckpointDamaged, match=r"not a whole checkpoint"):
         checkpoint.load(path)

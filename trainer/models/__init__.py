@@ -540,6 +540,7 @@ def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | 
         kept = checkpoint.load_kept(path)
         return kept.model, kept.classes if kept.heads == (len(kept.classes),) else None
     try:
+        checkpoint.is_sealed(path)  # raises if it is a damaged checkpoint
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as exc:
         raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror}") from exc
