@@ -90,7 +90,7 @@ def refused(tmp_path, says, train="", test="", index=None, corpus=None, **option
 def test_a_video_that_is_not_there(tmp_path):
     refused(
         tmp_path,
-        r"2 of 26 videos are not in the corpus .*: RedZoom/x_g9_1.avi, .*still to be extracted.*--allow-missing",
+        r"2 of 26 videos are not in the corpus .*: RedZoom/x_g9_1.avi, .*to be extracted.*--allow-missing",
         train="RedZoom/x_g9_1.avi 3\nRedZoom/x_g9_2.avi 3\n",
     )
 
