@@ -40,9 +40,10 @@ for stream in spatial temporal; do
     trainer train "$recipe/$stream.toml" --corpus "$out/corpus" "${split[@]}" --allow-missing \
         --out "$runs/$stream" --resume ${start[@]+"${start[@]}"} ${TRAIN:-}
 done
-# A network from scratch is surer than it is right: where videos were held out, they say by how much.
-calibrate=()
-[ -e "$runs/spatial/validation_scores.npz" ] && [ -e "$runs/temporal/validation_scores.npz" ] && calibrate=(--calibrate)
-trainer fuse "$runs/spatial" "$runs/temporal" ${calibrate[@]+"${calibrate[@]}"} --out "$runs/fused.npz"
+# A network from scratch is surer than it is right: where videos were held out, they say by how much, and which
+# stream is the better one.
+fit=()
+[ -e "$runs/spatial/validation_scores.npz" ] && [ -e "$runs/temporal/validation_scores.npz" ] && fit=(--method weighted --calibrate)
+trainer fuse "$runs/spatial" "$runs/temporal" ${fit[@]+"${fit[@]}"} --out "$runs/fused.npz"
 trainer report --spatial "$runs/spatial" --temporal "$runs/temporal" --fused-scores "$runs/fused.npz" \
     --corpus "$out/corpus" --out "$runs/report.html"

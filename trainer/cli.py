@@ -275,7 +275,8 @@ def evaluate(
     type=click.Choice(["average", "weighted", "svm"]),
     default="average",
     show_default=True,
-    help="average: the mean; weighted: w A + (1 - w) B; svm: a linear SVM on both, L2-normalised.",
+    help="average: the mean; weighted: w A + (1 - w) B, w a third where no other is told to be better; "
+    "svm: a linear SVM on both, L2-normalised.",
 )
 @click.option("--calibrate", is_flag=True, help="First give each stream's scores the temperature that fits.")
 @click.option(
@@ -296,7 +297,7 @@ def fuse(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Fuse the scores of two streams, A and B, and print the accuracies.
+    """Fuse the scores of the spatial stream, A, and of the temporal one, B, and print the accuracies.
 
     A and B are folders of training runs, whose test scores are fused, or files of `trainer evaluate`. Videos
     are matched by id. What is fitted is fitted on the scores given by --fit, which must not hold any of the
