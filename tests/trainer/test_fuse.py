@@ -5,8 +5,8 @@ from flowprep.errors import UsageError
 from trainer import fuse as fusing
 from trainer.evaluate import Scores
 from trainer.fuse import (
-    best_temperature,
     GUESS,
+    best_temperature,
     best_weight,
     fuse,
     summary,
