@@ -275,7 +275,7 @@ def evaluate(
     type=click.Choice(["average", "weighted", "svm"]),
     default="average",
     show_default=True,
-    help="average: the mean; weighted: w A + (1 - w) B, w a third where no other is told to be better; "
+    help="average: the mean; weighted: w A + (1 - w) B, w a third if nothing tells; "
     "svm: a linear SVM on both, L2-normalised.",
 )
 @click.option("--calibrate", is_flag=True, help="First give each stream's scores the temperature that fits.")

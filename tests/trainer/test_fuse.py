@@ -5,7 +5,7 @@ from flowprep.errors import UsageError
 from trainer import fuse as fusing
 from trainer.evaluate import Scores
 from trainer.fuse import (
-    GUESS,
+    PRIOR,
     best_temperature,
     best_weight,
     fuse,
@@ -94,26 +94,26 @@ def test_where_nothing_tells_the_streams_apart_flow_counts_twice():
     """What is right on every video it is fitted on, at every weight, says nothing of the weights."""
     a = scores([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0.1, 0.9]] * 3, [0, 1, 2] * 3)
     turned = scores(a.scores[[3, 4, 5, 0, 1, 2, 6, 7, 8]], [0, 1, 2] * 3)
-    assert best_weight(a, a) == best_weight(a, turned) == pytest.approx(1 / 3)
+    assert best_weight(a, a) == best_weight(a, turned) == pytest.approx(1 / 3, abs=1e-3)
     # One video tells nothing either, but a weight there must be.
     assert 0 <= best_weight(noisy(1, 0, 1, "v"), noisy(1, 1, 1, "v")) <= 1
 
 
 def test_weights_of_nine_videos_lose_less_than_by_their_accuracy():
-    """Two streams that are equally good: whatever is fitted off the guess is fitted to chance.
+    """Two streams that are equally good: whatever is fitted off the prior is fitted to chance.
 
     Against the w that is right most often on the nine videos, over 60 draws of them.
     """
     a, b = noisy(3000, 0, 1.7, "v"), noisy(3000, 1, 1.7, "v")
-    guess = mixed(a, b, GUESS)
+    prior = mixed(a, b, PRIOR[0] / sum(PRIOR))
     by_loss, by_accuracy = [], []
     for draw in range(60):
         fit = noisy(9, 100 + draw, 1.7, "f"), noisy(9, 900 + draw, 1.7, "f")
         by_loss.append(mixed(a, b, best_weight(*fit)))
         best = max(np.linspace(0, 1, 21), key=lambda w: mixed(*fit, w))
         by_accuracy.append(mixed(a, b, best))
-    assert np.mean(by_loss) > np.mean(by_accuracy)
-    assert np.mean(by_loss) > guess - 0.05
+    assert np.mean(by_loss) > np.mean(by_accuracy) + 0.01
+    assert np.mean(by_loss) > prior - 0.01
 
 
 def test_the_svm_learns_a_rule_that_no_weight_has():
@@ -198,7 +198,7 @@ def test_splits_are_averaged_and_confusions_summed(tmp_path):
     first = scores([[1, 0, 0], [1, 0, 0], [0, 0, 1]], [0, 1, 2])  # 2 of 3
     second = scores([[0, 1, 0]], [0])  # none of 1
     found = summary([first, second])
-    assert found["accuracy"] == [2 / 3, 0.0] and found["mean_accuracy"] == pytest.approx(1 / 3)
+    assert found["accuracy"] == [2 / 3, 0.0] and found["mean_accuracy"] == pytest.approx(1 / 3, abs=1e-3)
     assert found["confusion"] == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
     assert found["class_accuracy"] == [0.5, 0.0, 1.0]
     write_confusion(tmp_path / "c.csv", found)
