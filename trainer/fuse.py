@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 METHODS = ("average", "weighted", "svm")
 # Parameters of the beta distribution of the spatial stream's weight before anything is fitted: a third, as if
-# six videos had told it. Flow counts twice in Wang et al. 2015 (arXiv 1507.02159), 1.5 times in Temporal Segment
-# Networks (arXiv 1608.00859), both found on UCF-101.
+# six videos had told it. Flow counts twice in Wang et al. 2015 (arXiv 1507.02159), 1.5 times in Temporal
+# Segment Networks (arXiv 1608.00859), both found on UCF-101.
 PRIOR = (2, 4)
 _LEAST = 1e-12  # scores below count as this in logarithms
 
