@@ -1,17 +1,20 @@
 """Checkpoints: all that a run needs to go on or to be judged, in one file that is whole or not there.
 
 A run's folder holds `last.pt` (to resume from), with `keep = "best"` also `best.pt`, the log, the lists of
-videos that it trained and validated on, and the scores of its test.
+videos that it trained and validated on, and the scores of its test; and `running` while a process is at it.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import struct
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +32,11 @@ UNSEALED = 2  # as 3, but without what follows
 SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
+RUNNING = "running"
+BEAT_SECONDS, SILENT_SECONDS = (
+    20.0,
+    120.0,
+)  # how often a running process says so; without it for so long it is gone
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
@@ -170,6 +178,76 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, which is made, while the block runs.
+
+    Who died without letting go is told by its process number on this machine, else by its silence.
+
+    Raises:
+        UsageError: another process is at it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / RUNNING
+    owner = f"process {os.getpid()} on {socket.gethostname()}"
+    while True:
+        try:
+            with path.open("x") as file:
+                file.write(owner)
+            break
+        except FileExistsError:
+            _put_away(path)
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(BEAT_SECONDS):
+            with suppress(OSError):  # it was put away, or the disk has a bad moment
+                os.utime(path)
+
+    heart = threading.Thread(target=beat, daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        end.set()
+        heart.join()
+        with suppress(OSError):
+            path.unlink()
+            run.rmdir()  # if nothing came of it
+
+
+def _put_away(path: Path) -> None:
+    """Remove the claim of a process that is gone.
+
+    Raises:
+        UsageError: it is not gone.
+    """
+    try:
+        owner, silent = path.read_text(), time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return
+    number, _, host = owner.removeprefix("process ").partition(" on ")
+    here = host == socket.gethostname() and number.isdecimal()
+    if silent < SILENT_SECONDS and not (here and _is_gone(int(number))):
+        raise UsageError(
+            f"{path.parent} is being trained by {owner or 'another process'}: wait for it, or train into "
+            f"another --out. If it is gone, {path} is passed over in {SILENT_SECONDS - silent:.0f} s"
+        )
+    with suppress(FileNotFoundError):  # one of two that both found it so
+        path.rename(path.with_name(f"{RUNNING}.{os.getpid()}"))
+        path.with_name(f"{RUNNING}.{os.getpid()}").unlink()
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 @contextmanager

@@ -10,7 +10,10 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +24,23 @@ from flowprep.errors import FlowprepError, UsageError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _NewFile(click.Path):
+    """A file to write, in a folder that is made, and tried before anything is computed."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, parameter, context)))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as exc:
+            self.fail(f"{path} cannot be written: {exc.strerror}", parameter, context)
+        return path
+
+
+NEW_FILE = _NewFile(dir_okay=False, path_type=Path)
 SCORES = click.Path(path_type=Path)
 
 
@@ -56,7 +76,7 @@ def main(quiet: bool) -> None:
     The usual way, for each of the two streams and then for both:
       trainer train spatial.toml  --corpus C --train-list train.txt --test-list test.txt --out runs/spatial
       trainer train temporal.toml --corpus C --train-list train.txt --test-list test.txt --out runs/temporal
-      trainer fuse runs/spatial/test_scores.npz runs/temporal/test_scores.npz --out fused.npz
+      trainer fuse runs/spatial runs/temporal --method weighted --calibrate --out fused.npz
       trainer report --spatial runs/spatial --temporal runs/temporal --fused-scores fused.npz --corpus C
     """
     handler = _Handler()
@@ -153,7 +173,7 @@ def train(
     `torchrun --nproc-per-node 4 --no-python trainer train ...`; the batch stays the recipe's.
     """
     from flowprep import open_corpus
-    from trainer import evaluate, inputs, lists, parallel, train
+    from trainer import checkpoint, evaluate, inputs, lists, parallel, train
     from trainer.recipe import read_recipe
 
     loaders = _share_cores(device, workers)
@@ -167,7 +187,12 @@ def train(
         further.append(
             [(c, lists.auxiliary(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
         )
-    with parallel.joined(device) as own, _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: it is said how to go on
+    with (
+        parallel.joined(device) as own,
+        checkpoint.claimed(out) if not parallel.rank() else nullcontext(),
+        _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar,
+    ):
 
         def on_step(done: int, row: dict[str, Any] | None) -> None:
             bar.update(done - bar.n)
@@ -191,7 +216,7 @@ def train(
                 on_step=on_step,
             )
         except KeyboardInterrupt:
-            _fail(f"interrupted: the same command with --resume goes on with {out}", 1)
+            _fail(f"interrupted: the same command with --resume goes on from the last checkpoint in {out}", 1)
         path = out / evaluate.TEST_SCORES
         scores = None if new else _former_scores(path, judged)
         if scores:
@@ -209,7 +234,7 @@ def train(
 @click.argument("run", type=FOLDER)
 @_corpus_option
 @click.option("--list", "source", required=True, help="Videos to judge: a list as for `trainer train`.")
-@click.option("--out", required=True, type=FILE, help="The file of scores, .npz.")
+@click.option("--out", required=True, type=NEW_FILE, help="The file of scores, .npz.")
 @click.option("--frames", type=click.IntRange(1), help="Clips per video, instead of the recipe's.")
 @click.option(
     "--crops", type=click.Choice(["1", "2", "5", "10"]), help="Crops per clip, instead of the recipe's."
@@ -286,7 +311,7 @@ def evaluate(
     metavar="A_FIT B_FIT",
     help="Scores of both for other videos, which weights, temperatures and the SVM are fitted on.",
 )
-@click.option("--out", type=FILE, help="Write the fused scores, .npz.")
+@click.option("--out", type=NEW_FILE, help="Write the fused scores, .npz.")
 @_json_option
 def fuse(
     a: Path,
@@ -332,7 +357,7 @@ def fuse(
 
 @main.command()
 @click.argument("files", type=SCORES, nargs=-1, required=True)
-@click.option("--confusion", type=FILE, help="Write the confusion matrix, summed over the files, as CSV.")
+@click.option("--confusion", type=NEW_FILE, help="Write the confusion matrix, summed over the files, as CSV.")
 @_json_option
 def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> None:
     """Print the accuracy of each of FILES, such as the three splits', their mean, and that of each class.
@@ -453,7 +478,9 @@ def predict(
 @click.option("--joint-scores", type=FILE, help="Default: test_scores.npz of the run.")
 @click.option("--fused-scores", type=FILE, help="Default: the average of the two streams.")
 @_corpus_option
-@click.option("-o", "--out", type=FILE, default=Path("report.html"), show_default=True, help="The HTML file.")
+@click.option(
+    "-o", "--out", type=NEW_FILE, default=Path("report.html"), show_default=True, help="The HTML file."
+)
 @click.option("--mistakes", type=click.IntRange(0), default=6, show_default=True, help="How many to show.")
 def report(
     spatial: Path | None,
@@ -491,7 +518,7 @@ def report(
 
 @main.command()
 @click.argument("run", type=FOLDER)
-@click.option("-o", "--out", required=True, type=FILE, help="NAME.onnx, or NAME.pt2 for torch.export.")
+@click.option("-o", "--out", required=True, type=NEW_FILE, help="NAME.onnx, or NAME.pt2 for torch.export.")
 @_json_option
 def export(run: Path, out: Path, as_json: bool) -> None:
     """Write the network of RUN as one file that runs without this package: ONNX, or torch.export's.
@@ -511,7 +538,7 @@ def export(run: Path, out: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("runs", type=FOLDER, nargs=-1, required=True)
-@click.option("-o", "--out", type=FILE, help="Write the comparison as one HTML file.")
+@click.option("-o", "--out", type=NEW_FILE, help="Write the comparison as one HTML file.")
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips that pass at once."
 )

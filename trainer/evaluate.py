@@ -92,8 +92,10 @@ class Scores:
                 scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
         except OSError as exc:
             raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-        except (KeyError, ValueError, zipfile.BadZipFile) as exc:
+        except KeyError as exc:
             raise UsageError(f"{path}: not a file of scores: {exc}") from exc
+        except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's advice is to trust the file
+            raise UsageError(f"{path}: not a file of scores, as trainer evaluate writes them") from exc
         if scores.scores.shape != (len(scores.ids), len(scores.classes)) or len(scores.labels) != len(
             scores.ids
         ):

@@ -154,8 +154,17 @@ def match(
     ]
     if not found:
         raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
-    if renamed := [e.id for e, label in found if e.label and corpus.labels[e.id] not in ("", label)]:
-        log.info("%s: %d videos have another class than their folder in the corpus", source, len(renamed))
+    renamed = [(e.id, label) for e, label in found if e.label and corpus.labels[e.id] not in ("", label)]
+    if renamed:
+        video, label = renamed[0]
+        log.warning(
+            "%s: %d videos have another class than their folder in the corpus: %s is %r here, %r there",
+            source,
+            len(renamed),
+            video,
+            label,
+            corpus.labels[video],
+        )
     _check_numbers(source, [(e.index, label) for e, label in found if e.index is not None])
     return [(e.id, label) for e, label in found]
 

@@ -38,6 +38,8 @@ def predict(
     """
     if not video.exists():
         raise UsageError(f"{video}: no such file")
+    if video.suffix in (".txt", ".csv"):
+        raise UsageError(f"{video} is not a video; lists are judged by trainer evaluate")
     if video.is_dir() and any(p.is_dir() or VIDEO_SUFFIX.search(p.name) for p in video.iterdir()):
         raise UsageError(f"{video} is a folder of videos; give one video, or one folder of numbered frames")
     where = pick_device(device)

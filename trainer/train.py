@@ -467,6 +467,7 @@ def _former(
             f"{out} was started with another recipe (there, now): {'; '.join(differs)}. "
             "Resume with the former one, or start a new run with another --out"
         )
+    log.info("%s goes on from step %d", out, former.step)
     return former
 
 

@@ -182,9 +182,8 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypa
     monkeypatch.setattr("trainer.train.train", interrupt)
     done = call(*args)
     assert done.exit_code == 1
-    assert (
-        done.stderr == f"error: interrupted: the same command with --resume goes on with {tmp_path / 'run'}\n"
-    )
+    says = "error: interrupted: the same command with --resume goes on from the last checkpoint in"
+    assert done.stderr == f"{says} {tmp_path / 'run'}\n"
 
 
 def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened, monkeypatch):
@@ -308,3 +307,10 @@ def test_help_loads_no_heavy_library():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "scores.npz"
+    done = call("evaluate", tmp_path, "--corpus", tmp_path / "none", "--list", "x", "--out", out)
+    assert done.exit_code == 2 and f"{out} cannot be written" in done.stderr

@@ -385,6 +385,7 @@ def load_weights(
     across: bool = False,
     taps: str = "average",
     classes: Sequence[str] | None = None,
+    key: str = "model.weights",
 ) -> None:
     """Start from pretrained weights: every layer must be there and fit, but last layers of other classes.
 
@@ -399,10 +400,11 @@ def load_weights(
         classes: names of the model's outputs. Last layers are taken from a run of the same names in the same
             order only, and else start from scratch: as many classes need not be the same ones. None takes
             them wherever they fit.
+        key: of the recipe, which an error names.
 
     Raises:
-        UsageError: not a readable state dict, or layers are missing, unknown or of another shape; all are
-            named.
+        UsageError: not a readable state dict, or layers are missing, unknown or of another shape; the first
+            are named.
     """
     state, known = _read_state(path)
     own = model.state_dict()
@@ -435,7 +437,8 @@ def load_weights(
         hint = ""
         if not across and first in state and first in own and state[first].shape != own[first].shape:
             hint = "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
-        raise UsageError(f"model.weights: {path} does not fit the model: {'; '.join(wrong)}{hint}")
+        some = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise UsageError(f"{key}: {path} does not fit the model: {some}{hint}")
     if fresh:
         log.info("%s: the last layer starts from scratch: it is not of these classes", path)
     model.load_state_dict({**state, **{key: own[key] for key in fresh}})
@@ -470,7 +473,15 @@ def load_towers(
     for (part, name), path in zip(towers.items(), paths, strict=True):
         tower = cast(nn.Module, getattr(model, part))
         turned = across and part == last
-        load_weights(tower, path, find_module(name), across=turned, taps=taps, classes=classes)
+        load_weights(
+            tower,
+            path,
+            find_module(name),
+            across=turned,
+            taps=taps,
+            classes=classes,
+            key=f"model.tower_weights, of the {part}",
+        )
 
 
 def cross_modality(weight: torch.Tensor, channels: int) -> torch.Tensor:

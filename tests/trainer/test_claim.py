@@ -1,0 +1,69 @@
+"""One process at a time is at a run's folder."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flowprep.errors import UsageError
+from trainer import checkpoint
+
+RUNNING = checkpoint.RUNNING
+
+
+def left(run, process, host=None, seconds=0.0):
+    """A claim that somebody left, so long ago."""
+    run.mkdir(exist_ok=True)
+    path = run / RUNNING
+    path.write_text(f"process {process} on {host or socket.gethostname()}")
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_a_second_process_is_refused_and_the_first_lets_go(tmp_path):
+    run = tmp_path / "a" / "run"
+    with checkpoint.claimed(run):
+        (run / "log").touch()
+        with pytest.raises(UsageError, match=rf"trained by process {os.getpid()} on .*another --out"):
+            checkpoint.claimed(run).__enter__()
+    assert [p.name for p in run.iterdir()] == ["log"]
+    with checkpoint.claimed(run):
+        pass
+
+
+def test_a_folder_that_nothing_came_into_goes(tmp_path):
+    with checkpoint.claimed(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dead_process_of_this_machine_is_passed_over_at_once(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    left(tmp_path / "run", child.pid)
+    with checkpoint.claimed(tmp_path / "run"):
+        assert str(os.getpid()) in (tmp_path / "run" / RUNNING).read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_another_machine_silence_tells(tmp_path):
+    run = tmp_path / "run"
+    left(run, 1, "elsewhere", seconds=10)
+    with pytest.raises(UsageError, match=r"process 1 on elsewhere.*passed over in 1[01]\d s"):
+        checkpoint.claimed(run).__enter__()
+    left(run, 1, "elsewhere", seconds=checkpoint.SILENT_SECONDS + 1)
+    with checkpoint.claimed(run):
+        pass
+
+
+def test_a_long_run_is_not_silent(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "BEAT_SECONDS", 0.01)
+    path = tmp_path / "run" / RUNNING
+    with checkpoint.claimed(path.parent):
+        os.utime(path, (0, 0))
+        until = time.monotonic() + 60
+        while path.stat().st_mtime < 1e9:
+            assert time.monotonic() < until
+            time.sleep(0.01)
