@@ -6,6 +6,7 @@ videos that it trained and validated on, and the scores of its test; and `runnin
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import struct
@@ -24,6 +25,8 @@ import torch
 from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
 from trainer.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 UNSEALED = 2  # as 3, but without what follows
@@ -184,7 +187,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def claimed(run: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder, which is made, while the block runs.
 
-    Who died without letting go is told by its process number on this machine, else by its silence.
+    Who died without letting go is told by its process number on this machine, else by its silence, which is
+    waited for: a job that is requeued goes on.
 
     Raises:
         UsageError: another process is at it.
@@ -224,20 +228,23 @@ def _put_away(path: Path) -> None:
     Raises:
         UsageError: it is not gone.
     """
-    try:
-        owner, silent = path.read_text(), time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return
-    number, _, host = owner.removeprefix("process ").partition(" on ")
-    here = host == socket.gethostname() and number.isdecimal()
-    if silent < SILENT_SECONDS and not (here and _is_gone(int(number))):
-        raise UsageError(
-            f"{path.parent} is being trained by {owner or 'another process'}: wait for it, or train into "
-            f"another --out. If it is gone, {path} is passed over in {SILENT_SECONDS - silent:.0f} s"
-        )
-    with suppress(FileNotFoundError):  # one of two that both found it so
-        path.rename(path.with_name(f"{RUNNING}.{os.getpid()}"))
-        path.with_name(f"{RUNNING}.{os.getpid()}").unlink()
+    with suppress(FileNotFoundError):  # it let go, or somebody else put it away
+        owner, seen = path.read_text(), path.stat().st_mtime
+        number, _, host = owner.removeprefix("process ").partition(" on ")
+        here = host == socket.gethostname() and number.isdecimal()
+        if not (here and _is_gone(int(number))):
+            if not here:
+                log.info("%s: waiting until it shows whether %s is still at it", path.parent, owner)
+            until = time.monotonic() + min(SILENT_SECONDS, seen + SILENT_SECONDS - time.time())
+            while time.monotonic() < until:
+                if here or path.stat().st_mtime != seen:
+                    raise UsageError(
+                        f"{path.parent} is being trained by {owner}: wait for it, or train into another --out"
+                    )
+                time.sleep(0.5)
+        mine = path.with_name(f"{RUNNING}.{os.getpid()}")
+        path.rename(mine)
+        mine.unlink()
 
 
 def _is_gone(process: int) -> bool:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -48,13 +49,30 @@ def test_a_dead_process_of_this_machine_is_passed_over_at_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_of_another_machine_silence_tells(tmp_path):
+def test_of_another_machine_silence_tells(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    left(run, 1, "elsewhere", seconds=10)
-    with pytest.raises(UsageError, match=r"process 1 on elsewhere.*passed over in 1[01]\d s"):
-        checkpoint.claimed(run).__enter__()
     left(run, 1, "elsewhere", seconds=checkpoint.SILENT_SECONDS + 1)
     with checkpoint.claimed(run):
+        pass
+    monkeypatch.setattr(checkpoint, "SILENT_SECONDS", 2.0)
+    left(run, 1, "elsewhere")
+    with checkpoint.claimed(run):
+        pass
+
+
+def test_of_another_machine_a_beat_tells(tmp_path):
+    run = tmp_path / "run"
+    left(run, 1, "elsewhere")
+    beat = threading.Timer(1, os.utime, [run / RUNNING, (0, 0)])
+    beat.start()
+    with pytest.raises(UsageError, match=r"trained by process 1 on elsewhere"):
+        checkpoint.claimed(run).__enter__()
+    beat.join()
+
+
+def test_a_process_number_that_is_used_again_says_nothing(tmp_path):
+    left(tmp_path / "run", os.getpid(), seconds=checkpoint.SILENT_SECONDS + 1)
+    with checkpoint.claimed(tmp_path / "run"):
         pass
 
 
