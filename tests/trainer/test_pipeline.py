@@ -59,7 +59,8 @@ def test_another_split_and_the_spatial_networks_weights(script, tmp_path):
         (out / "split2" / stream).mkdir(parents=True)
         (out / "split2" / stream / "validation_scores.npz").touch()
     script(complete=True, SPLIT="2")
-    assert next(line for line in script.lines if line.startswith("fuse")).split()[3] == "--calibrate"
+    fuse = next(line for line in script.lines if line.startswith("fuse"))
+    assert fuse.split()[3:6] == ["--method", "weighted", "--calibrate"]
 
 
 def test_a_run_of_a_former_split_is_left_alone(script, tmp_path):

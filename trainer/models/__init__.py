@@ -437,7 +437,7 @@ def load_weights(
         hint = ""
         if not across and first in state and first in own and state[first].shape != own[first].shape:
             hint = "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
-        some = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        some = "; ".join(wrong[:20]) + (f"; and {len(wrong) - 20} more" if len(wrong) > 20 else "")
         raise UsageError(f"{key}: {path} does not fit the model: {some}{hint}")
     if fresh:
         log.info("%s: the last layer starts from scratch: it is not of these classes", path)
