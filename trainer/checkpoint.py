@@ -218,8 +218,9 @@ def claimed(run: Path) -> Iterator[None]:
         end.set()
         heart.join()
         with suppress(OSError):
-            path.unlink()
-            run.rmdir()  # if nothing came of it
+            if path.read_text() == owner:  # who slept for long may have been taken for gone
+                path.unlink()
+                run.rmdir()  # if nothing came of it
 
 
 def _put_away(path: Path) -> None:
