@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import struct
 import threading
 import time
@@ -24,6 +23,7 @@ import torch
 
 from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
+from flowprep.processes import described, is_dead, is_here, owner
 from trainer.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,8 @@ SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
 RUNNING = "running"
-BEAT_SECONDS, SILENT_SECONDS = (
-    20.0,
-    120.0,
-)  # how often a running process says so; without it for so long it is gone
+BEAT_SECONDS = 20.0  # how often a running process says so
+SILENT_SECONDS = 120.0  # without that for so long it is gone
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
@@ -187,19 +185,19 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def claimed(run: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder, which is made, while the block runs.
 
-    Who died without letting go is told by its process number on this machine, else by its silence, which is
-    waited for: a job that is requeued goes on.
+    Who died without letting go is told at once on this machine, else by its silence, which is waited for: a
+    job that is requeued goes on.
 
     Raises:
         UsageError: another process is at it.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / RUNNING
-    owner = f"process {os.getpid()} on {socket.gethostname()}"
+    mine = owner()
     while True:
         try:
             with path.open("x") as file:
-                file.write(owner)
+                file.write(mine)
             break
         except FileExistsError:
             _put_away(path)
@@ -218,7 +216,7 @@ def claimed(run: Path) -> Iterator[None]:
         end.set()
         heart.join()
         with suppress(OSError):
-            if path.read_text() == owner:  # who slept for long may have been taken for gone
+            if path.read_text() == mine:  # who slept for long may have been taken for gone
                 path.unlink()
                 run.rmdir()  # if nothing came of it
 
@@ -230,32 +228,22 @@ def _put_away(path: Path) -> None:
         UsageError: it is not gone.
     """
     with suppress(FileNotFoundError):  # it let go, or somebody else put it away
-        owner, seen = path.read_text(), path.stat().st_mtime
-        number, _, host = owner.removeprefix("process ").partition(" on ")
-        here = host == socket.gethostname() and number.isdecimal()
-        if not (here and _is_gone(int(number))):
-            if not here:
-                log.info("%s: waiting until it shows whether %s is still at it", path.parent, owner)
+        name, seen = path.read_text(), path.stat().st_mtime
+        refusal = UsageError(
+            f"{path.parent} is being trained by {described(name)}: wait for it, or train into another --out"
+        )
+        if not is_here(name):
+            log.info("%s: waiting until it shows whether %s is still at it", path.parent, described(name))
             until = time.monotonic() + min(SILENT_SECONDS, seen + SILENT_SECONDS - time.time())
             while time.monotonic() < until:
-                if here or path.stat().st_mtime != seen:
-                    raise UsageError(
-                        f"{path.parent} is being trained by {owner}: wait for it, or train into another --out"
-                    )
+                if path.stat().st_mtime != seen:
+                    raise refusal
                 time.sleep(0.5)
-        mine = path.with_name(f"{RUNNING}.{os.getpid()}")
+        elif not is_dead(name):
+            raise refusal
+        mine = path.with_name(f"{RUNNING}.{owner()}")
         path.rename(mine)
         mine.unlink()
-
-
-def _is_gone(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flowprep.corpus import format as fmt
-from flowprep.corpus.files import is_dead, owner, remove_leftovers, temporary_path
+from flowprep.corpus.files import remove_leftovers, temporary_path
 from flowprep.corpus.logs import note
+from flowprep.processes import is_dead, owner
 
 log = logging.getLogger(__name__)
 

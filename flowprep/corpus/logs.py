@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from flowprep.corpus import format as fmt
-from flowprep.corpus.files import owner
+from flowprep.processes import owner
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flowprep.corpus.files import owner
 from flowprep.corpus.index import recorded_tasks
 from flowprep.corpus.lease import is_held, record_stamp, release
 from flowprep.engines.nvidia import chosen_gpus
@@ -28,6 +27,7 @@ from flowprep.executors.watch import Progress, Watch
 from flowprep.executors.worker import Job, Outcome, attempt
 from flowprep.extract import Conditions
 from flowprep.plan import Task
+from flowprep.processes import owner
 from flowprep.settings import Settings
 
 log = logging.getLogger(__name__)

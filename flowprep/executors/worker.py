@@ -21,12 +21,13 @@ import cv2
 from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
-from flowprep.corpus.files import owner, remove_leftovers
+from flowprep.corpus.files import remove_leftovers
 from flowprep.corpus.format import SHARDS, shard_path
 from flowprep.corpus.lease import claimed, record_stamp
 from flowprep.corpus.logs import note
 from flowprep.extract import Conditions, rehearse, run_task
 from flowprep.plan import Segment, Task
+from flowprep.processes import owner
 from flowprep.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, shards
 
-from flowprep.corpus.files import is_dead
 from flowprep.corpus.verify import verify_corpus
 from flowprep.executors import running
+from flowprep.processes import is_dead
 
 KILLS = 20
 WITHIN = 10.0  # seconds from a signal to the end, as the README promises

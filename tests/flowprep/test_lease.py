@@ -14,8 +14,9 @@ import pytest
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus import lease
-from flowprep.corpus.files import is_dead, owner, remove_leftovers, temporary_path
+from flowprep.corpus.files import remove_leftovers, temporary_path
 from flowprep.corpus.lease import claimed, is_held, record_stamp, release, remove_dead
+from flowprep.processes import is_dead, owner
 
 
 @pytest.fixture
@@ -33,7 +34,8 @@ def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
     """A lease whose owner was killed, and its unfinished shard."""
     code = (
         "import sys, os, signal; from pathlib import Path; from flowprep.corpus import lease, format as fmt;"
-        "from flowprep.corpus.files import temporary_path, owner; corpus = Path(sys.argv[1]);"
+        "from flowprep.corpus.files import temporary_path; from flowprep.processes import owner;"
+        "corpus = Path(sys.argv[1]);"
         "held = lease.claimed(corpus, 'aa'); held.__enter__();"
         "temporary_path(fmt.shard_path(corpus, 'aa')).touch(); print(owner(), flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
