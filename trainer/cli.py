@@ -560,12 +560,28 @@ def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str, a
 
 
 @main.command()
+@click.argument("path", type=FILE, required=False, metavar="[RECIPE]")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe: train.lr=0.01")
+def recipe(path: Path | None, changes: tuple[str, ...]) -> None:
+    """Print RECIPE whole: every key that a recipe may have, with its meaning and its value there.
+
+    Without RECIPE the values are those of keys that a recipe leaves out. What is printed is a recipe itself.
+    """
+    from trainer.recipe import Recipe, as_toml, read_recipe
+
+    if changes and not path:
+        raise UsageError("--set changes a recipe: name its file")
+    click.echo(as_toml(read_recipe(path, changes) if path else Recipe("temporal")), nl=False)
+
+
+@main.command()
 @_json_option
 def models(as_json: bool) -> None:
     """List the networks that a recipe's model.name may be, as they were published.
 
     For each: its paper; the shape of an input, (steps,) channels, height and width, with parameters for 101
-    classes and multiply-adds of one clip; and published accuracy, on split 1 unless it says otherwise.
+    classes and multiply-adds of one clip; its options, the default first; and published accuracy, on split 1
+    unless it says otherwise.
     """
     from trainer.models import describe, short
 
@@ -580,6 +596,8 @@ def models(as_json: bool) -> None:
         for stream, clip in row["inputs"].items():
             parameters, multiply_adds = short(row["parameters"][stream]), short(row["multiply_adds"][stream])
             click.echo(f"    {stream:<8}  {clip:<28} {parameters:>10}  {multiply_adds:>13}")
+        for key, values in row["options"].items():
+            click.echo(f"    options.{key}: {', '.join(map(json.dumps, values))}")
         for what, share in row["published"].items():
             click.echo(f"    {share:.1f}%  {what}")
 

@@ -7,7 +7,11 @@ number of loader processes) is not in it. Unknown keys and wrong types are refus
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Mapping
@@ -24,6 +28,7 @@ else:
 
 STREAMS = ("spatial", "temporal", "both")
 CONTROLS = ("", "reversed", "shuffled")
+_ATTRIBUTE = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n     .*)*)", re.MULTILINE)  # of a docstring
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class ModelRecipe:
     """The `[model]` section.
 
     Attributes:
-        name: a name of trainer.models.MODELS.
-        options: the model's own, as its FACTS name them; a section of its own: `[model.options]`.
+        name: a network, as `trainer models` lists them.
+        options: the network's own, listed with it; a section: `[model.options]`.
         width: channels of the first layer of models that can be made narrower; 0 is the published width.
         dropout: probability of dropping a unit, in each of the network's dropout layers, which come before
             fully connected ones; or a list of one for each of them.
@@ -64,20 +69,20 @@ class InputRecipe:
             Flow is resized with them: its displacements are then pixels of the resized frame.
         crop: side of the square crop that the network sees, in pixels.
         scales: sides of windows, in pixels and falling, of which a training sample sees one at one of the
-            corners or in the centre, stretched to `crop` (Wang et al. 2015: see augment.corner_window); empty
-            takes windows of `crop` pixels from any place.
+            corners or in the centre, stretched to `crop` (Wang et al. 2015); [] takes windows of
+            `crop` pixels from any place.
         flip: flip half of the training samples horizontally (which negates u).
         time_steps: frames or stacks of a clip, of a network that sees several; 0 is the published number.
         spacing: frames from one to the next, least and most: a training sample has one number of these, drawn
             uniformly. [0, 0] spreads them over the whole video, one anywhere in each of as many equal parts,
-            and so does a video that is too short; empty is what the network states.
+            and so does a video that is too short; [] is what the network states.
         stack: L, the number of flows of a temporal input (at each time step).
         bidirectional: L/2 flows forward from a frame and L/2 flows back from it, instead of L forward. The
             corpus must hold backward flow.
         trajectories: read the flows along the trajectory of each pixel, instead of at the pixel.
         subtract_mean: subtract from each displacement field its own mean vector.
         control: what is taken from a temporal input, to see what it is worth: "reversed", the direction of
-            time; "shuffled", the order of its flows (see clips.controlled); "", nothing.
+            time; "shuffled", the order of its flows; "", nothing.
         flow_scale: displacement in pixels that becomes 1 in a temporal input.
         rgb_mean, rgb_scale: per channel R, G, B on the 0-255 scale: what is subtracted from a spatial
             input, and what it is then divided by.
@@ -113,8 +118,7 @@ class TrainRecipe:
             added up to `batch`. 0 passes the process's whole share. For a device whose memory does not hold
             it. Batch normalisation and dropout see what passes at once.
         lr, momentum, weight_decay: of stochastic gradient descent.
-        milestones: steps at which the learning rate is multiplied by `factor`.
-        factor: see milestones.
+        milestones, factor: steps, at each of which the learning rate is multiplied by the factor.
         precision: "float32"; "bfloat16" or "float16" (autocast, float16 with a loss scale); or "auto":
             bfloat16 where the device computes in it.
         validation_share: share of the training videos held out to validate on, in [0, 0.5].
@@ -331,6 +335,34 @@ class Recipe:
         ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
         keys = [*ours, *(key for key in theirs if key not in ours)]
         return [f"{k}: {ours.get(k)}, {theirs.get(k)}" for k in keys if ours.get(k) != theirs.get(k)]
+
+
+def as_toml(recipe: Recipe) -> str:
+    """The whole recipe as a TOML file: every key with its value, under what is said of it here."""
+    return "\n".join(_lines(recipe, "")).lstrip() + "\n"
+
+
+def _lines(record: Any, prefix: str) -> list[str]:
+    """Lines of a section and of those in it; what the record's docstring says of keys stands above them."""
+    said = {}
+    for names, text in _ATTRIBUTE.findall(inspect.getdoc(record) or ""):
+        first, *more = names.split(", ")
+        text = " ".join((f"{names}: {text}" if more else text).split())
+        said[first] = ["", *textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")]
+    keys, sections = [], []
+    for name, value in ((f.name, getattr(record, f.name)) for f in dataclasses.fields(record)):
+        if dataclasses.is_dataclass(value):
+            inner = _lines(value, f"{prefix}{name}.")
+            sections += ["", f"[{prefix}{name}]", *inner[inner[0] == "" :]]
+        elif isinstance(value, Mapping):
+            sections += [*said.get(name, ()), f"[{prefix}{name}]", *(_line(*item) for item in value.items())]
+        else:
+            keys += [*said.get(name, ()), _line(name, value)]
+    return keys + sections
+
+
+def _line(key: str, value: object) -> str:
+    return f"{key} = {json.dumps(_plain(value), ensure_ascii=False)}"
 
 
 def read_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:

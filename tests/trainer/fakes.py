@@ -12,7 +12,7 @@ import torch
 
 from flowprep import Settings
 from flowprep.corpus.reader import Coding
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, as_toml
 
 torch.set_num_threads(1)  # the networks here are too small to share, and other tests may be running
 
@@ -168,13 +168,5 @@ def write_lists(folder, test_groups=(1,), clips=4, crlf=False):
 
 
 def toml(recipe, path):
-    def value(v):
-        return json.dumps(v)
-
-    values = recipe.to_dict()
-    lines = [f"{k} = {value(v)}" for k, v in values.items() if not isinstance(v, dict)]
-    for name, section in values.items():
-        if isinstance(section, dict):
-            lines += [f"[{name}]", *(f"{k} = {value(v)}" for k, v in section.items())]
-    path.write_text("\n".join(lines))
+    path.write_text(as_toml(recipe))
     return path

@@ -1,4 +1,6 @@
+import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,9 +8,12 @@ from fakes import small, toml
 
 from flowprep.errors import UsageError
 from trainer import models
-from trainer.recipe import Recipe, read_recipe
+from trainer.recipe import Recipe, as_toml, read_recipe
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
+of_the_pipelines = pytest.mark.parametrize(
+    "path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES))
+)
 
 
 def test_round_trip():
@@ -16,13 +21,38 @@ def test_round_trip():
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES))
-)
+@of_the_pipelines
 def test_recipes_of_the_pipelines_are_valid(path):
     recipe = read_recipe(path)
     assert recipe.stream == "both" or recipe.stream in path.stem
     assert max(recipe.train.milestones, default=0) < recipe.train.steps
+
+
+@of_the_pipelines
+def test_a_recipe_is_printed_whole(path, tmp_path):
+    recipe = read_recipe(path)
+    text = as_toml(recipe)
+    (tmp_path / "whole.toml").write_text(text)
+    assert read_recipe(tmp_path / "whole.toml") == recipe
+    assert max(map(len, text.splitlines())) <= 110
+    # Every key stands under what is said of it, alone or with those below it.
+    keys, said, section = 0, "", ""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            said += line
+        elif " = " in line and section != "[model.options]":
+            key = line.partition(" = ")[0]
+            assert said and (not said.endswith("|") or re.search(rf"\b{key}\b", said)), line
+            keys, said = keys + 1, said.removesuffix("|") + "|"
+        else:
+            section, said = line if line.startswith("[") else section, ""
+    assert keys > 40
+
+
+def test_values_of_any_text_are_printed(tmp_path):
+    recipe = replace(Recipe("spatial"), model=replace(Recipe("spatial").model, weights='a "b"\\ü\n'))
+    (tmp_path / "r.toml").write_text(as_toml(recipe), encoding="utf-8")
+    assert read_recipe(tmp_path / "r.toml") == recipe
 
 
 def test_the_command_in_a_recipes_header_is_one_that_trains():

@@ -12,6 +12,7 @@ from trainer import parallel
 from trainer.cli import main
 from trainer.evaluate import Scores
 from trainer.models import MODELS
+from trainer.recipe import Recipe, as_toml, read_recipe
 
 
 def call(*args):
@@ -314,3 +315,17 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(tm
     out = tmp_path / "file" / "scores.npz"
     done = call("evaluate", tmp_path, "--corpus", tmp_path / "none", "--list", "x", "--out", out)
     assert done.exit_code == 2 and f"{out} cannot be written" in done.stderr
+
+
+def test_a_recipe_is_printed_whole_by_the_command(tmp_path):
+    path = toml(small("spatial"), tmp_path / "r.toml")
+    text = (
+        CliRunner()
+        .invoke(main, ["recipe", str(path), "--set", "train.steps=7"], catch_exceptions=False)
+        .stdout
+    )
+    assert text == as_toml(read_recipe(path, ["train.steps=7"])) and "\nsteps = 7\n" in text
+    defaults = CliRunner().invoke(main, ["recipe"], catch_exceptions=False).stdout
+    assert defaults == as_toml(Recipe("temporal"))
+    refused = CliRunner().invoke(main, ["recipe", "--set", "train.steps=7"])
+    assert refused.exit_code == 2 and "name its file" in refused.output
