@@ -111,6 +111,9 @@ _missing_option = click.option(
 _index_option = click.option(
     "--class-index", type=FILE, help="classInd.txt: the order of classes, and what a list's numbers mean."
 )
+_calibrate_option = click.option(
+    "--calibrate", is_flag=True, help="First give each stream's scores the temperature that fits."
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
@@ -303,7 +306,7 @@ def evaluate(
     help="average: the mean; weighted: w A + (1 - w) B, w a third if nothing tells; "
     "svm: a linear SVM on both, L2-normalised.",
 )
-@click.option("--calibrate", is_flag=True, help="First give each stream's scores the temperature that fits.")
+@_calibrate_option
 @click.option(
     "--fit",
     nargs=2,
@@ -328,19 +331,23 @@ def fuse(
     are matched by id. What is fitted is fitted on the scores given by --fit, which must not hold any of the
     judged videos; of two runs, on their validation scores where --fit is not given.
     """
-    from trainer.evaluate import VALIDATION_SCORES, Scores
-    from trainer.fuse import fuse
+    from trainer.evaluate import Scores
+    from trainer.fuse import fit_fusion, fit_on_runs
 
-    if (method != "average" or calibrate) and not fit and a.is_dir() and b.is_dir():
-        fit = (a / VALIDATION_SCORES, b / VALIDATION_SCORES)
     first, second = Scores.load(a), Scores.load(b)
-    fitted = (Scores.load(fit[0]), Scores.load(fit[1])) if fit else None
-    fused = fuse(first, second, method, fitted, calibrate=calibrate)
+    if not fit and a.is_dir() and b.is_dir():
+        fusion = fit_on_runs(method, a, b, calibrate=calibrate)
+    else:
+        fitted = (Scores.load(fit[0]), Scores.load(fit[1])) if fit else None
+        fusion = fit_fusion(method, fitted, calibrate=calibrate)
+    fused = fusion(first, second)
     if out:
         fused.save(out)
     summary = {
         "method": method,
         "calibrated": calibrate,
+        "temperatures": fusion.temperatures,
+        "weights": None if method == "svm" else fusion.weights,
         "videos": len(fused.ids),
         "first_accuracy": first.accuracy,
         "second_accuracy": second.accuracy,
@@ -437,6 +444,14 @@ def bench(
 @click.option("--temporal", type=FOLDER, help="Folder of a temporal run.")
 @click.option("--joint", type=FOLDER, help="Folder of the run of a joint network.")
 @click.option(
+    "--method",
+    type=click.Choice(["average", "weighted"]),
+    default="average",
+    show_default=True,
+    help="How a spatial and a temporal run are fused, as by `trainer fuse RUN RUN`.",
+)
+@_calibrate_option
+@click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print."
 )
 @_loading_options
@@ -446,6 +461,8 @@ def predict(
     spatial: Path | None,
     temporal: Path | None,
     joint: Path | None,
+    method: str,
+    calibrate: bool,
     top: int,
     device: str,
     workers: int | None,
@@ -453,13 +470,14 @@ def predict(
 ) -> None:
     """Print the likeliest classes of a raw VIDEO, a file or a folder of numbered frames.
 
-    The video's frames and flow are extracted as those of the runs' corpus were, judged as in the test, and
-    the scores of the runs that are given are averaged. One will do.
+    The video's frames and flow are extracted as those of the runs' corpus were and judged as in the test.
+    One run will do; the scores of several are averaged, or fused as the runs' validation scores tell.
     """
     from trainer.predict import predict
 
     runs = _runs(spatial, temporal, joint)
-    ranked = predict(video, runs, device=device, workers=_share_cores(device, workers))[:top]
+    loaders = _share_cores(device, workers)
+    ranked = predict(video, runs, method, calibrate=calibrate, device=device, workers=loaders)[:top]
     if as_json:
         click.echo(
             json.dumps({"video": str(video), "classes": [{"class": c, "score": s} for c, s in ranked]})
@@ -502,7 +520,7 @@ def report(
     """
     from flowprep import open_corpus
     from trainer.evaluate import Scores
-    from trainer.fuse import fuse
+    from trainer.fuse import fit_fusion
     from trainer.report import write_report
 
     runs = _runs(spatial, temporal, joint)
@@ -511,7 +529,7 @@ def report(
     if fused_scores:
         scores["fused"] = Scores.load(fused_scores)
     elif spatial and temporal:
-        scores["fused"] = fuse(scores["spatial"], scores["temporal"], "average")
+        scores["fused"] = fit_fusion("average")(scores["spatial"], scores["temporal"])
     write_report(out, runs, scores, open_corpus(corpus), mistakes=mistakes)
     click.echo(f"{out}: {', '.join(f'{name} {one.accuracy:.1%}' for name, one in scores.items())}")
 

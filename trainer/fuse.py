@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from flowprep.errors import UsageError
 from trainer import svm
-from trainer.evaluate import Scores
+from trainer.evaluate import VALIDATION_SCORES, Scores
 
 log = logging.getLogger(__name__)
 
@@ -28,54 +29,101 @@ PRIOR = (2, 4)
 _LEAST = 1e-12  # scores below count as this in logarithms
 
 
-def fuse(
-    a: Scores, b: Scores, method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False
-) -> Scores:
-    """Fuse the scores of two streams for the same videos.
+@dataclass(frozen=True)
+class Fusion:
+    """How the scores of a spatial and of a temporal stream become one; a function of both.
 
-    Args:
-        a, b: softmax scores of the spatial and of the temporal stream; rows are matched by video id, and
-            follow the order of `a`.
+    Attributes:
         method: "average"; "weighted": w a + (1 - w) b; "svm": a linear SVM on the two softmax scores, each
             L2-normalised, one beside the other.
-        fit: scores of both streams for other videos, to fit w, the SVM or the temperatures on.
-        calibrate: give each stream's scores the temperature that fits (see best_temperature) before they
-            are fused.
+        fit: scores of both streams for other videos, which everything was fitted on.
+        temperatures: what the logits of each stream are divided by before they are fused.
+        weights: w and 1 - w.
+    """
+
+    method: str
+    fit: tuple[Scores, Scores] | None = None
+    temperatures: tuple[float, float] = (1.0, 1.0)
+    weights: tuple[float, float] = (0.5, 0.5)
+
+    def __call__(self, a: Scores, b: Scores) -> Scores:
+        """Fuse the scores of two streams for the same videos; rows follow the order of `a`.
+
+        Raises:
+            UsageError: the files do not cover each other, or `fit` is not of other videos of the classes.
+        """
+        b = _matched(a, b)
+        if self.fit:
+            if shared := sorted(set(self.fit[0].ids.tolist()) & set(a.ids.tolist())):
+                raise UsageError(
+                    f"--fit: {len(shared)} of its videos are among those judged: {', '.join(shared[:5])}"
+                )
+            if self.fit[0].classes.tolist() != a.classes.tolist():
+                raise UsageError("--fit: its classes are not those of the judged scores")
+        a, b = self._warm(a, b)
+        if self.method == "svm" and self.fit:
+            fit = self._warm(*self.fit)
+            known, asked = _features(*fit), _features(a, b)
+            scores = svm.decide(known, fit[0].labels, fit[0].ids.tolist(), a.classes.tolist(), asked)
+        else:
+            scores = self.weights[0] * a.scores + self.weights[1] * b.scores
+        return _like(a, scores)
+
+    def _warm(self, a: Scores, b: Scores) -> tuple[Scores, Scores]:
+        if self.temperatures == (1.0, 1.0):
+            return a, b
+        return with_temperature(a, self.temperatures[0]), with_temperature(b, self.temperatures[1])
+
+
+def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False) -> Fusion:
+    """A fusion, with all of it fitted that is to be.
+
+    Args:
+        method: see Fusion.
+        fit: scores of both streams for other videos than it will judge, to fit on.
+        calibrate: give each stream's scores the temperature that fits (see best_temperature).
 
     Raises:
-        UsageError: the files do not cover each other, or `fit` is missing, superfluous, or not of other
-            videos.
+        UsageError: there is no such method, or `fit` is missing, superfluous, or not of the same videos.
     """
     if method not in METHODS:
         raise UsageError(f"method is {method!r}; allowed: {' | '.join(METHODS)}")
-    b = _matched(a, b)
-    if method == "average" and not calibrate:
-        if fit:
-            raise UsageError("the average has nothing to fit: leave out --fit, or calibrate, or weigh")
-        return _like(a, (a.scores + b.scores) / 2)
     if fit is None:
+        if method == "average" and not calibrate:
+            return Fusion(method)
         what = "calibration" if calibrate else method
         raise UsageError(f"{what} needs --fit: scores of both streams for training or validation videos")
-    fit_a, fit_b = fit[0], _matched(*fit)
-    if shared := sorted(set(fit_a.ids.tolist()) & set(a.ids.tolist())):
-        raise UsageError(
-            f"--fit: {len(shared)} of its videos are among those judged: {', '.join(shared[:5])}"
-        )
-    if fit_a.classes.tolist() != a.classes.tolist():
-        raise UsageError("--fit: its classes are not those of the judged scores")
+    if method == "average" and not calibrate:
+        raise UsageError("the average has nothing to fit: leave out --fit, or calibrate, or weigh")
+    fit = fit[0], _matched(*fit)
+    fusion = Fusion(method, fit)
     if calibrate:
-        warm_a, warm_b = best_temperature(fit_a), best_temperature(fit_b)
-        log.info("temperatures fitted on %d videos: %.2f and %.2f", len(fit_a.ids), warm_a, warm_b)
-        a, b = with_temperature(a, warm_a), with_temperature(b, warm_b)
-        fit_a, fit_b = with_temperature(fit_a, warm_a), with_temperature(fit_b, warm_b)
-    if method == "average":
-        return _like(a, (a.scores + b.scores) / 2)
+        fusion = replace(fusion, temperatures=(best_temperature(fit[0]), best_temperature(fit[1])))
+        log.info("temperatures fitted on %d videos: %.2f and %.2f", len(fit[0].ids), *fusion.temperatures)
     if method == "weighted":
-        w = best_weight(fit_a, fit_b)
-        log.info("weights fitted on %d videos: %.2f and %.2f", len(fit_a.ids), w, 1 - w)
-        return _like(a, w * a.scores + (1 - w) * b.scores)
-    known, asked = _features(fit_a, fit_b), _features(a, b)
-    return _like(a, svm.decide(known, fit_a.labels, fit_a.ids.tolist(), a.classes.tolist(), asked))
+        w = best_weight(*fusion._warm(*fit))
+        fusion = replace(fusion, weights=(w, 1 - w))
+        log.info("weights fitted on %d videos: %.2f and %.2f", len(fit[0].ids), *fusion.weights)
+    return fusion
+
+
+def fit_on_runs(method: str, spatial: Path, temporal: Path, *, calibrate: bool = False) -> Fusion:
+    """A fusion of two training runs, fitted on the scores of the videos that they held out.
+
+    Raises:
+        UsageError: as fit_fusion, or a run has no such scores.
+    """
+    if method == "average" and not calibrate:
+        return fit_fusion(method)
+    held = []
+    for run in (spatial, temporal):
+        if run.is_dir() and not (run / VALIDATION_SCORES).exists():
+            raise UsageError(
+                f"{run} has no {VALIDATION_SCORES} to fit on: its recipe held no videos out "
+                "(train.validation_share), or it is not finished; trainer fuse --fit takes other scores"
+            )
+        held.append(Scores.load(run / VALIDATION_SCORES))
+    return fit_fusion(method, (held[0], held[1]), calibrate=calibrate)
 
 
 def with_temperature(scores: Scores, temperature: float) -> Scores:

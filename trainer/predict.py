@@ -13,16 +13,23 @@ import numpy as np
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer import inputs
-from trainer.evaluate import load_run, pick_device, pick_precision, score_videos
+from trainer.evaluate import Scores, load_run, pick_device, pick_precision, score_videos
+from trainer.fuse import fit_on_runs
 from trainer.lists import VIDEO_SUFFIX
 
 log = logging.getLogger(__name__)
 
 
 def predict(
-    video: Path, runs: Mapping[str, Path], *, device: str = "auto", workers: int = 0
+    video: Path,
+    runs: Mapping[str, Path],
+    method: str = "average",
+    *,
+    calibrate: bool = False,
+    device: str = "auto",
+    workers: int = 0,
 ) -> list[tuple[str, float]]:
-    """Classes of a video by the average of the runs' softmax scores, the likeliest first.
+    """Classes of a video by the runs' softmax scores, averaged or fused, the likeliest first.
 
     The video is extracted into a temporary corpus with the settings that each run's corpus had, but only
     what the runs look at.
@@ -30,10 +37,12 @@ def predict(
     Args:
         video: a video file, or a folder of numbered frames.
         runs: folders of training runs by stream: "spatial", "temporal", "both" (of a joint network).
+        method, calibrate: as trainer.fuse.fit_on_runs, of a spatial and a temporal run.
         device, workers: as trainer.evaluate.score_videos.
 
     Raises:
-        UsageError: no such video, more than one, a run of another stream, or runs of other classes.
+        UsageError: no such video, more than one, a run of another stream, runs of other classes, or no
+            validation scores of them to fit a fusion on.
         VideoError: the video cannot be taken.
     """
     if not video.exists():
@@ -50,13 +59,20 @@ def predict(
     classes = next(iter(loaded.values()))[1].classes
     if any(state.classes != classes for _, state in loaded.values()):
         raise UsageError(f"the runs know other classes: {' and '.join(map(str, runs.values()))}")
+    fusion = None
+    if method != "average" or calibrate:
+        if set(runs) != {"spatial", "temporal"}:
+            raise UsageError(
+                "weights and temperatures are of two streams: give --spatial and --temporal alone"
+            )
+        fusion = fit_on_runs(method, runs["spatial"], runs["temporal"], calibrate=calibrate)
     wanted: dict[str, set[str]] = {}
     for name, (_, state) in loaded.items():
         wanted.setdefault(state.corpus.digest(), set()).add(name)
-    scores = np.zeros(len(classes))
+    scores: dict[str, np.ndarray] = {}
     made: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="trainer-predict-") as folder:
-        for model, state in loaded.values():
+        for name, (model, state) in loaded.items():
             key = state.corpus.digest()
             if key not in made:
                 seen = wanted[key]
@@ -79,7 +95,7 @@ def predict(
                 raise UsageError(f"{video} holds {len(ids)} videos; give one")
             inputs.check_fit(corpus, ids, state.recipe)
             test = state.recipe.test
-            scores += score_videos(
+            scores[name] = score_videos(
                 model,
                 corpus,
                 ids,
@@ -91,9 +107,15 @@ def predict(
                 device=where,
                 precision=pick_precision(state.precision, where),
                 workers=workers,
-            )[0]
-    order = np.argsort(-scores, kind="stable")
-    return [(classes[n], float(scores[n] / len(runs))) for n in order]
+            )
+    if fusion:
+        # The class is not known, and plays no part; nor has the video an id that one of a corpus may have.
+        known = {s: Scores(np.array([""]), np.array([0]), np.array(classes), scores[s]) for s in scores}
+        fused = fusion(known["spatial"], known["temporal"]).scores[0]
+    else:
+        fused = np.mean(list(scores.values()), axis=0)[0]
+    order = np.argsort(-fused, kind="stable")
+    return [(classes[n], float(fused[n])) for n in order]
 
 
 def _extract(video: Path, out: Path, settings: Settings) -> Path:

@@ -8,13 +8,17 @@ from trainer.fuse import (
     PRIOR,
     best_temperature,
     best_weight,
-    fuse,
+    fit_fusion,
     summary,
     with_temperature,
     write_confusion,
 )
 
 CLASSES = np.array(["a", "b", "c"])
+
+
+def fuse(a, b, method, fit=None, *, calibrate=False):
+    return fit_fusion(method, fit, calibrate=calibrate)(a, b)
 
 
 def scores(rows, labels, prefix="v"):

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 from fakes import small, toml
 
 from flowprep import Settings, make_corpus, open_corpus
+from flowprep.errors import UsageError
 from trainer import augment, inputs
 from trainer.cli import main
-from trainer.evaluate import score_videos
+from trainer.evaluate import Scores, score_videos
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
 
@@ -193,6 +194,31 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     shown = call("predict", tmp_path / "videos" / video, *runs, "--top", 1, "--workers", 0, "--device", "cpu")
     assert shown.exit_code == 0 and max(got, key=got.get) in shown.stdout
     assert shown.stdout.count("\n") == 1
+
+    # Two streams are fused as their test scores are.
+    ids = np.array([f"held{i}.avi" for i in range(12)])
+    streams = {name: tmp_path / name for name in ("spatial", "temporal")}
+    weighted = {"method": "weighted", "calibrate": True, "device": "cpu"}
+    (tmp_path / "spatial" / "validation_scores.npz").unlink()
+    with pytest.raises(UsageError, match=r"spatial has no validation_scores.npz to fit on"):
+        predict(tmp_path / "videos" / video, streams, **weighted)
+    with pytest.raises(UsageError, match=r"of two streams: give --spatial and --temporal alone"):
+        predict(tmp_path / "videos" / video, {"spatial": tmp_path / "spatial"}, **weighted)
+    for seed, run in enumerate(streams.values()):
+        rows = np.random.default_rng(seed).dirichlet([1, 1], 12).astype(np.float32)
+        Scores(ids, np.arange(12) % 2, judged[0]["classes"], rows).save(run / "validation_scores.npz")
+    options = ["--method", "weighted", "--calibrate", "--json"]
+    done = call("fuse", *streams.values(), *options, "--out", tmp_path / "fused.npz")
+    told = json.loads(done.stdout)
+    assert sum(told["weights"]) == pytest.approx(1) and told["temperatures"][0] != 1
+    fused = Scores.load(tmp_path / "fused.npz")
+    got = dict(predict(tmp_path / "videos" / video, streams, **weighted))
+    for name, score in zip(fused.classes.tolist(), fused.scores[0], strict=True):
+        assert got[name] == pytest.approx(score, abs=1e-4)
+    done = call(
+        "predict", tmp_path / "videos" / video, *runs[:4], *options, "--workers", 0, "--device", "cpu"
+    )
+    assert json.loads(done.stdout)["classes"][0]["score"] == pytest.approx(max(got.values()), abs=1e-6)
 
     # A joint run is reported, compared and exported like any other.
     report = tmp_path / "report.html"
