@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
+import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -350,4 +352,27 @@ def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: A
     # uses it, or only changes its size, waits for threads that are not there.
     cv2.setNumThreads(1)
     # A generator of its own, so that loading leaves the training's random state alone.
-    return DataLoader(clips, num_workers=workers, generator=torch.Generator(), **options)
+    return DataLoader(
+        clips,
+        num_workers=workers,
+        generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_parent,
+        **options,
+    )
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Live on when a terminal or Slurm signals all processes: the parent acts on it, and ends its loaders.
+
+    Where it cannot end one otherwise it sends SIGTERM, again if need be.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    said = sys.excepthook
+
+    def hook(kind: type[BaseException], *more: Any) -> None:
+        # A parent that is interrupted hangs up on whoever hands it a batch: nothing to tell of.
+        if not issubclass(kind, (ConnectionError, EOFError)):
+            said(kind, *more)
+
+    sys.excepthook = hook

@@ -1,0 +1,66 @@
+"""A training whose processes are all signalled, as a terminal and a scheduler do, and which goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import FLOWPREP, ROOT
+from test_killing import wait_for
+
+pytest.importorskip("trainer.train")
+SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2
+
+
+def test_a_signal_to_all_processes_ends_in_one_line(tmp_path):
+    clips, corpus, run = tmp_path / "clips", tmp_path / "c", tmp_path / "run"
+    for command in (
+        ["samples", clips, "--classes", "2", "--clips", "4"],
+        ["extract", clips, "--out", corpus, "--size", "source", "--no-flow"],
+    ):
+        subprocess.run([*FLOWPREP, *map(str, command)], check=True, capture_output=True)
+    changes = ["train.steps=1000000", "train.batch=4", "train.milestones=[]", "train.checkpoint_every=3"]
+    changes += ["train.log_every=1", "train.validation_share=0.0", "model.width=8", "input.crop=64"]
+    lists = [
+        "--train-list",
+        clips / "splits" / "trainlist01.txt",
+        "--test-list",
+        clips / "splits" / "testlist01.txt",
+    ]
+    command = [
+        Path(sys.executable).with_name("trainer"),
+        "train",
+        ROOT / "pipelines" / "demo" / "spatial.toml",
+    ]
+    command += ["--corpus", corpus, *lists, "--out", run, "--device", "cpu", "--workers", "2", "--resume"]
+    command += [word for change in changes for word in ("--set", change)]
+    log, done = run / "log.jsonl", 0
+
+    def steps():
+        rows = (
+            [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+            if log.exists()
+            else []
+        )
+        return [row["step"] for row in rows if "loss" in row]
+
+    for number in SIGNALS:
+        process = subprocess.Popen(
+            list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            wait_for(lambda p=process, n=done: steps()[-1:] > [n + 4] or p.poll() is not None)
+            os.killpg(process.pid, number)
+            err = process.communicate(timeout=120)[1]
+        finally:
+            with pytest.raises(ProcessLookupError):  # none of its processes is left
+                os.killpg(process.pid, signal.SIGKILL)
+        lines = [line for line in err.splitlines() if line]
+        assert process.returncode == 1 and "Traceback" not in err, err
+        assert lines[-1].startswith("error: interrupted: the same command with --resume"), err
+        assert not (run / "running").exists()
+        done = steps()[-1]
+    assert steps() == list(range(1, done + 1))  # none was skipped or logged twice
