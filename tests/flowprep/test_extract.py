@@ -325,7 +325,7 @@ def test_kill_at_any_moment_then_resume_gives_the_same_bytes(tmp_path):
     command = [*COMMAND, str(tmp_path / "in"), "--shard-pairs", "5", "--jobs", "2", "--out"]
     subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
     assert len(shards(tmp_path / "straight")) == 18
-    for delay in (1.0, 1.6, 2.4):
+    for delay in (1.0, 2.0):  # twenty times, and where it hurts, among the tests of faults
         out = tmp_path / str(delay)
         process = subprocess.Popen([*command, str(out)], start_new_session=True, stderr=subprocess.DEVNULL)
         time.sleep(delay)

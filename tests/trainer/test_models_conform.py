@@ -106,7 +106,7 @@ def test_gradients_reach_what_should_learn(name, stream, case):
 # One stream: the other differs by the channels of the first layer, whose gradients are seen above.
 @pytest.mark.parametrize(("name", "stream", "case"), [p for p in EACH if p.values[1] != "temporal"])
 def test_a_batch_is_learnt_by_heart(name, stream, case):
-    model, inputs, y = make(name, stream, case)
+    model, inputs, y = make(name, stream, case, batch=4)
     models.set_training(model)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=case.lr, momentum=0.9)
