@@ -190,7 +190,8 @@ def train(
         further.append(
             [(c, lists.auxiliary(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: it is said how to go on
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with (
         parallel.joined(device) as own,
         checkpoint.claimed(out) if not parallel.rank() else nullcontext(),
@@ -718,6 +719,12 @@ def _print_accuracy(scores: Any, path: Path, as_json: bool, **more: str) -> None
         click.echo(json.dumps(summary))
     else:
         click.echo(f"accuracy {scores.accuracy:.1%} on {len(scores.ids)} videos; scores in {path}")
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End by Ctrl-C or SIGTERM. Slurm sends it to all processes: that loaders end, too, is no fault then."""
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler would raise another error
+    raise KeyboardInterrupt
 
 
 def _describe(row: dict[str, Any]) -> str:

@@ -362,12 +362,9 @@ def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: A
 
 
 def _leave_signals_to_parent(_: int) -> None:
-    """Live on when a terminal or Slurm signals all processes: the parent acts on it, and ends its loaders.
-
-    Where it cannot end one otherwise it sends SIGTERM, again if need be.
-    """
+    """Live on when a terminal interrupts all processes: the parent acts on it, and ends its loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     said = sys.excepthook
 
     def hook(kind: type[BaseException], *more: Any) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -445,3 +447,9 @@ def test_judged_clips_cover_the_video():
     recipe = small("temporal", input={"stack": 3})
     last = inputs.load_clip(corpus[examples.ids[1]], PAIRS - 3, recipe)
     assert all(map(torch.equal, clip, last))
+
+
+def test_loaders_end_with_a_script_that_leaves_them_running():
+    code = "from trainer.inputs import make_loader as m; it = iter(m(range(99), 2)); next(it); print('end')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "end\n")
