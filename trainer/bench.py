@@ -89,21 +89,28 @@ def bench(
 def _rates(
     dataset: torch.utils.data.Dataset[Any], recipe: Recipe, workers: int
 ) -> Generator[float, None, None]:
-    """Clips per second of a loader, round by round without an end; between them its processes wait."""
-    keys = ([(step, i) for i in range(recipe.train.batch)] for step in itertools.count())
+    """Clips per second of a loader, round by round without an end; between them its processes rest.
+
+    A round ends when all that was asked for is there: nothing that a loader does ahead of time is done in the
+    other's. The first one, in which processes are started and files first read, does not count.
+    """
+    keys: list[list[tuple[int, int]]] = []
     collate = inputs.batch_clips if isinstance(dataset, inputs.TrainingClips) else None
-    batches = iter(inputs.make_loader(dataset, workers, batch_sampler=keys, collate_fn=collate))
-    waiting = 3 * workers  # batches that lie ready when a round begins, or are in work
-    count = 1
+    loader = inputs.make_loader(
+        dataset, workers, batch_sampler=keys, collate_fn=collate, persistent_workers=workers > 0
+    )
+    each = max(1, workers)  # batches at once
+    count, step = each, 0
     while True:
-        for _ in range(1 + waiting):
-            next(batches)
+        keys[:] = [[(step + k, i) for i in range(recipe.train.batch)] for k in range(count)]
         began = time.perf_counter()
-        for _ in range(count):
-            next(batches)
+        for _ in loader:
+            pass
         seconds = time.perf_counter() - began
-        yield count * recipe.train.batch / seconds
-        count = max(1, round(count * SECONDS / seconds))
+        if step:
+            yield count * recipe.train.batch / seconds
+        step += count
+        count = each * max(1, round(count * SECONDS / seconds / each))
 
 
 def _train(
