@@ -112,10 +112,6 @@ def train(
     if former and former.step >= recipe.train.steps:
         return False
     parts = parallel.divide(recipe.train.batch, recipe.train.micro_batch)
-    if main := parallel.rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        lists.write_list(out / TRAIN_LIST, rest)
-        lists.write_list(out / VALIDATION_LIST, held)
 
     # --- network and optimiser
     where = pick_device(device)
@@ -164,6 +160,10 @@ def train(
         )
 
     # --- the steps
+    if main := parallel.rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        lists.write_list(out / TRAIN_LIST, rest)
+        lists.write_list(out / VALIDATION_LIST, held)
     log.info(
         "%s: %d videos to train on, %d held out, %s classes, %.2f M parameters, on %s in %s",
         recipe.stream,

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from fakes import CLASSES, small, toml, write_lists
 
@@ -212,6 +213,14 @@ def test_errors_are_one_line_before_anything_is_written(tmp_path, setting):
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
     assert "RedZoom/none.avi" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_fit_leave_nothing(tmp_path, setting):
+    torch.save({"fc.weight": torch.zeros(4, 9)}, tmp_path / "w.pt")
+    more = ["--out", tmp_path / "run", "--set", f"model.weights={tmp_path / 'w.pt'}"]
+    done = call("train", tmp_path / "spatial.toml", *setting, *more)
+    assert done.exit_code == 2 and "w.pt" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
