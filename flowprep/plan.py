@@ -25,7 +25,7 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.files import published
 from flowprep.corpus.index import Index, done_tasks, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
-from flowprep.settings import Settings
+from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.video import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
 
 PLAN_FORMAT = "flowprep-plan"
@@ -33,9 +33,6 @@ PLAN_VERSION = 2  # 1 had no checksums
 
 # Columns of a list. A file whose `frames` and `bytes` are given is not looked at when it is planned.
 LIST_COLUMNS = ("path", "label", "frames", "bytes")
-
-# Of a long video: 16 decodes cost 8 times one decode in all, some percent of the time that flow takes.
-MOST_SEGMENTS = 16
 
 
 Progress = Callable[[int, int], object]
@@ -187,10 +184,12 @@ def make_plan(
     found: Sequence[Found],
     settings: Settings,
     progress: Progress = lambda looked_at, of: None,
+    segments: int = MOST_SEGMENTS,
 ) -> Plan:
     """Plan the videos that no task holds yet, behind the tasks that are planned already, and store it.
 
-    Told `progress` are the number of new videos that were looked at, and of all.
+    Told `progress` are the number of new videos that were looked at, and of all. A long video is cut into at
+    most so many `segments`, each a task.
 
     Raises:
         SettingsConflict: the corpus was planned with other settings.
@@ -209,7 +208,7 @@ def make_plan(
         )
     stored = plan
     plan = _follow_moved(plan, found)
-    if new := tuple(_group(_new_segments(plan, found, settings, progress), settings)):
+    if new := tuple(_group(_new_segments(plan, found, settings, progress, segments), settings)):
         plan = dataclasses.replace(plan, tasks=(*plan.tasks, *new))
     if plan is not stored or not planned:
         store_plan(corpus, plan)
@@ -308,9 +307,9 @@ def _follow_moved(plan: Plan, found: Sequence[Found]) -> Plan:
 
 
 def _new_segments(
-    plan: Plan, found: Sequence[Found], settings: Settings, progress: Progress
+    plan: Plan, found: Sequence[Found], settings: Settings, progress: Progress, most: int
 ) -> Iterator[list[Segment]]:
-    """Segments of each video that is not planned, in the order of ids."""
+    """Segments, `most` at most, of each video that is not planned, in the order of ids."""
     planned = {s.path: s.id for t in plan.tasks for s in t.segments}
     taken = set(planned.values())
     fresh: dict[str, Found] = {}  # by path: the same video through two inputs is one video
@@ -346,11 +345,11 @@ def _new_segments(
                 whole = Segment(
                     video_id, video.path, video.source, video.label, size, modified, estimate=pairs
                 )
-                yield _split(whole, pairs, settings.shard_pairs)
+                yield _split(whole, pairs, settings.shard_pairs, most)
             progress(start + len(some), len(order))
 
 
-def _split(whole: Segment, pairs: int, shard_pairs: int, most: int = MOST_SEGMENTS) -> list[Segment]:
+def _split(whole: Segment, pairs: int, shard_pairs: int, most: int) -> list[Segment]:
     """Cut a video into segments of `shard_pairs` pairs; the last one runs to the true end, wherever it is.
 
     Each segment is decoded from the video's beginning, so there are no more than `most`.

@@ -17,7 +17,9 @@ from flowprep.cli.printing import counted
 @what_to_make
 @click.option("--retry-failed", is_flag=True, help="Try again the videos that failed before, or are partial.")
 @how_to_run
-def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bool, **options: Any) -> None:
+def extract(
+    inputs: tuple[Path, ...], out: Path, segments: int, retry_failed: bool, as_json: bool, **options: Any
+) -> None:
     """Extract frames and flow of videos into a corpus; the same command again resumes.
 
     INPUT is a video file, a folder (searched for videos and for folders of numbered frames; a video's class
@@ -32,7 +34,9 @@ def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bo
     how = {name: options.pop(name) for name in HOW}
     with looking_at_videos() as show:
         here = how["executor"] == "local"
-        plan, skipped = plan_corpus(inputs, out, chosen_settings(**options), here=here, progress=show)
+        plan, skipped = plan_corpus(
+            inputs, out, chosen_settings(**options), here=here, progress=show, segments=segments
+        )
     pending = plan.pending(out, load_index(out).not_whole if retry_failed else ())
     click.echo(
         f"{counted(len(plan.video_ids()), 'video')} in {counted(len(plan.tasks), 'task')},"
@@ -46,7 +50,7 @@ def extract(inputs: tuple[Path, ...], out: Path, retry_failed: bool, as_json: bo
 
 @click.command()
 @what_to_make
-def plan(inputs: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
+def plan(inputs: tuple[Path, ...], out: Path, segments: int, as_json: bool, **options: Any) -> None:
     """Write the plan of a corpus, and extract nothing yet.
 
     INPUT and options are those of `extract`; the same `extract` command then carries it out.
@@ -54,7 +58,7 @@ def plan(inputs: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> 
     from flowprep.executors import plan_corpus
 
     with looking_at_videos() as show:
-        made, skipped = plan_corpus(inputs, out, chosen_settings(**options), progress=show)
+        made, skipped = plan_corpus(inputs, out, chosen_settings(**options), progress=show, segments=segments)
     counts = {
         "corpus": str(out),
         "videos": len(made.video_ids()),

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprep.settings import CODECS, CODES, PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.settings import (
+    CODECS,
+    CODES,
+    MOST_SEGMENTS,
+    PRESETS,
+    Settings,
+    Tvl1Settings,
+    default_preset,
+    tvl1_settings,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -121,6 +130,14 @@ def what_to_make(command: F) -> F:
             default=d.shard_pairs,
             show_default=True,
             help="Pairs per shard, about; also what a kill can lose per worker.",
+        ),
+        click.option(
+            "--segments",
+            type=click.IntRange(1),
+            default=MOST_SEGMENTS,
+            show_default=True,
+            help="Tasks that a long video is cut into, at most: as many cores are at it, and each decodes it"
+            " from its beginning. Its frames and flow stay the same.",
         ),
         click.option(
             "--keep-partial", is_flag=True, help="Keep the clean frames before the damage of a damaged video."

@@ -20,7 +20,7 @@ from flowprep.executors.running import Executor, run_tasks
 from flowprep.executors.watch import Progress
 from flowprep.extract import Conditions
 from flowprep.plan import Plan, Task, find_videos, make_plan, read_plan, summarise
-from flowprep.settings import Settings
+from flowprep.settings import MOST_SEGMENTS, Settings
 
 if TYPE_CHECKING:
     from flowprep.executors.dask import Cluster
@@ -48,8 +48,9 @@ def plan_corpus(
     *,
     here: bool = False,
     progress: Callable[[int, int], object] = lambda looked_at, of: None,
+    segments: int = MOST_SEGMENTS,
 ) -> tuple[Plan, int]:
-    """Plan the videos of the inputs into the corpus `out`, and count the files passed over.
+    """Plan the videos of the inputs into the corpus `out`, as make_plan does; count the files passed over.
 
     An engine "auto" becomes the one that the corpus was planned with, or else the best one here.
 
@@ -69,7 +70,7 @@ def plan_corpus(
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
     if here and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
         raise EngineError(fault)
-    return make_plan(out, found, settings, progress), skipped
+    return make_plan(out, found, settings, progress, segments), skipped
 
 
 def extract_tasks(

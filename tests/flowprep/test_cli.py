@@ -12,6 +12,7 @@ import pytest
 from making import write_frames, write_video
 from PIL import Image
 
+from flowprep import open_corpus
 from flowprep.flo import read_flo, write_flo
 from flowprep.settings import PRESETS
 
@@ -38,6 +39,18 @@ def test_extract_status_verify_info_view(cli, clips, tmp_path):
     assert sheet.exit_code == 0
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width == 800
+
+
+def test_a_video_is_cut_into_as_many_segments_as_asked_for(cli, clips, tmp_path):
+    for number, tasks in ((1, 4), (3, 12)):
+        out = tmp_path / str(number)
+        options = ["--out", out, *SIZE, "--shard-pairs", 2, "--segments", number, "--jobs", 1, "--json"]
+        assert json.loads(cli("extract", clips, *options).stdout)["tasks"]["total"] == tasks
+    whole, cut = (open_corpus(tmp_path / n) for n in "13")
+    for video in whole:
+        pairs = whole[video].num_pairs
+        assert np.array_equal(whole[video].codes(0, pairs), cut[video].codes(0, pairs))
+    assert cli("plan", clips, "--out", tmp_path / "x", "--segments", 0).exit_code == 2
 
 
 def test_json_is_one_object_on_stdout(cli, clips, tmp_path):

@@ -251,6 +251,10 @@ def test_a_very_long_video_has_few_long_segments(tmp_path, monkeypatch):
     plan = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings())
     assert [t.estimate for t in plan.tasks] == [6250] * 16
     assert [t.segments[0].first_frame for t in plan.tasks] == list(range(0, 100_000, 6250))
+    touch(tmp_path / "in" / "b.mp4")
+    more = make_plan(tmp_path / "c", find_videos([tmp_path / "in"])[0], Settings(), segments=100)
+    assert more.tasks[:16] == plan.tasks  # what is planned stays planned
+    assert [t.estimate for t in more.tasks[16:]] == [1000] * 100
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
