@@ -13,8 +13,8 @@ from pathlib import Path
 def owner(process: int | None = None) -> str:
     """This process, or another one of this machine, by a name that no other ever has.
 
-    `host.machine.process.start`: `machine` stands for the boot and the process namespace, `start` is the
-    process's start in clock ticks since the boot; "0" where the system does not tell.
+    `host.boot.process.start`: `boot` stands for the boot and the process namespace, `start` is the process's
+    start in clock ticks since the boot; "0" where the system does not tell.
     """
     process = process or os.getpid()
     return f"{machine()}.{process}.{_state(process)[1]}"

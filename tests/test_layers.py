@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the lowest to the highest; a module imports only from layers below its own, or from its own package.
 LAYERS = [
     {"flowprep.cache", "flowprep.errors", "flowprep.processes"},
-    {"flowprep.settings", "flowprep.jit"},
+    {"flowprep.claims", "flowprep.settings", "flowprep.jit"},
     {"flowprep.jpeg"},
     {"flowprep.codec"},
     {
@@ -33,8 +33,15 @@ LAYERS = [
     {"flowprep.measure", "flowprep.preview", "flowprep.report"},
     {"flowprep.cli"},
 ]
-# What the trainer may know of flowprep: the public names, pictures, pages, errors and names of processes.
-PUBLIC = {"flowprep", "flowprep.view", "flowprep.page", "flowprep.errors", "flowprep.processes"}
+# What the trainer may know of flowprep: the public names, pictures, pages, errors, how processes keep apart.
+PUBLIC = {
+    "flowprep",
+    "flowprep.view",
+    "flowprep.page",
+    "flowprep.errors",
+    "flowprep.claims",
+    "flowprep.processes",
+}
 
 
 def modules(package: str) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Checkpoints: all that a run needs to go on or to be judged, in one file that is whole or not there.
 
 A run's folder holds `last.pt` (to resume from), with `keep = "best"` also `best.pt`, the log, the lists of
-videos that it trained and validated on, and the scores of its test; and `running` while a process is at it.
+videos that it trained and validated on, and the scores of its test; and `running.0` while a process is at it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import struct
-import threading
 import time
 import zipfile
 import zlib
@@ -21,9 +20,9 @@ from typing import IO, Any
 
 import torch
 
-from flowprep import FlowprepError, Settings
+from flowprep import FlowprepError, Settings, claims
 from flowprep.errors import UsageError
-from flowprep.processes import described, is_dead, is_here, owner
+from flowprep.processes import described, is_dead, is_here
 from trainer.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -36,8 +35,6 @@ SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
 RUNNING = "running"
-BEAT_SECONDS = 20.0  # how often a running process says so
-SILENT_SECONDS = 120.0  # without that for so long it is gone
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
@@ -185,65 +182,34 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def claimed(run: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder, which is made, while the block runs.
 
-    Who died without letting go is told at once on this machine, else by its silence, which is waited for: a
-    job that is requeued goes on.
+    Who died without letting go is told at once on this machine, where one that only sleeps is not passed
+    over; else by its silence, which is waited for: a job that is requeued goes on.
 
     Raises:
         UsageError: another process is at it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    path = run / RUNNING
-    mine = owner()
+    seen: dict[Path, float] = {}
     while True:
-        try:
-            with path.open("x") as file:
-                file.write(mine)
+        for other in claims.claims(run, RUNNING):
+            with suppress(FileNotFoundError):  # it let go
+                name, touched = claims.owner_of(other), claims.touched(other)
+                who = described(name)
+                if other not in seen and not is_here(name):
+                    log.info("%s: waiting until it shows whether %s is still at it", run, who)
+                if seen.setdefault(other, touched) != touched or (is_here(name) and not is_dead(name)):
+                    raise UsageError(
+                        f"{run} is being trained by {who}: wait for it, or train into another --out"
+                    )
+        if claim := claims.make(run, RUNNING):
             break
-        except FileExistsError:
-            _put_away(path)
-    end = threading.Event()
-
-    def beat() -> None:
-        while not end.wait(BEAT_SECONDS):
-            with suppress(OSError):  # it was put away, or the disk has a bad moment
-                os.utime(path)
-
-    heart = threading.Thread(target=beat, daemon=True)
-    heart.start()
+        time.sleep(0.5)
     try:
-        yield
+        with claims.kept(claim):
+            yield
     finally:
-        end.set()
-        heart.join()
         with suppress(OSError):
-            if path.read_text() == mine:  # who slept for long may have been taken for gone
-                path.unlink()
-                run.rmdir()  # if nothing came of it
-
-
-def _put_away(path: Path) -> None:
-    """Remove the claim of a process that is gone.
-
-    Raises:
-        UsageError: it is not gone.
-    """
-    with suppress(FileNotFoundError):  # it let go, or somebody else put it away
-        name, seen = path.read_text(), path.stat().st_mtime
-        refusal = UsageError(
-            f"{path.parent} is being trained by {described(name)}: wait for it, or train into another --out"
-        )
-        if not is_here(name):
-            log.info("%s: waiting until it shows whether %s is still at it", path.parent, described(name))
-            until = time.monotonic() + min(SILENT_SECONDS, seen + SILENT_SECONDS - time.time())
-            while time.monotonic() < until:
-                if path.stat().st_mtime != seen:
-                    raise refusal
-                time.sleep(0.5)
-        elif not is_dead(name):
-            raise refusal
-        mine = path.with_name(f"{RUNNING}.{owner()}")
-        path.rename(mine)
-        mine.unlink()
+            run.rmdir()  # if nothing came of it
 
 
 @contextmanager

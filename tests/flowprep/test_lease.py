@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from flowprep import claims
 from flowprep.corpus import format as fmt
-from flowprep.corpus import lease
 from flowprep.corpus.files import remove_leftovers, temporary_path
 from flowprep.corpus.lease import claimed, is_held, record_stamp, release, remove_dead
 from flowprep.processes import is_dead, owner
@@ -89,9 +89,9 @@ def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
     path = corpus / fmt.LEASES / "aa.0"
     path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
     now = path.stat().st_mtime
-    os.utime(path, (now, now - lease.EXPIRY_SECONDS + 20))
+    os.utime(path, (now, now - claims.EXPIRY_SECONDS + 20))
     assert is_held(corpus, "aa")
-    os.utime(path, (now, now - lease.EXPIRY_SECONDS - 1))
+    os.utime(path, (now, now - claims.EXPIRY_SECONDS - 1))
     assert not is_held(corpus, "aa")
     with claimed(corpus, "aa") as deaths:
         assert deaths == 1 and leases(corpus) == ["aa.0", "aa.1"]
@@ -104,7 +104,7 @@ def test_a_lease_that_is_not_written_yet_is_alive(corpus):
 
 
 def test_the_owner_touches_its_lease(corpus, monkeypatch):
-    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
     with claimed(corpus, "aa"):
         path = corpus / fmt.LEASES / "aa.0"
         os.utime(path, (0, 0))

@@ -18,10 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from making import write_video
 from PIL import Image
 
-from flowprep import decode, encode, make_corpus
+from flowprep import claims, decode, encode, make_corpus
 from flowprep.codec import STILL
 from flowprep.corpus import format as fmt
-from flowprep.corpus import lease
 from flowprep.corpus.index import load_index, read_record, rebuild_index, save_index, write_record
 from flowprep.corpus.lease import claimed, is_held
 from flowprep.corpus.logs import merged
@@ -305,7 +304,7 @@ class Owners(RuleBasedStateMachine):
     @rule()
     def come(self):
         self.number += 1
-        self.patch.setattr(lease, "owner", lambda: f"elsewhere.0123abcd.{self.number}.1")
+        self.patch.setattr(claims, "owner", lambda: f"elsewhere.0123abcd.{self.number}.1")
         claim = claimed(self.corpus, "aa")
         deaths = claim.__enter__()
         if self.holder:

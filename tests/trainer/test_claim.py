@@ -1,5 +1,6 @@
 """One process at a time is at a run's folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,12 @@ import time
 
 import pytest
 
+from flowprep import claims
 from flowprep.errors import UsageError
 from flowprep.processes import owner
 from trainer import checkpoint
 
-RUNNING = checkpoint.RUNNING
+RUNNING = f"{checkpoint.RUNNING}.0"
 ELSEWHERE = "elsewhere.0a1b2c3d.1.2"
 
 
@@ -20,7 +22,7 @@ def left(run, name, seconds=0.0):
     """A claim that somebody left, so long ago."""
     run.mkdir(exist_ok=True)
     path = run / RUNNING
-    path.write_text(name)
+    path.write_text(json.dumps({"owner": name}) if name else "")
     os.utime(path, (time.time() - seconds,) * 2)
 
 
@@ -44,22 +46,22 @@ def test_a_folder_that_nothing_came_into_goes(tmp_path):
 def test_a_dead_process_of_this_machine_is_passed_over_at_once(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     name = owner(child.pid)
-    left(tmp_path / "run", name, seconds=checkpoint.SILENT_SECONDS + 1)
+    left(tmp_path / "run", name, seconds=claims.EXPIRY_SECONDS + 1)
     with pytest.raises(UsageError, match=f"process {child.pid} on"):  # however silent it is
         checkpoint.claimed(tmp_path / "run").__enter__()
     child.communicate(b"")
     left(tmp_path / "run", name)
     with checkpoint.claimed(tmp_path / "run"):
-        assert (tmp_path / "run" / RUNNING).read_text() == owner()
+        assert claims.owner_of(tmp_path / "run" / f"{checkpoint.RUNNING}.1") == owner()
     assert not list(tmp_path.iterdir())
 
 
 def test_of_another_machine_silence_tells(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    left(run, ELSEWHERE, seconds=checkpoint.SILENT_SECONDS + 1)
+    left(run, ELSEWHERE, seconds=claims.EXPIRY_SECONDS + 1)
     with checkpoint.claimed(run):
         pass
-    monkeypatch.setattr(checkpoint, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 2.0)
     left(run, ELSEWHERE)
     with checkpoint.claimed(run):
         pass
@@ -68,7 +70,7 @@ def test_of_another_machine_silence_tells(tmp_path, monkeypatch):
 def test_of_another_machine_a_beat_tells(tmp_path):
     run = tmp_path / "run"
     left(run, ELSEWHERE)
-    beat = threading.Timer(1, os.utime, [run / RUNNING, (0, 0)])
+    beat = threading.Timer(1, os.utime, [run / RUNNING])
     beat.start()
     with pytest.raises(UsageError, match=r"trained by process 1 on elsewhere"):
         checkpoint.claimed(run).__enter__()
@@ -84,9 +86,9 @@ def test_a_process_number_that_is_used_again_says_nothing(tmp_path):
 
 def test_the_same_number_in_another_container_of_this_host_is_another(tmp_path, monkeypatch):
     host, _, number, start = owner().split(".")
-    monkeypatch.setattr(checkpoint, "SILENT_SECONDS", 5.0)
+    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 5.0)
     left(tmp_path / "run", f"{host}.00000000.{number}.{start}")
-    beat = threading.Timer(1, os.utime, [tmp_path / "run" / RUNNING, (0, 0)])
+    beat = threading.Timer(1, os.utime, [tmp_path / "run" / RUNNING])
     beat.start()
     with pytest.raises(UsageError, match=f"process {number} on"):
         checkpoint.claimed(tmp_path / "run").__enter__()
@@ -94,14 +96,14 @@ def test_the_same_number_in_another_container_of_this_host_is_another(tmp_path, 
 
 
 def test_a_claim_that_is_not_written_yet_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 1.0)
     left(tmp_path / "run", "")
     with checkpoint.claimed(tmp_path / "run"):
         pass
 
 
 def test_a_long_run_is_not_silent(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
     path = tmp_path / "run" / RUNNING
     with checkpoint.claimed(path.parent):
         os.utime(path, (0, 0))
