@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import tempfile
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +44,7 @@ class _NewFile(click.Path):
 
 NEW_FILE = _NewFile(dir_okay=False, path_type=Path)
 SCORES = click.Path(path_type=Path)
+LOADER_DIED = "DataLoader worker ("  # how torch's errors begin
 
 
 class _Commands(click.Group):
@@ -58,6 +61,10 @@ class _Commands(click.Group):
             _fail(f"{exc.filename}: {exc.strerror}" if exc.filename else _one_line(exc), 1)
         except KeyboardInterrupt:
             _fail("interrupted", 1)
+        except RuntimeError as exc:
+            if LOADER_DIED not in str(exc):
+                raise
+            _fail(_one_line(exc), 1)
         except ModuleNotFoundError as exc:
             if exc.name in ("torch", "tensorboard", "sklearn", "tomli"):
                 _fail(f"{exc.name} is not installed; pip install 'flowprep[train]'", 1)
@@ -191,7 +198,8 @@ def train(
             [(c, lists.auxiliary(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
         )
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of what a script starts in the background
+            signal.signal(number, _interrupt)
     with (
         parallel.joined(device) as own,
         checkpoint.claimed(out) if not parallel.rank() else nullcontext(),
@@ -206,19 +214,20 @@ def train(
                     logging.getLogger(__name__).info(_describe(row))
 
         try:
-            new = train.train(
-                parsed,
-                opened,
-                examples,
-                out,
-                multi_task=further[0],
-                add_classes=further[1],
-                resume=resume,
-                device=own,
-                workers=loaders,
-                compiled=compiled,
-                on_step=on_step,
-            )
+            with _patient():
+                new = train.train(
+                    parsed,
+                    opened,
+                    examples,
+                    out,
+                    multi_task=further[0],
+                    add_classes=further[1],
+                    resume=resume,
+                    device=own,
+                    workers=loaders,
+                    compiled=compiled,
+                    on_step=on_step,
+                )
         except KeyboardInterrupt:
             _fail(f"interrupted: the same command with --resume goes on from the last checkpoint in {out}", 1)
         path = out / evaluate.TEST_SCORES
@@ -616,7 +625,8 @@ def models(as_json: bool) -> None:
             parameters, multiply_adds = short(row["parameters"][stream]), short(row["multiply_adds"][stream])
             click.echo(f"    {stream:<8}  {clip:<28} {parameters:>10}  {multiply_adds:>13}")
         for key, values in row["options"].items():
-            click.echo(f"    options.{key}: {', '.join(map(json.dumps, values))}")
+            shown = ", ".join("..." if value == "..." else json.dumps(value) for value in values)
+            click.echo(f"    options.{key}: {shown}")
         for what, share in row["published"].items():
             click.echo(f"    {share:.1f}%  {what}")
 
@@ -725,6 +735,17 @@ def _interrupt(*_: object) -> NoReturn:
     """End by Ctrl-C or SIGTERM. Slurm sends it to all processes: that loaders end, too, is no fault then."""
     signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler would raise another error
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Where a loader was killed wait for a signal to this process: it may be that all are told to end."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if LOADER_DIED in str(exc):
+            time.sleep(1)
+        raise
 
 
 def _describe(row: dict[str, Any]) -> str:

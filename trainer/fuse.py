@@ -26,6 +26,7 @@ METHODS = ("average", "weighted", "svm")
 # six videos had told it. Flow counts twice in Wang et al. 2015 (arXiv 1507.02159), 1.5 times in Temporal
 # Segment Networks (arXiv 1608.00859), both found on UCF-101.
 PRIOR = (2, 4)
+_FIT = "scores of both streams for training or validation videos"
 _LEAST = 1e-12  # scores below count as this in logarithms
 
 
@@ -46,8 +47,17 @@ class Fusion:
     temperatures: tuple[float, float] = (1.0, 1.0)
     weights: tuple[float, float] = (0.5, 0.5)
 
+    def __post_init__(self) -> None:
+        """Refuse what is no fusion."""
+        if self.method not in METHODS:
+            raise UsageError(f"method is {self.method!r}; allowed: {' | '.join(METHODS)}")
+        if self.method != "average" and self.fit is None:
+            raise UsageError(f"{self.method} needs --fit: {_FIT}")
+
     def __call__(self, a: Scores, b: Scores) -> Scores:
         """Fuse the scores of two streams for the same videos; rows follow the order of `a`.
+
+        The SVM is fitted here: its fit takes what it is fitted on and gives decisions at once.
 
         Raises:
             UsageError: the files do not cover each other, or `fit` is not of other videos of the classes.
@@ -56,10 +66,10 @@ class Fusion:
         if self.fit:
             if shared := sorted(set(self.fit[0].ids.tolist()) & set(a.ids.tolist())):
                 raise UsageError(
-                    f"--fit: {len(shared)} of its videos are among those judged: {', '.join(shared[:5])}"
+                    f"{len(shared)} videos that are fitted on are among those judged: {', '.join(shared[:5])}"
                 )
             if self.fit[0].classes.tolist() != a.classes.tolist():
-                raise UsageError("--fit: its classes are not those of the judged scores")
+                raise UsageError("the scores that are fitted on are of other classes than the judged ones")
         a, b = self._warm(a, b)
         if self.method == "svm" and self.fit:
             fit = self._warm(*self.fit)
@@ -76,7 +86,7 @@ class Fusion:
 
 
 def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False) -> Fusion:
-    """A fusion, with all of it fitted that is to be.
+    """A fusion whose temperatures and weights are fitted.
 
     Args:
         method: see Fusion.
@@ -86,13 +96,10 @@ def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibra
     Raises:
         UsageError: there is no such method, or `fit` is missing, superfluous, or not of the same videos.
     """
-    if method not in METHODS:
-        raise UsageError(f"method is {method!r}; allowed: {' | '.join(METHODS)}")
     if fit is None:
-        if method == "average" and not calibrate:
-            return Fusion(method)
-        what = "calibration" if calibrate else method
-        raise UsageError(f"{what} needs --fit: scores of both streams for training or validation videos")
+        if calibrate:
+            raise UsageError(f"calibration needs --fit: {_FIT}")
+        return Fusion(method)
     if method == "average" and not calibrate:
         raise UsageError("the average has nothing to fit: leave out --fit, or calibrate, or weigh")
     fit = fit[0], _matched(*fit)
@@ -117,13 +124,16 @@ def fit_on_runs(method: str, spatial: Path, temporal: Path, *, calibrate: bool =
         return fit_fusion(method)
     held = []
     for run in (spatial, temporal):
-        if run.is_dir() and not (run / VALIDATION_SCORES).exists():
+        if not (run / VALIDATION_SCORES).exists():
             raise UsageError(
                 f"{run} has no {VALIDATION_SCORES} to fit on: its recipe held no videos out "
                 "(train.validation_share), or it is not finished; trainer fuse --fit takes other scores"
             )
         held.append(Scores.load(run / VALIDATION_SCORES))
-    return fit_fusion(method, (held[0], held[1]), calibrate=calibrate)
+    try:
+        return fit_fusion(method, (held[0], held[1]), calibrate=calibrate)
+    except UsageError as exc:
+        raise UsageError(f"validation scores of {spatial} and {temporal}: {exc}") from exc
 
 
 def with_temperature(scores: Scores, temperature: float) -> Scores:

@@ -356,15 +356,14 @@ def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: A
         clips,
         num_workers=workers,
         generator=torch.Generator(),
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_end_with_parent,
         **options,
     )
 
 
-def _leave_signals_to_parent(_: int) -> None:
+def _end_with_parent(_: int) -> None:
     """Live on when a terminal interrupts all processes: the parent acts on it, and ends its loaders."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     said = sys.excepthook
 
     def hook(kind: type[BaseException], *more: Any) -> None:

@@ -65,6 +65,8 @@ def predict(
             raise UsageError(
                 "weights and temperatures are of two streams: give --spatial and --temporal alone"
             )
+        if method == "svm":
+            raise UsageError("method is 'svm', which gives no probabilities; allowed: average | weighted")
         fusion = fit_on_runs(method, runs["spatial"], runs["temporal"], calibrate=calibrate)
     wanted: dict[str, set[str]] = {}
     for name, (_, state) in loaded.items():

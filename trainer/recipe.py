@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import re
 import sys
 import textwrap
@@ -362,7 +363,7 @@ def _lines(record: Any, prefix: str) -> list[str]:
 
 
 def _line(key: str, value: object) -> str:
-    return f"{key} = {json.dumps(_plain(value), ensure_ascii=False)}"
+    return f"{key} = {json.dumps(_plain(value), ensure_ascii=False)}".replace("\x7f", "\\u007f")
 
 
 def read_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
@@ -422,6 +423,8 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
     if typing.get_origin(kind) is Mapping:
         if not isinstance(value, dict):
             raise UsageError(f"{key} is {value!r}; it is a section: write [{key}]")
+        for name, option in value.items():
+            _check_option(f"{key}.{name}", option)
         return dict(value)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
@@ -430,9 +433,18 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         return tuple(_convert(v, item, key) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not kind:
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UsageError(f"{key} is {value!r}; allowed: a {_NAMES[kind]}")
     return value
+
+
+def _check_option(key: str, value: Any) -> None:
+    """Refuse what checkpoints and printed recipes cannot hold."""
+    for one in value if isinstance(value, (list, tuple)) else [value]:
+        if type(one) not in _NAMES or (type(one) is float and not math.isfinite(one)):
+            raise UsageError(f"{key} is {value!r}; allowed: a number, text or truth value, or a list of them")
+    if not re.fullmatch(r"[\w.-]+", key, re.ASCII):
+        raise UsageError(f"{key!r} is no name of an option; allowed: letters, digits, _ and -")
 
 
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "truth value (true or false)"}

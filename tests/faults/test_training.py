@@ -5,17 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import FLOWPREP, ROOT
+from conftest import FLOWPREP, ROOT, children
 from test_killing import wait_for
 
 pytest.importorskip("trainer.train")
-SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2
+SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2 + [signal.SIGKILL]  # the last to a loader alone
 
 
-def test_a_signal_to_all_processes_ends_in_one_line(tmp_path):
+def test_signals_end_it_in_one_line(tmp_path):
     clips, corpus, run = tmp_path / "clips", tmp_path / "c", tmp_path / "run"
     for command in (
         ["samples", clips, "--classes", "2", "--clips", "4"],
@@ -53,14 +54,22 @@ def test_a_signal_to_all_processes_ends_in_one_line(tmp_path):
         )
         try:
             wait_for(lambda p=process, n=done: steps()[-1:] > [n + 4] or p.poll() is not None)
-            os.killpg(process.pid, number)
+            if number == signal.SIGKILL:
+                os.kill(children(process.pid, "trainer")[0], number)
+            else:
+                os.killpg(process.pid, number)
             err = process.communicate(timeout=120)[1]
-        finally:
             with pytest.raises(ProcessLookupError):  # none of its processes is left
+                os.killpg(process.pid, 0)
+        finally:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         lines = [line for line in err.splitlines() if line]
         assert process.returncode == 1 and "Traceback" not in err, err
-        assert lines[-1].startswith("error: interrupted: the same command with --resume"), err
+        says = (
+            "DataLoader worker" if number == signal.SIGKILL else "interrupted: the same command with --resume"
+        )
+        assert lines[-1].startswith(f"error: {says}"), err
         assert not list(run.glob("running*"))
         done = steps()[-1]
     assert steps() == list(range(1, done + 1))  # none was skipped or logged twice

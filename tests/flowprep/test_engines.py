@@ -478,7 +478,7 @@ def test_presets_are_more_accurate_on_middlebury(
     solve = OpenCVSolver.solve
 
     def once(engine: OpenCVSolver, frames: np.ndarray, first: list[int], second: list[int]) -> np.ndarray:
-        key = frames.tobytes()
+        key = repr((engine.tvl1, first, second)).encode() + frames.tobytes()
         if key not in solved_by_opencv:
             solved_by_opencv[key] = solve(engine, frames, first, second)
         return solved_by_opencv[key]

@@ -68,7 +68,7 @@ def test_fitting_is_on_other_videos_only(method):
     a, b = noisy(30, 0, 1, "v"), noisy(30, 1, 1, "v")
     with pytest.raises(UsageError, match=r"needs --fit"):
         fuse(a, b, method)
-    with pytest.raises(UsageError, match=r"30 of its videos are among those judged: v0.avi"):
+    with pytest.raises(UsageError, match=r"30 videos that are fitted on are among those judged: v0.avi"):
         fuse(a, b, method, (a, b))
     fit = (noisy(60, 2, 2, "f"), noisy(60, 3, 2, "f"))
     before = fuse(a, b, method, fit).scores

@@ -452,4 +452,4 @@ def test_judged_clips_cover_the_video():
 def test_loaders_end_with_a_script_that_leaves_them_running():
     code = "from trainer.inputs import make_loader as m; it = iter(m(range(99), 2)); next(it); print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "end\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

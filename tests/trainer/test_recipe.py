@@ -50,7 +50,7 @@ def test_a_recipe_is_printed_whole(path, tmp_path):
 
 
 def test_values_of_any_text_are_printed(tmp_path):
-    recipe = replace(Recipe("spatial"), model=replace(Recipe("spatial").model, weights='a "b"\\ü\n'))
+    recipe = replace(Recipe("spatial"), model=replace(Recipe("spatial").model, weights='a "b"\\ü\n\x7f\x01'))
     (tmp_path / "r.toml").write_text(as_toml(recipe), encoding="utf-8")
     assert read_recipe(tmp_path / "r.toml") == recipe
 
@@ -140,3 +140,18 @@ def test_unreadable_files(tmp_path):
 
 def test_differences_name_the_key_and_both_values():
     assert small().differences(small(train={"lr": 0.1})) == ["train.lr: 0.05, 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("train.lr=inf", "train.lr is inf; allowed: a number"),
+        ("input.jitter=nan", "input.jitter is nan; allowed: a number"),
+        ("model.options.since=2014-06-09", "allowed: a number, text or truth value"),
+        ("model.options.a b=1", "is no name of an option"),
+    ],
+)
+def test_values_that_a_recipe_cannot_hold(tmp_path, change, says):
+    path = toml(small(), tmp_path / "r.toml")
+    with pytest.raises(UsageError, match=says):
+        read_recipe(path, [change])

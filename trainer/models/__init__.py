@@ -236,7 +236,8 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
     """What there is, as published, a row in plain types for every model.
 
     name, summary, paper, crop and inputs as text, shapes of the inputs, values of each option, the default
-    first, published accuracy; parameters and multiply-adds of one clip by stream ("both" for joint networks).
+    first ("..." stands for others), published accuracy; parameters and multiply-adds of one clip by stream
+    ("both" for joint networks).
     """
     rows = []
     for name in MODELS:
@@ -256,7 +257,9 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
                 },
                 "parameters": {stream: count[0] for stream, count in counts.items()},
                 "multiply_adds": {stream: count[1] for stream, count in counts.items()},
-                "options": {key: [v for v in some if v is not ...] for key, some in facts.options.items()},
+                "options": {
+                    key: ["..." if v is ... else v for v in some] for key, some in facts.options.items()
+                },
                 "published": dict(facts.published),
             }
         )
