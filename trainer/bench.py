@@ -150,9 +150,10 @@ def _train(
 class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """Training samples as PyTorch code for two-stream networks usually makes them: a file per image.
 
-    Each is opened by Pillow, cropped and flipped (horizontal flow is then inverted); the images are stacked,
-    become float32 from 0 to 1, and are normalised. Item (step, i) shows what that of TrainingClips shows,
-    but that flow is in codes and keeps its mean.
+    Each is opened by Pillow, resized where the recipe says so, cropped and flipped (horizontal flow is then
+    inverted); the images are stacked, become float32 from 0 to 1, and are normalised. Item (step, i) shows
+    what that of TrainingClips shows, but that flow is in codes, which resizing leaves as they are, and keeps
+    its mean.
 
     Args:
         root: a folder, which receives the stored files of all videos.
@@ -165,7 +166,7 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         self._files = FILES[recipe.stream]
         self._length = 1 if recipe.stream == "spatial" else recipe.input.stack
         videos = [corpus[i] for i in examples.ids]
-        self._sizes = [(video.height, video.width) for video in videos]
+        self._sizes = [(video.width, video.height) for video in videos]
         counts = [inputs.available(video, recipe.stream) for video in videos]
         self._last = [count - 1 for count in counts]
         starts = [clips.num_starts(count, self._length) for count in counts]
@@ -179,11 +180,14 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         position, start, rng = self._clips.draw(*key)
         size = self._recipe.input.crop
-        top, left = augment.random_window(rng, *self._sizes[position], size)
+        shape = inputs.resized(*self._sizes[position], self._recipe.input.resize)
+        top, left = augment.random_window(rng, shape[1], shape[0], size)
         mirrored = self._recipe.input.flip and rng.random() < 0.5
         images = []
         for path in self._paths(position, start):
             image = Image.open(path).convert("RGB" if self._recipe.stream == "spatial" else "L")
+            if image.size != shape:
+                image = image.resize(shape, Image.Resampling.BILINEAR)
             image = image.crop((left, top, left + size, top + size))
             if mirrored:
                 image = ImageOps.mirror(image)

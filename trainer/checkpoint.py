@@ -158,6 +158,11 @@ def load_kept(run: Path) -> Checkpoint:
     return load(run / BEST) if last.recipe.train.keep == "best" and last.best is not None else last
 
 
+def stream_of(path: Path) -> str:
+    """The stream of a training run's recipe; "" of what is no run's folder."""
+    return load(path / LAST).recipe.stream if (path / LAST).exists() else ""
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file under a temporary name, to the disk, and only then under its own.
 

@@ -341,10 +341,13 @@ def fuse(
     are matched by id. What is fitted is fitted on the scores given by --fit, which must not hold any of the
     judged videos; of two runs, on their validation scores where --fit is not given.
     """
+    from trainer import checkpoint
     from trainer.evaluate import Scores
     from trainer.fuse import fit_fusion, fit_on_runs
 
     first, second = Scores.load(a), Scores.load(b)
+    if [checkpoint.stream_of(run) for run in (a, b)] == ["temporal", "spatial"]:
+        raise UsageError(f"{a} is a temporal run and {b} a spatial one: give the spatial one first")
     if not fit and a.is_dir() and b.is_dir():
         fusion = fit_on_runs(method, a, b, calibrate=calibrate)
     else:

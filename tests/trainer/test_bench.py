@@ -53,6 +53,18 @@ def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
     assert stream == "spatial" or 0 < flips < 12
 
 
+def test_the_other_loader_resizes_too(corpus, tmp_path):
+    recipe = small("spatial", input={"jitter": 0.0, "resize": 40})
+    examples = lists.under_own_classes(corpus, "all")
+    ours = inputs.TrainingClips([[(corpus, examples)]], recipe)
+    theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
+    for i in range(6):
+        clip, planes = ours[0, i][0], theirs[0, i][0]
+        assert clip.planes.shape == planes.shape
+        # Averaged over areas by one, interpolated by the other.
+        assert ((planes * 0.226 + 0.5) * 255 - clip.planes).abs().mean() < 3
+
+
 def test_figures_of_a_recipe(corpus):
     examples = lists.under_own_classes(corpus, "all")
     found = bench.bench(small("temporal"), corpus, examples, device="cpu", steps=2, folder=True)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +8,7 @@ from fakes import small
 
 from flowprep.errors import UsageError
 from trainer import models
+from trainer.models.resnet18 import Sparse1x1
 
 
 def cnn_m(stream):
@@ -60,6 +64,28 @@ def test_lrn_is_alexnets():
         for i in range(9)
     ]
     torch.testing.assert_close(got[0, :, 0, 0], torch.stack(want))
+
+
+@pytest.mark.parametrize("side", [13, 14])
+def test_a_sparse_convolution_is_a_strided_one(side):
+    sparse = Sparse1x1(6, 8, 1, 2, bias=False)
+    x = torch.randn(2, 6, side, side, requires_grad=True)
+    y, want = sparse(x), F.conv2d(x, sparse.weight, stride=2)
+    torch.testing.assert_close(y, want)
+    weights = torch.randn_like(y)
+    got, expected = (torch.autograd.grad((z * weights).sum(), (x, sparse.weight)) for z in (y, want))
+    torch.testing.assert_close(got, expected)
+
+
+def test_the_narrowest_network_survives_a_step_at_the_usual_size():
+    """In a process of its own: what is looked for ends it."""
+    code = (
+        "import torch; from trainer import models;"
+        "model = models.channels_last(models.build('resnet18', in_channels=3, num_classes=3, width=8));"
+        "model(models.channels_last(torch.randn(2, 3, 224, 224))).sum().backward(); print('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "done\n", (done.returncode, done.stderr)
 
 
 def test_resnet18_has_torchvisions_names_and_shapes():

@@ -209,6 +209,8 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
         Scores(ids, np.arange(12) % 2, judged[0]["classes"], rows).save(run / "validation_scores.npz")
     options = ["--method", "weighted", "--calibrate", "--json"]
     done = call("fuse", *streams.values(), *options, "--out", tmp_path / "fused.npz")
+    turned = call("fuse", *list(streams.values())[::-1], *options)
+    assert turned.exit_code == 2 and "give the spatial one first" in turned.stderr
     told = json.loads(done.stdout)
     assert sum(told["weights"]) == pytest.approx(1) and told["temperatures"][0] != 1
     fused = Scores.load(tmp_path / "fused.npz")
