@@ -44,6 +44,7 @@ done
 # stream is the better one.
 fit=()
 [ -e "$runs/spatial/validation_scores.npz" ] && [ -e "$runs/temporal/validation_scores.npz" ] && fit=(--method weighted --calibrate)
+[ ${#fit[@]} -gt 0 ] || echo "no videos were held out to fit weights on: the streams are averaged" >&2
 trainer fuse "$runs/spatial" "$runs/temporal" ${fit[@]+"${fit[@]}"} --out "$runs/fused.npz"
 trainer report --spatial "$runs/spatial" --temporal "$runs/temporal" --fused-scores "$runs/fused.npz" \
     --corpus "$out/corpus" --out "$runs/report.html"

@@ -596,7 +596,8 @@ def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str, a
 def recipe(path: Path | None, changes: tuple[str, ...]) -> None:
     """Print RECIPE whole: every key that a recipe may have, with its meaning and its value there.
 
-    Without RECIPE the values are those of keys that a recipe leaves out. What is printed is a recipe itself.
+    Without RECIPE the values are the defaults, which are for a GPU; `stream` has none and must be given. What
+    is printed is a recipe itself. Whether it fits its network is seen by `trainer train` only.
     """
     from trainer.recipe import Recipe, as_toml, read_recipe
 
@@ -693,7 +694,7 @@ def _judge(
     from trainer.evaluate import evaluate
 
     clips = (len(examples) + len(fit or ())) * (frames or checkpoint.load_kept(run).recipe.test.frames)
-    logging.getLogger(__name__).info("judging %d videos by %d clips", len(examples), clips)
+    logging.getLogger(__name__).info("judging %d videos by %d clips for %s", len(examples), clips, out)
     with _bar(clips, "clip", "judging") as bar:
         scores = evaluate(
             run,

@@ -50,7 +50,9 @@ def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
     key, side = "input.crop", recipe.input.crop
     if max(recipe.input.scales, default=0) > side:
         key, side = "the largest of input.scales", recipe.input.scales[0]
+    reach, short = Sample.of(recipe).length(settings.step), 0
     for video in (corpus[i] for i in ids):
+        short += available(video, stream) < reach
         width, height = resized(video.width, video.height, recipe.input.resize)
         if min(width, height) < side:
             raise UsageError(
@@ -59,6 +61,10 @@ def check_fit(corpus: Corpus, ids: Sequence[str], recipe: Recipe) -> None:
             )
         if available(video, stream) < 1:
             raise UsageError(f"{video.id} has nothing for the {stream} stream: {video.num_frames} frames")
+    if short:
+        log.warning(
+            "%d of %d videos have fewer than %d pairs: their last flow is repeated", short, len(ids), reach
+        )
 
 
 def available(video: Video, stream: str) -> int:
