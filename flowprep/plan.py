@@ -258,6 +258,8 @@ def read_plan(corpus: Path) -> Plan:
             if head["version"] > 1 and not whole:
                 raise ValueError("it does not have its checksum; put a copy of it in its place")
             return Plan(Settings.from_dict(head["settings"]), tuple(tasks))
+    except FileNotFoundError as exc:
+        raise CorpusFormatError(f"{corpus} holds no plan of a corpus: there is no {fmt.PLAN} in it") from exc
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise CorpusFormatError(f"{corpus} holds no plan of a corpus: {exc}") from exc
 

@@ -70,6 +70,11 @@ class _Commands(click.Group):
                 _fail(f"{exc.name} is not installed; pip install 'flowprep[train]'", 1)
             raise
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in the order of their use, each with its whole first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, c.get_short_help_str(120)) for name, c in self.commands.items()])
+
 
 @click.group(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -85,6 +90,8 @@ def main(quiet: bool) -> None:
       trainer train temporal.toml --corpus C --train-list train.txt --test-list test.txt --out runs/temporal
       trainer fuse runs/spatial runs/temporal --method weighted --calibrate --out fused.npz
       trainer report --spatial runs/spatial --temporal runs/temporal --fused-scores fused.npz --corpus C
+
+    Exit codes: 0 done, 1 a fault (a damaged file, a device that fails), 2 wrong use.
     """
     handler = _Handler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -382,7 +382,7 @@ def read_recipe(path: Path, changes: typing.Sequence[str] = ()) -> Recipe:
         raise UsageError(f"{path}: not a TOML file: {exc}") from exc
     for change in changes:
         key, equals, text = change.partition("=")
-        if not equals:
+        if not equals or not key.strip():
             raise UsageError(f"--set {change}: write key=value, such as train.lr=0.01")
         *sections, name = key.strip().split(".")
         section = values
