@@ -31,8 +31,8 @@ def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> 
 class Sparse1x1(nn.Conv2d):
     """A 1x1 convolution with a stride, in two steps: the pixels that it reads, then the convolution of these.
 
-    In one step the process dies where PyTorch computes by oneDNN 3.12 with AVX-512: the gradient of a strided
-    1x1 convolution from 8 channels or fewer to 16, with channels innermost, writes past its memory.
+    In one step, where PyTorch computes by oneDNN 3.12 with AVX-512 and channels lie innermost, the gradient
+    from 8 channels or fewer to 16 writes past its memory: the process dies, or learns from wrong numbers.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
