@@ -102,7 +102,7 @@ def is_over(claim: Path) -> bool:
 
 def _now(folder: Path) -> float:
     """The time by the clock that stamps the files of a folder."""
-    # Named as corpus.files.temporary_path does, so that what a kill leaves is found.
+    # Named as corpus.files.temporary_path does: what a kill leaves in a corpus is found and removed.
     path = folder / f"now-{threading.get_ident()}.{owner()}.tmp"
     with path.open("wb") as file:
         file.write(b"0")  # by the clock of the machine that stores it

@@ -42,6 +42,23 @@ def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return shards(out)
 
 
+@pytest.fixture
+def frames_of_samples(tmp_path: Path) -> tuple[Path, list[object]]:
+    """A corpus of the frames of eight sample clips, and the options that name its lists."""
+    clips, corpus = tmp_path / "clips", tmp_path / "c"
+    for command in (
+        ["samples", clips, "--classes", "2", "--clips", "4"],
+        ["extract", clips, "--out", corpus, "--size", "source", "--no-flow"],
+    ):
+        subprocess.run([*FLOWPREP, *map(str, command)], check=True, capture_output=True)
+    files = {
+        "--train-list": "trainlist01.txt",
+        "--test-list": "testlist01.txt",
+        "--class-index": "classInd.txt",
+    }
+    return corpus, [word for key, name in files.items() for word in (key, clips / "splits" / name)]
+
+
 def shards(corpus: Path) -> dict[str, str]:
     """Digest of every file among the shards: also of those that should not be there."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((corpus / "shards").iterdir())}

@@ -145,21 +145,16 @@ def test_dask_workers_in_slurm_jobs(slurm, videos, undisturbed, tmp_path):
     assert not slurm("squeue", "-h", "-t", "running")  # the jobs end with the run
 
 
-def test_training_on_two_nodes_that_is_requeued_goes_on(slurm, tmp_path):
+def test_training_on_two_nodes_that_is_requeued_goes_on(slurm, frames_of_samples, tmp_path):
     """Two processes without a GPU, one a node; the job is cut off between two checkpoints."""
     pytest.importorskip("trainer.train")
-    clips, corpus, run = tmp_path / "clips", tmp_path / "c", tmp_path / "run"
-    for command in (
-        ["samples", clips, "--classes", "2", "--clips", "4"],
-        ["extract", clips, "--out", corpus, "--size", "source", "--no-flow"],
-    ):
-        subprocess.run([*FLOWPREP, *map(str, command)], check=True, capture_output=True)
+    corpus, lists = frames_of_samples
+    run = tmp_path / "run"
     small = ["train.steps=40", "train.batch=4", "train.milestones=[]", "train.checkpoint_every=3"]
     small += ["train.log_every=1", "train.validation_share=0.0", "model.width=8", "input.crop=64"]
-    log, said, split = run / "log.jsonl", tmp_path / "log.txt", clips / "splits"
+    log, said = run / "log.jsonl", tmp_path / "log.txt"
     given = ["--parsable", "--nodes=2", "--gpus-per-node=0", "--cpus-per-task=1", f"--output={said}"]
-    lists = ["--train-list", split / "trainlist01.txt", "--test-list", split / "testlist01.txt"]
-    options = ["--corpus", corpus, *lists, "--class-index", split / "classInd.txt", "--out", run]
+    options = ["--corpus", corpus, *lists, "--out", run]
     options += [
         "--device",
         "cpu",

@@ -9,28 +9,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import FLOWPREP, ROOT, children
+from conftest import ROOT, children
 from test_killing import wait_for
 
 pytest.importorskip("trainer.train")
 SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2 + [signal.SIGKILL]  # the last to a loader alone
 
 
-def test_signals_end_it_in_one_line(tmp_path):
-    clips, corpus, run = tmp_path / "clips", tmp_path / "c", tmp_path / "run"
-    for command in (
-        ["samples", clips, "--classes", "2", "--clips", "4"],
-        ["extract", clips, "--out", corpus, "--size", "source", "--no-flow"],
-    ):
-        subprocess.run([*FLOWPREP, *map(str, command)], check=True, capture_output=True)
+def test_signals_end_it_in_one_line(frames_of_samples, tmp_path):
+    corpus, lists = frames_of_samples
+    run = tmp_path / "run"
     changes = ["train.steps=1000000", "train.batch=4", "train.milestones=[]", "train.checkpoint_every=3"]
     changes += ["train.log_every=1", "train.validation_share=0.0", "model.width=8", "input.crop=64"]
-    lists = [
-        "--train-list",
-        clips / "splits" / "trainlist01.txt",
-        "--test-list",
-        clips / "splits" / "testlist01.txt",
-    ]
     command = [
         Path(sys.executable).with_name("trainer"),
         "train",
