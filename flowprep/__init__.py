@@ -9,28 +9,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowprep.codec import Encoded as Encoded
-    from flowprep.codec import decode as decode
-    from flowprep.codec import encode as encode
+    from flowprep.api import make_corpus as make_corpus
+    from flowprep.codec.quantise import Encoded as Encoded
+    from flowprep.codec.quantise import decode as decode
+    from flowprep.codec.quantise import encode as encode
     from flowprep.corpus.reader import Corpus as Corpus
     from flowprep.corpus.reader import Video as Video
     from flowprep.corpus.reader import open_corpus as open_corpus
     from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import FlowprepError as FlowprepError
-    from flowprep.executors import make_corpus as make_corpus
     from flowprep.settings import Settings as Settings
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Corpus": "flowprep.corpus.reader",
-    "Encoded": "flowprep.codec",
+    "Encoded": "flowprep.codec.quantise",
     "FlowprepError": "flowprep.errors",
     "Settings": "flowprep.settings",
     "Video": "flowprep.corpus.reader",
-    "decode": "flowprep.codec",
-    "encode": "flowprep.codec",
-    "make_corpus": "flowprep.executors",
+    "decode": "flowprep.codec.quantise",
+    "encode": "flowprep.codec.quantise",
+    "make_corpus": "flowprep.api",
     "open_corpus": "flowprep.corpus.reader",
     "tvl1": "flowprep.engines",
 }

@@ -227,12 +227,12 @@ class Settings:
         rgb, flow, backward: which streams are stored.
         engine: the TV-L1 engine, never "auto": that is resolved before a plan is written.
         tvl1: the solver's parameters.
-        codes: how flow becomes 0-255: "adaptive", "fixed" or "tsn" (see flowprep.codec).
+        codes: how flow becomes 0-255: "adaptive", "fixed" or "tsn" (see flowprep.codec.quantise).
         range: R of fixed and tsn codes: they span [-R, R] pixels.
         error_px: quantisation step of adaptive codes' JPEG, in pixels.
         quality: JPEG quality of frames and of fixed and tsn codes, 1 to 100.
         codec: what the codes are stored as: "jpeg", or "png", which keeps each code.
-        stabilise: the camera's motion is taken off the flow (see flowprep.camera).
+        stabilise: the camera's motion is taken off the flow (see flowprep.stabilisation).
         keep_partial: keep the clean frames before the damage of a damaged video.
         shard_pairs: pairs per shard, about: short videos share a shard, longer ones are split.
         grey: how flow's input is made from a decoded frame.

@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 
 from flowprep import open_corpus
-from trainer import augment, inputs, lists, models
-from trainer.clips import Clip, Sample
-from trainer.evaluate import autocast, pick_device, pick_precision, score_videos
-from trainer.recipe import read_recipe
-from trainer.train import train
+from trainer.data import lists, loading, transforms
+from trainer.data.sampling import Clip, Sample
+from trainer.evaluation.evaluate import autocast, pick_device, pick_precision, score_videos
+from trainer.models import registry
+from trainer.recipe.schema import read_recipe
+from trainer.training.trainer import train
 
 WARM, TIMED = 2, 4  # steps of a round
 
@@ -72,21 +73,21 @@ def main() -> None:
         # The last step ends with a checkpoint.
         return statistics.median(b - a for a, b in zip(marks[WARM - 1 : -1], marks[WARM:-1], strict=False))
 
-    clips = inputs.TrainingClips([[(corpus, examples)]], recipe)
+    clips = loading.TrainingClips([[(corpus, examples)]], recipe)
     sample = Sample.of(recipe)
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(0)
-        return models.channels_last(models.make_model(recipe, len(examples.classes)).to(where))
+        return registry.channels_last(registry.make_model(recipe, len(examples.classes)).to(where))
 
     def batches() -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
         for step in range(WARM + TIMED):
-            clip, y, _ = inputs.batch_clips([clips[step, i] for i in range(recipe.train.batch)])
+            clip, y, _ = loading.batch_clips([clips[step, i] for i in range(recipe.train.batch)])
             yield sample.tensors(clip.to(where)), y.to(where)
 
     def by_hand() -> float:
         model = fresh()
-        models.set_training(model)
+        registry.set_training(model)
         optimizer = torch.optim.SGD(
             [p for p in model.parameters() if p.requires_grad],
             lr=recipe.train.lr,
@@ -98,7 +99,7 @@ def main() -> None:
             optimizer.zero_grad()
             with autocast(precision, where):
                 logits = model(*x)
-            models.losses(model, logits.float(), y).mean().backward()
+            registry.losses(model, logits.float(), y).mean().backward()
             optimizer.step()
             marks.append(time.perf_counter())
         return statistics.median(b - a for a, b in zip(marks[WARM - 1 : -1], marks[WARM:-1], strict=False))
@@ -121,11 +122,11 @@ def main() -> None:
 
     def judge_by_hand() -> float:
         began = time.perf_counter()
-        shown = inputs.JudgedClips(corpus, ids, recipe, frames)
+        shown = loading.JudgedClips(corpus, ids, recipe, frames)
         for k in range(0, len(shown), at_once):
             some = [shown[j][1] for j in range(k, min(k + at_once, len(shown)))]
             size = 0 if whole else recipe.input.crop
-            cut = [augment.fixed_crops(clip, size, crops, recipe.stream) for clip in some]
+            cut = [transforms.fixed_crops(clip, size, crops, recipe.stream) for clip in some]
             x = judged.tensors(Clip(*map(torch.cat, zip(*cut, strict=True))).to(where))
             with torch.inference_mode(), autocast(precision, where):
                 model(*x).float().softmax(1).view(len(some), crops, -1).mean(1).cpu()

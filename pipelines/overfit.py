@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 
 from flowprep import open_corpus
-from trainer import inputs, lists, models
-from trainer.clips import Sample
-from trainer.evaluate import autocast, pick_device, pick_precision
-from trainer.recipe import read_recipe
+from trainer.data import lists, loading
+from trainer.data.sampling import Sample
+from trainer.evaluation.evaluate import autocast, pick_device, pick_precision
+from trainer.models import registry
+from trainer.recipe.schema import read_recipe
 
 CLIPS, LONGEST = 8, 10.0  # clips of the batch; norm of a gradient
 
@@ -41,28 +42,28 @@ def main() -> int:
 
     recipe = read_recipe(args.recipe, args.changes)
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.0))
-    models.find(recipe)
+    registry.find(recipe)
     corpus = open_corpus(args.corpus)
     examples = lists.under_own_classes(corpus, "all")
     if len(examples) < CLIPS:
         parser.error(f"{args.corpus} holds {len(examples)} videos with a class; {CLIPS} are needed")
     # Equally spaced in the list, which is in the order of the classes.
     examples = examples.subset(range(0, len(examples), len(examples) // CLIPS)[:CLIPS])
-    inputs.check_fit(corpus, examples.ids, recipe)
+    loading.check_fit(corpus, examples.ids, recipe)
 
     where = pick_device()
     precision = pick_precision(recipe.train.precision, where)
     items = [
-        inputs.TrainingClips([[(corpus, examples.subset([k]))]], recipe)[0, k] for k in range(len(examples))
+        loading.TrainingClips([[(corpus, examples.subset([k]))]], recipe)[0, k] for k in range(len(examples))
     ]
-    clip, y, _ = inputs.batch_clips(items)
+    clip, y, _ = loading.batch_clips(items)
     x, y = Sample.of(recipe).tensors(clip.to(where)), y.to(where)
 
     torch.manual_seed(recipe.seed)
-    model = models.make_model(recipe, len(examples.classes))
-    models.start_from_weights(model, recipe, examples.classes)
-    models.channels_last(model.to(where))
-    models.set_training(model)
+    model = registry.make_model(recipe, len(examples.classes))
+    registry.start_from_weights(model, recipe, examples.classes)
+    registry.channels_last(model.to(where))
+    registry.set_training(model)
     learning = [p for p in model.parameters() if p.requires_grad]
     given = recipe.train
     optimizer = torch.optim.SGD(
@@ -79,7 +80,7 @@ def main() -> int:
         optimizer.zero_grad()
         with autocast(precision, where):
             logits = model(*x)
-        loss = models.losses(model, logits, y).mean()
+        loss = registry.losses(model, logits, y).mean()
         done = loss.item() < args.below
         if done or step % 10 == 0:
             print(f"step {step}: loss {loss.item():.4f}", flush=True)

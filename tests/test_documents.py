@@ -42,7 +42,7 @@ def corpus(tmp_path_factory) -> Path:
     (root / "clips" / "bad.mp4").write_text("no video")
     settings = Settings(size="32x24", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowprep.plan.estimate_frames", lambda _: 60)
+        patch.setattr("flowprep.planning.tasks.estimate_frames", lambda _: 60)
         flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)
     return root / "corpus"
 

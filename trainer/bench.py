@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from trainer import augment, clips, inputs
-from trainer.evaluate import pick_device
-from trainer.lists import Examples
-from trainer.recipe import Recipe
-from trainer.train import train
+from trainer.data import loading, sampling, transforms
+from trainer.data.lists import Examples
+from trainer.evaluation.evaluate import pick_device
+from trainer.recipe.schema import Recipe
+from trainer.training.trainer import train
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -51,7 +51,7 @@ def bench(
     Args:
         recipe: what a clip, a batch and a network are.
         corpus, examples: the videos.
-        device, workers: as trainer.train.train.
+        device, workers: as trainer.training.trainer.train.
         steps: training steps that are timed, after as many that are not.
         folder: time also a loader of JPEGs in folders; not for joint networks.
 
@@ -64,8 +64,8 @@ def bench(
     Raises:
         UsageError: the corpus does not fit the recipe.
     """
-    inputs.check_fit(corpus, examples.ids, recipe)
-    ours = _rates(inputs.TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
+    loading.check_fit(corpus, examples.ids, recipe)
+    ours = _rates(loading.TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
     found: dict[str, Any] = {}
     if folder:
         with tempfile.TemporaryDirectory(prefix="trainer-bench-") as root:
@@ -95,8 +95,8 @@ def _rates(
     other's. The first one, in which processes are started and files first read, does not count.
     """
     keys: list[list[tuple[int, int]]] = []
-    collate = inputs.batch_clips if isinstance(dataset, inputs.TrainingClips) else None
-    loader = inputs.make_loader(
+    collate = loading.batch_clips if isinstance(dataset, loading.TrainingClips) else None
+    loader = loading.make_loader(
         dataset, workers, batch_sampler=keys, collate_fn=collate, persistent_workers=workers > 0
     )
     each = max(1, workers)  # batches at once
@@ -167,10 +167,10 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         self._length = 1 if recipe.stream == "spatial" else recipe.input.stack
         videos = [corpus[i] for i in examples.ids]
         self._sizes = [(video.width, video.height) for video in videos]
-        counts = [inputs.available(video, recipe.stream) for video in videos]
+        counts = [loading.available(video, recipe.stream) for video in videos]
         self._last = [count - 1 for count in counts]
-        starts = [clips.num_starts(count, self._length) for count in counts]
-        self._clips = clips.BalancedClips(examples.labels, starts, recipe.seed)
+        starts = [sampling.num_starts(count, self._length) for count in counts]
+        self._clips = sampling.BalancedClips(examples.labels, starts, recipe.seed)
         for position, (video, count) in enumerate(zip(videos, counts, strict=True)):
             (root / str(position)).mkdir()
             for stream, name in self._files.items():
@@ -180,8 +180,8 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         position, start, rng = self._clips.draw(*key)
         size = self._recipe.input.crop
-        shape = inputs.resized(*self._sizes[position], self._recipe.input.resize)
-        top, left = augment.random_window(rng, shape[1], shape[0], size)
+        shape = loading.resized(*self._sizes[position], self._recipe.input.resize)
+        top, left = transforms.random_window(rng, shape[1], shape[0], size)
         mirrored = self._recipe.input.flip and rng.random() < 0.5
         images = []
         for path in self._paths(position, start):

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from flowprep.errors import FlowprepError, UsageError
-from trainer import checkpoint, models
-from trainer.evaluate import load_run
+from trainer.evaluation.evaluate import load_run
+from trainer.models import registry
+from trainer.training import checkpoint
 
 SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
@@ -57,9 +58,9 @@ def export(run: Path, out: Path) -> float:
     """
     model, kept = load_run(run, torch.device("cpu"))
     recipe = kept.recipe
-    for part in models.find_module(recipe.model.name).FACTS.for_training:
+    for part in registry.find_module(recipe.model.name).FACTS.for_training:
         setattr(model, part, None)
-    shapes = models.input_shapes(recipe, batch=2)
+    shapes = registry.input_shapes(recipe, batch=2)
     about = {"classes": json.dumps(kept.classes), "recipe": json.dumps(recipe.to_dict())}
     names = [INPUTS[stream] for stream in shapes]
     return write_network(model, len(kept.classes), names, list(shapes.values()), out, about)

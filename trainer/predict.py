@@ -12,10 +12,10 @@ import numpy as np
 
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
-from trainer import inputs
-from trainer.evaluate import Scores, load_run, pick_device, pick_precision, score_videos
-from trainer.fuse import fit_on_runs
-from trainer.lists import VIDEO_SUFFIX
+from trainer.data import loading
+from trainer.data.lists import VIDEO_SUFFIX
+from trainer.evaluation.evaluate import Scores, load_run, pick_device, pick_precision, score_videos
+from trainer.evaluation.fusion import fit_on_runs
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def predict(
     Args:
         video: a video file, or a folder of numbered frames.
         runs: folders of training runs by stream: "spatial", "temporal", "both" (of a joint network).
-        method, calibrate: as trainer.fuse.fit_on_runs, of a spatial and a temporal run.
-        device, workers: as trainer.evaluate.score_videos.
+        method, calibrate: as trainer.evaluation.fusion.fit_on_runs, of a spatial and a temporal run.
+        device, workers: as trainer.evaluation.evaluate.score_videos.
 
     Raises:
         UsageError: no such video, more than one, a run of another stream, runs of other classes, or no
@@ -95,7 +95,7 @@ def predict(
             ids = list(corpus)
             if len(ids) > 1:
                 raise UsageError(f"{video} holds {len(ids)} videos; give one")
-            inputs.check_fit(corpus, ids, state.recipe)
+            loading.check_fit(corpus, ids, state.recipe)
             test = state.recipe.test
             scores[name] = score_videos(
                 model,

@@ -11,19 +11,20 @@ from typing import Any
 import click
 
 from flowprep import __version__
-from flowprep.cli import carry, exchange, keep, look, machine, make, solve
-from flowprep.cli.printing import Fault, WrongUse, in_words
+from flowprep.cli import convert, doctor, flow, inspect, run, view
+from flowprep.cli import extract as make
+from flowprep.cli.output import Fault, WrongUse, in_words
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
 from flowprep.settings import MOST_PIXELS
 
 # As `flowprep --help` lists them.
 SECTIONS = {
-    "Make a corpus": [make.samples, make.plan, make.extract, carry.run_task, carry.retry],
-    "Look after it": [keep.status, keep.log, keep.verify, keep.info, keep.index],
-    "In and out": [exchange.export, exchange.import_, exchange.merge, exchange.subset, exchange.repack],
-    "Look at it": [look.view, look.report],
-    "Flow itself": [solve.flow, solve.bench, solve.tune],
-    "This machine": [machine.doctor],
+    "Make a corpus": [make.samples, make.plan, make.extract, run.run_task, run.retry],
+    "Look after it": [inspect.status, inspect.log, inspect.verify, inspect.info, inspect.index],
+    "In and out": [convert.export, convert.import_, convert.merge, convert.subset, convert.repack],
+    "Look at it": [view.view, view.report],
+    "Flow itself": [flow.flow, flow.bench, flow.tune],
+    "This machine": [doctor.doctor],
 }
 
 

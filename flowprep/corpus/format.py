@@ -25,7 +25,6 @@ RECORDS = "records"
 LEASES = "leases"
 LOGS = "logs"
 DAMAGED = "damaged"
-TEMPORARY = ".tmp"
 
 # Root attributes of a shard.
 FORMAT_ATTRIBUTE = "format"

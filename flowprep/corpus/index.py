@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.corpus import format as fmt
-from flowprep.corpus.files import published
-from flowprep.corpus.shard import Shard
+from flowprep.corpus.shard_reader import Shard
 from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.settings import Settings
+from flowprep.system.atomic import published
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowprep import codec
-from flowprep.codec import Field
+from flowprep.codec import quantise
+from flowprep.codec.quantise import Field
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_settings
-from flowprep.corpus.shard import Shard
+from flowprep.corpus.shard_reader import Shard
 from flowprep.errors import CorpusDamaged, CorpusFormatError, OutOfRange, VideoMissing
 from flowprep.settings import IMPORTED, Settings
 
@@ -242,7 +242,7 @@ class Video:
         out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
         scale, zero, _ = self.coding(start, count, backward)
         for place, codes in self._decoded(start, count, backward, window):
-            codec.to_pixels(codes, scale[place], zero[place], out[place])
+            quantise.to_pixels(codes, scale[place], zero[place], out[place])
         return out
 
     def codes(
@@ -276,7 +276,7 @@ class Video:
             OutOfRange: there is no such frame, or the corpus has no RGB stream.
             CorpusDamaged: a checksum does not hold.
         """
-        return codec.decode_rgb(self.stored("rgb", index), (self.height, self.width))
+        return quantise.decode_rgb(self.stored("rgb", index), (self.height, self.width))
 
     def stored(self, stream: str, index: int) -> bytes:
         """Image `index` of a stream, "rgb", "flow_u", ..., as it is stored.
@@ -417,7 +417,7 @@ class Video:
         shape = (self.height, self.width)
         for i, jpegs in enumerate(self._jpegs(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
-                codes = codec.decode_codes(jpeg, shape)
+                codes = quantise.decode_codes(jpeg, shape)
                 yield (i, channel), codes[top : top + height, left : left + width]
 
     def _check(self, start: int, count: int, backward: bool) -> None:

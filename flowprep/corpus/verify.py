@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowprep import codec
+from flowprep.codec import quantise
 from flowprep.corpus import format as fmt
-from flowprep.corpus.files import file_digest
 from flowprep.corpus.index import load_index, read_record, recorded_tasks
-from flowprep.corpus.logs import note
-from flowprep.corpus.shard import Shard
+from flowprep.corpus.shard_reader import Shard
+from flowprep.corpus.task_log import note
 from flowprep.errors import CorpusError, CorpusFormatError
+from flowprep.system.atomic import file_digest
 
 
 class Problem(NamedTuple):
@@ -177,7 +177,7 @@ def _check_images(shard: Shard) -> Iterator[Problem]:
     for row in shard.videos:
         shape = int(row["height"]), int(row["width"])
         for stream in fmt.STREAMS:
-            decode = codec.decode_rgb if stream == "rgb" else codec.decode_codes
+            decode = quantise.decode_rgb if stream == "rgb" else quantise.decode_codes
             first = int(row[f"{stream}_first"])
             for image in range(first, min(first + int(row[f"{stream}_count"]), len(shard.images))):
                 try:

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 # Name -> module, imported only when the engine is asked for.
 ENGINES: dict[str, str] = {
-    "cpu": "flowprep.engines.cpu",
-    "cuda": "flowprep.engines.cuda",
+    "cpu": "flowprep.engines.cpu.engine",
+    "cuda": "flowprep.engines.cuda.engine",
     "opencv": "flowprep.engines.opencv",
     "reference": "flowprep.engines.reference",
 }

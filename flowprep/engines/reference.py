@@ -33,7 +33,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from flowprep.engines import base
-from flowprep.engines.schedule import (
+from flowprep.engines.pyramid import (
     CUBIC_A,
     TINY_GRADIENT,
     antialias_sigma,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from flowprep.errors import UsageError
 from flowprep.executors.local import MOST_DEATHS
-from flowprep.executors.running import Executor
+from flowprep.executors.run import Executor
 from flowprep.executors.worker import Job, Outcome
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 
 from flowprep.engines import gpu_fault
-from flowprep.engines.nvidia import choose_device
+from flowprep.engines.cuda.driver import choose_device
 from flowprep.executors.worker import DEATHS, Job, Outcome, Worker, WorkerDied
 
 log = logging.getLogger(__name__)

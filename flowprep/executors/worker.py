@@ -21,14 +21,14 @@ import cv2
 from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
-from flowprep.corpus.files import remove_leftovers
 from flowprep.corpus.format import SHARDS, shard_path
-from flowprep.corpus.lease import claimed, record_stamp
-from flowprep.corpus.logs import note
-from flowprep.extract import Conditions, rehearse, run_task
-from flowprep.plan import Segment, Task
-from flowprep.processes import owner
+from flowprep.corpus.task_lease import claimed, record_stamp
+from flowprep.corpus.task_log import note
+from flowprep.extraction.task import Conditions, rehearse, run_task
+from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
+from flowprep.system.atomic import remove_leftovers
+from flowprep.system.processes import owner
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _loky = get_context("loky")
 DEATHS = 3  # of workers over a task, until its videos are tried one by one; and of each video, then
 # The cores are shared out already.
 ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
-REHEARSAL = [sys.executable, "-c", "from flowprep.executors.worker import rehearsal; rehearsal()"]
+REHEARSAL = [sys.executable, "-c", "from flowprep.api.worker import rehearsal; rehearsal()"]
 
 
 class Outcome(NamedTuple):

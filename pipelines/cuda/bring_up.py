@@ -21,13 +21,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.corpus.index import load_index
-from flowprep.engines import cuda, make_engine, nvidia
-from flowprep.engines.cuda_check import check_kernels
-from flowprep.errors import EngineError
-from flowprep.executors import default_jobs, make_corpus
-from flowprep.measure.doctor import examine
-from flowprep.measure.gpu import (
+from flowprep.api import default_jobs, make_corpus
+from flowprep.bench.cuda import (
     BATCHES,
     OPENCV_CUDA,
     SIZES,
@@ -36,9 +31,16 @@ from flowprep.measure.gpu import (
     pairs_per_second,
     pixel_iterations,
 )
-from flowprep.samples import write_samples
+from flowprep.corpus.index import load_index
+from flowprep.doctor import examine
+from flowprep.engines import make_engine
+from flowprep.engines.cuda import driver
+from flowprep.engines.cuda import engine as cuda
+from flowprep.engines.cuda.selfcheck import check_kernels
+from flowprep.errors import EngineError
 from flowprep.settings import PRESETS, Settings
-from flowprep.video import read_frames, to_grey
+from flowprep.synthetic import write_samples
+from flowprep.video.decode import read_frames, to_grey
 
 SIZE = "340x256"
 BATCH = 256  # pairs
@@ -75,8 +77,8 @@ wrong: list[str] = []
 def main() -> int:
     """Everything, and what to print last."""
     print(json.dumps(examine(), indent=1))
-    device = nvidia.open_device()
-    say(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvidia.nvrtc_version()}", last=True)
+    device = driver.open_device()
+    say(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {driver.nvrtc_version()}", last=True)
     with tempfile.TemporaryDirectory(prefix="flowprep-bring-up-") as name:
         folder = Path(name)
         videos = [Path(v) for v in sys.argv[1:]] or clips(folder)
@@ -105,7 +107,7 @@ def check(frames: Frames) -> None:
     for (preset, tvl1), bounds in itertools.product(PRESETS.items(), (True, False)):
         what = f"kernels, {preset}, {'bounds checked' if bounds else 'fast build'}"
         try:
-            errors = check_kernels(nvidia.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
+            errors = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
             worst = max(errors, key=lambda kernel: errors[kernel])
             say(f"{what}: right; largest error {errors[worst]:.1e}, in {worst}")
         except EngineError as exc:
@@ -138,14 +140,14 @@ def compare(frames: Frames) -> None:
 
 def time_tiles(frames: Frames) -> None:
     """Which tile is the fastest, and what it reaches of the ceiling."""
-    roof = ceilings(nvidia.open_device())
+    roof = ceilings(driver.open_device())
     for key, value in roof.items():
         say(f"{key.replace('_', ' ')}: {value:.3g}", last=True)
     height, width = frames.shape[1:]
     for title, tvl1 in SCHEDULES.items():
         rates = {}
         for tile in TILES:
-            device = nvidia.open_device()
+            device = driver.open_device()
             if tile.threads * tile.thread_bytes > device.shared_bytes:
                 continue
             try:
@@ -157,7 +159,7 @@ def time_tiles(frames: Frames) -> None:
             share = reached / roof["pixel_iterations_per_second"]
             say(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the ceiling")
         fastest = max(rates, key=lambda tile: rates[tile])
-        default = rates.get(cuda.tile_for(nvidia.open_device()), 0.0)
+        default = rates.get(cuda.tile_for(driver.open_device()), 0.0)
         say(f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} as it is", last=True)
 
 

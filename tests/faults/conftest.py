@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import videos
+
 ROOT = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location("making", ROOT / "tests" / "flowprep" / "making.py")
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
+making = videos
 
 FLOWPREP = [sys.executable, "-m", "flowprep.cli"]
 OPTIONS = ["--size", "source", "--shard-pairs", "5"]

@@ -24,11 +24,11 @@ from datetime import datetime
 from pathlib import Path
 
 import cv2
-from conftest import FLOWPREP, making
 
-from flowprep.corpus.logs import merged
-from flowprep.extract import Conditions, run_task
-from flowprep.plan import read_plan
+from flowprep.corpus.task_log import merged
+from flowprep.extraction.task import Conditions, run_task
+from flowprep.planning.tasks import read_plan
+from tests.faults.conftest import FLOWPREP, making
 
 OPTIONS = ["--size", "source", "--preset", "fast", "--engine", "cpu", "--shard-pairs", "60"]
 FRAMES, SIZE = 61, (340, 256)  # a task a video, of some seconds

@@ -21,13 +21,13 @@ from typing import Any
 
 import av
 import numpy as np
-from conftest import making
 
 import flowprep
 from flowprep.corpus.index import ARRAYS, load_index, read_record
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import FlowprepError
-from flowprep.plan import read_plan
+from flowprep.planning.tasks import read_plan
+from tests.faults.conftest import making
 
 # Suffix, encoder and pixel format of the videos: each container and each codec at least once.
 KINDS = (
@@ -172,7 +172,7 @@ def indexed(corpus: Path) -> str:
 
 def checkpoint(path: Path) -> str:
     """Everything that a checkpoint holds."""
-    from trainer.checkpoint import load
+    from trainer.training.checkpoint import load
 
     digest = hashlib.sha256()
 

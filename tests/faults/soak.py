@@ -20,10 +20,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from conftest import children, leftovers, making, shards
-
 import flowprep
 from flowprep.settings import PRESETS, Settings
+from tests.faults.conftest import children, leftovers, making, shards
 
 SETTINGS = Settings(size="source", engine="cpu", tvl1=PRESETS["fast"], shard_pairs=5)
 # A worker that was killed is replaced, and the kernel gives memory back when it likes.

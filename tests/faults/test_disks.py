@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import OPTIONS, TASKS, VIDEOS, environment, leftovers, making, shards
 
 from flowprep.corpus.verify import verify_corpus
+from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, environment, leftovers, making, shards
 
 
 @pytest.fixture

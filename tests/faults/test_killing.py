@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, shards
 
 from flowprep.corpus.verify import verify_corpus
-from flowprep.executors import running
-from flowprep.processes import is_dead
+from flowprep.executors import run
+from flowprep.system.processes import is_dead
+from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, shards
 
 KILLS = 20
 WITHIN = 10.0  # seconds from a signal to the end, as the README promises
@@ -75,7 +75,7 @@ def crashing(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, signal, flowprep.extract as e\n"
+        "import os, signal, flowprep.extraction.task as e\n"
         "whole = e.decode_frames\n"
         "def decode(path, start=0):\n"
         "    if path.name == '3.mp4': os.kill(os.getpid(), signal.SIGSEGV)\n"
@@ -198,12 +198,12 @@ def test_a_signal_drops_what_is_running(jobs, number, videos, undisturbed, tmp_p
 
 def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     """Where a decoder never returns, the program's own limit ends it; the limit is what is promised."""
-    assert 0 < running.GRACE_SECONDS < WITHIN
+    assert 0 < run.GRACE_SECONDS < WITHIN
     site = tmp_path / "site"
     site.mkdir()
     hangs = tmp_path / "hangs"
     (site / "sitecustomize.py").write_text(
-        "import pathlib, time, flowprep.extract as e\n"
+        "import pathlib, time, flowprep.extraction.task as e\n"
         "whole = e.decode_frames\n"
         "def decode(path, start=0):\n"
         "    while path.name == '3.mp4':\n"
@@ -219,7 +219,7 @@ def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     began = time.monotonic()
     process.terminate()
     _, err = process.communicate()
-    assert time.monotonic() - began >= running.GRACE_SECONDS  # it was not the ordinary way that ended it
+    assert time.monotonic() - began >= run.GRACE_SECONDS  # it was not the ordinary way that ended it
     assert process.returncode == 1 and "stopped in the middle of a task, which is dropped" in err, err
     assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
     assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0

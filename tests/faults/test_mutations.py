@@ -12,13 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import FLOWPREP, ROOT, making
-from mutating import FRAMES, KINDS, MEMORY, mutants, write_kind
 
 import flowprep
 from flowprep.corpus.index import save_index
 from flowprep.corpus.reader import Video
 from flowprep.settings import PRESETS, Settings
+from tests.faults.conftest import FLOWPREP, ROOT, making
+from tests.faults.mutating import FRAMES, KINDS, MEMORY, mutants, write_kind
 
 VIDEOS = SHARDS = 2000
 OTHERS = 500
@@ -124,7 +124,10 @@ def test_a_damaged_corpus_is_refused_or_read_as_it_was(corpus, file, number):
 
 @pytest.mark.parametrize("file", ["last.pt", "best.pt"])
 def test_a_damaged_checkpoint_is_refused(file, tmp_path):
-    checkpoint, recipe = pytest.importorskip("trainer.checkpoint"), pytest.importorskip("trainer.recipe")
+    checkpoint, recipe = (
+        pytest.importorskip("trainer.training.checkpoint"),
+        pytest.importorskip("trainer.recipe.schema"),
+    )
     import torch
 
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import FLOWPREP, OPTIONS, ROOT, environment, leftovers, shards
+
+from tests.faults.conftest import FLOWPREP, OPTIONS, ROOT, environment, leftovers, shards
 
 SCRIPTS = ROOT / "pipelines" / "slurm"
 CONFIGURATION = """
@@ -147,7 +148,7 @@ def test_dask_workers_in_slurm_jobs(slurm, videos, undisturbed, tmp_path):
 
 def test_training_on_two_nodes_that_is_requeued_goes_on(slurm, frames_of_samples, tmp_path):
     """Two processes without a GPU, one a node; the job is cut off between two checkpoints."""
-    pytest.importorskip("trainer.train")
+    pytest.importorskip("trainer.training.trainer")
     corpus, lists = frames_of_samples
     run = tmp_path / "run"
     small = ["train.steps=40", "train.batch=4", "train.milestones=[]", "train.checkpoint_every=3"]

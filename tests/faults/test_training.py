@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, children
-from test_killing import wait_for
 
-pytest.importorskip("trainer.train")
+from tests.faults.conftest import ROOT, children
+from tests.faults.test_killing import wait_for
+
+pytest.importorskip("trainer.training.trainer")
 SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2 + [signal.SIGKILL]  # the last to a loader alone
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from making import write_video
 
 from flowprep.cli import main
+from tests.support.videos import write_video
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import cv2
 import pytest
 from click.testing import Result
 
+from flowprep import doctor
 from flowprep.errors import EngineError
-from flowprep.measure import doctor
 
 
 def test_it_says_what_is_there_and_exits_0(cli: Callable[..., Result]) -> None:
@@ -35,18 +35,18 @@ def test_what_is_missing_for_a_gpu_is_advice(fault: str, monkeypatch: pytest.Mon
     def fail() -> Any:
         raise EngineError(fault)
 
-    monkeypatch.setattr(doctor.nvidia, "nvrtc_version", lambda: "13.5")
-    monkeypatch.setattr(doctor.nvidia, "driver_version", fail)
+    monkeypatch.setattr(doctor.driver, "nvrtc_version", lambda: "13.5")
+    monkeypatch.setattr(doctor.driver, "driver_version", fail)
     found = doctor.examine()
     assert found["gpus"]["works"] is False and found["gpus"]["nvrtc"] == "13.5"
     assert any(line.startswith(fault) and "engine cpu" in line for line in found["advice"])
 
 
 def test_what_works_is_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = doctor.nvidia.Gpu(0, "Some GPU", (9, 0), 132, 1.98e9, 141 << 30)
-    monkeypatch.setattr(doctor.nvidia, "nvrtc_version", lambda: "13.5")
-    monkeypatch.setattr(doctor.nvidia, "driver_version", lambda: "13.0")
-    monkeypatch.setattr(doctor.nvidia, "gpus", lambda: [gpu])
+    gpu = doctor.driver.Gpu(0, "Some GPU", (9, 0), 132, 1.98e9, 141 << 30)
+    monkeypatch.setattr(doctor.driver, "nvrtc_version", lambda: "13.5")
+    monkeypatch.setattr(doctor.driver, "driver_version", lambda: "13.0")
+    monkeypatch.setattr(doctor.driver, "gpus", lambda: [gpu])
     monkeypatch.setattr(doctor, "gpu_fault", lambda: "")
     found = doctor.examine()
     assert found["gpus"]["works"] is True and found["advice"] == []

@@ -15,19 +15,20 @@ from hypothesis import settings as run
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from making import write_video
 from PIL import Image
 
-from flowprep import claims, decode, encode, make_corpus
-from flowprep.codec import STILL
+from flowprep import decode, encode, make_corpus
+from flowprep.codec.quantise import STILL
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_record, rebuild_index, save_index, write_record
-from flowprep.corpus.lease import claimed, is_held
-from flowprep.corpus.logs import merged
+from flowprep.corpus.shard_writer import ShardWriter
+from flowprep.corpus.task_lease import claimed, is_held
+from flowprep.corpus.task_log import merged
 from flowprep.corpus.verify import set_aside, verify_corpus
-from flowprep.corpus.writer import ShardWriter
-from flowprep.plan import Found, make_plan, read_plan
+from flowprep.planning.tasks import Found, make_plan, read_plan
 from flowprep.settings import CODES, Settings
+from flowprep.system import leases
+from tests.support.videos import write_video
 
 FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
 
@@ -44,7 +45,7 @@ def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, s
     found = [Found(f"/nowhere/{name}", name, "", "") for name in frames]
     settings = Settings(size="source", engine="cpu", shard_pairs=shard_pairs, step=step)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowprep.plan.estimate_frames", lambda path: frames[Path(path).name])
+        patch.setattr("flowprep.planning.tasks.estimate_frames", lambda path: frames[Path(path).name])
         first = make_plan(Path(folder), found[:cut], settings) if found[:cut] else None
         plan = make_plan(Path(folder), found, settings)
         assert read_plan(Path(folder)) == plan == make_plan(Path(folder), found[::-1], settings)
@@ -304,7 +305,7 @@ class Owners(RuleBasedStateMachine):
     @rule()
     def come(self):
         self.number += 1
-        self.patch.setattr(claims, "owner", lambda: f"elsewhere.0123abcd.{self.number}.1")
+        self.patch.setattr(leases, "owner", lambda: f"elsewhere.0123abcd.{self.number}.1")
         claim = claimed(self.corpus, "aa")
         deaths = claim.__enter__()
         if self.holder:

@@ -3,9 +3,9 @@
 import logging
 
 import pytest
-from fakes import FakeCorpus
 
 import flowprep
+from tests.support.fakes import FakeCorpus
 
 
 @pytest.fixture(autouse=True)

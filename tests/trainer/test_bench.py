@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fakes import small, toml
 
 from flowprep import Settings, make_corpus, open_corpus
-from trainer import bench, inputs, lists
+from tests.support.fakes import small, toml
+from trainer import bench
 from trainer.cli import main
+from trainer.data import lists, loading
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def corpus(tmp_path_factory):
 def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
     recipe = small(stream, input={"jitter": 0.0})
     examples = lists.under_own_classes(corpus, "all")
-    ours = inputs.TrainingClips([[(corpus, examples)]], recipe)
+    ours = loading.TrainingClips([[(corpus, examples)]], recipe)
     theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
     flips = 0
     for i in range(12):
@@ -56,7 +57,7 @@ def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
 def test_the_other_loader_resizes_too(corpus, tmp_path):
     recipe = small("spatial", input={"jitter": 0.0, "resize": 40})
     examples = lists.under_own_classes(corpus, "all")
-    ours = inputs.TrainingClips([[(corpus, examples)]], recipe)
+    ours = loading.TrainingClips([[(corpus, examples)]], recipe)
     theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
     for i in range(6):
         clip, planes = ours[0, i][0], theirs[0, i][0]
@@ -100,10 +101,10 @@ def test_the_command(corpus, tmp_path):
 
 def test_a_thousand_batches_take_no_more_memory_than_three_hundred(corpus):
     examples = lists.under_own_classes(corpus, "all")
-    clips = inputs.TrainingClips([[(corpus, examples)]], small("temporal"))
+    clips = loading.TrainingClips([[(corpus, examples)]], small("temporal"))
     keys = [[(step, 0), (step, 1)] for step in range(1000)]
     others = set(multiprocessing.active_children())  # of tests before
-    loader = inputs.make_loader(clips, 1, batch_sampler=keys, collate_fn=inputs.batch_clips)
+    loader = loading.make_loader(clips, 1, batch_sampler=keys, collate_fn=loading.batch_clips)
 
     def megabytes():
         """Of this process and of the loader's, without the files that are mapped."""

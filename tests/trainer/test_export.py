@@ -3,11 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from fakes import small
 
 from flowprep import Settings
 from flowprep.errors import UsageError
-from trainer import checkpoint, export, models
+from tests.support.fakes import small
+from trainer import export
+from trainer.models import registry
+from trainer.training import checkpoint
 
 CLASSES = ("Jump", "Run", "Sit")
 
@@ -16,7 +18,7 @@ def make_run(folder, stream="temporal", heads=(3,), **model):
     """A run's folder, as after one step."""
     recipe = small(stream, model=model)
     torch.manual_seed(0)
-    model = models.make_model(recipe, sum(heads))
+    model = registry.make_model(recipe, sum(heads))
     state = checkpoint.Checkpoint(
         recipe=recipe,
         classes=CLASSES,
@@ -77,7 +79,7 @@ def test_what_only_training_uses_is_left_out(tmp_path):
 
 def test_a_joint_network_has_two_inputs(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    net = models.build("st_resnet", in_channels=4, num_classes=3, width=2)
+    net = registry.build("st_resnet", in_channels=4, num_classes=3, width=2)
     shapes = [(2, 3, 3, 32, 32), (2, 4, 3, 32, 32)]
     export.write_network(net, 3, ["rgb", "flow"], shapes, tmp_path / "m.onnx", {})
     names = [i.name for i in onnxruntime.InferenceSession(tmp_path / "m.onnx").get_inputs()]

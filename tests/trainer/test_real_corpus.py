@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from fakes import small, toml
 
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError
-from trainer import augment, inputs
+from tests.support.fakes import small, toml
 from trainer.cli import main
-from trainer.evaluate import Scores, score_videos
+from trainer.data import loading, transforms
+from trainer.evaluation.evaluate import Scores, score_videos
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
 
@@ -67,15 +67,15 @@ def test_a_flipped_input_is_the_input_of_the_flipped_video(mirrored, motion, sub
     """
     options = {"subtract_mean": subtract_mean, **kind}
     recipe = small("temporal", input={"stack": 8, "flow_scale": 1.0, **options})
-    clips = [inputs.load_clip(mirrored[f"{motion}/{name}"], 0, recipe) for name in ("plain", "mirror")]
+    clips = [loading.load_clip(mirrored[f"{motion}/{name}"], 0, recipe) for name in ("plain", "mirror")]
     plain, mirror = (clip.normalised() for clip in clips)
-    flipped = augment.flip(clips[0], "temporal").normalised()
+    flipped = transforms.flip(clips[0], "temporal").normalised()
     inner = (slice(None), slice(8, -8), slice(8, -8))
     assert (flipped[inner] - mirror[inner]).abs().mean() < 0.15
     if motion == "grow" or not subtract_mean:
         assert (plain.flip(-1)[inner] - mirror[inner])[0::2].abs().mean() > 0.4
-    flipped_crops = augment.fixed_crops(clips[0], 32, 10, "temporal").normalised()[5:]
-    crops = augment.fixed_crops(clips[1], 32, 5, "temporal").normalised()[[1, 0, 3, 2, 4]]
+    flipped_crops = transforms.fixed_crops(clips[0], 32, 10, "temporal").normalised()[5:]
+    crops = transforms.fixed_crops(clips[1], 32, 5, "temporal").normalised()[[1, 0, 3, 2, 4]]
     for got, want in zip(flipped_crops, crops, strict=True):
         assert (got - want).abs().mean() < 0.25  # corners are nearer to the border, where flow is guessed
 
@@ -84,9 +84,9 @@ def test_units_and_signs(mirrored):
     """Sliding right by 1.5 px a frame is u = 1.5, v = 0 in the input; its mean takes all of it away."""
     video = mirrored["slide/plain"]
     raw = small("temporal", input={"stack": 8, "flow_scale": 1.0, "subtract_mean": False})
-    planes = inputs.load_clip(video, 0, raw).normalised()[:, 8:-8, 8:-8]
+    planes = loading.load_clip(video, 0, raw).normalised()[:, 8:-8, 8:-8]
     assert abs(planes[0::2].mean() - 1.5) < 0.1 and abs(planes[1::2].mean()) < 0.1
-    centred = inputs.load_clip(
+    centred = loading.load_clip(
         video, 0, small("temporal", input={"stack": 8, "flow_scale": 1.0})
     ).normalised()
     assert centred.mean((1, 2)).abs().max() < 0.05
@@ -95,7 +95,7 @@ def test_units_and_signs(mirrored):
 def test_backward_flow_runs_the_other_way(mirrored):
     """Growth is shrinkage on the way back: the two halves of a bi-directional input have opposite signs."""
     options = {"stack": 8, "flow_scale": 1.0, "bidirectional": True}
-    planes = inputs.load_clip(mirrored["grow/plain"], 0, small("temporal", input=options)).normalised()
+    planes = loading.load_clip(mirrored["grow/plain"], 0, small("temporal", input=options)).normalised()
     u = planes[0::2, 8:-8, 8:-8]
     slopes = (u[:, :, 1:] - u[:, :, :-1]).mean((1, 2))
     # 2% a frame on the way, 1 - 1/1.02 back; TV-L1 smooths some of it away.
@@ -106,7 +106,7 @@ def test_backward_flow_runs_the_other_way(mirrored):
 def test_frames_are_those_of_the_video(mirrored):
     want = frames(1, "grow")[4][..., ::-1].astype(np.float32)
     recipe = small(input={"rgb_mean": [0, 0, 0], "rgb_scale": [1, 1, 1]})
-    got = inputs.load_clip(mirrored["grow/plain"], 4, recipe).normalised().permute(1, 2, 0).numpy()
+    got = loading.load_clip(mirrored["grow/plain"], 4, recipe).normalised().permute(1, 2, 0).numpy()
     assert np.abs(got - want).mean() < 3  # JPEG
 
 

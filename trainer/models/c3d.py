@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import initialise
+from trainer.models.registry import Facts
 
 PAPER = (
     "Tran, Bourdev, Fergus, Torresani, Paluri 2015: Learning Spatiotemporal Features with 3D Convolutional "

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import Tower, full, initialise
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper="Simonyan, Zisserman 2014: Two-Stream Convolutional Networks for Action Recognition in Videos, "

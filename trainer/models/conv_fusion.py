@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from flowprep.errors import UsageError
-from trainer.models import Facts, find_module
 from trainer.models.layers import Tower, average, fold, unfold
+from trainer.models.registry import Facts, find_module
 
 FACTS = Facts(
     paper="Feichtenhofer, Pinz, Zisserman 2016: Convolutional Two-Stream Network Fusion for Video Action "
@@ -93,7 +93,7 @@ class ConvFusion(nn.Module):
     """See the module and `build`.
 
     Attributes:
-        towers: see trainer.models.
+        towers: see trainer.models.registry.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ConvFusion(nn.Module):
                 parameter.requires_grad_(not stop if name.rpartition(".")[0] in below else above)
 
     def forward(self, rgb: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models."""
+        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models.registry."""
         steps = rgb.shape[2]
         a = unfold(self.spatial(fold(rgb), until=self.layer), steps)  # (N, D, T, h, w)
         b = unfold(self.temporal(fold(flow), until=self.layer), steps)

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import fold, initialise, unfold
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper="Sun, Jia, Yeung, Shi 2015: Human Action Recognition using Factorized Spatio-Temporal "

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import Tower, full, initialise
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper="Wang, Xiong, Wang, Qiao 2015: Towards Good Practices for Very Deep Two-Stream ConvNets, "
@@ -169,7 +169,7 @@ class GoogLeNet(Tower):
         return torch.stack([logits, self.aux1(first), self.aux2(second)], 2)
 
     def losses(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Cross entropies of the classifiers, weighted: see trainer.models.losses."""
+        """Cross entropies of the classifiers, weighted: see trainer.models.registry.losses."""
         if logits.ndim == 2:
             return F.cross_entropy(logits.float(), y, reduction="none")
         target = y[:, None].expand(-1, logits.shape[2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from trainer.models import Facts
 from trainer.models.karpathy_single import PAPER, Single
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper=PAPER,

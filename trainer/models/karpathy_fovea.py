@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.karpathy_single import PAPER, Features, Head
 from trainer.models.layers import initialise
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper=PAPER, streams=("spatial",), size=178, min_size=178, published={"Sports-1M, hit@1 by video": 60.0}

@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.karpathy_single import PAPER, Features, Head
 from trainer.models.layers import fold, initialise
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper=PAPER,

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import initialise
+from trainer.models.registry import Facts
 
 PAPER = (
     "Karpathy, Toderici, Shetty, Leung, Sukthankar, Fei-Fei 2014: Large-scale Video Classification with "

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.karpathy_single import PAPER, Features, Single
 from trainer.models.layers import fold, initialise, unfold
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper=PAPER,

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import Tower, full
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper="He, Zhang, Ren, Sun 2016: Deep Residual Learning for Image Recognition, arXiv 1512.03385",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
+from trainer.models.registry import Facts
 from trainer.models.resnet18 import ResNet, Unit
 
 FACTS = Facts(

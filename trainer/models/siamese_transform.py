@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import fold
+from trainer.models.registry import Facts
 from trainer.models.vgg16 import VGG16
 
 FACTS = Facts(
@@ -45,7 +45,7 @@ class SiameseTransform(nn.Module):
         width: channels of the tower's first layer; the embedding has 8 times as many numbers.
 
     Attributes:
-        towers: see trainer.models.
+        towers: see trainer.models.registry.
     """
 
     towers = {"tower": "vgg16"}  # noqa: RUF012

@@ -4,7 +4,7 @@
 - the appearance stream's branch sees more than its shortcut: the sum of the unit before it, not yet through
   its ReLU, plus what the motion stream's unit before it gives. So motion changes how appearance is seen;
 - both 1x1 convolutions, of both streams, span three moments. They are inflated from those of a trained
-  ResNet-50 (trainer.models.inflate), and the first and last moment stand for those before and after, so that
+  ResNet-50 (registry.inflate), and the first and last moment stand for those before and after, so that
   the network begins with what its towers learnt alone.
 
 In stage 2 of its training there are more moments, and a temporal pool, the maximum of five at a stride of
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts, inflate
 from trainer.models.layers import average, fold, unfold
+from trainer.models.registry import Facts, inflate
 from trainer.models.resnet18 import ResNet
 from trainer.models.resnet50 import Bottleneck
 from trainer.models.resnet50 import build as resnet50
@@ -53,10 +53,10 @@ class STResNet(nn.Module):
     Args:
         spatial, temporal: the appearance and the motion stream, whose "b" units are made temporal here.
         pool: with the temporal pool of stage 2.
-        taps: how the temporal convolutions begin: see trainer.models.inflate.
+        taps: how the temporal convolutions begin: see trainer.models.registry.inflate.
 
     Attributes:
-        towers: see trainer.models.
+        towers: see trainer.models.registry.
     """
 
     towers = {"spatial": "resnet50", "temporal": "resnet50"}  # noqa: RUF012
@@ -71,7 +71,7 @@ class STResNet(nn.Module):
                 unit.conv3 = _over_time(unit.conv3, taps)  # type: ignore[assignment]
 
     def forward(self, rgb: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models."""
+        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models.registry."""
         moments = rgb.shape[2]
         a = self.spatial(fold(rgb), until="pool1")  # (N T, 64, S/4, S/4)
         m = self.temporal(fold(flow), until="pool1")

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models import Facts
 from trainer.models.layers import Tower, full, initialise
+from trainer.models.registry import Facts
 
 FACTS = Facts(
     paper="Wang, Xiong, Wang, Qiao 2015: Towards Good Practices for Very Deep Two-Stream ConvNets, "

@@ -1,0 +1,1 @@
+"""One task, from its videos to a published shard and record."""

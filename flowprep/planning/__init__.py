@@ -1,0 +1,1 @@
+"""From inputs to the tasks of a corpus."""

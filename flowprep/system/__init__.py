@@ -1,0 +1,1 @@
+"""What the packages share that knows nothing of video: files, processes, leases, caches, units."""

@@ -1,0 +1,25 @@
+"""Pictures of flow: colours and their legend, contact sheets, comparisons, and films.
+
+colours.py makes a picture of a field, canvas.py what stands around it, sheet.py lays out still pictures
+and film.py moving ones. What they show is a `Video` of a corpus, or anything with the same attributes.
+"""
+
+from __future__ import annotations
+
+from flowprep.viz.canvas import distance_legend, legend, save_png
+from flowprep.viz.colours import distance_to_rgb, draw_arrows, flow_to_rgb
+from flowprep.viz.film import film_frames, save_film
+from flowprep.viz.sheet import comparison_sheet, contact_sheet
+
+__all__ = [
+    "comparison_sheet",
+    "contact_sheet",
+    "distance_legend",
+    "distance_to_rgb",
+    "draw_arrows",
+    "film_frames",
+    "flow_to_rgb",
+    "legend",
+    "save_film",
+    "save_png",
+]

@@ -1,0 +1,131 @@
+"""Commands that carry out a plan that is there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flowprep import open_corpus
+from flowprep.executors.progress import Watch
+from flowprep.executors.run import run_tasks
+from flowprep.executors.worker import Outcome
+from flowprep.planning.tasks import read_plan
+from tests.support.videos import write_video
+
+SMALL = ["--size", "source", "--no-flow", "--shard-pairs", "4"]
+
+
+@pytest.fixture
+def planned(clips, tmp_path, cli):
+    """A corpus of four videos, planned."""
+    assert cli("plan", clips, "--out", tmp_path / "c", *SMALL).exit_code == 0
+    return tmp_path / "c"
+
+
+def test_run_task_runs_those_that_are_named(planned, cli):
+    lines = (planned / "plan.jsonl").read_text().splitlines()[1:-1]
+    one, two, *_ = (json.loads(line)["task"] for line in lines)
+    result = cli("run-task", planned, one, two, "--jobs", 1, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["faults"] == {}
+    assert {p.stem for p in (planned / "records").iterdir()} == {one, two}
+    assert cli("run-task", planned, one, "--jobs", 1).exit_code == 0  # done already
+    assert cli("run-task", planned, "--array", "--jobs", 1).exit_code == 0
+    assert len(list((planned / "records").iterdir())) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name tasks"),
+        (["abc", "--array"], "name tasks"),
+        (["abc"], "no task abc in the plan"),
+        (["--array", "--executor", "dask"], "allowed: --executor dask with one of them"),
+        (["--array", "--local-cluster", "2"], "or --executor local with none"),
+        (["--array", "--scratch", "/nowhere"], "does not exist"),
+        (["--array", "--timeout-per-video", "0"], "0"),
+    ],
+)
+def test_wrong_use_of_run_task(planned, cli, arguments, message):
+    result = cli("run-task", planned, *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+    assert list((planned / "records").iterdir()) == []
+
+
+def test_no_scheduler_answers(planned, cli, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("flowprep.api.dask.CONNECT_SECONDS", 1)
+    result = cli("run-task", planned, "--array", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:9")
+    assert result.exit_code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in result.stderr
+
+
+def test_retry_takes_what_failed_as_it_is_now(clips, planned, cli):
+    video = clips / "left" / "v_left_g01.mp4"
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    assert cli("retry", planned, "--jobs", 1).exit_code == 3
+    result = cli("retry", planned, "--jobs", 1, "--json")  # it stays failed
+    failures = json.loads(result.stdout)["failures"]
+    assert result.exit_code == 3 and "when it was planned" in failures["left/v_left_g01.mp4"]
+    write_video(video, 12)
+    assert cli("retry", planned, "--failed", "--jobs", 1).exit_code == 0
+    result = cli("status", planned, "--json")
+    assert json.loads(result.stdout)["videos"]["ok"] == 4
+
+
+def test_what_is_made_again_after_a_repair_is_what_is_read(clips, planned, cli):
+    assert cli("retry", planned, "--jobs", 1).exit_code == 0
+    for shard in (planned / "shards").glob("*.h5"):
+        with shard.open("ab") as file:
+            file.write(b"x")
+    (clips / "left" / "v_left_g01.mp4").write_bytes(b"no video any more")
+    assert cli("verify", planned, "--repair").exit_code == 1
+    result = cli("retry", planned, "--jobs", 1, "--json")
+    assert result.exit_code == 3 and list(json.loads(result.stdout)["failures"]) == ["left/v_left_g01.mp4"]
+    assert "left/v_left_g01.mp4" not in open_corpus(planned) and len(open_corpus(planned)) == 3
+
+
+def test_a_shard_that_is_lost_is_made_again(clips, planned, cli):
+    assert cli("retry", planned, "--jobs", 1).exit_code == 0
+    lost = sorted((planned / "shards").iterdir())[0]
+    stored = lost.read_bytes()
+    lost.unlink()
+    status = cli("status", planned)
+    assert "7 of 8 tasks done" in status.stdout and "1 pending" in status.stdout
+    assert len(open_corpus(planned)) == 3
+    found = cli("verify", planned)
+    assert found.exit_code == 1 and f"{lost.name}: the file is missing" in found.stdout
+    assert cli("retry", planned, "--jobs", 1).exit_code == 0
+    assert lost.read_bytes() == stored and len(open_corpus(planned)) == 4
+
+
+def test_a_stop_while_an_outcome_is_dealt_with_drops_what_is_running(planned):
+    ended = []
+
+    def executor(call, jobs):
+        try:
+            yield Outcome(jobs[0].task.id, {"totals": {"pairs": 1}, "videos": [], "task": jobs[0].task.id})
+        finally:
+            ended.append(True)
+
+    plan = read_plan(planned)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) as stopped:
+        patch.setattr(Watch, "finished", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt("SIGTERM")))
+        run_tasks(planned, plan.tasks, plan.settings, 1, executor=executor)
+    assert ended and stopped  # while the exception, which holds all frames, is still alive
+
+
+def test_what_cannot_be_is_said_before_anything_is_written(clips, tmp_path, cli, monkeypatch):
+    out = tmp_path / "c"
+    monkeypatch.setattr("flowprep.api.gpu_fault", lambda: "no GPU")
+    refused = cli("extract", clips, "--out", out, "--engine", "cuda")
+    assert refused.exit_code == 1 and "no GPU" in refused.stderr and not out.exists()
+    assert cli("plan", clips, "--out", out, "--engine", "cuda").exit_code == 0  # to be done elsewhere
+    refused = cli("extract", clips, "--out", clips, *SMALL)
+    assert refused.exit_code == 2 and "an input; use a folder of its own" in refused.stderr
+    assert not (clips / "plan.jsonl").exists()
+    refused = cli("extract", clips, "--out", tmp_path / "d", *SMALL, "--devices", "0")
+    assert refused.exit_code == 2 and "uses no GPU" in refused.stderr
+    refused = cli("extract", clips, "--out", tmp_path / "e", *SMALL, "--metrics", tmp_path / "no" / "m")
+    assert refused.exit_code == 1 and "/no: No such file" in refused.stderr
+    assert not any((tmp_path / "e" / "records").iterdir())

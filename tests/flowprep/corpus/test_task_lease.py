@@ -1,0 +1,188 @@
+"""Leases: one owner at a time, and none of them for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from flowprep.corpus import format as fmt
+from flowprep.corpus.task_lease import claimed, is_held, record_stamp, release, remove_dead
+from flowprep.system import leases as claims
+from flowprep.system.atomic import remove_leftovers, temporary_path
+from flowprep.system.processes import is_dead, owner
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+def leases(corpus: Path) -> list[str]:
+    return sorted(p.name for p in (corpus / fmt.LEASES).iterdir())
+
+
+def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
+    """A lease whose owner was killed, and its unfinished shard."""
+    code = (
+        "import sys, os, signal; from pathlib import Path; from flowprep.corpus import lease, format as fmt;"
+        "from flowprep.system.atomic import temporary_path; from flowprep.system.processes import owner;"
+        "corpus = Path(sys.argv[1]);"
+        "held = lease.claimed(corpus, 'aa'); held.__enter__();"
+        "temporary_path(fmt.shard_path(corpus, 'aa')).touch(); print(owner(), flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, text=True)
+    assert leases(corpus)[-1] == f"aa.{generation}", run.stderr
+    return run.stdout.strip()
+
+
+def test_a_task_has_one_owner(corpus):
+    with claimed(corpus, "aa") as deaths:
+        assert deaths == 0 and is_held(corpus, "aa") and leases(corpus) == ["aa.0"]
+        with claimed(corpus, "aa") as second, claimed(corpus, "bb") as other:
+            assert second is None and other == 0
+        assert leases(corpus) == ["aa.0"]  # who did not get it removes nothing
+    assert leases(corpus) == [] and not is_held(corpus, "aa")
+
+
+def test_who_died_between_publishing_and_letting_go_leaves_nothing_for_ever(corpus):
+    left_by_a_dead_process(corpus)
+    remove_dead(corpus)
+    assert leases(corpus) == ["aa.0"]  # the task is not done: its deaths are still to be counted
+    fmt.record_path(corpus, "aa").write_text("{}")
+    with claimed(corpus, "bb"):
+        fmt.record_path(corpus, "bb").write_text("{}")
+        remove_dead(corpus)
+        assert leases(corpus) == ["bb.0"]  # its owner is about to let go
+
+
+def test_a_task_that_is_done_meanwhile_is_not_done_again(corpus):
+    fmt.record_path(corpus, "aa").write_text("{}")
+    with claimed(corpus, "aa") as deaths:
+        assert deaths is None
+    with claimed(corpus, "aa", record_stamp(corpus, "aa")) as deaths:  # it is to be done again
+        assert deaths == 0
+    assert leases(corpus) == []
+
+
+def test_the_lease_of_a_dead_process_is_taken_over_at_once_with_its_files(corpus):
+    for generation in (0, 1, 2):
+        name = left_by_a_dead_process(corpus, generation)
+        assert is_dead(name) and not is_held(corpus, "aa")
+    assert len(list((corpus / fmt.SHARDS).iterdir())) == 1  # each has removed what the one before left
+    with claimed(corpus, "aa") as deaths:
+        assert deaths == 3
+        assert list((corpus / fmt.SHARDS).iterdir()) == []
+    assert leases(corpus) == []
+
+
+def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
+    path = corpus / fmt.LEASES / "aa.0"
+    path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
+    now = path.stat().st_mtime
+    os.utime(path, (now, now - claims.EXPIRY_SECONDS + 20))
+    assert is_held(corpus, "aa")
+    os.utime(path, (now, now - claims.EXPIRY_SECONDS - 1))
+    assert not is_held(corpus, "aa")
+    with claimed(corpus, "aa") as deaths:
+        assert deaths == 1 and leases(corpus) == ["aa.0", "aa.1"]
+    assert leases(corpus) == []
+
+
+def test_a_lease_that_is_not_written_yet_is_alive(corpus):
+    (corpus / fmt.LEASES / "aa.0").touch()
+    assert is_held(corpus, "aa")
+
+
+def test_the_owner_touches_its_lease(corpus, monkeypatch):
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
+    with claimed(corpus, "aa"):
+        path = corpus / fmt.LEASES / "aa.0"
+        os.utime(path, (0, 0))
+        for _ in range(500):
+            if path.stat().st_mtime > 0:
+                break
+            threading.Event().wait(0.01)
+        assert path.stat().st_mtime > 0
+
+
+def test_of_many_who_take_over_one_succeeds(corpus):
+    for round_ in range(20):
+        left_by_a_dead_process(corpus) if round_ == 0 else None
+        (corpus / fmt.LEASES / "aa.0").write_text('{"owner": "elsewhere.0123abcd.1.1"}')
+        os.utime(corpus / fmt.LEASES / "aa.0", (0, 0))
+        gate = threading.Barrier(8)
+        done = threading.Barrier(8)
+
+        def take(_: int, gate: threading.Barrier = gate, done: threading.Barrier = done) -> bool:
+            gate.wait()
+            with claimed(corpus, "aa") as deaths:
+                done.wait()
+                return deaths is not None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(take, range(8))) == 1
+        assert leases(corpus) == []
+
+
+def hold(corpus: Path, results: multiprocessing.Queue) -> None:
+    got = 0
+    for _ in range(200):
+        with claimed(corpus, "aa") as deaths:
+            if deaths is not None:
+                got += 1
+                # Two at a time would meet here
+                with (corpus / "inside").open("x"):
+                    pass
+                (corpus / "inside").unlink()
+    results.put(got)
+
+
+def test_processes_never_hold_a_task_together(corpus):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=hold, args=(corpus, results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert sum(results.get() for _ in processes) > 0
+    assert leases(corpus) == []
+
+
+def test_release_removes_what_one_owner_had(corpus):
+    with claimed(corpus, "aa"):
+        other = corpus / fmt.LEASES / "bb.0"
+        other.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
+        temporary_path(fmt.shard_path(corpus, "aa")).touch()
+        foreign = temporary_path(fmt.shard_path(corpus, "bb"), "elsewhere.0123abcd.1.1")
+        foreign.touch()
+        release(corpus, owner())
+        assert leases(corpus) == ["bb.0"] and list((corpus / fmt.SHARDS).iterdir()) == [foreign]
+
+
+def test_leftovers_are_those_of_processes_that_ended(corpus):
+    own = temporary_path(corpus / "a.h5")
+    own.touch()
+    number, start = owner().rsplit(".", 2)[1:]
+    reused = temporary_path(corpus / "a.h5", owner().removesuffix(start) + str(int(start) - 1))
+    reused.touch()  # of a process that had this one's number before
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    name = owner(ended.pid)
+    ended.wait()
+    dead = temporary_path(corpus / "b.h5", name)
+    dead.touch()
+    foreign = temporary_path(corpus / "b.h5", f"elsewhere.0123abcd.{number}.1")
+    foreign.touch()
+    remove_leftovers(corpus)
+    assert own.exists() and foreign.exists() and not dead.exists() and not reused.exists()

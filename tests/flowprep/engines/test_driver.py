@@ -1,0 +1,179 @@
+"""What speaks to NVIDIA's driver, against a driver of fake GPUs whose kernels run on the host.
+
+The Python side is all real: cuda.bindings finds the fake libcuda.so.1, and calls it as it would call another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowprep.engines.cuda import engine as cuda
+from flowprep.settings import PRESETS
+from tests.support.cuda_host import HostDevice, compiler, library
+from tests.support.videos import write_video
+
+SUPPORT = Path(__file__).parents[3] / "support"
+PRELUDE = """
+import json, logging, sys
+import numpy as np
+from flowprep.engines import gpu_fault, make_engine, nvidia, resolve
+from flowprep.errors import FlowprepError
+from flowprep.settings import PRESETS
+
+y, x = np.mgrid[:34, :47]
+frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 50 * np.cos((y + t / 2) / 4) for t in range(4)])
+frames = frames.astype(np.uint8)
+accurate = PRESETS["accurate"]
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run Python code in a process that finds a driver of fake GPUs."""
+    if not find_spec("cuda") or not find_spec("cuda.bindings"):
+        pytest.skip("cuda.bindings is not installed: pip install flowprep[cuda]")
+    folder = tmp_path_factory.mktemp("driver")
+    driver = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
+    subprocess.run([*driver, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
+    cache = folder / "cache"
+    text = cuda.source(PRESETS["accurate"], cuda.tile_for(HostDevice()))
+    environment = {
+        "LD_LIBRARY_PATH": str(folder),
+        "FAKE_CUDA_KERNELS": str(library(text)),
+        "FAKE_CUDA_LOG": str(folder / "log"),
+        "FLOWPREP_CACHE_DIR": str(cache),
+    }
+    # NVRTC does not work beside a driver that is none: machine code is made before.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWPREP_CACHE_DIR", str(cache))
+        driver.compile_source(text, "sm_90")
+
+    def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+        (folder / "log").unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PRELUDE + code],
+            env={**os.environ, **environment, **more},
+            cwd=Path(cuda.__file__).parents[3],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        done.log = (folder / "log").read_text() if (folder / "log").exists() else ""  # type: ignore[attr-defined]
+        return done
+
+    return run
+
+
+def test_an_engine_on_a_driver_is_an_engine(fake: Run) -> None:
+    done: Any = fake("""
+engine = make_engine("cuda", accurate)
+expected = make_engine("cpu", accurate).solve(frames, [0, 1, 2], [1, 2, 3])
+for _ in range(3):
+    assert np.abs(engine.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
+engine.batch = 1
+engine._most.clear()
+assert np.abs(engine.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
+print(resolve("auto"), nvidia.gpus()[0].name, nvidia.driver_version())
+""")
+    assert done.stdout == "cuda Fake GPU 0 13.0\n"
+    assert ", 2 graphs" in done.log  # the second and third time
+
+
+def test_without_a_gpu_auto_is_cpu_and_cuda_says_why(fake: Run) -> None:
+    done = fake('print(resolve("auto")); print(gpu_fault())', FAKE_CUDA_GPUS="0")
+    assert done.stdout == "cpu\nengine cuda: the driver finds no GPU; see what nvidia-smi says\n"
+    assert "engine auto is cpu" in done.stderr
+
+
+def test_a_kernel_that_fails_is_named_and_the_device_opened_again(fake: Run) -> None:
+    done = fake(
+        """
+import os
+try:
+    make_engine("cuda", accurate).solve(frames, [0], [1])
+except FlowprepError as exc:
+    print(type(exc).__name__, exc)
+del os.environ["FAKE_CUDA_BROKEN"]
+import ctypes
+ctypes.CDLL(None).unsetenv(b"FAKE_CUDA_BROKEN")
+print(make_engine("cuda", accurate).solve(frames, [0], [1]).shape)
+""",
+        FAKE_CUDA_BROKEN="warp",
+    )
+    assert done.stdout == (
+        "EngineError kernel warp: the GPU's driver: CUDA_ERROR_LAUNCH_FAILED\n(1, 2, 34, 47)\n"
+    )
+
+
+def test_numbers_of_gpus(fake: Run) -> None:
+    done = fake(
+        """
+for text in (None, "all", "1", "1,0", "2", "0,0", "one", ""):
+    try:
+        print(nvidia.chosen_gpus(text))
+    except FlowprepError as exc:
+        print(exc)
+nvidia.choose_device(1)
+print(nvidia.open_device().gpu.name)
+try:
+    nvidia.open_device(2)
+except FlowprepError as exc:
+    print(exc)
+""",
+        FAKE_CUDA_GPUS="2",
+    )
+    wrong = "devices is {!r}; allowed: all, or numbers with commas of 0 (Fake GPU 0), 1 (Fake GPU 1)"
+    assert done.stdout.splitlines() == [
+        "(0, 1)",
+        "(0, 1)",
+        "(1,)",
+        "(1, 0)",
+        *(wrong.format(text) for text in ("2", "0,0", "one", "")),
+        "Fake GPU 1",
+        "engine cuda: there is no GPU 2; allowed: 0 to 1 (Fake GPU 0, Fake GPU 1)",
+    ]
+
+
+EXTRACT = """
+from pathlib import Path
+from flowprep.executors import plan_corpus, run_tasks
+from flowprep.settings import Settings
+for name in ("shards", "records"):
+    (Path(OUT) / name).mkdir(parents=True)
+plan, _ = plan_corpus([CLIPS], OUT, Settings(engine="auto", size="source", shard_pairs=2))
+faults = run_tasks(Path(OUT), plan.tasks, plan.settings, 4)
+done = [json.loads(p.read_text())["totals"]["pairs"] for p in (Path(OUT) / "records").iterdir()]
+print(json.dumps([plan.settings.engine, len(plan.tasks), len(done), sum(done), list(faults.values())]))
+"""
+
+
+@pytest.mark.parametrize("lost", [None, "0"])
+def test_tasks_are_shared_out_over_gpus_and_a_lost_one_loses_few(
+    fake: Run, tmp_path: Path, lost: str | None
+) -> None:
+    for n in range(8):
+        write_video(tmp_path / "clips" / f"{n}.mp4", 3, seed=n)
+    code = f"CLIPS, OUT = {str(tmp_path / 'clips')!r}, {str(tmp_path / 'corpus')!r}\n" + EXTRACT
+    # The plan is made by GPU 1, which works.
+    more = {"FAKE_CUDA_LOST": lost} if lost else {}
+    done: Any = fake("nvidia.choose_device(1)\n" + code, FAKE_CUDA_GPUS="2", **more)
+    engine, tasks, records, pairs, faults = json.loads(done.stdout)
+    assert (engine, tasks) == ("cuda", 8)
+    if lost is None:
+        assert (records, pairs, faults) == (8, 16, [])
+        assert "GPU 0:" in done.log and "GPU 1:" in done.log
+    else:
+        assert 1 <= len(faults) <= 2  # each of its two processes may have had one
+        assert all("CUDA_ERROR_LAUNCH_FAILED" in fault for fault in faults)
+        assert records == 8 - len(faults) and "GPU 0 takes no more tasks" in done.stderr

@@ -1,0 +1,221 @@
+"""The vector layer of the cpu engine: its operations, its networks, other processors, and its cache."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from llvmlite.binding import get_host_cpu_features
+from numpy.typing import NDArray
+
+import flowprep
+from flowprep.engines import networks
+from flowprep.engines.cpu import simd
+from flowprep.engines.cpu.simd import LANES, load, splat, store
+
+
+@numba.njit
+def arithmetic(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    x, y = load(a, 1), load(b, 0)  # 1: at an address that is no multiple of a vector
+    store(out, 0 * LANES, x + y)
+    store(out, 1 * LANES, x - y)
+    store(out, 2 * LANES, x * y)
+    store(out, 3 * LANES, x / y)
+    store(out, 4 * LANES, simd.fma(x, y, splat(np.float32(3))))
+    store(out, 5 * LANES, simd.minimum(x, y))
+    store(out, 6 * LANES, simd.maximum(x, y))
+    store(out, 7 * LANES, simd.where_above(x, y, y))
+    store(out, 8 * LANES, simd.floor(x))
+    store(out, 9 * LANES, simd.square_root(y))
+    store(out, 10 * LANES, simd.lane_numbers())
+    store(out, 11 * LANES, simd.choose_above(x, y, y, x))
+    out[12 * LANES] = simd.total(x)
+
+
+def test_arithmetic() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.uniform(-5, 5, LANES + 1).astype(np.float32)
+    b = rng.uniform(1, 5, LANES).astype(np.float32)
+    out = np.zeros(13 * LANES, np.float32)
+    arithmetic(a, b, out)
+    x, y = a[1:], b
+    expected = [x + y, x - y, x * y, x / y, x * y + 3, np.minimum(x, y), np.maximum(x, y)]
+    expected += [np.where(x > y, y, 0), np.floor(x), np.sqrt(y), np.arange(LANES), np.minimum(x, y)]
+    for i, row in enumerate(expected):
+        np.testing.assert_allclose(
+            out[i * LANES : (i + 1) * LANES], row, rtol=1e-6, atol=1e-6, err_msg=str(i)
+        )
+    assert out[12 * LANES] == pytest.approx(x.sum(), rel=1e-5)
+
+
+@numba.njit
+def movement(
+    a: NDArray[np.float32], out: NDArray[np.float32], planes: NDArray[np.float32], ints: NDArray[np.int32]
+) -> None:
+    x, y = load(a, 0), load(a, LANES)
+    store(out, 0, simd.from_left(x, y))
+    store(out, LANES, simd.from_right(x, y))
+    store(out, 2 * LANES, simd.load_each_four_times(a, 5))
+    store(out, 3 * LANES, simd.sums_of_fours(x, y, x + y, x * y))
+    simd.store_interleaved(planes, 0, x, y, x * y, x + y)
+    p, q, r, s = simd.load_interleaved(planes, 0)
+    store(planes, 4 * LANES, p)
+    store(planes, 5 * LANES, q)
+    store(planes, 6 * LANES, r)
+    store(planes, 7 * LANES, s)
+    three = simd.splat_ints(np.int32(3))
+    simd.store_ints(ints, 0, simd.to_ints(x) * three + three)
+
+
+def test_movement() -> None:
+    a = np.arange(2 * LANES, dtype=np.float32)
+    out, planes, ints = (
+        np.zeros(4 * LANES, np.float32),
+        np.zeros(8 * LANES, np.float32),
+        np.zeros(LANES, np.int32),
+    )
+    movement(a, out, planes, ints)
+    x, y = a[:LANES], a[LANES:]
+    np.testing.assert_array_equal(out[:LANES], a[LANES - 1 : 2 * LANES - 1])
+    np.testing.assert_array_equal(out[LANES : 2 * LANES], a[1 : LANES + 1])
+    np.testing.assert_array_equal(out[2 * LANES : 3 * LANES], np.repeat(a[5:9], 4))
+    sums = [vector.reshape(4, 4).sum(axis=0) for vector in (x, y, x + y, x * y)]
+    np.testing.assert_array_equal(out[3 * LANES :].reshape(4, 4), sums)
+    np.testing.assert_array_equal(planes[: 4 * LANES].reshape(LANES, 4).T, [x, y, x * y, x + y])
+    np.testing.assert_array_equal(planes[4 * LANES :].reshape(4, LANES), [x, y, x * y, x + y])
+    np.testing.assert_array_equal(ints, 3 * np.arange(LANES) + 3)
+
+
+@numba.njit
+def flush() -> int:
+    return simd.flush_denormals()
+
+
+@numba.njit
+def restore(mode: np.int32) -> None:
+    simd.restore_mode(mode)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86 has this mode")
+def test_denormals_are_flushed_and_the_mode_restored() -> None:
+    small, factor = np.full(1, 1e-30, np.float32), np.full(1, 1e-10, np.float32)
+    mode = flush()
+    flushed = small * factor
+    restore(np.int32(mode))
+    assert flushed[0] == 0 and (small * factor)[0] > 0
+
+
+def through(network: networks.Network, values: Sequence[int]) -> list[int]:
+    wires = list(values)
+    for i, j in network:
+        wires[i], wires[j] = min(wires[i], wires[j]), max(wires[i], wires[j])
+    return wires
+
+
+@pytest.mark.parametrize(("network", "size"), [(networks.SORT_3, 3), (networks.SORT_5, 5)])
+def test_sorting_networks_sort_all_zeros_and_ones(network: networks.Network, size: int) -> None:
+    for values in itertools.product((0, 1), repeat=size):
+        assert through(network, values) == sorted(values)
+
+
+@pytest.mark.parametrize(
+    ("network", "side", "median"),
+    [(networks.SELECT_9, 3, networks.MEDIAN_9), (networks.SELECT_25, 5, networks.MEDIAN_25)],
+)
+def test_median_networks_find_the_median_of_all_zeros_and_ones(
+    network: networks.Network, side: int, median: int
+) -> None:
+    for zeros in itertools.product(range(side + 1), repeat=side):  # in each sorted column
+        values = [int(row >= zeros[column]) for row in range(side) for column in range(side)]
+        assert through(network, values)[median] == sorted(values)[side * side // 2]
+
+
+# Other processors: numba is told to compile for one, in a process of its own.
+
+SOLVE = """
+import dataclasses
+import zlib
+import numpy as np
+from flowprep.engines import make_engine
+from flowprep.settings import PRESETS
+few = dict(scales=2, warps=2, outer_iterations=2, inner_iterations=10, epsilon=0.0)
+y, x = np.mgrid[:37, :45].astype(np.float32)
+frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 60 * np.cos((y + t / 2) / 4 + x / 9) for t in (0, 0.8)])
+for preset in ("opencv", "accurate", "best"):
+    settings = dataclasses.replace(PRESETS[preset], **few)
+    ours, reference = (make_engine(name, settings).solve(frames, [0], [1]) for name in ("cpu", "reference"))
+    assert np.abs(ours - reference).mean() < 1e-4, np.abs(ours - reference).mean()
+    print(zlib.crc32(ours.tobytes()))
+"""
+
+
+def run_solve(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Warnings are shown, so that a test sees what the log says.
+    code = "import logging; logging.basicConfig()\n" + SOLVE
+    # From that folder: `-c` imports from it before anything that is installed.
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+SOURCES = Path(flowprep.__file__).parents[1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 processors")
+@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v2"], ids=["256 bits", "128 bits, no fma"])
+def test_other_processors(processor: str) -> None:
+    done = run_solve(SOURCES, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not get_host_cpu_features().get("fma"), reason="without fma, rounding differs")
+def test_results_are_the_same_with_shorter_vectors() -> None:
+    here = run_solve(SOURCES)
+    shorter = run_solve(SOURCES, NUMBA_CPU_NAME="x86-64-v3", NUMBA_CPU_FEATURES="")
+    assert here.returncode == 0 and here.stdout == shorter.stdout != ""
+
+
+# The cache of compiled code.
+
+
+@pytest.fixture
+def read_only_sources(tmp_path: Path) -> Path:
+    """A copy of the package beside which no cache folder can be made (also by root)."""
+    shutil.copytree(SOURCES / "flowprep", tmp_path / "flowprep", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "flowprep" / "__pycache__").write_text("a file, no folder")
+    return tmp_path
+
+
+def test_a_read_only_package_is_cached_in_the_users_folder(read_only_sources: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    done = run_solve(read_only_sources, XDG_CACHE_HOME=str(cache), NUMBA_CACHE_DIR="/dev/null/none")
+    assert done.returncode == 0 and done.stderr.count("compiling for this processor, once") == 1, done.stderr
+    assert list(cache.glob("flowprep/flowprep-*/**/*.nbc"))
+
+
+def test_without_any_cache_folder_it_works_and_says_so(read_only_sources: Path) -> None:
+    nowhere = "/dev/null/none"
+    done = run_solve(read_only_sources, XDG_CACHE_HOME=nowhere, HOME=nowhere, NUMBA_CACHE_DIR=nowhere)
+    assert done.returncode == 0, done.stderr
+    assert "no cache folder can be written" in done.stderr
+
+
+def test_a_given_cache_folder_is_used_and_reused(tmp_path: Path) -> None:
+    for said in ("WARNING:flowprep.system.jit:compiling for this processor, once: it takes some 15 s\n", ""):
+        done = run_solve(SOURCES, NUMBA_CACHE_DIR=str(tmp_path))
+        assert done.returncode == 0 and done.stderr == said
+        files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert files and all(path.stat().st_mtime_ns == when for path, when in files.items())

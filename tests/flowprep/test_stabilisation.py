@@ -1,0 +1,133 @@
+"""The camera's motion: homographies that are known are found, taken off and kept."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from flowprep import open_corpus, stabilisation, tvl1
+from flowprep.api import make_corpus
+from flowprep.errors import SettingsError
+from flowprep.settings import Settings
+from flowprep.video.decode import numbered_frames
+
+HEIGHT, WIDTH = 120, 160
+PAN = np.array([[1.01, 0.012, 2.6], [-0.012, 1.01, -1.4], [2e-5, 1e-5, 1.0]])
+SHIFT = np.array([[1, 0, 3.0], [0, 1, -2.0], [0, 0, 1]])
+
+
+def panned(frames: int, matrix: np.ndarray, object_px: float = 0.0) -> np.ndarray:
+    """(frames, H, W) uint8: a wall that the camera's motion moves, and before it a square with its own."""
+    rng = np.random.default_rng(4)
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (3 * HEIGHT, 3 * WIDTH)).astype(np.float32), (0, 0), 1.5)
+    wall = cv2.normalize(wall, None, 0, 255, cv2.NORM_MINMAX)
+    patch = cv2.GaussianBlur(rng.uniform(0, 255, (30, 30)).astype(np.float32), (0, 0), 1.5)
+    patch = cv2.normalize(patch, None, 0, 255, cv2.NORM_MINMAX)
+    place = np.array([[1, 0, -WIDTH], [0, 1, -HEIGHT], [0, 0, 1.0]])
+    made = []
+    for n in range(frames):
+        image = cv2.warpPerspective(wall, place, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
+        if object_px:
+            left = 60 + round(n * object_px)
+            image[40:70, left : left + 30] = patch
+        made.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+        place = matrix @ place
+    return np.stack(made)
+
+
+def test_the_displacement_of_a_homography_is_its_definition():
+    point = PAN @ [30, 50, 1]
+    moved = stabilisation.displacement(PAN, HEIGHT, WIDTH)
+    # Single precision at coordinates of some 100 pixels.
+    assert moved[:, 50, 30] == pytest.approx(point[:2] / point[2] - [30, 50], abs=1e-4)
+    assert np.all(stabilisation.displacement(np.eye(3), HEIGHT, WIDTH) == 0)
+
+
+@pytest.mark.parametrize("matrix", [PAN, SHIFT])
+def test_the_camera_s_motion_is_found_and_an_object_s_is_left(matrix):
+    frames = panned(2, matrix, object_px=8.0)
+    flow = tvl1(frames[0], frames[1])
+    found = stabilisation.homographies(frames, np.array([0]), np.array([1]), flow[None])
+    truth = stabilisation.displacement(matrix, HEIGHT, WIDTH)
+    error = np.hypot(*(stabilisation.displacement(found[0], HEIGHT, WIDTH) - truth))
+    assert error.max() < 0.5  # inliers are taken within a pixel
+    left = stabilisation.without_camera(flow[None], found)[0]
+    wall = np.ones((HEIGHT, WIDTH), bool)
+    wall[25:85, 45:110] = wall[:12] = wall[-12:] = wall[:, :12] = wall[:, -12:] = False
+    assert np.median(np.hypot(*left)[wall]) < 0.2 < 2 < np.median(np.hypot(*flow)[wall])
+    inside = np.median(left[:, 48:62, 68:82], axis=(1, 2))
+    assert inside == pytest.approx(np.array([8, 0]) - truth[:, 55, 75], abs=0.5)
+
+
+def test_nothing_is_taken_off_where_nothing_is_known_or_nothing_moves():
+    flat = np.full((2, HEIGHT, WIDTH), 90, np.uint8)
+    flow = np.random.default_rng(0).normal(0, 1, (1, 2, HEIGHT, WIDTH)).astype(np.float32)
+    found = stabilisation.homographies(flat, np.array([0]), np.array([1]), flow)
+    assert np.isnan(found).all() and np.array_equal(stabilisation.without_camera(flow, found), flow)
+    still = panned(2, np.eye(3), object_px=8.0)
+    found = stabilisation.homographies(still, np.array([0]), np.array([1]), tvl1(still[0], still[1])[None])
+    assert np.array_equal(found[0], np.eye(3))  # no fit to noise: still pixels stay exactly still
+
+
+def test_a_homography_with_a_horizon_in_the_picture_is_no_camera_s(monkeypatch):
+    corners = np.array([[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]], np.float32)
+    dented = corners * [[1, 1], [0.88, 1], [1, 0.83], [0.55, 0.55]]
+    dented += [[0, 0], [0, 0.4 * HEIGHT], [0.4 * WIDTH, 0], [0, 0]]
+    matrix = cv2.getPerspectiveTransform(corners, dented.astype(np.float32))
+    assert (
+        np.abs(stabilisation.displacement(matrix, HEIGHT, WIDTH)).max() > 1e4
+    )  # though each corner moves little
+    frames = panned(2, SHIFT)
+    for wild in (matrix, np.linalg.inv(matrix)):
+        monkeypatch.setattr(cv2, "findHomography", lambda a, *_, m=wild: (m, np.ones((len(a), 1), np.uint8)))
+        flow = np.zeros((1, 2, HEIGHT, WIDTH), np.float32)
+        assert np.isnan(stabilisation.homographies(frames, np.array([0]), np.array([1]), flow)).all()
+
+
+def test_batches_and_threads_change_nothing():
+    frames = panned(4, PAN)
+    first = np.arange(3)
+    flow = tvl1(frames[:3], frames[1:])
+    threads = cv2.getNumThreads()
+    whole = stabilisation.homographies(frames, first, first + 1, flow)
+    try:
+        cv2.setNumThreads(1)
+        for i in first:
+            alone = stabilisation.homographies(
+                frames[i : i + 2], np.array([0]), np.array([1]), flow[i : i + 1]
+            )
+            assert np.array_equal(alone[0], whole[i])
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def test_a_stabilised_corpus_keeps_what_was_taken_off(tmp_path):
+    folder = tmp_path / "pan"
+    folder.mkdir()
+    for n, frame in enumerate(panned(5, SHIFT, object_px=8.0)):
+        cv2.imwrite(str(folder / f"img_{n + 1:05d}.png"), frame)
+    assert len(numbered_frames(folder)) == 5
+    videos = {}
+    for stabilise in (False, True):
+        settings = Settings(size="source", step=2, backward=True, stabilise=stabilise, error_px=0.1)
+        result = make_corpus([folder], tmp_path / f"c{stabilise}", settings, jobs=1)
+        assert not result.faults
+        videos[stabilise] = next(iter(open_corpus(tmp_path / f"c{stabilise}").values()))
+    plain, stabilised = videos[False], videos[True]
+    assert plain.camera(0, 3) == [None] * 3
+    assert stabilised.facts()["stabilised_share"] == 1
+    for backward, sign in ((False, 1), (True, -1)):
+        cameras = stabilised.camera(0, 3, backward)
+        off = np.stack([stabilisation.displacement(c, HEIGHT, WIDTH) for c in cameras])
+        assert off[:, 0].mean() == pytest.approx(sign * 6, abs=0.2)  # two frames of 3 px
+        assert off[:, 1].mean() == pytest.approx(sign * -4, abs=0.2)
+        left = stabilised.flow(0, 3, backward)
+        assert np.median(np.abs(left)) < 0.1
+        # Adding it again gives the measured flow, but for what both lost in their JPEGs.
+        assert np.abs(left + off - plain.flow(0, 3, backward)).mean() < 0.1
+
+
+def test_stabilising_needs_flow():
+    with pytest.raises(SettingsError, match="stabilise"):
+        Settings(flow=False, stabilise=True)

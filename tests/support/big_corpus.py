@@ -1,0 +1,110 @@
+"""A corpus of many shards and videos, and what opening it costs.
+
+python tests/flowprep/big.py make FOLDER [SHARDS VIDEOS]   the corpus: real shards, tiny pictures
+python tests/flowprep/big.py open FOLDER                   time and peak memory of opening it
+python tests/flowprep/big.py plan FOLDER [VIDEOS]          of planning so many from a list, and of `status`
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from flowprep.codec import quantise
+from flowprep.corpus import format as fmt
+from flowprep.corpus.index import load_index, save_index, write_record
+from flowprep.corpus.reader import open_corpus
+from flowprep.corpus.shard_writer import ShardWriter
+from flowprep.planning.tasks import find_videos, make_plan, read_plan, summarise
+from flowprep.settings import Settings
+
+
+def make_big(root: Path, shards: int, videos: int) -> None:
+    """A corpus of `videos` videos of one pair each, in so many shards, named so that they interleave."""
+    settings = Settings(size="16x16", rgb=False)
+    rng = np.random.default_rng(0)
+    u, v = (quantise.encode_field(f, settings) for f in rng.normal(size=(2, 16, 16)).astype(np.float32))
+    for folder in (fmt.SHARDS, fmt.RECORDS):
+        (root / folder).mkdir(parents=True)
+    for k in range(shards):
+        path = fmt.shard_path(root, f"{k:016x}")
+        ids = [f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi" for n in range(k, videos, shards)]
+        with ShardWriter(path, settings, {"flowprep": "test"}) as writer:
+            for video_id in ids:
+                label = video_id.partition("/")[0]
+                row = {"source_bytes": 1, "step": 1, "segment": 0, "segments": 1, "first_frame": 0}
+                writer.begin(id=video_id, source=video_id, label=label, width=16, height=16, **row)
+                for time_seconds in (0.0, 0.04):
+                    writer.add_stored_frame(None, time_seconds)
+                writer.add_pair(u, v)
+                writer.end()
+            size = writer.publish()
+        entries = [{"id": i, "segment": 0, "status": "ok", "frames": 2, "pairs": 1} for i in ids]
+        shard = {"name": path.name, "bytes": size, "sha256": ""}
+        record = {"format": "flowprep-record", "version": 1, "task": path.stem, "shard": shard}
+        write_record(root, {**record, "videos": entries, "totals": {"pairs": len(ids)}})
+
+
+def plan_list(root: Path, videos: int) -> dict[str, float]:
+    """Seconds and peak MB of planning a list that says how many frames and bytes each video has."""
+    root.mkdir(parents=True)
+    with (root / "list.csv").open("w") as file:
+        file.write("path,label,frames,bytes\n")
+        for n in range(videos):
+            name = f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi"
+            file.write(f"{name},class {n % 400:03d},{250 + n % 50},500000\n")
+    figures: dict[str, float] = {"videos": videos}
+    steps = {
+        "planned": lambda: make_plan(root / "c", find_videos([root / "list.csv"])[0], Settings()),
+        "status": lambda: summarise(read_plan(root / "c"), load_index(root / "c")),
+    }
+    for name, step in steps.items():
+        began = time.perf_counter(), time.process_time()
+        step()
+        figures[f"{name}_seconds"] = round(time.perf_counter() - began[0], 1)
+        figures[f"{name}_cpu_seconds"] = round(time.process_time() - began[1], 1)
+        figures[f"{name}_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return figures
+
+
+def measure(root: Path) -> dict[str, float]:
+    """Seconds and peak MB of this process: imported, opened, one video read, all labels read."""
+    figures = {}
+
+    def note(what: str, began: float) -> None:
+        figures[f"{what}_seconds"] = round(time.perf_counter() - began, 3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        figures[f"{what}_peak_mb"] = round(peak)
+
+    note("imported", time.perf_counter())
+    began = time.perf_counter()
+    corpus = open_corpus(root)
+    count = len(corpus)
+    note("opened", began)
+    began = time.perf_counter()
+    for n in (0, count // 2, count - 1):
+        corpus[f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi"].flow(0, 1)
+    note("read", began)
+    began = time.perf_counter()
+    assert len(corpus.labels) == count
+    note("labels", began)
+    return {"videos": count, **figures}
+
+
+if __name__ == "__main__":
+    command, folder, *counts = sys.argv[1:]
+    if command == "make":
+        make_big(Path(folder), *map(int, counts or ("10000", "1000000")))
+        began = time.perf_counter()
+        save_index(Path(folder))
+        size = (Path(folder) / fmt.INDEX).stat().st_size
+        print(json.dumps({"index_seconds": round(time.perf_counter() - began, 1), "index_mb": size >> 20}))
+    elif command == "plan":
+        print(json.dumps(plan_list(Path(folder), int(counts[0]) if counts else 1_000_000), indent=1))
+    else:
+        print(json.dumps(measure(Path(folder)), indent=1))

@@ -1,0 +1,151 @@
+"""A device for tests: the kernels of tvl1.cu, compiled by the host's compiler, run in cuda_on_host.h."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flowprep.engines.cuda.engine import Launch
+from flowprep.errors import EngineError
+
+HEADER = Path(__file__).with_name("cuda_on_host.h")
+FLAGS = ["-O2", "-fPIC", "-shared", "-std=c++17", "-w", "-ffp-contract=off"]
+
+
+@lru_cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="flowprep-host-")
+
+
+def compiler() -> str:
+    """The host's C++ compiler; without one the test is skipped."""
+    found = shutil.which("g++") or shutil.which("c++")
+    if found is None:
+        pytest.skip("no C++ compiler to run the kernels on the host with")
+    return found
+
+
+@lru_cache
+def library(source: str) -> Path:
+    """A library with the kernels of a source, which check their indices."""
+    source = source.replace("#define BOUNDS 0", "#define BOUNDS 1")
+    name = Path(_folder().name) / hashlib.sha256(source.encode()).hexdigest()[:16]
+    name.with_suffix(".cc").write_text(f'#include "{HEADER}"\n{source}')
+    command = [compiler(), *FLAGS, str(name.with_suffix(".cc")), "-o", str(name.with_suffix(".so"))]
+    subprocess.run(command, check=True)
+    return name.with_suffix(".so")
+
+
+@lru_cache
+def compiled(source: str) -> Any:
+    """The function `run_kernel` of a source."""
+    run = ctypes.CDLL(str(library(source))).run_kernel
+    run.restype = ctypes.c_char_p
+    run.argtypes = [
+        ctypes.c_char_p,
+        *[ctypes.c_int] * 3,
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_long,
+        ctypes.c_uint,
+    ]
+    return run
+
+
+class HostQueue:
+    """Does at once what it is given."""
+
+    def __init__(self, device: HostDevice) -> None:
+        self.device = device
+
+    def upload(self, address: int, values: NDArray[Any]) -> None:
+        self.device.at(address, values.nbytes)[:] = values.view(np.uint8)
+
+    def run(self, source: str, sequence: Sequence[Launch]) -> None:
+        run = compiled(source)
+        for launch in sequence:
+            record = launch.record
+            failed = run(
+                launch.kernel.encode(),
+                launch.blocks,
+                launch.planes,
+                launch.threads,
+                launch.shared,
+                ctypes.addressof(record),
+                ctypes.sizeof(record),
+                self.device.seed,
+            )
+            if failed:
+                raise EngineError(f"{launch.kernel}: {failed.decode()}")
+            if self.device.watch:
+                self.device.watch(launch)
+
+    def timed(self, source: str, sequence: Sequence[Launch]) -> list[float]:
+        self.run(source, sequence)
+        return [1.0] * len(sequence)
+
+    def download(self, values: NDArray[Any], address: int) -> None:
+        values.view(np.uint8)[:] = self.device.at(address, values.nbytes)
+
+    def wait(self) -> None:
+        pass
+
+
+class HostDevice:
+    """Memory starts as NaN; `seed` shuffles the threads of a block; `watch` sees each launch after it."""
+
+    name = "host"
+
+    def __init__(
+        self,
+        size: int = 1 << 34,
+        shared_bytes: int = 227 << 10,
+        seed: int = 0,
+        watch: Callable[[Launch], None] | None = None,
+    ) -> None:
+        self.size, self.shared_bytes, self.seed, self.watch = size, shared_bytes, seed, watch
+        self.memory: dict[int, NDArray[np.uint8]] = {}
+        self.idle: deque[Any] = deque()
+
+    def free_bytes(self) -> int:
+        return self.size - sum(len(m) for m in self.memory.values())
+
+    def allocate(self, size: int) -> int:
+        if size > self.free_bytes():
+            raise MemoryError("the host device is full")
+        memory = np.full(size + 256, 0xFF, np.uint8)
+        address = -(-memory.ctypes.data // 256) * 256
+        self.memory[address] = memory
+        return address
+
+    def release(self, address: int) -> None:
+        del self.memory[address]
+
+    def at(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Memory of the device."""
+        for start, memory in self.memory.items():
+            if start <= address and address + size <= start + len(memory):
+                offset = address - memory.ctypes.data
+                return memory[offset : offset + size]
+        raise EngineError(f"{size} bytes at {address} were not allocated")
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        return np.empty(size, np.uint8)
+
+    def unpin(self, memory: NDArray[np.uint8]) -> None:
+        pass
+
+    def queue(self) -> HostQueue:
+        return HostQueue(self)

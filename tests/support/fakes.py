@@ -1,0 +1,172 @@
+"""A corpus in memory, of videos whose frames and flow follow from a formula.
+
+Two colours and two motions make four classes: a frame shows the colour alone, a flow the motion alone.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowprep import Settings
+from flowprep.corpus.reader import Coding
+from trainer.recipe.schema import Recipe, as_toml
+
+torch.set_num_threads(1)  # the networks here are too small to share, and other tests may be running
+
+WIDTH, HEIGHT, PAIRS = 56, 40, 14
+COLOURS = {"Red": (200, 60, 60), "Blue": (60, 60, 200)}
+MOTIONS = ("Spin", "Zoom")
+CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
+
+
+class Coded:
+    """What a video of a corpus does with its codes: `exact(start, count, backward)` is what it shows."""
+
+    def codes(self, start, count, backward=False, window=None):
+        return np.ascontiguousarray(cut(self._coded(start, count, backward)[0], window))
+
+    def coding(self, start, count, backward=False):
+        return Coding(*self._coded(start, count, backward)[1:])
+
+    def flow(self, start, count, backward=False, window=None):
+        codes, scale, zero, _ = self._coded(start, count, backward)
+        scale, zero = scale[..., None, None], zero[..., None, None]
+        return cut((codes - zero) * scale, window)
+
+    def _coded(self, start, count, backward):
+        """Codes, scale, zero and mean of these pairs, without a JPEG."""
+        if start < 0 or start + count > self.num_pairs:
+            raise IndexError(start)
+        exact = self.exact(start, count, backward)
+        scale = np.abs(exact).max((2, 3)) / 127
+        codes = np.rint(exact / scale[..., None, None] + 128).astype(np.uint8)
+        means = self.mean_flow_backward if backward else self.mean_flow
+        return codes, scale, np.full_like(scale, 128), means[start : start + count].astype(np.float32)
+
+
+def cut(flow, window):
+    """The window (top, left, height, width) of (N, 2, H, W); None for the whole."""
+    top, left, height, width = window or (0, 0, *flow.shape[2:])
+    return flow[:, :, top : top + height, left : left + width]
+
+
+class FakeVideo(Coded):
+    """Flow at pair i: a rotation or an expansion of `speed` * (1 + i / 10), plus the drift (0.5, -0.25).
+
+    Backward flow has the opposite sign.
+    """
+
+    def __init__(self, video_id, label, seed, pairs=PAIRS):
+        self.id, self.label, self.step, self.partial, self.frame_rate = video_id, label, 1, False, 25.0
+        self.width, self.height, self.num_pairs, self.num_frames = WIDTH, HEIGHT, pairs, pairs + 1
+        self._colour = np.array(next(v for k, v in COLOURS.items() if label.startswith(k)))
+        self._spin = label.endswith("Spin")
+        self._seed = seed
+        self._speed = 0.04 * (1 + seed % 5 / 5) * (-1 if seed % 2 else 1)
+
+    def rgb(self, i):
+        if not 0 <= i < self.num_frames:
+            raise IndexError(i)
+        rng = np.random.default_rng([self._seed, i])
+        noise = rng.normal(0, 12, (HEIGHT, WIDTH, 3))
+        return np.clip(self._colour + noise, 0, 255).astype(np.uint8)
+
+    def exact(self, start, count, backward=False):
+        y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+        x, y = x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2
+        field = np.stack([-y, x] if self._spin else [x, y]) * self._speed
+        drift = np.array([0.5, -0.25], np.float32)[:, None, None]
+        sign = -1 if backward else 1
+        fields = [sign * (field * (1 + i / 10) + drift) for i in range(start, start + count)]
+        return np.stack(fields).astype(np.float32)
+
+    @property
+    def mean_flow(self):
+        return np.tile(np.array([0.5, -0.25], np.float32), (self.num_pairs, 1))
+
+    @property
+    def mean_flow_backward(self):
+        return -self.mean_flow
+
+
+class FakeCorpus(Mapping):
+    """A prefix makes another data set of the same pictures: other ids, other classes."""
+
+    def __init__(self, clips=4, failures=(), prefix="", **settings):
+        self.path = Path("fake-corpus")
+        self.settings = Settings(**{"size": "56x40", **settings})
+        self.failures = dict(failures)
+        self.videos = {}
+        for label in CLASSES:
+            for group in range(1, clips + 1):
+                for clip in (1, 2):
+                    name = f"{prefix}{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+                    self.videos[name] = FakeVideo(name, label, len(self.videos))
+                    self.videos[name].label = prefix + label
+
+    @property
+    def labels(self):
+        return {name: video.label for name, video in self.videos.items()}
+
+    def __getitem__(self, name):
+        return self.videos[name]
+
+    def __iter__(self):
+        return iter(self.videos)
+
+    def __len__(self):
+        return len(self.videos)
+
+
+def small(stream="spatial", **sections):
+    """A recipe that trains in a second or two."""
+    values = {
+        "stream": stream,
+        "model": {"name": "resnet18", "width": 4, "dropout": 0.3},
+        "input": {"crop": 32, "stack": 3, "flow_scale": 0.5},
+        "train": {
+            "steps": 30,
+            "batch": 8,
+            "lr": 0.05,
+            "milestones": [20],
+            "precision": "float32",
+            "validation_share": 0.25,
+            "validation_frames": 1,
+            "validate_every": 10,
+            "checkpoint_every": 10,
+            "log_every": 5,
+        },
+        "test": {"frames": 3, "crops": 10},
+    }
+    for name, section in sections.items():
+        values[name] = {**values[name], **section} if isinstance(section, dict) else section
+    return Recipe.from_dict(values)
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def write_lists(folder, test_groups=(1,), clips=4, crlf=False):
+    """UCF-style lists of the corpus in memory: (classInd.txt, train, test)."""
+    end = "\r\n" if crlf else "\n"
+    train, test = [], []
+    for number, label in enumerate(CLASSES, 1):
+        for group in range(1, clips + 1):
+            for clip in (1, 2):
+                name = f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+                test.append(name) if group in test_groups else train.append(f"{name} {number}")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [folder / name for name in ("classInd.txt", "trainlist01.txt", "testlist01.txt")]
+    texts = [[f"{n} {c}" for n, c in enumerate(CLASSES, 1)], train, test]
+    for path, lines in zip(names, texts, strict=True):
+        path.write_bytes((end.join(lines) + end * 2).encode())
+    return names
+
+
+def toml(recipe, path):
+    path.write_text(as_toml(recipe))
+    return path

@@ -1,0 +1,340 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from flowprep.errors import CorpusDamaged
+from tests.support.fakes import CLASSES, small, toml, write_lists
+from trainer.cli import main
+from trainer.evaluation.evaluate import Scores
+from trainer.models.registry import MODELS
+from trainer.recipe.schema import Recipe, as_toml, read_recipe
+from trainer.training import distributed
+
+
+def call(*args):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def setting(tmp_path, opened):
+    """Options of `train` for the corpus in memory, with the recipes and lists in tmp_path."""
+    index, train, test = write_lists(tmp_path / "lists")
+    for stream in ("spatial", "temporal"):
+        toml(small(stream), tmp_path / f"{stream}.toml")
+    return [
+        "--corpus",
+        tmp_path,
+        "--train-list",
+        train,
+        "--test-list",
+        test,
+        "--class-index",
+        index,
+        "--device",
+        "cpu",
+        "--workers",
+        0,
+    ]
+
+
+def test_the_whole_way(tmp_path, setting, opened):
+    """Train both streams, judge the training videos, fuse in all three ways, report."""
+    for stream in ("spatial", "temporal"):
+        steps = ["--set", "train.steps=60", "--set", "train.milestones=[45]"]
+        done = call(
+            "-q", "train", tmp_path / f"{stream}.toml", *setting, "--out", tmp_path / stream, *steps, "--json"
+        )
+        assert done.exit_code == 0
+        summary = json.loads(done.stdout)
+        assert summary["stream"] == stream and summary["videos"] == 8
+        fit = call(
+            "evaluate",
+            tmp_path / stream,
+            "--corpus",
+            tmp_path,
+            "--list",
+            tmp_path / "lists" / "trainlist01.txt",
+            "--out",
+            tmp_path / f"{stream}_fit.npz",
+            "--frames",
+            1,
+            "--crops",
+            1,
+            "--workers",
+            0,
+        )
+        assert fit.exit_code == 0 and "24 videos" in fit.stdout
+        own = Scores.load(tmp_path / stream / "validation_scores.npz")
+        assert len(own.ids) == 8 and not set(own.ids) & set(Scores.load(tmp_path / stream).ids)
+    files = [tmp_path / s / "test_scores.npz" for s in ("spatial", "temporal")]
+    fits = ["--fit", tmp_path / "spatial_fit.npz", tmp_path / "temporal_fit.npz"]
+    for method in ("average", "weighted", "svm"):
+        more = [] if method == "average" else fits
+        out = tmp_path / f"{method}.npz"
+        done = call("-q", "fuse", *files, "--method", method, *more, "--out", out, "--json")
+        summary = json.loads(done.stdout)
+        assert summary["fused_accuracy"] == Scores.load(out).accuracy
+        assert summary["videos"] == 8
+    # Two runs bring what they held out themselves.
+    both = [tmp_path / "spatial", tmp_path / "temporal"]
+    done = call("fuse", *both, "--method", "weighted", "--calibrate", "--json")
+    assert done.exit_code == 0 and "temperatures fitted on 8 videos" in done.stderr
+    assert json.loads(done.stdout)["calibrated"] is True
+    done = call("scores", *both, tmp_path / "svm.npz", "--confusion", tmp_path / "confusion.csv")
+    assert done.exit_code == 0 and "mean of 3" in done.stdout
+    assert (tmp_path / "confusion.csv").read_text().startswith(f",{','.join(CLASSES)}\n")
+    found = json.loads(call("scores", *both, "--json").stdout)
+    assert found["accuracy"] == [Scores.load(file).accuracy for file in files]
+    runs = ["--spatial", tmp_path / "spatial", "--temporal", tmp_path / "temporal"]
+    report = tmp_path / "r" / "report.html"
+    done = call("report", *runs, "--fused-scores", tmp_path / "svm.npz", "--corpus", tmp_path, "-o", report)
+    assert done.exit_code == 0
+    assert all(name in report.read_text() for name in CLASSES)
+
+
+def test_evaluating_a_list_of_the_run_itself(tmp_path, setting):
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert (
+        call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
+    )
+    held = tmp_path / "run" / "validationlist.txt"
+    done = call(
+        "evaluate",
+        tmp_path / "run",
+        "--corpus",
+        tmp_path,
+        "--list",
+        held,
+        "--out",
+        tmp_path / "v.npz",
+        "--workers",
+        0,
+    )
+    assert done.exit_code == 0
+    scores = Scores.load(tmp_path / "v.npz")
+    assert len(scores.ids) == 8
+    assert all(i.startswith(scores.classes[n] + "/") for i, n in zip(scores.ids, scores.labels, strict=True))
+
+
+def test_resuming_a_finished_run_says_so(tmp_path, setting, monkeypatch):
+    args = ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert call(*args).exit_code == 0
+    again = call(*args)
+    assert again.exit_code == 2 and "--resume goes on with it" in again.stderr
+    resumed = call(*args, "--resume")
+    assert resumed.exit_code == 0 and "is finished: 1 steps" in resumed.stderr
+    with monkeypatch.context() as second:  # of several processes the first one says it
+        second.setattr(distributed, "rank", lambda: 1)
+        assert "is finished" not in call(*args, "--resume").output
+    (tmp_path / "run" / "test_scores.npz").unlink()
+    assert call(*args, "--resume").exit_code == 0
+    assert (tmp_path / "run" / "test_scores.npz").exists()
+
+
+def test_a_finished_run_is_judged_again_by_another_list(tmp_path, setting):
+    args = ["-q", "train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert call(*args).exit_code == 0
+    path, test = tmp_path / "run" / "test_scores.npz", tmp_path / "lists" / "testlist01.txt"
+    lines = test.read_text().split("\n")
+    test.write_text("\n".join(lines[2:]))
+    done = call(*args, "--resume", "--json")
+    assert json.loads(done.stdout)["videos"] == 6 and "is finished" not in done.stderr
+    assert Scores.load(path).ids.tolist() == [line for line in lines[2:] if line]
+    before = path.stat().st_mtime_ns
+    assert "is finished" in call(*args, "--resume").stderr and path.stat().st_mtime_ns == before
+
+
+def test_a_test_video_that_does_not_fit_stops_before_training(tmp_path, setting, opened):
+    opened.videos["BlueSpin/v_BlueSpin_g01_c01.avi"].width = 20
+    done = call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run")
+    assert done.exit_code == 2 and "v_BlueSpin_g01_c01.avi is 20x40 pixels" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, setting):
+    (tmp_path / "file").write_text("")
+    for args in (
+        ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "file" / "run"],
+        ["split", "--corpus", tmp_path, "--out", tmp_path / "file" / "lists"],
+    ):
+        done = call(*args)
+        assert done.exit_code == 1 and done.stderr.count("\n") == 1
+        assert f"error: {args[-1]}: Not a directory" in done.stderr
+
+
+def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypatch):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    args = ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
+    monkeypatch.setattr("trainer.evaluation.evaluate.evaluate", interrupt)
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    done = call(*args, *quick)
+    assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith("error: interrupted")
+    monkeypatch.setattr("trainer.training.trainer.train", interrupt)
+    done = call(*args)
+    assert done.exit_code == 1
+    says = "error: interrupted: the same command with --resume goes on from the last checkpoint in"
+    assert done.stderr == f"{says} {tmp_path / 'run'}\n"
+
+
+def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened, monkeypatch):
+    """Also where the classes that the training list named are not those of the folders."""
+    for name in ("trainlist01.txt", "testlist01.txt"):
+        path = tmp_path / "lists" / name
+        videos = [line.split()[0] for line in path.read_text().split("\n") if line]
+        path.write_text("".join(f"{v} {CLASSES[3 - CLASSES.index(v.split('/')[0])]}\n" for v in videos))
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert (
+        call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *quick).exit_code == 0
+    )
+    monkeypatch.chdir(tmp_path)
+    for held in (tmp_path / "run" / "validationlist.txt", "run/validationlist.txt"):
+        out = ["--out", tmp_path / "v.npz", "--workers", 0]
+        assert call("evaluate", tmp_path / "run", "--corpus", tmp_path, "--list", held, *out).exit_code == 0
+        scores = Scores.load(tmp_path / "v.npz")
+        folders = [CLASSES.index(i.split("/")[0]) for i in scores.ids]
+        assert scores.labels.tolist() == [3 - n for n in folders]
+
+
+def test_errors_are_one_line_before_anything_is_written(tmp_path, setting):
+    (tmp_path / "lists" / "trainlist01.txt").write_text("RedZoom/none.avi 4\n")
+    done = call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert "RedZoom/none.avi" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_fit_leave_nothing(tmp_path, setting):
+    torch.save({"fc.weight": torch.zeros(4, 9)}, tmp_path / "w.pt")
+    more = ["--out", tmp_path / "run", "--set", f"model.weights={tmp_path / 'w.pt'}"]
+    done = call("train", tmp_path / "spatial.toml", *setting, *more)
+    assert done.exit_code == 2 and "w.pt" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_refusals(tmp_path):
+    a = Scores(np.array(["x"]), np.array([0]), np.array(["p", "q"]), np.array([[1, 0]], np.float32))
+    a.save(tmp_path / "a.npz")
+    done = call("fuse", tmp_path / "a.npz", tmp_path / "a.npz", "--method", "svm")
+    assert done.exit_code == 2 and "svm needs --fit" in done.stderr
+    done = call("fuse", tmp_path / "a.npz", tmp_path / "none.npz")
+    assert done.exit_code == 2 and "cannot be read" in done.stderr
+    done = call("predict", tmp_path / "video.mp4")
+    assert done.exit_code == 2 and "--spatial RUN" in done.stderr
+    done = call("predict", tmp_path / "video.mp4", "--spatial", tmp_path)
+    assert done.exit_code == 2 and "no such file" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, opened, monkeypatch):
+    def damaged(self, i):
+        raise CorpusDamaged(f"{self.id}: image {i} does not match its checksum")
+
+    monkeypatch.setattr(type(next(iter(opened.videos.values()))), "rgb", damaged)
+    done = call("train", tmp_path / "spatial.toml", *setting, "--workers", 1, "--out", tmp_path / "run")
+    assert done.exit_code == 1
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last.startswith("error: ")
+        and last.endswith("does not match its checksum")
+        and "Traceback" not in last
+    )
+
+
+def test_models_are_listed():
+    shown = call("models")
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines[1:] if not line.startswith(" ")] == list(MODELS)
+    words = [line.split() for line in lines]
+    assert ["temporal", "20x224x224", "90.71", "M", "2.61", "G"] in words  # of cnn_m_2048
+    assert ["73.0%", "UCF-101", "spatial,", "3", "splits"] in words
+    assert any("arXiv 1406.2199" in line for line in lines)
+    rows = json.loads(call("models", "--json").stdout)
+    assert [row["name"] for row in rows] == list(MODELS)
+    assert rows[0]["published"]["UCF-101 spatial, 3 splits"] == 73.0
+    assert all(set(row["inputs"]) == set(row["parameters"]) == set(row["multiply_adds"]) for row in rows)
+
+
+def test_export_and_compare(tmp_path, setting):
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]", "--set", "train.log_every=1"]
+    run = tmp_path / "run"
+    assert call("-q", "train", tmp_path / "spatial.toml", *setting, "--out", run, *quick).exit_code == 0
+    done = call("export", run, "-o", tmp_path / "model.pt2")
+    assert done.exit_code == 0 and (tmp_path / "model.pt2").exists() and "outputs agree to" in done.stdout
+    done = call("export", run, "-o", tmp_path / "model.pb")
+    assert done.exit_code == 2 and "allowed: .onnx | .pt2" in done.stderr
+    done = call("-q", "export", run, "-o", tmp_path / "again.pt2", "--json")
+    assert json.loads(done.stdout)["difference"] <= 1e-4
+    done = call("compare", run, "-o", tmp_path / "c.html", "--device", "cpu", "--json")
+    (row,) = json.loads(done.stdout)
+    assert row["accuracy"] == Scores.load(run).accuracy and row["videos"] == 8
+    assert "resnet18, spatial 3x32x32, after 1 steps" in (tmp_path / "c.html").read_text()
+    done = call("compare", run, "--device", "cpu")
+    assert done.exit_code == 0 and str(run) in done.stdout
+    done = call("compare", tmp_path)
+    assert done.exit_code == 2 and "is not a training run" in done.stderr
+
+
+def test_split(tmp_path, opened):
+    done = call("split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--test-share", 0.25)
+    assert done.exit_code == 0 and "24 videos to train on, 8 to test, 4 classes" in done.stdout
+    check = ["split", "--corpus", tmp_path, "--out", tmp_path / "lists", "--check"]
+    assert call(*check).exit_code == 0
+    opened.videos["New/a b.avi"] = next(iter(opened.videos.values()))
+    before = (tmp_path / "lists" / "trainlist01.txt").read_bytes()
+    done = call(*check)
+    assert done.exit_code == 1 and f"1 of 33 videos of {tmp_path} are in no list" in done.stderr
+    assert (tmp_path / "lists" / "trainlist01.txt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "train", "evaluate", "fuse", "models", "predict", "report", "scores", "split", "export", "compare"],
+)
+def test_help(command):
+    done = call(*filter(None, [command]), "--help")
+    assert "below" not in done.stdout  # options come last
+    assert done.exit_code == 0 and "Usage:" in done.stdout
+
+
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys, trainer.cli; print([m for m in ('torch', 'sklearn', 'cv2', 'h5py') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "scores.npz"
+    done = call("evaluate", tmp_path, "--corpus", tmp_path / "none", "--list", "x", "--out", out)
+    assert done.exit_code == 2 and f"{out} cannot be written" in done.stderr
+
+
+def test_a_recipe_is_printed_whole_by_the_command(tmp_path):
+    path = toml(small("spatial"), tmp_path / "r.toml")
+    text = (
+        CliRunner()
+        .invoke(main, ["recipe", str(path), "--set", "train.steps=7"], catch_exceptions=False)
+        .stdout
+    )
+    assert text == as_toml(read_recipe(path, ["train.steps=7"])) and "\nsteps = 7\n" in text
+    defaults = CliRunner().invoke(main, ["recipe"], catch_exceptions=False).stdout
+    assert defaults == as_toml(Recipe("temporal"))
+    refused = CliRunner().invoke(main, ["recipe", "--set", "train.steps=7"])
+    assert refused.exit_code == 2 and "name its file" in refused.output

@@ -1,0 +1,265 @@
+import pytest
+
+from flowprep.errors import UsageError
+from tests.support.fakes import CLASSES, FakeCorpus, write_lists
+from trainer.data import lists
+from trainer.data.lists import Entry, Examples
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_ways_of_writing_a_line(tmp_path):
+    source = write(
+        tmp_path / "l.txt",
+        "Punch/v_Punch_g08_c01.avi 3\r\n\r\nPunch/v_Punch_g09_c01.avi\r\n./some/clip 1.mp4\r\n"
+        "a b/clip 2.mp4 Kick\r\nframes/clip3\tHigh Jump\r\nframes/clip 4\r\n",
+    )
+    assert lists.read_list(source, {"frames/clip 4"}) == [
+        Entry("Punch/v_Punch_g08_c01.avi", index=3),
+        Entry("Punch/v_Punch_g09_c01.avi"),
+        Entry("some/clip 1.mp4"),
+        Entry("a b/clip 2.mp4", label="Kick"),
+        Entry("frames/clip3", label="High Jump"),
+        Entry("frames/clip 4"),
+    ]
+
+
+def test_hmdb_folders(tmp_path):
+    (tmp_path / "kick_test_split1.txt").write_text("a_kick.avi 1 \nb kick.avi 2 \nc_kick.avi 0 \n")
+    (tmp_path / "run_test_split1.txt").write_text("a_run.avi 2 \nb_run.avi 1 \n")
+    train = lists.read_list(f"{tmp_path}:train1")
+    assert train == [Entry("kick/a_kick.avi", label="kick"), Entry("run/b_run.avi", label="run")]
+    assert [e.id for e in lists.read_list(f"{tmp_path}:test1")] == ["kick/b kick.avi", "run/a_run.avi"]
+    with pytest.raises(UsageError, match=r"_test_split2.txt"):
+        lists.read_list(f"{tmp_path}:test2")
+    with pytest.raises(UsageError, match=r":train1"):
+        lists.read_list(str(tmp_path))
+
+
+def test_official_lists_are_read(shared_data):
+    folder = shared_data / "splits" / "ucf101"
+    train = lists.read_list(str(next(folder.rglob("trainlist01.txt"))))
+    test = lists.read_list(str(next(folder.rglob("testlist01.txt"))))
+    assert (len(train), len(test)) == (9537, 3783)
+    assert train[0] == Entry("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", index=1)
+    classes = lists.read_classes(next(folder.rglob("classInd.txt")))
+    assert len(classes) == 101 and classes[0] == "ApplyEyeMakeup" and classes[100] == "YoYo"
+    hmdb = lists.read_list(f"{shared_data / 'splits' / 'hmdb51'}:train1")
+    assert len(hmdb) == 3570 and len({e.label for e in hmdb}) == 51
+
+
+def test_prepare(tmp_path):
+    index, train, test = write_lists(tmp_path, crlf=True)
+    examples, judged = lists.prepare(FakeCorpus(), str(train), str(test), index)
+    assert (len(examples), len(judged)) == (24, 8)
+    assert examples.classes == CLASSES
+    assert all(v.startswith(CLASSES[n]) for v, n in zip(judged.ids, judged.labels, strict=True))
+
+
+def test_class_order_follows_the_index(tmp_path):
+    index, train, test = write_lists(tmp_path)
+    turned = tuple(reversed(CLASSES))
+    index.write_text("".join(f"{n} {c}\n" for n, c in enumerate(turned, 1)))
+    text = train.read_text()
+    for n, name in enumerate(CLASSES, 1):
+        text = "\n".join(
+            line.rsplit(" ", 1)[0] + f" {len(CLASSES) + 1 - n}" if line.startswith(f"{name}/") else line
+            for line in text.splitlines()
+        )
+    train.write_text(text)
+    examples, _ = lists.prepare(FakeCorpus(), str(train), str(test), index)
+    assert examples.classes == turned
+    assert turned[examples.labels[0]] == examples.ids[0].split("/")[0]
+    by_name, _ = lists.prepare(FakeCorpus(), str(train), str(test))
+    assert by_name.classes == CLASSES
+
+
+def refused(tmp_path, says, train="", test="", index=None, corpus=None, **options):
+    a, b, c = write_lists(tmp_path)
+    b.write_text(b.read_text() + train)
+    c.write_text(c.read_text() + test)
+    if index is not None:
+        a.write_text(index)
+    with pytest.raises(UsageError, match=says):
+        lists.prepare(corpus or FakeCorpus(), str(b), str(c), a, **options)
+
+
+def test_a_video_that_is_not_there(tmp_path):
+    refused(
+        tmp_path,
+        r"2 of 26 videos are not in the corpus .*: RedZoom/x_g9_1.avi, .*to be extracted.*--allow-missing",
+        train="RedZoom/x_g9_1.avi 3\nRedZoom/x_g9_2.avi 3\n",
+    )
+
+
+def test_a_video_that_failed_is_named_with_its_reason(tmp_path):
+    corpus = FakeCorpus(failures={"RedZoom/broken_g9_1.avi": "breaks off after 3 frames"})
+    refused(
+        tmp_path,
+        r"broken_g9_1.avi \(failed: breaks off after 3 frames\)",
+        train="RedZoom/broken_g9_1.avi 4\n",
+        corpus=corpus,
+    )
+
+
+def test_a_list_of_other_folders_is_explained(tmp_path):
+    path = write(tmp_path / "l.txt", "v_RedZoom_g01_c01.avi RedZoom\n")
+    with pytest.raises(UsageError, match=r"calls a video of that name RedZoom/v_RedZoom_g01_c01.avi"):
+        lists.match(path, FakeCorpus())
+
+
+def test_wrong_labels(tmp_path):
+    refused(
+        tmp_path,
+        "is of class 'BlueSpin' in the list and 'RedZoom' in the corpus",
+        index=None,
+        test="",
+        train="RedZoom/v_RedZoom_g01_c01.avi 1\n",
+    )
+    path = write(tmp_path / "n.txt", "RedZoom/v_RedZoom_g01_c01.avi 1\nRedSpin/v_RedSpin_g01_c01.avi 1\n")
+    with pytest.raises(UsageError, match=r"class 1 stands for both 'RedZoom' and 'RedSpin'"):
+        lists.match(path, FakeCorpus())
+
+
+def test_a_class_that_the_list_names_counts_before_the_folder(tmp_path, caplog):
+    caplog.set_level("INFO", "trainer")
+    first, second = list(FakeCorpus())[:2]
+    path = write(tmp_path / "l.txt", f"{first} Left\n{second} Right\n")
+    assert lists.match(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]
+    assert lists.match(path, FakeCorpus(), CLASSES) == [(first, "Left"), (second, "Right")]
+    assert caplog.text.count("2 videos have another class than their folder") == 2
+    # A number is refused only where the folder is itself a class.
+    path = write(tmp_path / "n.txt", f"{first} 1\n{second} 2\n")
+    assert lists.match(path, FakeCorpus(), ("Left", "Right")) == [(first, "Left"), (second, "Right")]
+    with pytest.raises(UsageError, match=r"of class 'RedZoom' in the list and 'BlueSpin' in the corpus"):
+        lists.match(path, FakeCorpus(), CLASSES[::-1])
+
+
+def test_training_classes_that_the_index_does_not_name(tmp_path):
+    a, b, c = write_lists(tmp_path)
+    for path in (b, c):  # by folder only
+        path.write_text("".join(line.split()[0] + "\n" for line in path.read_text().split("\n") if line))
+    a.write_text("1 BlueSpin\n2 BlueZoom\n")
+    with pytest.raises(UsageError, match=r"that are not in classInd.txt: RedSpin, RedZoom"):
+        lists.prepare(FakeCorpus(), str(b), str(c), a)
+    a.write_text("1 Other\n2 Another\n")
+    with pytest.raises(UsageError, match=r"not in classInd.txt: BlueSpin"):
+        lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_written_lists_are_read_back(tmp_path, numbers):
+    ids = ("a b.avi", "a\tb.avi", "c\u2028d.avi", "frames/e f", " g.avi", "h 1", "i\t2", "j\x85k", "l ")
+    examples = Examples(ids, (0, 1, 0, 1, 0, 1, 0, 1, 0), ("A", "B"))
+    lists.write_list(tmp_path / "l.txt", examples, numbers=numbers)
+    found = lists.read_list(str(tmp_path / "l.txt"), set(ids))
+    assert tuple(e.id for e in found) == ids
+    assert [e.index for e in found] == [n + 1 if numbers else None for n in examples.labels]
+
+
+def test_only_decimal_digits_are_class_numbers(tmp_path):
+    assert lists.read_list(write(tmp_path / "l.txt", "a.avi \u00b2\n")) == [Entry("a.avi", label="\u00b2")]
+    with pytest.raises(UsageError, match=r"is not `number name`"):
+        lists.read_classes(tmp_path / write(tmp_path / "c.txt", "\u00b2 A\n"))
+
+
+def test_classes_without_training_videos(tmp_path, caplog):
+    more = "".join(f"{n} {c}\n" for n, c in enumerate([*CLASSES, "Green"], 1))
+    refused(tmp_path, "1 of 5 classes have no training video: Green", index=more)
+    a, b, c = write_lists(tmp_path)
+    a.write_text(more)
+    examples, _ = lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+    assert examples.classes == CLASSES
+    assert "Green; left out" in caplog.text
+
+
+def test_allow_missing_says_what_it_leaves_out(tmp_path, caplog):
+    a, b, c = write_lists(tmp_path)
+    b.write_text(b.read_text() + "RedZoom/none_g9_1.avi 4\n")
+    examples, _ = lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+    assert len(examples) == 24
+    assert "1 of 25 videos are not in the corpus" in caplog.text and "none_g9_1.avi" in caplog.text
+
+
+def test_empty_and_repeated(tmp_path):
+    with pytest.raises(UsageError, match=r"the list is empty"):
+        lists.read_list(write(tmp_path / "e.txt", "\r\n\n"))
+    with pytest.raises(UsageError, match=r"named more than once: a.avi"):
+        lists.read_list(write(tmp_path / "t.txt", "a.avi\nb.avi\na.avi\n"))
+    with pytest.raises(UsageError, match=r"cannot be read"):
+        lists.read_list(str(tmp_path / "none.txt"))
+    with pytest.raises(UsageError, match=r"without gaps"):
+        lists.read_classes(tmp_path / write(tmp_path / "c.txt", "1 A\n3 B\n"))
+
+
+def test_leaks_are_refused(tmp_path):
+    refused(
+        tmp_path, "1 videos are in the training and in the test list", test="RedZoom/v_RedZoom_g02_c01.avi\n"
+    )
+    a, b, c = write_lists(tmp_path)
+    moved = "RedZoom/v_RedZoom_g02_c01.avi"
+    b.write_text(b.read_text().replace(f"{moved} 4\n", ""))
+    c.write_text(c.read_text() + moved + "\n")
+    with pytest.raises(
+        UsageError, match=r"groups that are in the training and in the test list: RedZoom g0002"
+    ):
+        lists.prepare(FakeCorpus(), str(b), str(c), a)
+
+
+def test_groups():
+    assert lists.groups(["A/v_A_g08_c01.avi", "A/v_A_g8_c02.avi"]) == ["g0008", "g0008"]
+    assert lists.groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["g0008", "A/other.avi"]
+
+
+def test_an_odd_name_leaves_the_groups_of_the_others(tmp_path):
+    ids = [f"A/v_A_g{g:02d}_c{k}.avi" for g in range(5) for k in range(3)] + ["A/odd.avi"]
+    rest, held = lists.hold_out(Examples(tuple(ids), (0,) * 16, ("A", "B")), 0.4, seed=0)
+    assert not set(lists.groups(rest.ids)) & set(lists.groups(held.ids))
+    train, test = (Examples((i,), (0,), ("A", "B")) for i in (ids[0], ids[1]))
+    odd = Examples((ids[0], ids[-1]), (0, 0), ("A", "B"))
+    for one in (train, odd):
+        with pytest.raises(UsageError, match=r"groups that are in the training and in the test list"):
+            lists.check_leak(one, test)
+
+
+def test_hold_out_keeps_groups_whole_and_the_same_in_all_classes():
+    ids = [f"{c}/v_{c}_g{g:02d}_c{k}.avi" for c in "AB" for g in range(10) for k in range(3)]
+    examples = Examples(tuple(ids), tuple("AB".index(i[0]) for i in ids), ("A", "B"))
+    rest, held = lists.hold_out(examples, 0.2, seed=3)
+    assert len(held) == 12 and len(rest) == 48
+    assert not set(lists.groups(rest.ids)) & set(lists.groups(held.ids))
+    again = lists.hold_out(examples, 0.2, seed=3)
+    assert again == (rest, held)
+    assert lists.hold_out(examples, 0.2, seed=4) != again
+    assert lists.hold_out(examples, 0.0, seed=3) == (examples, examples.subset([]))
+
+
+def test_a_class_of_one_group_gives_nothing(caplog):
+    ids = ("A/1.avi", "A/2.avi", "B/1.avi")
+    rest, held = lists.hold_out(Examples(ids, (0, 0, 1), ("A", "B")), 0.5, seed=0)
+    assert held.labels == (0,) and set(rest.labels) == {0, 1}
+    assert "1 classes of a single group, of which none is held out: B" in caplog.text
+
+
+def test_classes_of_one_group_are_one_warning(caplog):
+    lists.hold_out(Examples(("A/1.avi", "B/1.avi"), (0, 1), ("A", "B")), 0.5, seed=0)
+    assert len(caplog.records) == 1 and "A, B" in caplog.text
+
+
+def test_split(tmp_path):
+    corpus = FakeCorpus()
+    train, test = lists.write_split(corpus, tmp_path / "lists", test_share=0.25)
+    assert sorted(train.ids + test.ids) == sorted(corpus)
+    examples, judged = lists.prepare(
+        corpus,
+        str(tmp_path / "lists" / "trainlist01.txt"),
+        str(tmp_path / "lists" / "testlist01.txt"),
+        tmp_path / "lists" / "classInd.txt",
+    )
+    assert (examples, judged) == (train, test)
+    with pytest.raises(UsageError, match=r"cannot be separated"):
+        lists.write_split(FakeCorpus(clips=1), tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,149 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flowprep.errors import UsageError
+from tests.support.fakes import CLASSES, FakeCorpus, small
+from trainer.data import loading, transforms
+from trainer.data.lists import Examples
+from trainer.data.sampling import Sample, spaced_starts
+from trainer.evaluation.evaluate import (
+    NotFinite,
+    Scores,
+    autocast,
+    evaluate,
+    pick_device,
+    pick_precision,
+    score_videos,
+)
+from trainer.training import checkpoint
+from trainer.training import trainer as train
+
+CPU = torch.device("cpu")
+
+
+class Linear(torch.nn.Module):
+    """Logits that depend on everything in the crop."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.weight = torch.nn.Parameter(
+            torch.randn(3, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+        )
+
+    def forward(self, x):
+        return torch.einsum("nchw,kchw->nk", x, self.weight) / 50
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
+    corpus, recipe = FakeCorpus(clips=1), small(stream)
+    model, ids = Linear(recipe.channels), list(corpus)[:3]
+    got = score_videos(
+        model,
+        corpus,
+        ids,
+        recipe,
+        classes=3,
+        frames=25,
+        crops=10,
+        device=CPU,
+        workers=workers,
+    )
+    for row, video in zip(got, (corpus[i] for i in ids), strict=True):
+        total = torch.zeros(3)
+        starts = spaced_starts(loading.available(video, stream), Sample.of(recipe).length(1), 25)
+        for start in starts:
+            crops = transforms.fixed_crops(loading.load_clip(video, int(start), recipe), 32, 10, stream)
+            total += model(crops.normalised()).softmax(1).sum(0).detach()
+        np.testing.assert_allclose(row, total / 250, rtol=1e-4)
+    np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
+
+
+def test_judging_leaves_the_random_state_alone():
+    corpus, recipe = FakeCorpus(clips=1), small()
+    before = torch.get_rng_state()
+    score_videos(Linear(3), corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_scores_survive_the_file(tmp_path):
+    scores = Scores(np.array(["a", "ü"]), np.array([1, 0]), np.array(["x", "y"]), np.eye(2, dtype=np.float32))
+    scores.save(tmp_path / "s.npz")
+    again = Scores.load(tmp_path / "s.npz")
+    assert again.ids.tolist() == ["a", "ü"] and again.accuracy == 0.0
+    with pytest.raises(UsageError, match="cannot be read"):
+        Scores.load(tmp_path / "none.npz")
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(UsageError, match="has not been judged: the command that trained it does that"):
+        Scores.load(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    with pytest.raises(UsageError, match="not a file of scores"):
+        Scores.load(tmp_path / "bad.npz")
+    np.savez(tmp_path / "part.npz", ids=scores.ids)
+    with pytest.raises(UsageError, match="not a file of scores"):
+        Scores.load(tmp_path / "part.npz")
+
+
+def test_precision_and_device():
+    cpu = torch.device("cpu")
+    weight = torch.ones(8, 8)
+    with autocast("bfloat16", cpu):
+        assert (weight @ weight).dtype == torch.bfloat16
+    with autocast("float32", cpu):
+        assert (weight @ weight).dtype == torch.float32
+    assert pick_device("cpu") == cpu
+    with pytest.raises(UsageError, match=r"--device nonsense: .* allowed here: auto, cpu"):
+        pick_device("nonsense")
+
+
+def test_precision_follows_the_processor(monkeypatch, caplog):
+    cpu, has = torch.device("cpu"), {}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert pick_precision("auto", cpu) == "float32"
+    assert pick_precision("float32", cpu) == "float32" and not caplog.text
+    assert pick_precision("bfloat16", cpu) == "bfloat16" and "emulates" in caplog.text
+    has["amx_bf16"] = True
+    assert pick_precision("auto", cpu) == "bfloat16"
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    corpus, recipe, model = FakeCorpus(clips=1), small(), Linear(3)
+    model.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NotFinite, match=r"scores of 1 videos \(BlueSpin/.* are not finite"):
+        score_videos(model, corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
+
+
+def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path):
+    usage = shutil.disk_usage(tmp_path)
+    frame = 4 * 3 * 56 * 40
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * frame * 2))
+    asked = []
+    make = loading.make_loader
+    monkeypatch.setattr(loading, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
+    corpus = FakeCorpus(clips=1)
+    options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
+    score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
+    assert asked == [2] and "room for 2 loader processes, not 5" in caplog.text
+
+
+def test_a_network_is_judged_without_the_direction_of_time(tmp_path):
+    """Flow that changes with time is not what it is backwards; what stands still in it is only negated."""
+    corpus = FakeCorpus()
+    examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
+    recipe = small("temporal", train={"steps": 2, "milestones": []}, test={"frames": 1, "crops": 1})
+    train.train(recipe, corpus, examples, tmp_path / "plain", device="cpu")
+    judged = examples.subset([0, 12, 24])
+    turned = evaluate(tmp_path / "plain", corpus, judged, control="reversed").scores
+    assert not np.array_equal(turned, evaluate(tmp_path / "plain", corpus, judged).scores)
+    # The control of the command is the recipe's.
+    kept = checkpoint.load(tmp_path / "plain" / "last.pt")
+    changed = replace(kept, recipe=replace(recipe, input=replace(recipe.input, control="reversed")))
+    (tmp_path / "turned").mkdir()
+    checkpoint.save(tmp_path / "turned" / "last.pt", changed)
+    assert np.array_equal(turned, evaluate(tmp_path / "turned", corpus, judged).scores)

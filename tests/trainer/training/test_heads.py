@@ -1,0 +1,209 @@
+"""Several data sets: a head for each on one trunk, added classes, and starting from another run."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flowprep.errors import UsageError
+from tests.support.fakes import CLASSES, FakeCorpus, rows, small
+from trainer.data import lists, loading
+from trainer.data.lists import Examples
+from trainer.evaluation.evaluate import evaluate
+from trainer.training import checkpoint
+from trainer.training import trainer as train
+
+QUICK = {"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1}
+
+
+def own(corpus):
+    return Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
+
+
+def other(clips=2):
+    """Another data set: (corpus, its videos)."""
+    corpus = FakeCorpus(clips=clips, prefix="Other")
+    classes = tuple(f"Other{c}" for c in CLASSES[:3])
+    pairs = [(i, n) for i, n in corpus.labels.items() if n in classes]
+    return corpus, lists.with_classes("list", pairs, classes)
+
+
+def run(out, recipe, **options):
+    corpus = FakeCorpus()
+    return train.train(recipe, corpus, own(corpus), out, device="cpu", **options)
+
+
+def test_the_loss_is_that_of_separate_heads():
+    """Two softmax layers on one trunk, written out: the same loss, the same gradients."""
+    torch.manual_seed(0)
+    features, sizes = torch.randn(7, 5), [4, 3]
+    head, y = torch.tensor([0, 1, 0, 1, 0, 1, 0]), torch.tensor([3, 2, 0, 0, 1, 1, 2])
+    layers = [torch.nn.Linear(5, n) for n in sizes]
+    joint = torch.nn.Linear(5, 7)
+    with torch.no_grad():
+        joint.weight.copy_(torch.cat([layer.weight for layer in layers]))
+        joint.bias.copy_(torch.cat([layer.bias for layer in layers]))
+    loss, right = train._loss(joint, joint(features), y, head, sizes, [4, 3])
+    want = sum(F.cross_entropy(layer(features[head == h]), y[head == h]) for h, layer in enumerate(layers))
+    torch.testing.assert_close(loss, want)
+    loss.backward()
+    want.backward()
+    torch.testing.assert_close(joint.weight.grad, torch.cat([layer.weight.grad for layer in layers]))
+    hits = [int(layers[h](f).argmax()) == n for f, h, n in zip(features, head, y, strict=True)]
+    assert int(right) == sum(hits)
+
+
+def test_a_sample_moves_its_own_head_only():
+    logits = torch.randn(2, 7, requires_grad=True)
+    loss, _ = train._loss(
+        torch.nn.Identity(), logits, torch.tensor([1, 2]), torch.tensor([1, 1]), [4, 3], [1, 2]
+    )
+    loss.backward()
+    assert logits.grad[:, :4].abs().max() == 0 and logits.grad[:, 4:].abs().min() > 0
+
+
+def test_every_head_has_the_same_share_of_a_batch():
+    corpus = FakeCorpus()
+    clips = loading.TrainingClips([[(corpus, own(corpus))], [other()]], small())
+    assert [clips[0, i][2] for i in range(6)] == [0, 1, 0, 1, 0, 1]
+    labels = {head: {clips[s, head][1] for s in range(60)} for head in (0, 1)}
+    assert labels == {0: {0, 1, 2, 3}, 1: {0, 1, 2}}
+
+
+class Killed(Exception):
+    pass
+
+
+def kill(done, _row):
+    if done == 3:
+        raise Killed
+
+
+@pytest.mark.parametrize("way", ["multi_task", "add_classes"])
+def test_a_run_on_two_data_sets(tmp_path, way):
+    recipe, more = small("temporal", train=QUICK), {way: [other()]}
+    run(tmp_path / "whole", recipe, **more)
+    kept = checkpoint.load(tmp_path / "whole" / "last.pt")
+    assert kept.heads == ((4, 3) if way == "multi_task" else (7,))
+    assert kept.classes == CLASSES and kept.model["fc.weight"].shape[0] == 7
+    # Only the run's own data set is held out from, and judged.
+    assert len((tmp_path / "whole" / "validationlist.txt").read_text().split("\n")) == 8 + 1
+    corpus = FakeCorpus()
+    scores = evaluate(tmp_path / "whole", corpus, own(corpus).subset(range(4)), frames=1, crops=1)
+    assert scores.scores.shape == (4, 4)
+    torch.testing.assert_close(torch.from_numpy(scores.scores.sum(1)), torch.ones(4))
+
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", recipe, **more, on_step=kill)
+    with pytest.raises(UsageError, match="or further data sets"):
+        run(tmp_path / "parts", recipe, resume=True)
+    with pytest.raises(UsageError, match="or further data sets"):
+        run(tmp_path / "parts", recipe, resume=True, **{way: [other(clips=3)]})
+    run(tmp_path / "parts", recipe, resume=True, **more)
+    whole, parts = ([row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
+    """The same pictures twice, half of them under other names: each head learns what flow can tell."""
+    recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 32, "validate_every": 200})
+    corpus = FakeCorpus(prefix="Other")
+    pairs = list(corpus.labels.items())
+    second = lists.with_classes("list", pairs, sorted(set(corpus.labels.values())))
+    run(tmp_path, recipe, multi_task=[(corpus, second)])
+    # log 4 for each of two heads that know nothing; twice log 2 = 1.39 is all that flow can tell.
+    assert rows(tmp_path)[-1]["loss"] < 1.9
+
+
+def test_added_classes_must_be_new(tmp_path):
+    corpus = FakeCorpus()
+    with pytest.raises(UsageError, match="classes that are added and there already: BlueSpin, BlueZoom"):
+        run(tmp_path, small(), add_classes=[(corpus, own(corpus))])
+    with pytest.raises(UsageError, match=r"train.batch is 2; allowed: one sample per head, 3"):
+        run(tmp_path, small(train={"batch": 2}), multi_task=[other(), other()])
+
+
+def test_a_head_of_one_class_is_refused(tmp_path):
+    """It would learn nothing, and take its share of every batch."""
+    corpus, examples = other()
+    alone = lists.with_classes("list", [(i, "everything") for i in examples.ids], ["everything"])
+    with pytest.raises(UsageError, match=r"fake-corpus has the class 'everything' only; .* two are needed"):
+        run(tmp_path, small(), multi_task=[(corpus, alone)])
+
+
+def test_what_a_further_data_set_gives():
+    corpus, judged = FakeCorpus(prefix="Other"), own(FakeCorpus())
+    everything = lists.auxiliary(corpus, "all", judged, FakeCorpus())
+    assert len(everything) == len(corpus) and everything.classes == tuple(f"Other{c}" for c in CLASSES)
+    with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
+        lists.auxiliary(FakeCorpus(), "all", judged, FakeCorpus())
+
+
+def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
+    """But not where it has as many frames at the same rate: then the test would be learnt from."""
+    first, second = FakeCorpus(), FakeCorpus()
+    second.path = tmp_path
+    with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
+        lists.auxiliary(second, "all", own(first), first)
+    for video in list(second.videos.values())[:30]:
+        video.num_frames += 1
+    with pytest.raises(UsageError, match="all: 2 videos are in the test list"):
+        lists.auxiliary(second, "all", own(first), first)
+    for video in list(second.videos.values())[30:]:
+        video.frame_rate = 24.0
+    assert len(lists.auxiliary(second, "all", own(first), first)) == 32
+
+
+def test_a_run_starts_from_one_on_another_data_set(tmp_path):
+    first = other()
+    train.train(small("temporal", train=QUICK), *first, tmp_path / "first", device="cpu")
+    start = checkpoint.load(tmp_path / "first" / "last.pt").model
+    weights = {"weights": str(tmp_path / "first"), "trainable": "last"}
+    run(tmp_path / "second", small("temporal", train=QUICK, model=weights))
+    kept = checkpoint.load(tmp_path / "second" / "last.pt").model
+    assert kept["fc.weight"].shape[0] == 4
+    assert all(torch.equal(v, kept[k]) for k, v in start.items() if not k.startswith("fc."))
+
+
+@pytest.mark.parametrize("file", ["", "/last.pt"])
+def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
+    """As many classes of other names are other classes, and so are the same ones in another order."""
+    corpus = FakeCorpus()
+    run(tmp_path / "first", small(train=QUICK))
+    start = checkpoint.load(tmp_path / "first" / "last.pt").model["fc.weight"]
+    same = own(corpus)
+    renamed = Examples(same.ids, same.labels, tuple(f"New{c}" for c in CLASSES))
+    turned = Examples(same.ids, tuple(3 - n for n in same.labels), CLASSES[::-1])
+    recipe = small(train={**QUICK, "lr": 1e-9}, model={"weights": f"{tmp_path / 'first'}{file}"})
+    for name, examples, keeps in (
+        ("same", same, True),
+        ("renamed", renamed, False),
+        ("turned", turned, False),
+    ):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            train.train(recipe, corpus, examples, tmp_path / name, device="cpu")
+        weight = checkpoint.load(tmp_path / name / "last.pt").model["fc.weight"]
+        assert torch.allclose(weight, start, atol=1e-6) == keeps
+        assert ("the last layer starts from scratch" in caplog.text) != keeps
+
+
+def test_multi_task_by_the_command(tmp_path, opened, monkeypatch):
+    import flowprep
+    from tests.trainer.cli.test_trainer_cli import call
+
+    from tests.support.fakes import toml, write_lists  # isort: skip
+
+    second = FakeCorpus(clips=2, prefix="Other")
+    monkeypatch.setattr(flowprep, "open_corpus", lambda p: second if "second" in str(p) else opened)
+    index, learn, test = write_lists(tmp_path / "lists")
+    recipe = toml(small(train=QUICK), tmp_path / "spatial.toml")
+    args = ["--corpus", tmp_path, "--train-list", learn, "--test-list", test, "--class-index", index]
+    args += ["--workers", 0, "--device", "cpu", "--json", "--out"]
+    for option, heads in (("--multi-task", (4, 4)), ("--add-classes", (8,))):
+        run = tmp_path / option.strip("-")
+        done = call("-q", "train", recipe, *args, run, option, tmp_path / "second", "all")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["videos"] == 8
+        assert checkpoint.load(run / "last.pt").heads == heads

@@ -1,0 +1,408 @@
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from flowprep.errors import UsageError
+from tests.support.fakes import CLASSES, FakeCorpus, rows, small
+from trainer.data.lists import Examples
+from trainer.evaluation.evaluate import evaluate
+from trainer.models import registry
+from trainer.training import checkpoint
+from trainer.training import trainer as train
+
+# Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
+forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+def examples(corpus):
+    labels = [CLASSES.index(label) for label in corpus.labels.values()]
+    return Examples(tuple(corpus), tuple(labels), CLASSES)
+
+
+def run(out, recipe=None, **options):
+    corpus = options.pop("corpus", None) or FakeCorpus()
+    return train.train(recipe or small(), corpus, examples(corpus), out, device="cpu", **options)
+
+
+def losses(out):
+    return [(row["step"], row["loss"], row["train_accuracy"], row.get("val_loss")) for row in rows(out)]
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def on_step(done, _row):
+        if done == step:
+            raise Killed
+
+    return on_step
+
+
+@forks
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path, stream):
+    """Killed between two checkpoints, resumed with another number of loader processes."""
+    recipe = small(stream)
+    assert run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", recipe, on_step=kill_at(17))
+    assert run(tmp_path / "parts", recipe, resume=True, workers=2)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    whole, parts = (checkpoint.load(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert whole.step == 30
+    for key, value in whole.model.items():
+        assert torch.equal(value, parts.model[key]), key
+
+
+def boards(out):
+    # TensorBoard reads files by name; those that were begun within one second are not in order by it.
+    for n, file in enumerate(sorted((out / "tensorboard").iterdir(), key=lambda f: f.stat().st_mtime_ns)):
+        file.rename(file.with_name(f"{n}.tfevents"))
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
+
+
+def test_the_best_of_a_run_that_was_killed_often(tmp_path):
+    """Before, at and after validations and checkpoints; TensorBoard loses no row of it."""
+    recipe = small("temporal", train={"keep": "best", "validate_every": 5, "checkpoint_every": 7})
+    run(tmp_path / "whole", recipe)
+    for step in (6, 12, 18, 26, 28):
+        with pytest.raises(Killed):
+            run(tmp_path / "parts", recipe, resume=True, on_step=kill_at(step))
+    run(tmp_path / "parts", recipe, resume=True)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert boards(tmp_path / "whole") == boards(tmp_path / "parts")
+    assert len(boards(tmp_path / "whole")) == len(rows(tmp_path / "whole"))
+    for name in ("best.pt", "last.pt"):
+        whole, parts = (checkpoint.load(tmp_path / kind / name) for kind in ("whole", "parts"))
+        assert (whole.step, whole.best) == (parts.step, parts.best)
+        assert all(torch.equal(value, parts.model[key]) for key, value in whole.model.items())
+
+
+def test_no_row_is_lost_where_a_checkpoint_is(tmp_path):
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1})
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(3))
+    run(tmp_path, recipe, resume=True)
+    assert [step for step, _ in boards(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch, caplog):
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "precision": "auto"})
+    has = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(3))
+    assert checkpoint.load(tmp_path / "last.pt").precision == "bfloat16"
+    has["avx512_bf16"] = False
+    run(tmp_path, recipe, resume=True)
+    assert checkpoint.load(tmp_path / "last.pt").precision == "bfloat16"
+    assert "has no bfloat16 instructions" in caplog.text
+
+
+def test_a_run_is_judged_in_the_precision_that_it_was_made_in(tmp_path, monkeypatch):
+    """Also where "auto" would now choose another: its test must not depend on where it is made."""
+    recipe = small(train={"steps": 2, "milestones": [], "precision": "auto"}, test={"frames": 1})
+    has = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    run(tmp_path, recipe)
+    corpus = FakeCorpus()
+    here, elsewhere = [], []
+    for scores in (here, elsewhere):
+        scores.append(evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores)
+        has["avx512_bf16"] = False
+    assert np.array_equal(here, elsewhere)
+    wide = replace(checkpoint.load(tmp_path / "last.pt"), precision="float32")
+    checkpoint.save(tmp_path / "last.pt", wide)
+    exact = evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores
+    assert not np.array_equal(here[0], exact)
+
+
+def test_a_pass_of_one_sample_says_what_to_set(tmp_path):
+    """A crop of 32 pixels is one pixel to the last batch normalisation of a ResNet-18: the batch is all."""
+    with pytest.raises(UsageError, match=r"1 sample passes .* set train.micro_batch, and train.batch"):
+        run(tmp_path, small(train={"batch": 5, "micro_batch": 2}))
+
+
+def test_another_seed_is_another_run(tmp_path):
+    recipe = small(train={"steps": 2, "milestones": []})
+    run(tmp_path / "a", recipe)
+    run(tmp_path / "b", replace(recipe, seed=1))
+    assert losses(tmp_path / "a") != losses(tmp_path / "b")
+
+
+def test_it_learns_what_its_stream_can_see(tmp_path):
+    """Flow tells spin from zoom but not the colours: half right is the best it can do on four classes."""
+    recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 16, "validate_every": 200})
+    run(tmp_path / "run", recipe)
+    last = rows(tmp_path / "run")[-1]
+    assert last["loss"] < 0.95  # log 4 = 1.39 knows nothing, log 2 = 0.69 is all that flow can tell
+
+
+def test_the_rate_falls_at_the_milestones(tmp_path):
+    recipe = small(train={"lr": 1.0, "milestones": [3, 5], "factor": 0.1}).train
+    rates = [train.learning_rate(recipe, step) for step in range(7)]
+    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_parts_of_a_batch_add_up_to_it(tmp_path):
+    """Without batch statistics or dropout, accumulating gradients gives the same step but for rounding."""
+    recipe = small(train={"steps": 3, "milestones": [], "batch": 8, "lr": 1e-3}, model={"dropout": 0.0})
+    weights = tmp_path / "w.pt"
+    model = train.models.make_model(recipe, 4)
+    torch.save(model.state_dict(), weights)
+    frozen = {"dropout": 0.0, "weights": str(weights), "trainable": "last"}
+    for name, micro in (("whole", 0), ("parts", 3)):
+        run(tmp_path / name, small(train={**recipe.to_dict()["train"], "micro_batch": micro}, model=frozen))
+    whole, parts = (checkpoint.load(tmp_path / name / "last.pt").model for name in ("whole", "parts"))
+    torch.testing.assert_close(whole["fc.weight"], parts["fc.weight"], atol=1e-6, rtol=1e-5)
+    assert torch.equal(whole["conv1.weight"], model.conv1.weight)
+    assert torch.equal(whole["bn1.running_mean"], model.bn1.running_mean)
+
+
+def test_float16_trains_with_a_loss_scale_that_is_resumed(tmp_path):
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "precision": "float16"})
+    run(tmp_path / "whole", recipe)
+    with pytest.raises(Killed):
+        run(tmp_path / "parts", recipe, on_step=kill_at(3))
+    assert checkpoint.load(tmp_path / "parts" / "last.pt").scaler["scale"] > 1
+    run(tmp_path / "parts", recipe, resume=True)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_compiled_network_takes_the_same_steps(tmp_path, monkeypatch):
+    """Compiled by a backend that only traces: what is saved has the names of the plain network."""
+    recipe = small(train={"steps": 2, "milestones": [], "log_every": 1})
+    run(tmp_path / "plain", recipe)
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_(self, backend="eager"))
+    run(tmp_path / "compiled", recipe, compiled=True)
+    a, b = ([row["loss"] for row in rows(tmp_path / name)] for name in ("plain", "compiled"))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    names = [list(checkpoint.load(tmp_path / name / "last.pt").model) for name in ("plain", "compiled")]
+    assert names[0] == names[1]
+
+
+def test_the_log_says_how_a_batch_is_taken(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        run(tmp_path, small(train={"steps": 1, "milestones": [], "micro_batch": 3}))
+    assert "a batch of 8; processes: 1, passes of each: 3, samples of a pass: up to 3" in caplog.text
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    recipe = small(train={"steps": 2, "milestones": []})
+    run(tmp_path, recipe)
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match=r"holds a training run; --resume goes on with it"):
+        run(tmp_path, recipe)
+    assert run(tmp_path, recipe, resume=True) is False  # finished
+    other = small(train={"steps": 2, "milestones": [], "lr": 0.1})
+    with pytest.raises(UsageError, match=r"train.lr: 0.05, 0.1"):
+        run(tmp_path, other, resume=True)
+    with pytest.raises(UsageError, match=r"the training list, the order of classes, or further"):
+        run(tmp_path, recipe, resume=True, corpus=FakeCorpus(clips=3))
+    with pytest.raises(UsageError, match=r"corpus quality: 95, 90"):
+        run(tmp_path, recipe, resume=True, corpus=FakeCorpus(quality=90))
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_resuming_what_was_not_begun_begins_it(tmp_path):
+    assert run(tmp_path / "new", small(train={"steps": 2, "milestones": []}), resume=True)
+
+
+def test_the_best_is_kept_by_validation(tmp_path):
+    recipe = small(train={"keep": "best", "validate_every": 5})
+    run(tmp_path, recipe)
+    judged = [row for row in rows(tmp_path) if "val_accuracy" in row]
+    best = max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    assert checkpoint.load_kept(tmp_path).step == best["step"]
+    with pytest.raises(UsageError, match=r"no video can be held out"):
+        run(tmp_path / "none", recipe, corpus=FakeCorpus(clips=1))
+
+
+def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
+    corpus = FakeCorpus()
+    run(tmp_path, small(train={"steps": 1, "milestones": []}), corpus=corpus)
+    seen = (tmp_path / "trainlist.txt").read_text().split("\n")
+    held = (tmp_path / "validationlist.txt").read_text().split("\n")
+    assert len(held) == 8 + 1 and len(seen) == 24 + 1
+    assert sorted(line.split()[0] for line in [*seen, *held] if line) == sorted(corpus)
+
+
+def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
+    """A process is killed in the middle of writing, again and again."""
+    path = tmp_path / "last.pt"
+    code = """
+import sys, torch
+from pathlib import Path
+from flowprep import Settings
+from trainer.checkpoint import Checkpoint, save
+from trainer.recipe import Recipe
+for step in range(10**6):
+    weights = {"w": torch.full((2_000_000,), float(step))}
+    state = Checkpoint(
+        Recipe("spatial"), ("a", "b"), (2,), Settings(), "", step, weights, {}, {}, None, "float32"
+    )
+    save(Path(sys.argv[1]), state)
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], env=env)
+    try:
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for _ in range(5):
+            time.sleep(0.05)
+            kept = checkpoint.load(path)
+            assert (kept.model["w"] == kept.step).all()
+    finally:
+        process.kill()
+        process.wait()
+    kept = checkpoint.load(path)
+    assert (kept.model["w"] == kept.step).all()
+
+
+def test_a_failed_write_leaves_the_former_file(tmp_path):
+    path = tmp_path / "file"
+    checkpoint.write_whole(path, lambda f: f.write(b"former"))
+
+    def broken(file):
+        file.write(b"half of the n")
+        raise Killed
+
+    with pytest.raises(Killed):
+        checkpoint.write_whole(path, broken)
+    assert path.read_bytes() == b"former"
+
+
+def test_damaged_checkpoints_are_named(tmp_path):
+    recipe = small(train={"steps": 1, "milestones": []})
+    run(tmp_path, recipe)
+    path = tmp_path / "last.pt"
+    newer = torch.load(path, weights_only=True)
+    newer["recipe"]["later"], newer["version"] = 1, checkpoint.UNSEALED
+    torch.save(newer, path)
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"another version .*: unknown key later"):
+        checkpoint.load(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"last.pt: not a readable checkpoint"):
+        checkpoint.load(path)
+    with pytest.raises(UsageError, match=r"is not a training run"):
+        checkpoint.load(tmp_path / "none" / "last.pt")
+
+
+def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
+    """torch.load alone gives the other weight."""
+    run(tmp_path, small(train={"steps": 1, "milestones": []}))
+    path = tmp_path / "last.pt"
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        middle = archive.getinfo("archive/data/0").header_offset + 200
+    data[middle] ^= 1
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    with pytest.raises(
+        checkpoint.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"
+    ):
+        checkpoint.load(path)
+    with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
+        registry.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18"))
+    path.write_bytes(data[: -checkpoint.SEAL.size])
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"not a whole checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_of_before_the_seal_is_read(tmp_path):
+    run(tmp_path, small(train={"steps": 1, "milestones": []}))
+    before = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save(before | {"version": checkpoint.UNSEALED}, tmp_path / "older.pt")
+    assert checkpoint.load(tmp_path / "older.pt").step == 1
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("was-run"),)
+
+
+def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"version": checkpoint.UNSEALED, "model": Code()}, "code.pt")
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"code.pt: not a readable checkpoint"):
+        checkpoint.load(Path("code.pt"))
+    assert not Path("was-run").exists()
+    with (
+        zipfile.ZipFile("code.pt") as stored,
+        zipfile.ZipFile("packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    with pytest.raises(checkpoint.CheckpointDamaged, match=r"it is compressed"):
+        checkpoint.load(Path("packed.pt"))
+
+
+def test_the_state_survives_the_file(tmp_path):
+    recipe = small(train={"steps": 1, "milestones": []})
+    run(tmp_path, recipe)
+    kept = checkpoint.load(tmp_path / "last.pt")
+    assert kept.recipe == recipe
+    assert kept.classes == CLASSES
+    assert kept.corpus == FakeCorpus().settings
+    assert set(kept.optimizer["state"]) == set(range(len(kept.optimizer["param_groups"][0]["params"])))
+
+
+def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatch, caplog):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    run(tmp_path / "run", small(train={"steps": 1, "milestones": []}), workers=2)
+    # Of training and, with less to hand over, of validation.
+    assert caplog.text.count("room for 0 loader processes, not 2") == 2
+
+
+def test_divergence_stops_the_run(tmp_path):
+    with pytest.raises(
+        train.TrainingDiverged, match=r"the loss is (nan|inf) at step \d+: try a lower train.lr"
+    ):
+        run(tmp_path, small(train={"lr": 1e30, "steps": 10, "milestones": []}))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
+    """The loss of the step before was finite: only the weights tell."""
+    step = torch.optim.SGD.step
+
+    def spoil(self, *args):
+        step(self, *args)
+        self.param_groups[0]["params"][0].data[0, 0, 0, 0] = float("nan")
+
+    recipe = small(train={"steps": 10, "milestones": [], "checkpoint_every": 4, "validation_share": 0.0})
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(7))
+    before = (tmp_path / "last.pt").read_bytes()
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    monkeypatch.setattr(train._Log, "write", lambda *_args: {})
+    with pytest.raises(
+        train.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
+    ):
+        run(tmp_path, recipe, resume=True)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    def full(_file):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*last.pt"):
+        checkpoint.write_whole(tmp_path / "last.pt", full)

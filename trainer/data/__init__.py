@@ -1,0 +1,1 @@
+"""From a corpus and lists of videos to clips and batches."""

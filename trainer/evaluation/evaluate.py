@@ -1,0 +1,340 @@
+"""Judging videos: class scores from equally spaced clips and fixed crops, averaged."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from flowprep.errors import FlowprepError, UsageError
+from trainer.data import lists, loading, transforms
+from trainer.data.lists import Examples
+from trainer.data.sampling import Clip, Sample
+from trainer.evaluation import svm
+from trainer.models.registry import MODELS, channels_last, find_module, make_model
+from trainer.recipe.schema import Recipe
+from trainer.training import checkpoint, distributed
+
+if TYPE_CHECKING:
+    from flowprep import Corpus
+
+log = logging.getLogger(__name__)
+
+TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
+# Crops per forward pass, or as many pixels of whole frames: enough to fill a processor, little enough for its
+# memory.
+CROPS_AT_ONCE = 128
+
+
+class NotFinite(FlowprepError):
+    """A loss, a weight or a score is no number any more."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network, or a fusion, says of each video. Stored as an .npz file of these four arrays.
+
+    Attributes:
+        ids: (N,) text: ids in the corpus.
+        labels: (N,) int64: true class, as its position in `classes`.
+        classes: (C,) text: class names.
+        scores: (N, C) float32: higher is more likely. Of a stream, and of their average, probabilities
+            that add up to 1; of an SVM, its decision values.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of videos whose highest score is their class's."""
+        return float((self.scores.argmax(1) == self.labels).mean())
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often videos of class i are taken for class j: (C, C) int64."""
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(counts, (self.labels, self.scores.argmax(1)), 1)
+        return counts
+
+    def save(self, path: Path) -> None:
+        """Write the .npz file, whole or not at all; of several processes, the first does."""
+        if distributed.rank():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"ids": self.ids, "labels": self.labels, "classes": self.classes, "scores": self.scores}
+        checkpoint.write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """Read an .npz file; of a training run's folder, its test_scores.npz.
+
+        Raises:
+            UsageError: it cannot be read or lacks an array, or the run has not been judged.
+        """
+        run, path = path, path / TEST_SCORES if path.is_dir() else path
+        if (run / checkpoint.LAST).exists() and not path.exists():
+            raise UsageError(
+                f"{run} has not been judged: the command that trained it does that, with --resume, or "
+                f"trainer evaluate --out {path}"
+            )
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
+        except OSError as exc:
+            raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+        except KeyError as exc:
+            raise UsageError(f"{path}: not a file of scores: {exc}") from exc
+        except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's advice is to trust the file
+            raise UsageError(f"{path}: not a file of scores, as trainer evaluate writes them") from exc
+        if scores.scores.shape != (len(scores.ids), len(scores.classes)) or len(scores.labels) != len(
+            scores.ids
+        ):
+            raise UsageError(f"{path}: not a file of scores: the arrays' shapes do not agree")
+        return scores
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        here = "cpu, cuda" if torch.cuda.is_available() else "cpu; for a GPU, a torch that was built for it"
+        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}; allowed here: auto, {here}") from exc
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """ "float32", "bfloat16" or "float16": that name's; "auto" is what the device computes fast in.
+
+    That is bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16, AMX), where
+    a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
+    """
+    if device.type == "cuda":
+        low = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
+        low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if name == "auto":
+        return "bfloat16" if low else "float32"
+    if name == "bfloat16" and not low:
+        log.warning("%s has no bfloat16 instructions and emulates them, which is slow", device)
+    return name
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Computing in the precision, as pick_precision gives it, where that serves; in float32 elsewhere."""
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+def score_videos(
+    model: nn.Module,
+    corpus: Corpus,
+    ids: Sequence[str],
+    recipe: Recipe,
+    *,
+    classes: int,
+    frames: int,
+    crops: int,
+    whole: bool = False,
+    device: torch.device,
+    precision: str = "float32",
+    workers: int = 0,
+    on_clip: Callable[[], object] | None = None,
+    features: bool = False,
+) -> np.ndarray:
+    """Softmax scores averaged over `frames` equally spaced clips times `crops` crops.
+
+    Each of several processes takes its share of the videos; all get all scores.
+
+    Args:
+        model: gives logits (N, C or more); it is put into evaluation mode.
+        corpus, ids: the videos.
+        recipe: what an input looks like.
+        classes: C; further outputs, of other heads, are left out.
+        frames, crops, whole: see trainer.recipe.schema.EvaluationRecipe.
+        device: where the model is.
+        precision: what it computes in: see pick_precision.
+        workers: loader processes; 0 loads in this one.
+        on_clip: called once for each clip that this process judges: len(ids) * frames, if it is alone.
+        features: average the network's `features` instead (see registry.Facts); C is their number.
+
+    Returns:
+        (len(ids), C) float32; the rows add up to 1, but those of features.
+
+    Raises:
+        NotFinite: the model gives a video scores that are no numbers.
+    """
+    model.eval()
+    mine = range(distributed.rank(), len(ids), distributed.world())
+    clips = loading.JudgedClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
+    sample = Sample.of(recipe, judged=True)
+    sizes = (loading.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
+    workers = loading.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
+    # Not in batches, for frames of different videos may differ in size: they meet as crops.
+    loader = loading.make_loader(clips, min(workers, len(clips)), batch_size=None)
+    sums = torch.zeros(len(ids), classes)
+    owners: list[int] = []
+    waiting: list[Clip] = []
+
+    def run() -> None:
+        batch = sample.tensors(Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device))
+        with torch.inference_mode(), autocast(precision, device):
+            if features:
+                said = cast(Any, model).features(*batch).float()
+            else:
+                said = model(*batch)[:, :classes].float().softmax(1)
+        by_clip = said.view(len(owners), crops, -1).mean(1).cpu()  # (clips, C)
+        sums.index_add_(0, torch.tensor(owners), by_clip)
+        owners.clear()
+        waiting.clear()
+
+    for position, clip in loader:
+        shown = transforms.fixed_crops(clip, 0 if whole else recipe.input.crop, crops, recipe.stream)
+        if waiting and shown.planes.shape != waiting[0].planes.shape:  # whole frames of another size
+            run()
+        owners.append(mine[position])
+        waiting.append(shown)
+        height, width = shown.planes.shape[-2:]
+        area = height * width / recipe.input.crop**2  # 1, but of whole frames
+        if len(waiting) * crops * max(1, sample.steps) * area >= CROPS_AT_ONCE:
+            run()
+        if on_clip:
+            on_clip()
+    if waiting:
+        run()
+    scores = distributed.total(sums.to(device)).cpu() / frames
+    if bad := [video for video, row in zip(ids, scores, strict=True) if not torch.isfinite(row).all()]:
+        raise NotFinite(
+            f"the network's scores of {len(bad)} videos ({bad[0]}, ...) are not finite: its training diverged"
+        )
+    return scores.numpy()
+
+
+def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Checkpoint]:
+    """The trained network of a run, on `device`, with the checkpoint that it comes from.
+
+    Raises:
+        UsageError, CheckpointDamaged: as checkpoint.load.
+    """
+    kept = checkpoint.load_kept(run)
+    model = make_model(kept.recipe, sum(kept.heads))
+    model.load_state_dict(kept.model)
+    channels_last(model.to(device))
+    return model, kept
+
+
+def held_out(run: Path, corpus: Corpus) -> Examples:
+    """The videos that a run held out for validation; there may be none."""
+    path = run / checkpoint.VALIDATION_LIST
+    if not path.read_bytes():
+        return Examples((), (), ())
+    return examples_for(run, corpus, str(path))
+
+
+def examples_for(
+    run: Path, corpus: Corpus, source: str, class_index: Path | None = None, *, allow_missing: bool = False
+) -> Examples:
+    """The videos of a list under a run's classes.
+
+    Args:
+        run: folder of a training run.
+        corpus, source, allow_missing: as lists.match. The lists that a run wrote itself count its own
+            classes, whatever the folders are called.
+        class_index: classInd.txt that the list's numbers stand for.
+
+    Raises:
+        UsageError: as lists.match and lists.with_classes.
+    """
+    classes = checkpoint.load_kept(run).classes
+    written = [(run / name).resolve() for name in (checkpoint.TRAIN_LIST, checkpoint.VALIDATION_LIST)]
+    own = class_index is None and Path(source).resolve() in written
+    index = lists.read_classes(class_index) if class_index else classes if own else None
+    pairs = lists.match(source, corpus, index, allow_missing=allow_missing, check_folders=not own)
+    return lists.with_classes(source, pairs, classes, allow_missing=allow_missing)
+
+
+def evaluate(
+    run: Path,
+    corpus: Corpus,
+    examples: Examples,
+    *,
+    frames: int | None = None,
+    crops: int | None = None,
+    control: str | None = None,
+    fit: Examples | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    on_clip: Callable[[], object] | None = None,
+) -> Scores:
+    """Scores of a run's network for the videos of a list.
+
+    Args:
+        run: folder of a training run.
+        corpus, examples: the videos, under the run's classes.
+        frames, crops, control: instead of the recipe's test.frames, test.crops and input.control. 5 and 10
+            crops are crops also where the recipe judges whole frames.
+        fit: judge by a linear SVM, fitted on these videos, on the network's features, averaged over a video
+            and divided by their length (Tran et al. 2015, section 3.3), instead of by its softmax.
+        device, workers, on_clip: as score_videos.
+
+    Raises:
+        UsageError: the run or the corpus does not fit; or the network has no such features.
+    """
+    where = pick_device(device)
+    model, kept = load_run(run, where)
+    recipe = kept.recipe
+    if fit and not find_module(recipe.model.name).FACTS.features:
+        have = ", ".join(name for name in MODELS if find_module(name).FACTS.features)
+        raise UsageError(f"{recipe.model.name} has no features that an SVM judges by; {have} have")
+    if fit and (shared := sorted(set(fit.ids) & set(examples.ids))):
+        raise UsageError(
+            f"the SVM would be fitted on {len(shared)} of the videos that it judges: {', '.join(shared[:5])}"
+        )
+    if control is not None:
+        recipe = replace(recipe, input=replace(recipe.input, control=control))
+    if differs := kept.corpus.differences(corpus.settings):
+        log.warning(
+            "%s was made with other settings than the run's corpus: %s", corpus.path, "; ".join(differs)
+        )
+    loading.check_fit(corpus, (*examples.ids, *(fit.ids if fit else ())), recipe)
+    score = partial(
+        score_videos,
+        model,
+        corpus,
+        recipe=recipe,
+        classes=cast(Any, model).num_features if fit else len(kept.classes),
+        frames=frames or recipe.test.frames,
+        crops=crops or recipe.test.crops,
+        whole=recipe.test.whole and crops in (None, 1, 2),
+        device=where,
+        # What the run computed in: "auto" may be something else on this device.
+        precision=pick_precision(kept.precision, where),
+        workers=workers,
+        on_clip=on_clip,
+        features=fit is not None,
+    )
+    scores = score(ids=examples.ids)
+    if fit:
+        known, asked = svm.unit_length(score(ids=fit.ids)), svm.unit_length(scores)
+        values = svm.decide(known, np.array(fit.labels), fit.ids, kept.classes, asked)
+        scores = values.astype(np.float32)
+    return Scores(np.array(examples.ids), np.array(examples.labels, np.int64), np.array(kept.classes), scores)

@@ -1,0 +1,1 @@
+"""Recipes: TOML files that state a network, its input and its training."""
