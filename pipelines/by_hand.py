@@ -111,7 +111,7 @@ def main() -> None:
 
     model = fresh().eval()
     frames, crops, whole = recipe.test.frames, recipe.test.crops, recipe.test.whole
-    judged = Sample.of(recipe, judged=True)
+    judged = Sample.of(recipe, evaluation=True)
     at_once = max(1, 128 // (crops * max(1, judged.steps)))
 
     def judge() -> float:

@@ -58,7 +58,7 @@ def export(run: Path, out: Path) -> float:
     """
     model, kept = load_run(run, torch.device("cpu"))
     recipe = kept.recipe
-    for part in registry.find_module(recipe.model.name).FACTS.for_training:
+    for part in registry.find_module(recipe.model.name).SPEC.for_training:
         setattr(model, part, None)
     shapes = registry.input_shapes(recipe, batch=2)
     about = {"classes": json.dumps(kept.classes), "recipe": json.dumps(recipe.to_dict())}

@@ -334,7 +334,7 @@ class JudgedClips(torch.utils.data.Dataset[tuple[int, Clip]]):
         position, k = divmod(key, self._frames)
         video = self._corpus[self._ids[position]]
         count = available(video, self._recipe.stream)
-        places = Sample.of(self._recipe, judged=True).spaced(count, video.step, self._frames)
+        places = Sample.of(self._recipe, evaluation=True).spaced(count, video.step, self._frames)
         return position, load_clip(video, places[k], self._recipe)
 
 

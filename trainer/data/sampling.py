@@ -64,12 +64,12 @@ class Sample:
     bidirectional: bool
 
     @classmethod
-    def of(cls, recipe: Recipe, *, judged: bool = False) -> Sample:
-        """What a recipe's network sees in training, or when it is judged."""
-        facts, given, test = find_module(recipe.model.name).FACTS, recipe.input, recipe.test
-        steps = 0 if facts.frames == (1,) else given.time_steps or facts.frames[0]
-        least, most = given.spacing or facts.spacing
-        if judged:
+    def of(cls, recipe: Recipe, *, evaluation: bool = False) -> Sample:
+        """What a recipe's network sees in training, or in evaluation."""
+        spec, given, test = find_module(recipe.model.name).SPEC, recipe.input, recipe.test
+        steps = 0 if spec.frames == (1,) else given.time_steps or spec.frames[0]
+        least, most = given.spacing or spec.spacing
+        if evaluation:
             steps = steps and (test.time_steps or steps)
             least = most = test.spacing if test.spacing >= 0 else (least + most) // 2
         return cls(recipe.stream, steps, (least, most), given.stack, given.bidirectional)

@@ -175,7 +175,7 @@ def score_videos(
         precision: what it computes in: see pick_precision.
         workers: loader processes; 0 loads in this one.
         on_clip: called once for each clip that this process judges: len(ids) * frames, if it is alone.
-        features: average the network's `features` instead (see registry.Facts); C is their number.
+        features: average the network's `features` instead (see spec.ModelSpec); C is their number.
 
     Returns:
         (len(ids), C) float32; the rows add up to 1, but those of features.
@@ -186,7 +186,7 @@ def score_videos(
     model.eval()
     mine = range(distributed.rank(), len(ids), distributed.world())
     clips = loading.JudgedClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
-    sample = Sample.of(recipe, judged=True)
+    sample = Sample.of(recipe, evaluation=True)
     sizes = (loading.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
     workers = loading.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
@@ -302,8 +302,8 @@ def evaluate(
     where = pick_device(device)
     model, kept = load_run(run, where)
     recipe = kept.recipe
-    if fit and not find_module(recipe.model.name).FACTS.features:
-        have = ", ".join(name for name in MODELS if find_module(name).FACTS.features)
+    if fit and not find_module(recipe.model.name).SPEC.features:
+        have = ", ".join(name for name in MODELS if find_module(name).SPEC.features)
         raise UsageError(f"{recipe.model.name} has no features that an SVM judges by; {have} have")
     if fit and (shared := sorted(set(fit.ids) & set(examples.ids))):
         raise UsageError(

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
 PAPER = (
     "Tran, Bourdev, Fergus, Torresani, Paluri 2015: Learning Spatiotemporal Features with 3D Convolutional "
     "Networks, arXiv 1412.0767"
 )
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER,
     size=112,
     min_size=112,

@@ -6,9 +6,9 @@ Five convolutions, of 64, 128, 256, 256 and 256 channels, each with a pool after
 from __future__ import annotations
 
 from trainer.models.c3d import C3D, PAPER
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(paper=PAPER, size=112, min_size=112, frames=(16,), stack=1, features=True)
+SPEC = ModelSpec(paper=PAPER, size=112, min_size=112, frames=(16,), stack=1, features=True)
 FIRST, LAST = "conv1a", ("fc8",)
 
 

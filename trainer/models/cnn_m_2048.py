@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import Tower, full, initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Simonyan, Zisserman 2014: Two-Stream Convolutional Networks for Action Recognition in Videos, "
     "arXiv 1406.2199",
     size=224,

@@ -22,9 +22,10 @@ from torch import nn
 
 from flowprep.errors import UsageError
 from trainer.models.layers import Tower, average, fold, unfold
-from trainer.models.registry import Facts, find_module
+from trainer.models.registry import find_module
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Feichtenhofer, Pinz, Zisserman 2016: Convolutional Two-Stream Network Fusion for Video Action "
     "Recognition, arXiv 1604.06573",
     joint=True,
@@ -81,7 +82,7 @@ def build(
     assert isinstance(probe, Tower)
     if fusion == "concat" and tower not in CHAINS:
         raise UsageError(f"fusion 'concat' needs a tower whose layers are a chain: {' | '.join(CHAINS)}")
-    below, following, channels = probe.part(layer, find_module(tower).FACTS.shapes()[0])
+    below, following, channels = probe.part(layer, find_module(tower).SPEC.shapes()[0])
     if fusion == "concat" and not following:
         raise UsageError(f"no layer of {tower} comes after {layer} to take the fusion 'concat'")
     return ConvFusion(

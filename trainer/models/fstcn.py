@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import fold, initialise, unfold
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Sun, Jia, Yeung, Shi 2015: Human Action Recognition using Factorized Spatio-Temporal "
     "Convolutional Networks, arXiv 1510.00562",
     streams=("spatial",),
@@ -67,7 +67,7 @@ class FstCN(nn.Module):
         self.permutation = nn.Linear(c128, c128, bias=False)
         self.time3 = nn.Conv1d(c128, c32, 3, padding=1)
         self.time5 = nn.Conv1d(c128, c32, 5, padding=2)
-        moments = FACTS.frames[0] - 1
+        moments = SPEC.frames[0] - 1
         self.time_fc = nn.Sequential(*_connections(2 * c32 * moments * 4 * 4, c4096, c2048, dropout))
         self.fc8 = nn.Linear(2 * c2048, classes)
         initialise(self, self.fc8)

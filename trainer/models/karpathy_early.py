@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 
 from trainer.models.karpathy_single import PAPER, Single
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER,
     streams=("spatial",),
     size=170,
@@ -21,7 +21,7 @@ FIRST, LAST = "features.conv1", ("head.fc8",)
 
 def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> Early:
     """The network of ten frames in a row."""
-    return Early(FACTS.frames[0] * in_channels, num_classes, dropout, width or 96)
+    return Early(SPEC.frames[0] * in_channels, num_classes, dropout, width or 96)
 
 
 class Early(Single):

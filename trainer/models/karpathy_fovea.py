@@ -13,9 +13,9 @@ from torch import nn
 
 from trainer.models.karpathy_single import PAPER, Features, Head
 from trainer.models.layers import initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER, streams=("spatial",), size=178, min_size=178, published={"Sports-1M, hit@1 by video": 60.0}
 )
 FIRST, LAST = "context.conv1", ("head.fc8",)

@@ -8,9 +8,9 @@ from torch import nn
 
 from trainer.models.karpathy_single import PAPER, Features, Head
 from trainer.models.layers import fold, initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER,
     streams=("spatial",),
     size=170,

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
 PAPER = (
     "Karpathy, Toderici, Shetty, Leung, Sukthankar, Fei-Fei 2014: Large-scale Video Classification with "
     "Convolutional Neural Networks, CVPR"
 )
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER, streams=("spatial",), size=170, min_size=170, published={"Sports-1M, hit@1 by video": 59.3}
 )
 FIRST, LAST = "features.conv1", ("head.fc8",)

@@ -12,9 +12,9 @@ from torch import nn
 
 from trainer.models.karpathy_single import PAPER, Features, Single
 from trainer.models.layers import fold, initialise, unfold
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper=PAPER,
     streams=("spatial",),
     size=170,

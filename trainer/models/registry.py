@@ -2,7 +2,7 @@
 
 The contract. A module of this package offers
 
-- `FACTS`, a record of plain data: the paper, and what the network needs (streams, frames, spacing, size),
+- `SPEC`, a record of plain data: the paper, and what the network needs (streams, frames, spacing, size),
   which a loader obeys and which is held against a recipe before anything is read;
 - `FIRST` and `LAST`, names of the layer that sees the input and of those that give the classes, of which
   options may leave some out;
@@ -11,7 +11,7 @@ The contract. A module of this package offers
 What goes in, float32, with S the side of the crop:
 
 - a network of one stream and one time step takes (N, C, S, S): C = 3 for a frame, 2 L for a stack of flows;
-- one of T time steps takes (N, C, T, S, S), the steps as `Facts.spacing` says;
+- one of T time steps takes (N, C, T, S, S), the steps as `ModelSpec.spacing` says;
 - a joint network takes two of these, `model(rgb, flow)`, of the same clips; `in_channels` is the flow's, and
   the stacks are centred on the frames.
 
@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +41,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowprep.errors import UsageError
+from trainer.models.spec import ModelSpec
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint
 
@@ -67,67 +67,10 @@ MODELS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a network is and what it needs.
-
-    Attributes:
-        paper: authors, year, title and where it is.
-        streams: the streams that it is defined for; of a joint network, those that it takes at once.
-        joint: takes a spatial and a temporal input together.
-        size: side of the crops that it takes in pixels, or None where any from `min_size` does.
-        min_size: the least side that leaves something to the last layer.
-        frames: how many time steps a clip may have; the first is the published number in training, and
-            `...` among them says that any other will do.
-        spacing: frames from one time step to the next, least and most: in training a clip has one number of
-            these, drawn uniformly. (0, 0): the steps are spread over the whole video.
-        stack: L of a temporal input at each time step, as published; any other does too.
-        options: further keywords of `build`, with the values allowed; the first is the default, and
-            `...` among them says that there are others, which the network checks.
-        dense: judges frames larger than those it was trained on, at all places at once.
-        features: has a method `features`, from its input to what a linear SVM judges by, (N, num_features).
-        published: accuracy in percent, by what it is of; of split 1 unless it says otherwise.
-        for_training: parts that only training uses: a network without them passes over weights of theirs, and
-            an exported one has none of them.
-    """
-
-    paper: str
-    streams: tuple[str, ...] = ("spatial", "temporal")
-    joint: bool = False
-    size: int | None = None
-    min_size: int = 1
-    frames: tuple[Any, ...] = (1,)
-    spacing: tuple[int, int] = (1, 1)
-    stack: int = 10
-    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    dense: bool = False
-    features: bool = False
-    published: Mapping[str, float] = field(default_factory=dict)
-    for_training: tuple[str, ...] = ()
-
-    def shapes(
-        self, stream: str = "spatial", *, batch: int = 1, size: int = 0, frames: int = 0, stack: int = 0
-    ) -> list[tuple[int, ...]]:
-        """Shape of each input of the network, as it is published but for what is given.
-
-        Args:
-            stream: which input, of a network that is not joint.
-            batch: N.
-            size: S; 0 is the network's own, or 224 where it takes any.
-            frames: T; 0 is the published number.
-            stack: L; 0 is the published number.
-        """
-        side = size or self.size or 224
-        time = () if self.frames == (1,) else (frames or self.frames[0],)
-        channels = {"spatial": 3, "temporal": 2 * (stack or self.stack)}
-        taken = self.streams if self.joint else (stream,)
-        return [(batch, channels[s], *time, side, side) for s in taken]
-
-
 class Module(Protocol):
     """What a module of this package offers: see there."""
 
-    FACTS: Facts
+    SPEC: ModelSpec
     FIRST: str
     LAST: tuple[str, ...]
 
@@ -155,7 +98,7 @@ def build(
         dropout: probability of dropping a unit, in each of the network's dropout layers; or one for each, in
             the order of its modules.
         width: channels of the first layer, with which all others scale; 0 is the published number.
-        options: see the network's `FACTS.options`.
+        options: see the network's `SPEC.options`.
 
     Raises:
         UsageError: no such model, an option is not one of its, or it has another number of dropout layers.
@@ -188,7 +131,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: one is not the model's, or has a value that it does not take.
     """
-    allowed = find_module(name).FACTS.options
+    allowed = find_module(name).SPEC.options
     for key, value in options.items():
         if key not in allowed:
             raise UsageError(f"{key} is not an option of {name}; its options: {', '.join(allowed) or 'none'}")
@@ -242,15 +185,15 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
     rows = []
     for name in MODELS:
         module = find_module(name)
-        facts = module.FACTS
-        shapes = {"both": facts.shapes()} if facts.joint else {s: facts.shapes(s) for s in facts.streams}
+        spec = module.SPEC
+        shapes = {"both": spec.shapes()} if spec.joint else {s: spec.shapes(s) for s in spec.streams}
         counts = {stream: _count(name, some, num_classes) for stream, some in shapes.items()}
         rows.append(
             {
                 "name": name,
                 "summary": " ".join(str(module.__doc__).split("\n\n")[0].split()),
-                "paper": facts.paper,
-                "crop": str(facts.size or f"from {facts.min_size}"),
+                "paper": spec.paper,
+                "crop": str(spec.size or f"from {spec.min_size}"),
                 "inputs": {
                     stream: " + ".join("x".join(map(str, shape[1:])) for shape in some)
                     for stream, some in shapes.items()
@@ -258,9 +201,9 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
                 "parameters": {stream: count[0] for stream, count in counts.items()},
                 "multiply_adds": {stream: count[1] for stream, count in counts.items()},
                 "options": {
-                    key: ["..." if v is ... else v for v in some] for key, some in facts.options.items()
+                    key: ["..." if v is ... else v for v in some] for key, some in spec.options.items()
                 },
-                "published": dict(facts.published),
+                "published": dict(spec.published),
             }
         )
     return rows
@@ -292,12 +235,12 @@ def count(model: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
 
 def input_shapes(recipe: Recipe, batch: int = 1) -> dict[str, tuple[int, ...]]:
     """Shape of each input of the recipe's network in training, by its stream and in their order."""
-    facts = find_module(recipe.model.name).FACTS
+    spec = find_module(recipe.model.name).SPEC
     given = recipe.input
-    shapes = facts.shapes(
+    shapes = spec.shapes(
         recipe.stream, batch=batch, size=given.crop, frames=given.time_steps, stack=given.stack
     )
-    return dict(zip(facts.streams if facts.joint else (recipe.stream,), shapes, strict=True))
+    return dict(zip(spec.streams if spec.joint else (recipe.stream,), shapes, strict=True))
 
 
 def find(recipe: Recipe) -> Module:
@@ -308,21 +251,21 @@ def find(recipe: Recipe) -> Module:
     """
     name, crop = recipe.model.name, recipe.input.crop
     module = find_module(name)
-    facts = module.FACTS
-    allowed = ("both",) if facts.joint else facts.streams
+    spec = module.SPEC
+    allowed = ("both",) if spec.joint else spec.streams
     if recipe.stream not in allowed:
         raise UsageError(
             f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(allowed)}"
         )
-    if facts.size is not None and crop != facts.size:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops of {facts.size} pixels")
-    if crop < facts.min_size:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops from {facts.min_size} pixels")
+    if spec.size is not None and crop != spec.size:
+        raise UsageError(f"input.crop is {crop}; {name} takes crops of {spec.size} pixels")
+    if crop < spec.min_size:
+        raise UsageError(f"input.crop is {crop}; {name} takes crops from {spec.min_size} pixels")
     for key, steps in (("input", recipe.input.time_steps), ("test", recipe.test.time_steps)):
-        if steps and steps not in facts.frames and ... not in facts.frames:
-            numbers = " or ".join(map(str, facts.frames))
+        if steps and steps not in spec.frames and ... not in spec.frames:
+            numbers = " or ".join(map(str, spec.frames))
             raise UsageError(f"{key}.time_steps is {steps}; {name} takes {numbers}")
-    if recipe.test.whole and not facts.dense:
+    if recipe.test.whole and not spec.dense:
         raise UsageError(f"test.whole is true; {name} judges crops of {crop} pixels only")
     check_options(name, recipe.model.options)
     if recipe.model.trainable == "last" and not module.LAST:
@@ -412,7 +355,7 @@ def load_weights(
     """
     state, known = _read_state(path)
     own = model.state_dict()
-    spare = tuple(f"{part}." for part in module.FACTS.for_training)
+    spare = tuple(f"{part}." for part in module.SPEC.for_training)
     state = {k: v for k, v in state.items() if k in own or not k.startswith(spare)}
     first = f"{module.FIRST}.weight"
     if across and first in state and state[first].ndim == 4 and state[first].shape[1] == 3:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.models.registry import Facts
 from trainer.models.resnet18 import ResNet, Unit
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="He, Zhang, Ren, Sun 2016: Deep Residual Learning for Image Recognition, arXiv 1512.03385",
     streams=("spatial", "temporal"),
     min_size=32,

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import fold
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 from trainer.models.vgg16 import VGG16
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Wang, Farhadi, Gupta 2016: Actions ~ Transformations, arXiv 1512.00795",
     min_size=32,
     frames=(25, ...),

@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import average, fold, unfold
-from trainer.models.registry import Facts, inflate
+from trainer.models.registry import inflate
 from trainer.models.resnet18 import ResNet
 from trainer.models.resnet50 import Bottleneck
 from trainer.models.resnet50 import build as resnet50
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Feichtenhofer, Pinz, Wildes 2016: Spatiotemporal Residual Networks for Video Action Recognition, "
     "arXiv 1611.02155",
     joint=True,

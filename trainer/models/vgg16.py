@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import Tower, full, initialise
-from trainer.models.registry import Facts
+from trainer.models.spec import ModelSpec
 
-FACTS = Facts(
+SPEC = ModelSpec(
     paper="Wang, Xiong, Wang, Qiao 2015: Towards Good Practices for Very Deep Two-Stream ConvNets, "
     "arXiv 1507.02159",
     streams=("spatial", "temporal"),

@@ -23,8 +23,8 @@ from trainer.training import trainer as train
 
 def recipe_for(name, stream, **sections):
     """A recipe of that network at a small width, on the corpus in memory."""
-    facts = registry.find_module(name).FACTS
-    size = facts.size or 32
+    spec = registry.find_module(name).SPEC
+    size = spec.size or 32
     values = {
         "model": {"name": name, "width": 6 if name == "fstcn" else 4, "dropout": 0.0},
         "input": {"crop": size, "resize": size if size > 40 else 0, "stack": 2, "flow_scale": 0.5},
@@ -52,8 +52,8 @@ def test_facts_become_samples_and_recipes_change_them():
     assert joint() == Sample("both", 5, (5, 15), 10, False)
     assert joint(time_steps=11, spacing=[1, 15]) == Sample("both", 11, (1, 15), 10, False)
     recipe = recipe_for("st_resnet", "both", test={"time_steps": 25, "spacing": 0})
-    assert Sample.of(recipe, judged=True) == Sample("both", 25, (0, 0), 2, False)
-    assert Sample.of(recipe_for("st_resnet", "both"), judged=True).spacing == (10, 10)  # the middle
+    assert Sample.of(recipe, evaluation=True) == Sample("both", 25, (0, 0), 2, False)
+    assert Sample.of(recipe_for("st_resnet", "both"), evaluation=True).spacing == (10, 10)  # the middle
 
 
 def test_spacing_is_uniform_and_clips_stay_within_the_video():
@@ -81,10 +81,10 @@ def test_a_short_video_narrows_the_spacing_and_then_spreads_the_steps():
 
 def test_judged_clips_are_spaced_over_the_video():
     recipe = recipe_for("c3d", "spatial")
-    places = Sample.of(recipe, judged=True).spaced(50, 1, 3)
+    places = Sample.of(recipe, evaluation=True).spaced(50, 1, 3)
     assert [p.tolist() for p in places] == [list(range(i, i + 16)) for i in (0, 17, 34)]
     spread = recipe_for("siamese_transform", "temporal", input={"stack": 10, "time_steps": 6})
-    (only,) = Sample.of(spread, judged=True).spaced(60, 1, 1)
+    (only,) = Sample.of(spread, evaluation=True).spaced(60, 1, 1)
     assert only.tolist() == [0, 10, 20, 30, 40, 50]
 
 
@@ -178,9 +178,9 @@ def test_whole_frames_are_shown_with_their_flips():
 EACH = [
     (name, stream)
     for name in registry.MODELS
-    for facts in [registry.find_module(name).FACTS]
-    if facts.joint or facts.frames != (1,)
-    for stream in (("both",) if facts.joint else facts.streams)
+    for spec in [registry.find_module(name).SPEC]
+    if spec.joint or spec.frames != (1,)
+    for stream in (("both",) if spec.joint else spec.streams)
 ]
 
 
@@ -293,7 +293,7 @@ def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
     rows = []
     for name in everyone.ids:
         video = corpus[name]
-        places = Sample.of(recipe, judged=True).spaced(video.num_frames, 1, 2)
+        places = Sample.of(recipe, evaluation=True).spaced(video.num_frames, 1, 2)
         crops = [
             transforms.fixed_crops(loading.load_clip(video, p, recipe), 112, 1, "spatial") for p in places
         ]

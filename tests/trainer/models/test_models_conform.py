@@ -65,18 +65,18 @@ EACH = [
     pytest.param(name, stream, case, id="-".join([name, stream, *map(str, case.options.values())]))
     for name, cases in CASES.items()
     for case in cases
-    for facts in [registry.find_module(name).FACTS]
-    for stream in (("both",) if facts.joint else facts.streams)
+    for spec in [registry.find_module(name).SPEC]
+    for stream in (("both",) if spec.joint else spec.streams)
 ]
 CLASSES = 3
 
 
 def make(name, stream, case, batch=8, dropout=0.0):
     """A network and a batch of its inputs, with classes."""
-    facts = registry.find_module(name).FACTS
+    spec = registry.find_module(name).SPEC
     torch.manual_seed(0)
-    size = facts.size or case.size
-    shapes = facts.shapes(stream, batch=batch, size=size, frames=case.frames, stack=case.stack)
+    size = spec.size or case.size
+    shapes = spec.shapes(stream, batch=batch, size=size, frames=case.frames, stack=case.stack)
     model = registry.build(
         name,
         in_channels=shapes[-1][1],
@@ -153,7 +153,7 @@ def test_frames_of_any_size(name, stream, case):
     [
         p
         for p in EACH
-        if registry.find_module(p.values[0]).FACTS.frames != (1,)
+        if registry.find_module(p.values[0]).SPEC.frames != (1,)
         and p.values[1] != "temporal"
         and p.values[2].options in ({}, {"fusion": "conv"})
         and p.values[0] != "st_resnet"

@@ -115,7 +115,7 @@ def hooked(model, *inputs):
 def test_karpathy_shapes(name, before_first_pool, first_connection):
     name = f"karpathy_{name}"
     net = on_meta(name, num_classes=487)
-    found = hooked(net, *registry.find_module(name).FACTS.shapes())
+    found = hooked(net, *registry.find_module(name).SPEC.shapes())
     tower = "context" if name.endswith("fovea") else "features"
     assert found[f"{tower}.conv1"] == [before_first_pool]
     assert found[tower] == [(256, 7, 7)]
