@@ -19,8 +19,8 @@ class ModelSpec:
         min_size: The smallest side that leaves at least one cell for the last layer.
         frames: Allowed numbers of time steps in a clip. The first is the published number in training.
             `...` among them allows any other number.
-        spacing: Smallest and largest number of frames from one time step to the next. Each training clip draws
-            one number from this range, uniformly. (0, 0) spreads the steps over the whole video.
+        spacing: Smallest and largest number of frames from one time step to the next. Each training clip
+            draws one number of this range, uniformly. (0, 0) spreads the steps over the whole video.
         stack: L, the published number of flows in a temporal input at each time step. Any other is allowed.
         options: Further keywords of `build`, each with its allowed values. The first value is the default.
             `...` among them means that the network checks the value itself.

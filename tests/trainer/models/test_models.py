@@ -80,7 +80,7 @@ def test_a_sparse_convolution_is_a_strided_one(side):
 def test_the_narrowest_network_survives_a_step_at_the_usual_size():
     """In a process of its own: what is looked for ends it."""
     code = (
-        "import torch; from trainer import models;"
+        "import torch; from trainer.models import registry as models;"
         "model = models.channels_last(models.build('resnet18', in_channels=3, num_classes=3, width=8));"
         "model(models.channels_last(torch.randn(2, 3, 224, 224))).sum().backward(); print('done')"
     )
