@@ -17,7 +17,7 @@ from flowprep.engines import gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
 from flowprep.executors.progress import Progress
 from flowprep.executors.run import Executor, run_tasks
-from flowprep.extraction.task import Conditions
+from flowprep.extraction.task import TaskOptions
 from flowprep.planning.tasks import Plan, Task, find_videos, make_plan, read_plan, summarise
 from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.system.atomic import remove_leftovers
@@ -80,7 +80,7 @@ def extract_tasks(
     jobs: int,
     progress: Progress | None = None,
     *,
-    conditions: Conditions | None = None,
+    options: TaskOptions | None = None,
     metrics: Path | None = None,
     executor: Executor | None = None,
     devices: str | None = None,
@@ -91,7 +91,7 @@ def extract_tasks(
     Returns:
         The faults by task.
     """
-    scratch = conditions.scratch if conditions else None
+    scratch = options.scratch if options else None
     _tidy(corpus, scratch)
     drop_stale_index(corpus)
     faults = run_tasks(
@@ -100,7 +100,7 @@ def extract_tasks(
         plan.settings,
         jobs,
         progress,
-        conditions=conditions,
+        options=options,
         metrics=metrics,
         executor=executor,
         devices=devices,

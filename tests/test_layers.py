@@ -40,6 +40,7 @@ PUBLIC = {
     "flowprep.viz",
     "flowprep.reports.html",
     "flowprep.errors",
+    "flowprep.system.atomic",
     "flowprep.system.leases",
     "flowprep.system.processes",
 }

@@ -136,7 +136,7 @@ def carry_out(
     from tqdm import tqdm
 
     from flowprep.api import chosen_executor, default_jobs, extract_tasks
-    from flowprep.extraction.task import Conditions
+    from flowprep.extraction.task import TaskOptions
 
     # Of tqdm's own pair of locks a signal may leave one held for ever, and the bar's end would wait for it.
     tqdm.set_lock(threading.RLock())
@@ -169,7 +169,7 @@ def carry_out(
                 tasks,
                 jobs or default_jobs(),
                 show,
-                conditions=Conditions(timeout_seconds=timeout_per_video or 0, scratch=scratch),
+                options=TaskOptions(timeout_seconds=timeout_per_video or 0, scratch=scratch),
                 metrics=metrics,
                 executor=cluster and cluster.executor,
                 devices=devices,

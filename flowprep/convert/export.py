@@ -34,7 +34,7 @@ from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
 from flowprep.flo import write_flo
 from flowprep.planning.tasks import read_plan
 from flowprep.settings import Settings
-from flowprep.system.atomic import published, remove_leftovers, temporary_path
+from flowprep.system.atomic import atomic_path, remove_leftovers, temporary_path
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ def _claim(dest: Path, head: dict[str, Any]) -> None:
     if dest.is_dir() and any(not p.name.endswith(".tmp") for p in dest.iterdir()):
         raise UsageError(f"{dest} is not empty and holds no export: give another folder")
     dest.mkdir(parents=True, exist_ok=True)
-    with published(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(head, indent=1) + "\n", "utf-8")
 
 
@@ -317,7 +317,7 @@ def _write_lists(
                 f"{names[i]} {count(corpus[i])} {classes.get(corpus.labels[i], -1)}\n" for i in ids
             )
     for name, text in texts.items():
-        with published(dest / name) as temporary:
+        with atomic_path(dest / name) as temporary:
             temporary.write_text(text, "utf-8")
     return sorted(texts)
 
@@ -407,7 +407,7 @@ def _write_tars(
         ids = dict.fromkeys(video_id for video_id, *_ in samples)
         if not _is_done(path, max(_stored_at(corpus, corpus[i]) for i in ids)):
             try:
-                with published(path) as temporary, tarfile.open(temporary, "w", format=TAR) as file:
+                with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=TAR) as file:
                     for video_id, first, end in samples:
                         for member, data in _sample(corpus[video_id], names[video_id], first, end, classes):
                             file.addfile(member, io.BytesIO(data()))

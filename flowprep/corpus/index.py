@@ -25,7 +25,7 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.shard_reader import Shard
 from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.settings import Settings
-from flowprep.system.atomic import published
+from flowprep.system.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def write_record(corpus: Path, record: dict[str, Any]) -> None:
     again = path.exists()
     if again:  # the index may hold what the former record said
         (corpus / fmt.INDEX).unlink(missing_ok=True)
-    with published(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
     if again:  # as may one that another process has saved meanwhile
         (corpus / fmt.INDEX).unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def save_index(corpus: Path) -> Index:
         "warnings": index.warnings,
         "totals": index.totals,
     }
-    with published(corpus / fmt.INDEX) as temporary, temporary.open("wb") as file:
+    with atomic_path(corpus / fmt.INDEX) as temporary, temporary.open("wb") as file:
         text = np.frombuffer(json.dumps(head).encode(), np.uint8)
         np.savez(file, head=text, **{n: getattr(index, n) for n in ARRAYS})
     if written and records.stat().st_mtime_ns != written:

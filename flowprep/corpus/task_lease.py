@@ -13,8 +13,8 @@ from pathlib import Path
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.task_log import note
-from flowprep.system import leases
 from flowprep.system.atomic import remove_leftovers, temporary_path
+from flowprep.system.leases import Lease, is_leased
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,14 @@ def claimed(corpus: Path, task: str, seen: int = 0) -> Iterator[int | None]:
     """
     folder = corpus / fmt.LEASES
     folder.mkdir(exist_ok=True)
-    lease = leases.make(folder, task)
+    lease = Lease.acquire(folder, task)
     if lease is None:
         yield None
         return
-    with leases.kept(lease):
-        deaths = leases.generation(lease)
-        for former in leases.claims(folder, task):
-            if leases.generation(former) < deaths and (name := leases.owner_of(former)):
+    with lease.keep_alive():
+        deaths = lease.epoch
+        for predecessor in lease.predecessors():
+            if name := predecessor.owner:
                 _take_over(corpus, task, name)
         # Looked at behind the claim: who was first has published before it let go of the lease.
         if record_stamp(corpus, task) != seen:
@@ -69,7 +69,7 @@ def claimed(corpus: Path, task: str, seen: int = 0) -> Iterator[int | None]:
 
 def is_held(corpus: Path, task: str) -> bool:
     """Whether a living process holds a task's lease."""
-    return not all(map(leases.is_over, leases.claims(corpus / fmt.LEASES, task)))
+    return is_leased(corpus / fmt.LEASES, task)
 
 
 def release(corpus: Path, name: str) -> None:
@@ -77,14 +77,14 @@ def release(corpus: Path, name: str) -> None:
     for folder in (corpus / fmt.SHARDS, corpus / fmt.RECORDS):
         remove_leftovers(folder, name)
     for path in (corpus / fmt.LEASES).glob("*"):
-        if leases.owner_of(path) == name:
+        if Lease(path).owner == name:
             path.unlink(missing_ok=True)
 
 
 def remove_dead(corpus: Path) -> None:
     """Remove the leases of tasks that are done whose owner died between publishing and letting go."""
     for path in (corpus / fmt.LEASES).glob("*.*[0-9]"):
-        if record_stamp(corpus, path.stem) and leases.is_over(path):
+        if record_stamp(corpus, path.stem) and Lease(path).is_over():
             path.unlink(missing_ok=True)
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flowprep.system.atomic import published
+from flowprep.system.atomic import atomic_path
 
 # Called with the pairs that tasks have done and the videos of finished tasks, taken and failed.
 Progress = Callable[[int, int, int], None]
@@ -97,7 +97,7 @@ class Watch:
         lines += _series("flowprep_failures_total", "reason", self._reasons)
         lines += _series("flowprep_bytes_total", "of", sizes)
         lines += _series("flowprep_stage_seconds_total", "stage", seconds)
-        with published(self._metrics) as temporary:
+        with atomic_path(self._metrics) as temporary:
             temporary.write_text("\n".join(lines) + "\n", "utf-8")
 
 

@@ -25,7 +25,7 @@ from flowprep.errors import UsageError
 from flowprep.executors import local
 from flowprep.executors.progress import Progress, Watch
 from flowprep.executors.worker import Job, Outcome, attempt
-from flowprep.extraction.task import Conditions
+from flowprep.extraction.task import TaskOptions
 from flowprep.planning.tasks import Task
 from flowprep.settings import Settings
 from flowprep.system.processes import owner
@@ -50,7 +50,7 @@ def run_tasks(
     jobs: int,
     progress: Progress | None = None,
     *,
-    conditions: Conditions | None = None,
+    options: TaskOptions | None = None,
     metrics: Path | None = None,
     executor: Executor | None = None,
     devices: str | None = None,
@@ -67,7 +67,7 @@ def run_tasks(
         settings: the plan's.
         jobs: cores of this machine; without meaning for another executor.
         progress: told how far the run is.
-        conditions: how a task is run.
+        options: how a task is run.
         metrics: a file that is kept up to date in the text format of Prometheus.
         executor: where the tasks run; None for this machine.
         devices: GPUs of this machine for engine cuda, such as "0,1"; all of them if None or "all".
@@ -82,13 +82,13 @@ def run_tasks(
         raise UsageError(
             f"devices is {devices}, and engine {settings.engine} uses no GPU; allowed: engine cuda"
         )
-    conditions = conditions or Conditions()
+    options = options or TaskOptions()
     done = recorded_tasks(corpus)
     todo = [Job(t, record_stamp(corpus, t.id) if t.id in done else 0) for t in tasks]
     if executor is None:
         gpus = chosen_gpus(devices) if settings.flow and settings.engine == "cuda" else ()
         processes = max(1, min(jobs, len(todo), PROCESSES_A_GPU * len(gpus) or jobs))
-        conditions = dataclasses.replace(conditions, threads=max(1, jobs // processes))
+        options = dataclasses.replace(options, threads=max(1, jobs // processes))
         executor = partial(local.run, processes=processes, killed=partial(release, corpus), devices=gpus)
     faults: dict[str, str] = {}
     with (
@@ -96,7 +96,7 @@ def run_tasks(
         tempfile.TemporaryDirectory(prefix="flowprep-") as folder,
         Watch(Path(folder), progress, metrics) as watch,
     ):
-        call = partial(attempt, corpus, settings, conditions, Path(folder))
+        call = partial(attempt, corpus, settings, options, Path(folder))
         while todo:
             left = {job.task.id: job for job in todo}
             # Closed here also when a signal comes while an outcome is dealt with: what is running is dropped.

@@ -24,7 +24,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from flowprep.corpus.format import SHARDS, shard_path
 from flowprep.corpus.task_lease import claimed, record_stamp
 from flowprep.corpus.task_log import note
-from flowprep.extraction.task import Conditions, rehearse, run_task
+from flowprep.extraction.task import TaskOptions, dry_run, run_task
 from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
 from flowprep.system.atomic import remove_leftovers
@@ -41,7 +41,11 @@ _loky = get_context("loky")
 DEATHS = 3  # of workers over a task, until its videos are tried one by one; and of each video, then
 # The cores are shared out already.
 ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
-REHEARSAL = [sys.executable, "-c", "from flowprep.api.worker import rehearsal; rehearsal()"]
+DRY_RUN = [
+    sys.executable,
+    "-c",
+    "from flowprep.executors.worker import dry_run_from_stdin; dry_run_from_stdin()",
+]
 
 
 class Outcome(NamedTuple):
@@ -68,14 +72,14 @@ class Job(NamedTuple):
 
 
 def attempt(
-    corpus: Path, settings: Settings, conditions: Conditions, progress: Path | None, job: Job
+    corpus: Path, settings: Settings, options: TaskOptions, progress: Path | None, job: Job
 ) -> Outcome:
     """Run a task in this process, if no other has it.
 
     Args:
         corpus: the corpus folder.
         settings: the plan's.
-        conditions: how it is run.
+        options: how it is run.
         progress: a folder for a file that tells how far the task is.
         job: the task.
     """
@@ -86,11 +90,11 @@ def attempt(
         with claimed(corpus, task.id, job.seen) as deaths:
             if deaths is None:
                 return Outcome(task.id, None)
-            conditions = dataclasses.replace(conditions, changed=conditions.changed or job.seen != 0)
+            options = dataclasses.replace(options, accept_changed=options.accept_changed or job.seen != 0)
             if deaths >= DEATHS:
-                refused = _killers(corpus, task, settings, conditions)
-                conditions = dataclasses.replace(conditions, refused=refused)
-            record = run_task(corpus, task, settings, conditions, progress and progress / task.id)
+                refused = _killers(corpus, task, settings, options)
+                options = dataclasses.replace(options, refused=refused)
+            record = run_task(corpus, task, settings, options, progress and progress / task.id)
             return Outcome(task.id, record)
     except OSError as exc:
         if record_stamp(corpus, task.id) != job.seen:  # this process slept, and who took over has it done
@@ -103,7 +107,7 @@ def attempt(
         cv2.setNumThreads(opencv_threads)
 
 
-def _killers(corpus: Path, task: Task, settings: Settings, conditions: Conditions) -> dict[str, str]:
+def _killers(corpus: Path, task: Task, settings: Settings, options: TaskOptions) -> dict[str, str]:
     """Videos of a task that kill a process of their own every time, and what to say of them."""
     log.warning("task %s: its workers died %d times; trying its videos one by one", task.id, DEATHS)
     note(corpus, task.id, "trying its videos one by one")
@@ -114,33 +118,31 @@ def _killers(corpus: Path, task: Task, settings: Settings, conditions: Condition
             "task": task.id,
             "segment": dataclasses.asdict(segment),
             "settings": settings.to_dict(),
-            "timeout_seconds": conditions.timeout_seconds,
-            "scratch": conditions.scratch and str(conditions.scratch),
+            "timeout_seconds": options.timeout_seconds,
+            "scratch": options.scratch and str(options.scratch),
         }
         for _ in range(DEATHS):
             # An interpreter of its own: also a worker that may have no child processes can start it.
-            run = subprocess.run(
-                REHEARSAL, input=json.dumps(what), text=True, env={**os.environ, **ONE_THREAD}
-            )
+            run = subprocess.run(DRY_RUN, input=json.dumps(what), text=True, env={**os.environ, **ONE_THREAD})
             if run.returncode >= 0:
                 break
         else:
             killers[segment.id] = f"killed its worker {DEATHS} times, {_signal_name(-run.returncode)}"
-        remove_leftovers(conditions.scratch or corpus / SHARDS)
+        remove_leftovers(options.scratch or corpus / SHARDS)
     return killers
 
 
-def rehearsal() -> None:
+def dry_run_from_stdin() -> None:
     """Take a segment that standard input describes, and store nothing."""
     end_with_parent(os.getppid())
     what = json.load(sys.stdin)
     scratch = what["scratch"] and Path(what["scratch"])
-    rehearse(
+    dry_run(
         Path(what["corpus"]),
         what["task"],
         Segment(**what["segment"]),
         Settings.from_dict(what["settings"]),
-        Conditions(timeout_seconds=what["timeout_seconds"], scratch=scratch, changed=True),
+        TaskOptions(timeout_seconds=what["timeout_seconds"], scratch=scratch, accept_changed=True),
     )
 
 

@@ -63,29 +63,31 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Conditions:
+class TaskOptions:
     """How a task is run: without influence on what is stored of a video that is taken.
 
     Attributes:
         threads: pairs whose flow is computed at the same time.
         timeout_seconds: a video that takes longer fails; 0 for no limit.
         scratch: a folder on a disk near by, where the shard is built; None for the corpus itself.
-        changed: take files that have another size than when they were planned.
+        accept_changed: take files that have another size than when they were planned.
         refused: ids of videos that are not to be tried, and why.
+        device: the number of the GPU for engine cuda; None for the engine's choice.
     """
 
     threads: int = 1
     timeout_seconds: float = 0
     scratch: Path | None = None
-    changed: bool = False
+    accept_changed: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
+    device: int | None = None
 
 
 def run_task(
     corpus: Path,
     task: Task,
     settings: Settings,
-    conditions: Conditions = Conditions(),
+    options: TaskOptions = TaskOptions(),
     progress: Path | None = None,
 ) -> dict[str, Any]:
     """Extract a task's videos, publish the shard and then the record.
@@ -94,7 +96,7 @@ def run_task(
         corpus: the corpus folder, with its plan.
         task: one of the plan's.
         settings: the plan's.
-        conditions: how it is run.
+        options: how it is run.
         progress: a file that always holds the number of pairs done so far.
 
     Returns:
@@ -110,20 +112,20 @@ def run_task(
             " `flowprep import` (what failed, with --retry-failed) or a copy of one"
         )
     path = fmt.shard_path(corpus, task.id)
-    with ShardWriter(path, settings, software(settings), conditions.scratch) as writer:
-        extractor = _Extractor(writer, settings, conditions, progress)
+    with ShardWriter(path, settings, software(settings), options.scratch) as writer:
+        extractor = _Extractor(writer, settings, options, progress)
         return store_task(corpus, task, writer, extractor.feed, extractor.seconds)
 
 
-def rehearse(corpus: Path, task: str, segment: Segment, settings: Settings, conditions: Conditions) -> None:
+def dry_run(corpus: Path, task: str, segment: Segment, settings: Settings, options: TaskOptions) -> None:
     """Take one segment and store nothing: what it does to a process is then known.
 
     Raises:
         EngineError, OSError: as `run_task`. A bad video raises nothing.
     """
     path = fmt.shard_path(corpus, task)
-    with ShardWriter(path, settings, software(settings), conditions.scratch) as writer:
-        _take(segment, writer, _Extractor(writer, settings, conditions, None).feed)
+    with ShardWriter(path, settings, software(settings), options.scratch) as writer:
+        _take(segment, writer, _Extractor(writer, settings, options, None).feed)
 
 
 def store_task(
@@ -234,11 +236,11 @@ class _Extractor:
     """
 
     def __init__(
-        self, writer: ShardWriter, settings: Settings, conditions: Conditions, progress: Path | None
+        self, writer: ShardWriter, settings: Settings, options: TaskOptions, progress: Path | None
     ) -> None:
         self.writer = writer
         self.settings = settings
-        self.conditions = conditions
+        self.options = options
         self.engine = self._make_engine()
         self.progress = progress
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -246,15 +248,15 @@ class _Extractor:
 
     def feed(self, segment: Segment) -> str:
         """Take a segment into the writer, if its file is what was planned and stays so. Returns a warning."""
-        if reason := self.conditions.refused.get(segment.id):
+        if reason := self.options.refused.get(segment.id):
             raise VideoUnsuitable(reason)
         size, modified = state = source_state(Path(segment.path))
-        if size and segment.source_bytes not in (0, size) and not self.conditions.changed:
+        if size and segment.source_bytes not in (0, size) and not self.options.accept_changed:
             raise VideoUnsuitable(
                 f"the file has {size} bytes and had {segment.source_bytes} when it was planned;"
                 " `flowprep retry --failed` takes it as it is now"
             )
-        touched = segment.modified_ns not in (0, modified) and not self.conditions.changed
+        touched = segment.modified_ns not in (0, modified) and not self.options.accept_changed
         if size and touched and segment.segments > 1:
             raise VideoUnsuitable(
                 "the file was changed since it was planned, and its segments might not go together;"
@@ -274,12 +276,12 @@ class _Extractor:
 
     def _make_engine(self) -> Engine | None:
         settings = self.settings
-        threads = self.conditions.threads
+        threads = self.options.threads
         return make_engine(settings.engine, settings.tvl1, threads) if settings.flow else None
 
     def _run(self, segment: Segment) -> str:
         """Run a segment through the stages into the writer. Returns what is wrong with the codes' range."""
-        limit = self.conditions.timeout_seconds or None
+        limit = self.options.timeout_seconds or None
         decoded = _ahead(self._batches(segment), limit=limit)
         batches = _ahead(map(self._solve, decoded), limit=limit) if self.engine else decoded
         frames = values = 0

@@ -25,7 +25,7 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.index import Index, done_tasks, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
 from flowprep.settings import MOST_SEGMENTS, Settings
-from flowprep.system.atomic import published
+from flowprep.system.atomic import atomic_path
 from flowprep.video.decode import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
 
 PLAN_FORMAT = "flowprep-plan"
@@ -401,7 +401,7 @@ def _task(segments: list[Segment], digest: str) -> Task:
 
 def _write_plan(corpus: Path, plan: Plan) -> None:
     crc = 0
-    with published(corpus / fmt.PLAN) as temporary, temporary.open("wb") as file:
+    with atomic_path(corpus / fmt.PLAN) as temporary, temporary.open("wb") as file:
 
         def write(row: dict[str, Any]) -> None:
             nonlocal crc

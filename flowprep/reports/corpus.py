@@ -31,7 +31,7 @@ from flowprep.reports.statistics import (
     rate_over_time,
     read_spans,
 )
-from flowprep.system.atomic import published
+from flowprep.system.atomic import atomic_path
 
 _STILL = 0.1  # pixels: what no one sees move
 _CLIPPED = (0.0, 1e-4, 1e-3, 0.01, 0.05)  # shares at which a video's clipping is called more
@@ -85,7 +85,7 @@ def write_report(
     ]
     text = html.document(f"Corpus {opened.path.name}", "\n".join(filter(None, body)), _STYLE)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with published(output) as temporary:
+    with atomic_path(output) as temporary:
         temporary.write_text(text, "utf-8")
     return {
         "output": str(output),

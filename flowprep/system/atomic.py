@@ -23,7 +23,7 @@ def temporary_path(path: Path, name: str = "") -> Path:
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it is synced and renamed to `path`, else removed."""
     temporary = temporary_path(path)
     try:

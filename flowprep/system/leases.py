@@ -1,10 +1,11 @@
-"""Claims: which process is at a piece of work, told by files alone, so that any number may share a folder.
+"""Leases: files that tell which process works on something, so that many processes can share a folder.
 
-A claim is the file `<name>.<generation>`, made by exclusive creation, named after its owner inside and
-touched by it all the time. It is over when its owner is a process of this machine that has ended, or when it
-was not touched for EXPIRY_SECONDS. Then the next generation may be made: of many who try, one succeeds. So
-the generation also tells how many owners have died over the work. All times are those that the file system
-gives to files, so that clocks may differ and jump.
+A lease is the file `<name>.<epoch>`. Its owner creates it exclusively, writes its own name into it, and
+touches it regularly. The lease is over when its owner is a process of this machine that has ended, or when
+nobody touched the file for EXPIRY_SECONDS. Then another process may acquire the lease of the next epoch. If
+several processes try, one succeeds. The epoch therefore counts the owners that died over the work.
+
+All times are those that the file system gives to files. The clocks of machines may differ and jump.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from flowprep.system.processes import is_dead, owner
@@ -25,99 +27,130 @@ HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
 
 
-def make(folder: Path, name: str) -> Path | None:
-    """Make a claim behind those that are over; None if one is not, or another process was faster.
+@dataclass(frozen=True)
+class Lease:
+    """A lease file, whether its owner is this process or another one.
 
-    Raises:
-        OSError: it cannot be written.
+    Attributes:
+        path: the file.
     """
-    former = claims(folder, name)
-    if not all(map(is_over, former)):
-        return None
-    claim = folder / f"{name}.{1 + max(map(generation, former), default=-1)}"
-    try:
-        with claim.open("x", encoding="utf-8") as file:
-            file.write(json.dumps({"owner": owner()}))
-    except FileExistsError:
-        return None
-    except OSError:
-        claim.unlink(missing_ok=True)  # made, but the disk is full
-        raise
-    # Had the former ones gone before this one was made, another process may have begun with generation 0.
-    if any(path != claim and not is_over(path) for path in claims(folder, name)):
-        claim.unlink(missing_ok=True)
-        return None
-    return claim
+
+    path: Path
+
+    @classmethod
+    def acquire(cls, folder: Path, name: str) -> Lease | None:
+        """Create the lease of the next epoch.
+
+        Args:
+            folder: the folder of the lease files.
+            name: the name of the work.
+
+        Returns:
+            None if a living process has the lease, or another process was faster.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        previous = find_leases(folder, name)
+        if not all(lease.is_over() for lease in previous):
+            return None
+        epoch = 1 + max((lease.epoch for lease in previous), default=-1)
+        lease = cls(folder / f"{name}.{epoch}")
+        try:
+            with lease.path.open("x", encoding="utf-8") as file:
+                file.write(json.dumps({"owner": owner()}))
+        except FileExistsError:
+            return None
+        except OSError:
+            lease.path.unlink(missing_ok=True)  # the file was created, but the disk is full
+            raise
+        # If the previous leases vanished before this one was created, another process may have begun anew.
+        if any(other != lease and not other.is_over() for other in find_leases(folder, name)):
+            lease.path.unlink(missing_ok=True)
+            return None
+        return lease
+
+    @property
+    def epoch(self) -> int:
+        """The number of owners that had the work before."""
+        return int(self.path.suffix[1:])
+
+    @property
+    def owner(self) -> str:
+        """The name of the owner, as `processes.owner` gives it; "" while it is not written yet."""
+        try:
+            return str(json.loads(self.path.read_text("utf-8"))["owner"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def touched(self) -> float:
+        """The time of the last touch, by the clock of the file system.
+
+        Raises:
+            FileNotFoundError: the lease was released.
+        """
+        with self.path.open("rb") as file:  # opening makes a network file system look
+            return os.fstat(file.fileno()).st_mtime
+
+    def is_over(self) -> bool:
+        """Whether the owner has ended, or was silent for so long that it counts as dead."""
+        try:
+            touched = self.touched()
+        except FileNotFoundError:
+            return True
+        return is_dead(self.owner) or _now(self.path.parent) - touched > EXPIRY_SECONDS
+
+    def predecessors(self) -> list[Lease]:
+        """The leases of earlier epochs that are still in the folder, the oldest first."""
+        leases = find_leases(self.path.parent, self.path.stem)
+        return sorted((each for each in leases if each.epoch < self.epoch), key=lambda each: each.epoch)
+
+    @contextmanager
+    def keep_alive(self) -> Iterator[None]:
+        """Touch the lease while the block runs. Then remove it and its predecessors."""
+        stop = threading.Event()
+        heartbeat = threading.Thread(target=self._touch_until, args=(stop,), daemon=True)
+        heartbeat.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            heartbeat.join()
+            # The oldest first: if this is interrupted, the remaining leases are over, or are this one.
+            for lease in [*self.predecessors(), self]:
+                lease.path.unlink(missing_ok=True)
+
+    def _touch_until(self, stop: threading.Event) -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self.path)
+            except FileNotFoundError:
+                log.warning(
+                    "another process has taken over lease %s: this process did not run for too long",
+                    self.path.name,
+                )
+                return
+            except OSError as exc:
+                log.warning("lease %s cannot be renewed: %s", self.path.name, exc)
 
 
-@contextmanager
-def kept(claim: Path) -> Iterator[None]:
-    """Touch a claim while the block runs; then remove it and those before it."""
-    end = threading.Event()
-    heart = threading.Thread(target=_beat, args=(claim, end), daemon=True)
-    heart.start()
-    try:
-        yield
-    finally:
-        end.set()
-        heart.join()
-        # The oldest first: what is left when this breaks off is over, or this one.
-        for path in sorted(claims(claim.parent, claim.stem), key=generation):
-            if generation(path) <= generation(claim):
-                path.unlink(missing_ok=True)
+def find_leases(folder: Path, name: str) -> list[Lease]:
+    """All leases of a piece of work, also those that are over."""
+    return [Lease(path) for path in folder.glob(f"{name}.*[0-9]")]
 
 
-def claims(folder: Path, name: str) -> list[Path]:
-    """All claims of a piece of work, also those that are over."""
-    return list(folder.glob(f"{name}.*[0-9]"))
-
-
-def generation(claim: Path) -> int:
-    """How many owners had the work before."""
-    return int(claim.suffix[1:])
-
-
-def owner_of(claim: Path) -> str:
-    """Who made a claim, as processes.owner names it; "" while that is not written yet."""
-    try:
-        return str(json.loads(claim.read_text("utf-8"))["owner"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def touched(claim: Path) -> float:
-    """When a claim was last touched, by the clock of its files; raises FileNotFoundError."""
-    with claim.open("rb") as file:  # opening makes a network file system look
-        return os.fstat(file.fileno()).st_mtime
-
-
-def is_over(claim: Path) -> bool:
-    """Whether a claim's owner has ended, or has been silent for so long that it is taken to have."""
-    try:
-        seen = touched(claim)
-    except FileNotFoundError:
-        return True
-    return is_dead(owner_of(claim)) or _now(claim.parent) - seen > EXPIRY_SECONDS
+def is_leased(folder: Path, name: str) -> bool:
+    """Whether a living process has the lease of a piece of work."""
+    return not all(lease.is_over() for lease in find_leases(folder, name))
 
 
 def _now(folder: Path) -> float:
     """The time by the clock that stamps the files of a folder."""
-    # Named as corpus.files.temporary_path does: what a kill leaves in a corpus is found and removed.
+    # The name is that of a temporary file: a killed process's file is found and removed like the others.
     path = folder / f"now-{threading.get_ident()}.{owner()}.tmp"
     with path.open("wb") as file:
-        file.write(b"0")  # by the clock of the machine that stores it
+        file.write(b"0")  # the machine that stores the file stamps it by its own clock
         file.flush()
         now = os.fstat(file.fileno()).st_mtime
     path.unlink(missing_ok=True)
     return now
-
-
-def _beat(claim: Path, end: threading.Event) -> None:
-    while not end.wait(HEARTBEAT_SECONDS):
-        try:
-            os.utime(claim)
-        except FileNotFoundError:
-            log.warning("%s was taken over: this process was out for too long", claim.name)
-            return
-        except OSError as exc:
-            log.warning("%s cannot be renewed: %s", claim.name, exc)

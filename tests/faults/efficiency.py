@@ -26,7 +26,7 @@ from pathlib import Path
 import cv2
 
 from flowprep.corpus.task_log import merged
-from flowprep.extraction.task import Conditions, run_task
+from flowprep.extraction.task import TaskOptions, run_task
 from flowprep.planning.tasks import read_plan
 from tests.faults.conftest import FLOWPREP, making
 
@@ -45,7 +45,7 @@ def alone(videos: Path, corpus: Path) -> float:
     plan = read_plan(corpus)
     began = time.perf_counter()
     for task in plan.tasks:
-        run_task(corpus, task, plan.settings, Conditions())
+        run_task(corpus, task, plan.settings, TaskOptions())
     return time.perf_counter() - began
 
 

@@ -195,11 +195,11 @@ def claimed(run: Path) -> Iterator[None]:
         UsageError: another process is at it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    seen: dict[Path, float] = {}
+    seen: dict[leases.Lease, float] = {}
     while True:
-        for other in leases.claims(run, RUNNING):
+        for other in leases.find_leases(run, RUNNING):
             with suppress(FileNotFoundError):  # it let go
-                name, touched = leases.owner_of(other), leases.touched(other)
+                name, touched = other.owner, other.touched()
                 who = described(name)
                 if other not in seen and not is_here(name):
                     log.info("%s: waiting until it shows whether %s is still at it", run, who)
@@ -207,11 +207,11 @@ def claimed(run: Path) -> Iterator[None]:
                     raise UsageError(
                         f"{run} is being trained by {who}: wait for it, or train into another --out"
                     )
-        if claim := leases.make(run, RUNNING):
+        if lease := leases.Lease.acquire(run, RUNNING):
             break
         time.sleep(0.5)
     try:
-        with leases.kept(claim):
+        with lease.keep_alive():
             yield
     finally:
         with suppress(OSError):

@@ -14,7 +14,7 @@ import pytest
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.task_lease import claimed, is_held, record_stamp, release, remove_dead
-from flowprep.system import leases as claims
+from flowprep.system import leases as system_leases
 from flowprep.system.atomic import remove_leftovers, temporary_path
 from flowprep.system.processes import is_dead, owner
 
@@ -33,10 +33,10 @@ def leases(corpus: Path) -> list[str]:
 def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
     """A lease whose owner was killed, and its unfinished shard."""
     code = (
-        "import sys, os, signal; from pathlib import Path; from flowprep.corpus import lease, format as fmt;"
+        "import sys, os, signal; from pathlib import Path; from flowprep.corpus import task_lease, format as fmt;"
         "from flowprep.system.atomic import temporary_path; from flowprep.system.processes import owner;"
         "corpus = Path(sys.argv[1]);"
-        "held = lease.claimed(corpus, 'aa'); held.__enter__();"
+        "held = task_lease.claimed(corpus, 'aa'); held.__enter__();"
         "temporary_path(fmt.shard_path(corpus, 'aa')).touch(); print(owner(), flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -89,9 +89,9 @@ def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
     path = corpus / fmt.LEASES / "aa.0"
     path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
     now = path.stat().st_mtime
-    os.utime(path, (now, now - claims.EXPIRY_SECONDS + 20))
+    os.utime(path, (now, now - system_leases.EXPIRY_SECONDS + 20))
     assert is_held(corpus, "aa")
-    os.utime(path, (now, now - claims.EXPIRY_SECONDS - 1))
+    os.utime(path, (now, now - system_leases.EXPIRY_SECONDS - 1))
     assert not is_held(corpus, "aa")
     with claimed(corpus, "aa") as deaths:
         assert deaths == 1 and leases(corpus) == ["aa.0", "aa.1"]
@@ -104,7 +104,7 @@ def test_a_lease_that_is_not_written_yet_is_alive(corpus):
 
 
 def test_the_owner_touches_its_lease(corpus, monkeypatch):
-    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(system_leases, "HEARTBEAT_SECONDS", 0.01)
     with claimed(corpus, "aa"):
         path = corpus / fmt.LEASES / "aa.0"
         os.utime(path, (0, 0))

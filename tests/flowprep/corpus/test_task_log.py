@@ -13,7 +13,7 @@ SMALL = ["--size", "source", "--engine", "opencv", "--preset", "opencv", "--jobs
 DIES = """
 import os, sys
 from pathlib import Path
-from flowprep.corpus.lease import claimed
+from flowprep.corpus.task_lease import claimed
 with claimed(Path(sys.argv[1]), "aa"):
     os._exit(1)
 """

@@ -18,7 +18,7 @@ import pytest
 
 import flowprep
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
-from flowprep.extraction.task import Conditions, _ahead, run_task
+from flowprep.extraction.task import TaskOptions, _ahead, run_task
 from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
 from flowprep.video import decode as video
@@ -118,7 +118,7 @@ def test_a_source_that_is_not_as_it_was_planned_fails_and_is_taken_on_request(tm
     (entry,) = run_task(corpus, task_of(path, size + 1), NO_FLOW)["videos"]
     assert entry["status"] == "failed"
     assert f"has {size} bytes and had {size + 1} when it was planned" in entry["reason"]
-    record = run_task(corpus, task_of(path, size + 1), NO_FLOW, Conditions(changed=True))
+    record = run_task(corpus, task_of(path, size + 1), NO_FLOW, TaskOptions(accept_changed=True))
     assert record["videos"][0]["status"] == "ok"
 
 
@@ -133,7 +133,7 @@ def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
     part = dataclasses.replace(segment, modified_ns=1, segments=2, count=2)
     (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW)["videos"]
     assert entry["status"] == "failed" and "might not go together" in entry["reason"]
-    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW, Conditions(changed=True))["videos"]
+    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW, TaskOptions(accept_changed=True))["videos"]
     assert entry["status"] == "ok"
 
 
@@ -165,7 +165,7 @@ def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus
 
     monkeypatch.setattr("flowprep.extraction.task.decode_frames", decode)
     segments = tuple(Segment(p.stem, str(p), p.name, "", p.stat().st_size) for p in (slow, quick))
-    record = run_task(corpus, Task("aa", segments), NO_FLOW, Conditions(timeout_seconds=3))
+    record = run_task(corpus, Task("aa", segments), NO_FLOW, TaskOptions(timeout_seconds=3))
     end.set()
     assert [v["status"] for v in record["videos"]] == ["failed", "ok"]
     assert record["videos"][0]["reason"] == "took longer than 3 s"
@@ -198,7 +198,7 @@ def test_shards_are_built_on_scratch_and_moved(clips, tmp_path):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "open", opened)
-            run_task(tmp_path / "there", task, NO_FLOW, Conditions(scratch=scratch))
+            run_task(tmp_path / "there", task, NO_FLOW, TaskOptions(scratch=scratch))
         assert shard.read_bytes() == before
         assert scratch in seen and shard.parent not in seen
     assert list(scratch.iterdir()) == []

@@ -52,7 +52,7 @@ def test_a_dead_process_of_this_machine_is_passed_over_at_once(tmp_path):
     child.communicate(b"")
     left(tmp_path / "run", name)
     with checkpoint.claimed(tmp_path / "run"):
-        assert leases.owner_of(tmp_path / "run" / f"{checkpoint.RUNNING}.1") == owner()
+        assert leases.Lease(tmp_path / "run" / f"{checkpoint.RUNNING}.1").owner == owner()
     assert not list(tmp_path.iterdir())
 
 
