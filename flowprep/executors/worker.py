@@ -44,7 +44,7 @@ ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 DRY_RUN = [
     sys.executable,
     "-c",
-    "from flowprep.executors.worker import dry_run_from_stdin; dry_run_from_stdin()",
+    "from flowprep.executors import worker; worker.dry_run_from_stdin()",
 ]
 
 

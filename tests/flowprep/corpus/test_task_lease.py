@@ -33,7 +33,8 @@ def leases(corpus: Path) -> list[str]:
 def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
     """A lease whose owner was killed, and its unfinished shard."""
     code = (
-        "import sys, os, signal; from pathlib import Path; from flowprep.corpus import task_lease, format as fmt;"
+        "import sys, os, signal; from pathlib import Path;"
+        "from flowprep.corpus import task_lease, format as fmt;"
         "from flowprep.system.atomic import temporary_path; from flowprep.system.processes import owner;"
         "corpus = Path(sys.argv[1]);"
         "held = task_lease.claimed(corpus, 'aa'); held.__enter__();"
