@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import FlowprepError as FlowprepError
     from flowprep.settings import Settings as Settings
+    from flowprep.video.suffixes import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _HOME = {
     "Encoded": "flowprep.codec.quantise",
     "FlowprepError": "flowprep.errors",
     "Settings": "flowprep.settings",
+    "VIDEO_SUFFIXES": "flowprep.video.suffixes",
     "Video": "flowprep.corpus.reader",
     "decode": "flowprep.codec.quantise",
     "encode": "flowprep.codec.quantise",

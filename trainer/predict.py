@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowprep import Settings, make_corpus, open_corpus
+from flowprep import VIDEO_SUFFIXES, Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer.data import loading
-from trainer.data.lists import VIDEO_SUFFIX
 from trainer.evaluation.evaluate import Scores, load_run, pick_device, pick_precision, score_videos
 from trainer.evaluation.fusion import fit_on_runs
 
@@ -49,7 +48,7 @@ def predict(
         raise UsageError(f"{video}: no such file")
     if video.suffix in (".txt", ".csv"):
         raise UsageError(f"{video} is not a video; lists are judged by trainer evaluate")
-    if video.is_dir() and any(p.is_dir() or VIDEO_SUFFIX.search(p.name) for p in video.iterdir()):
+    if video.is_dir() and any(p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES for p in video.iterdir()):
         raise UsageError(f"{video} is a folder of videos; give one video, or one folder of numbered frames")
     where = pick_device(device)
     loaded = {name: load_run(run, where) for name, run in runs.items()}

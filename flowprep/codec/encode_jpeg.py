@@ -45,7 +45,9 @@ _SKIP_BITS = np.float32(16)
 _END, _SKIP = 0x00, 0xF0  # symbols: the rest of the block is zero; 16 zeros
 
 
-def encode(values: npt.NDArray[np.float32], level: int, table: npt.NDArray[np.int64], price: float) -> bytes:
+def encode(
+    values: npt.NDArray[np.float32], level: int, table: npt.NDArray[np.int64], lambda_: float
+) -> bytes:
     """A grey JPEG of `values` + `level`.
 
     A block in which all values are 0 decodes to exactly `level` everywhere, if 8 (level - 128) is a multiple
@@ -55,20 +57,20 @@ def encode(values: npt.NDArray[np.float32], level: int, table: npt.NDArray[np.in
         values: (H, W), sides up to 65500; with the level added from 0 to 255.
         level: the pixel value of 0.
         table: (8, 8) quantisation steps, 1 to 255, row by row.
-        price: error in pixel values, summed over pixels, that a bit is worth.
+        lambda_: error in pixel values, summed over pixels, that a bit is worth.
     """
-    file, size = _encode(values, level, table.ravel()[_ZIGZAG], np.float32(price))
+    file, size = _encode(values, level, table.ravel()[_ZIGZAG], np.float32(lambda_))
     return bytes(file[:size])
 
 
 @jit
-def _encode(values: Any, level: int, steps: Any, price: Any) -> Any:
-    levels, dc_counts, ac_counts = _quantise(values, level, steps, price)
+def _encode(values: Any, level: int, steps: Any, lambda_: Any) -> Any:
+    levels, dc_counts, ac_counts = _quantise(values, level, steps, lambda_)
     return _write(levels, steps, values.shape, dc_counts, ac_counts)
 
 
 @jit
-def _quantise(values: Any, level: int, steps: Any, price: Any) -> Any:
+def _quantise(values: Any, level: int, steps: Any, lambda_: Any) -> Any:
     """Quantised coefficients (blocks, 64) in zigzag order, DC as differences, and counts of the symbols."""
     height, width = values.shape
     columns = (width + 7) // 8
@@ -106,7 +108,7 @@ def _quantise(values: Any, level: int, steps: Any, price: Any) -> Any:
                 count += 1
         # d(64 root mean square) = d(squared error) / (2 root mean square), which makes of a price of the mean
         # error one of the squared error.
-        a_bit = 2 * price * np.sqrt(error / 64)
+        a_bit = 2 * lambda_ * np.sqrt(error / 64)
 
         dc = _choose_dc(coefficients[0], before, steps[0], a_bit)
         levels[b, 0] = dc - before

@@ -1,7 +1,7 @@
 """Flow to codes (0-255) to JPEG bytes, and back: the one place where a rounding rule or a table lives.
 
-Codes are linear in displacement, `v = (code - zero) * scale` in pixels, with a scale and a zero stored
-beside each field (u or v of one pair):
+Codes are linear in displacement, `v = (code - zero_point) * scale` in pixels, with a scale and a zero point
+stored beside each field (u or v of one pair):
 
 =========  ====================================  ======  ==================================================
 codes      scale                                 zero    code
@@ -39,24 +39,24 @@ from flowprep.settings import MAX_RANGE, MAX_SIDE, Settings
 LEAST_SCALE = 1e-5
 # Displacements under this many pixels are stored as none in the JPEG of adaptive codes: mostly the solver's
 # noise. Of the pixels under .05 px some 98% then decode to exactly 0; a smaller limit leaves fewer.
-STILL = 0.09
-# Cost of a field's scale and zero, as two float32.
+DEAD_ZONE_PX = 0.09
+# Cost of a field's scale and zero point, as two float32.
 SIDE_BYTES = 8
 
 
-class Field(NamedTuple):
+class EncodedField(NamedTuple):
     """One displacement component of one pair, encoded.
 
     Attributes:
         jpeg: a grey JPEG of the codes; a PNG if the settings' codec says so.
-        scale, zero: pixels = (code - zero) * scale.
+        scale, zero_point: pixels = (code - zero_point) * scale.
         mean: mean displacement before quantisation, pixels.
         clipped: share of the values that lay outside the range, 0 to 1.
     """
 
     jpeg: bytes
     scale: float
-    zero: float
+    zero_point: float
     mean: float
     clipped: float
 
@@ -70,7 +70,7 @@ class Encoded:
         shape: that of the flow: (2, H, W) or (N, 2, H, W).
     """
 
-    fields: tuple[Field, ...]
+    fields: tuple[EncodedField, ...]
     shape: tuple[int, ...]
 
     @property
@@ -81,7 +81,7 @@ class Encoded:
     @property
     def ranges(self) -> npt.NDArray[np.float32]:
         """Displacements, in pixels, that codes 0 and 255 stand for: (fields, 2) float32."""
-        pairs = [((0 - f.zero) * f.scale, (255 - f.zero) * f.scale) for f in self.fields]
+        pairs = [((0 - f.zero_point) * f.scale, (255 - f.zero_point) * f.scale) for f in self.fields]
         return np.array(pairs, np.float32).reshape(-1, 2)
 
     @property
@@ -131,11 +131,11 @@ def decode(encoded: Encoded) -> npt.NDArray[np.float32]:
     """The flow again: float32 of `encoded.shape`, pixels."""
     flow = np.empty((len(encoded.fields), *encoded.shape[-2:]), np.float32)
     for out, field in zip(flow, encoded.fields, strict=True):
-        decode_field(field.jpeg, field.scale, field.zero, out)
+        decode_field(field.jpeg, field.scale, field.zero_point, out)
     return flow.reshape(encoded.shape)
 
 
-def encode_pair(flow: npt.NDArray[np.float32], settings: Settings) -> tuple[Field, Field]:
+def encode_pair(flow: npt.NDArray[np.float32], settings: Settings) -> tuple[EncodedField, EncodedField]:
     """Encode u and v of one pair, (2, H, W), with the settings' codes.
 
     Raises:
@@ -144,13 +144,13 @@ def encode_pair(flow: npt.NDArray[np.float32], settings: Settings) -> tuple[Fiel
     u, v = flow
     still = None
     if settings.codes == "adaptive" and settings.codec == "jpeg":
-        still = u * u + v * v < STILL * STILL
+        still = u * u + v * v < DEAD_ZONE_PX * DEAD_ZONE_PX
     return encode_field(u, settings, still), encode_field(v, settings, still)
 
 
 def encode_field(
     field: npt.NDArray[np.float32], settings: Settings, still: npt.NDArray[np.bool_] | None = None
-) -> Field:
+) -> EncodedField:
     """Encode one (H, W) displacement component with the settings' codes, values at `still` as 0.
 
     Raises:
@@ -160,23 +160,23 @@ def encode_field(
     if not math.isfinite(low + high):  # a NaN anywhere makes min and max NaN
         raise EngineError("the flow holds values that are not finite; no code stands for them")
     mean = float(field.mean(dtype=np.float64))
-    zero: float
+    zero_point: float
     if settings.codes == "adaptive":
         if settings.codec == "jpeg":
-            return Field(*_adaptive_jpeg(field, still, low, high, settings.error_px), mean, 0.0)
-        scale, zero = _span(low, high, LEAST_SCALE)
+            return EncodedField(*_adaptive_jpeg(field, still, low, high, settings.error_px), mean, 0.0)
+        scale, zero_point = _span(low, high, LEAST_SCALE)
         limit = math.inf
     else:
         limit = settings.range
-        scale, zero = (limit / 127, 128) if settings.codes == "fixed" else (2 * limit / 255, 127.5)
+        scale, zero_point = (limit / 127, 128) if settings.codes == "fixed" else (2 * limit / 255, 127.5)
     scale = _as_stored(scale)
     clipped = 0.0
     if max(-low, high) > limit:
         clipped = float(np.count_nonzero(np.abs(field) > limit)) / field.size
         field = np.clip(field, -limit, limit)
-    codes = np.rint(field * np.float32(1 / scale) + np.float32(zero)).astype(np.uint8)
+    codes = np.rint(field * np.float32(1 / scale) + np.float32(zero_point)).astype(np.uint8)
     image = encode_image(codes, settings.quality) if settings.codec == "jpeg" else _png(codes)
-    return Field(image, scale, zero, mean, clipped)
+    return EncodedField(image, scale, zero_point, mean, clipped)
 
 
 def outside(flow: npt.NDArray[np.float32], settings: Settings) -> npt.NDArray[np.int64]:
@@ -206,18 +206,20 @@ def clipping_warning(counts: npt.NDArray[np.int64], values: int, settings: Setti
     )
 
 
-def decode_field(jpeg: bytes, scale: float, zero: float, out: npt.NDArray[np.float32]) -> None:
+def decode_field(jpeg: bytes, scale: float, zero_point: float, out: npt.NDArray[np.float32]) -> None:
     """Decode one field into `out`, (H, W) float32, in pixels.
 
     Raises:
         CorpusDamaged: the bytes are no JPEG of that size.
     """
-    to_pixels(decode_codes(jpeg, (out.shape[0], out.shape[1])), scale, zero, out)
+    to_pixels(decode_codes(jpeg, (out.shape[0], out.shape[1])), scale, zero_point, out)
 
 
-def to_pixels(codes: npt.NDArray[np.uint8], scale: float, zero: float, out: npt.NDArray[np.float32]) -> None:
+def to_pixels(
+    codes: npt.NDArray[np.uint8], scale: float, zero_point: float, out: npt.NDArray[np.float32]
+) -> None:
     """What codes stand for, in pixels, into `out` of their shape."""
-    np.subtract(codes, np.float32(zero), out=out, dtype=np.float32)
+    np.subtract(codes, np.float32(zero_point), out=out, dtype=np.float32)
     out *= np.float32(scale)
 
 
@@ -266,7 +268,7 @@ def _as_stored(scale: float) -> float:
 
 
 def _span(low: float, high: float, least: float) -> tuple[float, int]:
-    """The scale, from `least` on, and the zero with which codes 0 to 255 span a field and 0.
+    """The scale, from `least` on, and the zero_point with which codes 0 to 255 span a field and 0.
 
     Args:
         low, high: smallest and largest value of the field, pixels.
@@ -276,7 +278,10 @@ def _span(low: float, high: float, least: float) -> tuple[float, int]:
     if max(-low / 128, high / 127) <= least:
         return least, 128
     below = min(max(math.floor(255 * -low / (high - low)), 1), 253)
-    return min((max(least, -low / zero, high / (255 - zero)), zero) for zero in (below, below + 1))
+    return min(
+        (max(least, -low / zero_point, high / (255 - zero_point)), zero_point)
+        for zero_point in (below, below + 1)
+    )
 
 
 def _adaptive_jpeg(
@@ -286,16 +291,16 @@ def _adaptive_jpeg(
     high: float,
     error_px: float,
 ) -> tuple[bytes, float, int]:
-    """A JPEG made for flow, its scale and its zero.
+    """A JPEG made for flow, its scale and its zero point.
 
     Steps grow with frequency as flow's energy falls with it: q[i, j] = error_px / scale (1 + 0.25 (i + j)).
     The first step, of 8 times a block's mean, is 1, 2, 4 or 8 codes: so a still block decodes to exactly the
-    zero, whichever code that is, and with 8, the usual one, every flat block to a whole code.
+    zero_point, whichever code that is, and with 8, the usual one, every flat block to a whole code.
     """
     from flowprep.codec import encode_jpeg  # compiled loops, which who only reads does not have to load
 
     # Finer codes would cost bytes, and leave fewer still pixels beside moving ones still.
-    scale, zero = _span(low, high, max(LEAST_SCALE, error_px / (8 if error_px >= 0.25 else 4)))
+    scale, zero_point = _span(low, high, max(LEAST_SCALE, error_px / (8 if error_px >= 0.25 else 4)))
     scale = _as_stored(scale)
     step = error_px / scale
     table = np.clip(np.rint(step * (1 + 0.25 * np.add.outer(np.arange(8), np.arange(8)))), 1, 255)
@@ -303,4 +308,4 @@ def _adaptive_jpeg(
     values = field * np.float32(1 / scale)
     if still is not None:
         values[still] = 0
-    return encode_jpeg.encode(values, zero, table.astype(np.int64), step / 2), scale, zero
+    return encode_jpeg.encode(values, zero_point, table.astype(np.int64), step / 2), scale, zero_point

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.codec import quantise
-from flowprep.codec.quantise import Field
+from flowprep.codec.quantise import EncodedField
 from flowprep.convert.layouts import CODES, LAYOUTS, Layout, step_mark
 from flowprep.convert.select import select
 from flowprep.corpus import format as fmt
@@ -280,7 +280,7 @@ def _frames(layout: Layout, video: Video) -> range:
     return range(layout.first_frame(video.step) if video.num_pairs else 0, video.num_frames)
 
 
-def _fields(video: Video, target: Settings | None) -> Iterator[tuple[Field, Field]]:
+def _fields(video: Video, target: Settings | None) -> Iterator[tuple[EncodedField, EncodedField]]:
     """Encoded u and v of all pairs: as stored, or recoded."""
     if target is None:
         yield from video.fields(0, video.num_pairs)

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from flowprep import __version__
 from flowprep.codec import quantise
-from flowprep.codec.quantise import Field
+from flowprep.codec.quantise import EncodedField
 from flowprep.convert.copy import store
 from flowprep.convert.layouts import LAYOUTS, Layout, step_mark
 from flowprep.corpus import format as fmt
@@ -30,7 +30,7 @@ from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.errors import CorpusDamaged, UsageError, VideoDamaged, VideoUnreadable
 from flowprep.planning.tasks import Plan, Segment, plan_segments, read_plan
 from flowprep.settings import IMPORTED, Settings
-from flowprep.video.decode import printable
+from flowprep.system.paths import printable
 
 UNKNOWN = "not known: imported"
 
@@ -180,7 +180,7 @@ def _numbered(root: Path, template: str, video: Path, mark: str) -> dict[int, Pa
     }
 
 
-def _feed(writer: ShardWriter, files: Files, layout: Layout, settings: Settings, like: Field) -> None:
+def _feed(writer: ShardWriter, files: Files, layout: Layout, settings: Settings, like: EncodedField) -> None:
     """Add a video to the writer as far as it is sound.
 
     Raises:
@@ -282,9 +282,9 @@ def _read(path: Path, frame: int, mode: str) -> tuple[bytes, npt.NDArray[np.uint
     return jpeg, pixels, size
 
 
-def _field(jpeg: bytes, codes: npt.NDArray[np.uint8], like: Field) -> Field:
+def _field(jpeg: bytes, codes: npt.NDArray[np.uint8], like: EncodedField) -> EncodedField:
     """A stored field as its codes tell it."""
-    mean = (float(codes.mean()) - like.zero) * like.scale
+    mean = (float(codes.mean()) - like.zero_point) * like.scale
     clipped = float(np.count_nonzero((codes == 0) | (codes == 255))) / codes.size
     return like._replace(jpeg=jpeg, mean=mean, clipped=clipped)
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.codec import quantise
-from flowprep.codec.quantise import Field
+from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_settings
 from flowprep.corpus.shard_reader import Shard
@@ -32,6 +32,7 @@ from flowprep.settings import IMPORTED, Settings
 
 # Shards mapped at a time. Each holds a file descriptor, of which a process has often only 1,024.
 OPEN_SHARDS = min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+_FIELD_COLUMNS = ("scale", "zero", "mean", "clipped")  # of the table of pairs, after u_ or v_
 
 
 def open_corpus(path: str | Path) -> Corpus:
@@ -309,13 +310,17 @@ class Video:
         ]
         return np.concatenate(parts)
 
-    def fields(self, start: int, count: int, backward: bool = False) -> Iterator[tuple[Field, Field]]:
+    def fields(
+        self, start: int, count: int, backward: bool = False
+    ) -> Iterator[tuple[EncodedField, EncodedField]]:
         """u and v of the same pairs as `flow`, encoded as they are stored. Raises as `flow`."""
         self._check(start, count, backward)
         rows = self._table(backward, start, count)
         for jpegs, pair in zip(self._jpegs(start, count, backward), rows, strict=True):
-            u, v = ([float(pair[f"{c}_{what}"]) for what in Field._fields[1:]] for c in "uv")
-            yield Field(jpegs[0], *u), Field(jpegs[1], *v)
+            u, v = (
+                [float(pair[f"{c}_{what}"]) for what in ("scale", "zero", "mean", "clipped")] for c in "uv"
+            )
+            yield EncodedField(jpegs[0], *u), EncodedField(jpegs[1], *v)
 
     def camera(
         self, start: int, count: int, backward: bool = False

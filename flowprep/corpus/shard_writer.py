@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec.quantise import Field, encode_rgb
+from flowprep.codec.quantise import EncodedField, encode_rgb
 from flowprep.corpus import format as fmt
 from flowprep.settings import Settings
 from flowprep.system.atomic import publish, temporary_path
@@ -81,8 +81,8 @@ class ShardWriter:
 
     def add_pair(
         self,
-        u: Field,
-        v: Field,
+        u: EncodedField,
+        v: EncodedField,
         *,
         backward: bool = False,
         camera: npt.NDArray[np.floating] | None = None,

@@ -26,7 +26,9 @@ from flowprep.corpus.index import Index, done_tasks, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
 from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.system.atomic import atomic_path
-from flowprep.video.decode import VIDEO_SUFFIXES, estimate_frames, is_frame_folder, printable
+from flowprep.system.paths import printable
+from flowprep.video.decode import estimate_frames, is_frame_folder
+from flowprep.video.suffixes import VIDEO_SUFFIXES
 
 PLAN_FORMAT = "flowprep-plan"
 PLAN_VERSION = 2  # 1 had no checksums

@@ -23,14 +23,8 @@ import numpy.typing as npt
 
 from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import MAX_SIDE, MIN_SIDE, MOST_PIXELS, stored_size
-
-# fmt: off
-VIDEO_SUFFIXES = frozenset({
-    ".3gp", ".asf", ".avi", ".divx", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-    ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-})
-# fmt: on
-IMAGE_SUFFIXES = frozenset([".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+from flowprep.system.paths import printable
+from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # What FFmpeg may open: files, and as these alone. Playlists and other formats that name further files or
 # addresses (hls, dash, concat, image2, sdp, ...) would let a video make it read what it likes.
@@ -358,11 +352,6 @@ def _check_size(source: Source, width: int, height: int, index: int) -> None:
     if (width, height) != (source.width, source.height):
         first = f"{source.width}x{source.height}"
         raise VideoDamaged(f"frame {index} is {width}x{height}, the first is {first}", index)
-
-
-def printable(text: str) -> str:
-    """A file's name as text that any file can hold: bytes that are no UTF-8 are spelled out."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _missing(path: Path, size: int, kind: str, end: int) -> str:

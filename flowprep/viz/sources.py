@@ -22,7 +22,6 @@ from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.video.decode import (
-    IMAGE_SUFFIXES,
     Frame,
     Source,
     decode_frames,
@@ -31,6 +30,7 @@ from flowprep.video.decode import (
     resize,
     to_grey,
 )
+from flowprep.video.suffixes import IMAGE_SUFFIXES
 
 _KEPT = 16  # frames of a file that stay in memory, beside those of a pair
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from PIL import Image
 
 from flowprep import decode, encode, make_corpus
-from flowprep.codec.quantise import STILL
+from flowprep.codec.quantise import DEAD_ZONE_PX
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_record, rebuild_index, save_index, write_record
 from flowprep.corpus.shard_writer import ShardWriter
@@ -128,7 +128,7 @@ def test_jpeg_of_adaptive_codes_of_any_flow_is_within_a_step(flow, error_px):
     encoded = encode(flow, error_px=error_px)
     for values, back, field in zip(flow, decode(encoded), encoded.fields, strict=True):
         error = block_error(values, back, field)
-        assert (error <= rms(table_of(field)) + 1 + STILL / field.scale).all()
+        assert (error <= rms(table_of(field)) + 1 + DEAD_ZONE_PX / field.scale).all()
 
 
 # A video: its segments, each with a number of frames, or a reason why it failed, and the task that it is in.

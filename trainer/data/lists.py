@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowprep import VIDEO_SUFFIXES
 from flowprep.errors import UsageError
 
 if TYPE_CHECKING:
     from flowprep import Corpus
 
 log = logging.getLogger(__name__)
-
-VIDEO_SUFFIX = re.compile(r"\.(avi|mp4|mkv|mov|webm|m4v|mpg|mpeg|gif|flv|wmv|ts|3gp|ogv)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -429,7 +428,7 @@ def _read_line(line: str, known: Container[str]) -> Entry:
     path, tab, label = line.partition("\t")
     if not tab:
         path, _, label = line.rpartition(" ")
-        if not path or VIDEO_SUFFIX.search(line):
+        if not path or PurePosixPath(line.lower()).suffix in VIDEO_SUFFIXES:
             path, label = line, ""
     path = path.strip().removeprefix("./")
     return _entry(path, label.strip())

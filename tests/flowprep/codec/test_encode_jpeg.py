@@ -57,7 +57,7 @@ def test_a_higher_price_of_bits_saves_bytes_and_costs_error():
     values = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 400, (128, 128)), (0, 0), 3).astype(
         np.float32
     )
-    files = [encode_jpeg.encode(values, 128, 8 * ONES, price) for price in (0.0, 4.0, 16.0)]
+    files = [encode_jpeg.encode(values, 128, 8 * ONES, lambda_) for lambda_ in (0.0, 4.0, 16.0)]
     errors = [np.abs(decode(f) - 128.0 - values).mean() for f in files]
     sizes = [len(f) for f in files]
     assert sizes[0] > sizes[1] > sizes[2] and errors[0] < errors[1] < errors[2]

@@ -67,7 +67,7 @@ def test_adaptive_ranges_span_each_field_and_zero_and_clip_nothing(low, high, st
     for (least, most), field in zip(encoded.ranges, encoded.fields, strict=True):
         assert least <= min(low, 0) + 1e-4 and most >= max(high, 0) - 1e-4  # single precision of the scale
         assert field.scale <= max(1.01 * wide / 255, 0.0501)  # .4 px / 8
-        assert field.zero == int(field.zero) and field.clipped == 0
+        assert field.zero_point == int(field.zero_point) and field.clipped == 0
     # A code stands for scale pixels; JPEG adds some of its step of .4 px.
     error = np.abs(decode(encoded) - flow).max()
     assert error <= encoded.fields[0].scale / 2 * 1.001 + (0.4 if stored == "jpeg" else 0)
@@ -82,7 +82,7 @@ def test_still_blocks_decode_to_exactly_zero_whatever_the_zero_code():
             flow[:, 32:] = rng.uniform(low, high, (2, 32, 64))
             flow[:, :24] = 0.04  # not still, but under what counts as motion
             encoded = encode(flow, error_px=error_px)
-            zeros |= {f.zero for f in encoded.fields}
+            zeros |= {f.zero_point for f in encoded.fields}
             assert np.all(decode(encoded)[:, :32] == 0), (low, high, error_px)
     assert len(zeros) > 5  # 128 alone would prove little
 
@@ -117,7 +117,7 @@ def test_png_keeps_every_code(codes):
     encoded = encode(flow, codes, codec="png")
     for image, field, values in zip(encoded.jpegs, encoded.fields, flow, strict=True):
         assert image.startswith(b"\x89PNG")
-        assert np.array_equal(codes_of(image), np.rint(values / np.float32(field.scale) + field.zero))
+        assert np.array_equal(codes_of(image), np.rint(values / np.float32(field.scale) + field.zero_point))
     error = np.abs(decode(encoded) - flow).max()
     assert error <= max(f.scale for f in encoded.fields) / 2 * 1.001  # half a level, in single precision
 
