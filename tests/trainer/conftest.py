@@ -1,30 +1,5 @@
-"""Fixtures of the trainer's tests."""
+"""Fixtures of the tests of the trainer."""
 
-import logging
+from tests.support.trainer_fixtures import corpus, logger, opened
 
-import pytest
-
-import flowprep
-from tests.support.fakes import FakeCorpus
-
-
-@pytest.fixture(autouse=True)
-def logger():
-    """The command takes the log for itself; the next test gets it back."""
-    yield
-    logger = logging.getLogger("trainer")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
-
-
-@pytest.fixture
-def corpus():
-    return FakeCorpus()
-
-
-@pytest.fixture
-def opened(corpus, monkeypatch, tmp_path):
-    """flowprep.open_corpus gives the corpus in memory, whatever the path."""
-    monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus, raising=False)
-    return corpus
+__all__ = ["corpus", "logger", "opened"]

@@ -16,16 +16,18 @@ from typing import Any
 
 import pytest
 
+from flowprep.engines.cuda import driver
 from flowprep.engines.cuda import engine as cuda
 from flowprep.settings import PRESETS
 from tests.support.cuda_host import HostDevice, compiler, library
 from tests.support.videos import write_video
 
-SUPPORT = Path(__file__).parents[3] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 PRELUDE = """
 import json, logging, sys
 import numpy as np
-from flowprep.engines import gpu_fault, make_engine, nvidia, resolve
+from flowprep.engines import gpu_fault, make_engine, resolve
+from flowprep.engines.cuda import driver as nvidia
 from flowprep.errors import FlowprepError
 from flowprep.settings import PRESETS
 
@@ -44,8 +46,8 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     if not find_spec("cuda") or not find_spec("cuda.bindings"):
         pytest.skip("cuda.bindings is not installed: pip install flowprep[cuda]")
     folder = tmp_path_factory.mktemp("driver")
-    driver = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
-    subprocess.run([*driver, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
+    build = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
+    subprocess.run([*build, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
     cache = folder / "cache"
     text = cuda.source(PRESETS["accurate"], cuda.tile_for(HostDevice()))
     environment = {

@@ -161,7 +161,7 @@ def test_parts_of_a_batch_add_up_to_it(tmp_path):
     """Without batch statistics or dropout, accumulating gradients gives the same step but for rounding."""
     recipe = small(train={"steps": 3, "milestones": [], "batch": 8, "lr": 1e-3}, model={"dropout": 0.0})
     weights = tmp_path / "w.pt"
-    model = train.models.make_model(recipe, 4)
+    model = train.registry.make_model(recipe, 4)
     torch.save(model.state_dict(), weights)
     frozen = {"dropout": 0.0, "weights": str(weights), "trainable": "last"}
     for name, micro in (("whole", 0), ("parts", 3)):
@@ -248,8 +248,8 @@ def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
 import sys, torch
 from pathlib import Path
 from flowprep import Settings
-from trainer.checkpoint import Checkpoint, save
-from trainer.recipe import Recipe
+from trainer.training.checkpoint import Checkpoint, save
+from trainer.recipe.schema import Recipe
 for step in range(10**6):
     weights = {"w": torch.full((2_000_000,), float(step))}
     state = Checkpoint(

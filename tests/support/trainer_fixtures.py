@@ -1,0 +1,30 @@
+"""Fixtures of the trainer's tests."""
+
+import logging
+
+import pytest
+
+import flowprep
+from tests.support.fakes import FakeCorpus
+
+
+@pytest.fixture(autouse=True)
+def logger():
+    """The command takes the log for itself; the next test gets it back."""
+    yield
+    logger = logging.getLogger("trainer")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+
+
+@pytest.fixture
+def corpus():
+    return FakeCorpus()
+
+
+@pytest.fixture
+def opened(corpus, monkeypatch, tmp_path):
+    """flowprep.open_corpus gives the corpus in memory, whatever the path."""
+    monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus, raising=False)
+    return corpus
