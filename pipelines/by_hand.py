@@ -24,7 +24,7 @@ from flowprep import open_corpus
 from trainer.data import lists, loading, transforms
 from trainer.data.sampling import Clip, Sample
 from trainer.evaluation.evaluate import autocast, pick_device, pick_precision, score_videos
-from trainer.models import registry
+from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import read_recipe
 from trainer.training.trainer import train
 
@@ -78,7 +78,7 @@ def main() -> None:
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(0)
-        return registry.channels_last(registry.make_model(recipe, len(examples.classes)).to(where))
+        return layers.channels_last(registry.make_model(recipe, len(examples.classes)).to(where))
 
     def batches() -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
         for step in range(WARM + TIMED):
@@ -87,7 +87,7 @@ def main() -> None:
 
     def by_hand() -> float:
         model = fresh()
-        registry.set_training(model)
+        weights.set_training(model)
         optimizer = torch.optim.SGD(
             [p for p in model.parameters() if p.requires_grad],
             lr=recipe.train.lr,
@@ -99,7 +99,7 @@ def main() -> None:
             optimizer.zero_grad()
             with autocast(precision, where):
                 logits = model(*x)
-            registry.losses(model, logits.float(), y).mean().backward()
+            objective.losses(model, logits.float(), y).mean().backward()
             optimizer.step()
             marks.append(time.perf_counter())
         return statistics.median(b - a for a, b in zip(marks[WARM - 1 : -1], marks[WARM:-1], strict=False))

@@ -22,7 +22,7 @@ from flowprep import open_corpus
 from trainer.data import lists, loading
 from trainer.data.sampling import Sample
 from trainer.evaluation.evaluate import autocast, pick_device, pick_precision
-from trainer.models import registry
+from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import read_recipe
 
 CLIPS, LONGEST = 8, 10.0  # clips of the batch; norm of a gradient
@@ -61,9 +61,9 @@ def main() -> int:
 
     torch.manual_seed(recipe.seed)
     model = registry.make_model(recipe, len(examples.classes))
-    registry.start_from_weights(model, recipe, examples.classes)
-    registry.channels_last(model.to(where))
-    registry.set_training(model)
+    weights.start_from_weights(model, recipe, examples.classes)
+    layers.channels_last(model.to(where))
+    weights.set_training(model)
     learning = [p for p in model.parameters() if p.requires_grad]
     given = recipe.train
     optimizer = torch.optim.SGD(
@@ -80,7 +80,7 @@ def main() -> int:
         optimizer.zero_grad()
         with autocast(precision, where):
             logits = model(*x)
-        loss = registry.losses(model, logits, y).mean()
+        loss = objective.losses(model, logits, y).mean()
         done = loss.item() < args.below
         if done or step % 10 == 0:
             print(f"step {step}: loss {loss.item():.4f}", flush=True)

@@ -626,7 +626,7 @@ def models(as_json: bool) -> None:
     classes and multiply-adds of one clip; its options, the default first; and published accuracy, on split 1
     unless it says otherwise.
     """
-    from trainer.models.registry import describe, short
+    from trainer.models.summary import describe, short
 
     rows = describe()
     if as_json:

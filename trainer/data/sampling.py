@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from trainer.models.registry import channels_last, find_module
+from trainer.models.layers import channels_last
+from trainer.models.registry import find_module
 from trainer.recipe.schema import Recipe
 
 

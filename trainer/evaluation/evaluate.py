@@ -20,7 +20,8 @@ from trainer.data import lists, loading, transforms
 from trainer.data.lists import Examples
 from trainer.data.sampling import Clip, Sample
 from trainer.evaluation import svm
-from trainer.models.registry import MODELS, channels_last, find_module, make_model
+from trainer.models.layers import channels_last
+from trainer.models.registry import MODELS, find_module, make_model
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint, distributed
 

@@ -169,7 +169,7 @@ class GoogLeNet(Tower):
         return torch.stack([logits, self.aux1(first), self.aux2(second)], 2)
 
     def losses(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Cross entropies of the classifiers, weighted: see trainer.models.registry.losses."""
+        """Cross entropies of the classifiers, weighted: see trainer.models.objective.losses."""
         if logits.ndim == 2:
             return F.cross_entropy(logits.float(), y, reduction="none")
         target = y[:, None].expand(-1, logits.shape[2])

@@ -4,7 +4,7 @@
 - the appearance stream's branch sees more than its shortcut: the sum of the unit before it, not yet through
   its ReLU, plus what the motion stream's unit before it gives. So motion changes how appearance is seen;
 - both 1x1 convolutions, of both streams, span three moments. They are inflated from those of a trained
-  ResNet-50 (registry.inflate), and the first and last moment stand for those before and after, so that
+  ResNet-50 (weights.inflate), and the first and last moment stand for those before and after, so that
   the network begins with what its towers learnt alone.
 
 In stage 2 of its training there are more moments, and a temporal pool, the maximum of five at a stride of
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.models.layers import average, fold, unfold
-from trainer.models.registry import inflate
 from trainer.models.resnet18 import ResNet
 from trainer.models.resnet50 import Bottleneck
 from trainer.models.resnet50 import build as resnet50
 from trainer.models.spec import ModelSpec
+from trainer.models.weights import inflate
 
 SPEC = ModelSpec(
     paper="Feichtenhofer, Pinz, Wildes 2016: Spatiotemporal Residual Networks for Video Action Recognition, "
@@ -54,7 +54,7 @@ class STResNet(nn.Module):
     Args:
         spatial, temporal: the appearance and the motion stream, whose "b" units are made temporal here.
         pool: with the temporal pool of stage 2.
-        taps: how the temporal convolutions begin: see trainer.models.registry.inflate.
+        taps: how the temporal convolutions begin: see trainer.models.weights.inflate.
 
     Attributes:
         towers: see trainer.models.registry.

@@ -26,7 +26,7 @@ from trainer.data import lists, loading
 from trainer.data.lists import Examples
 from trainer.data.sampling import Clip, Sample
 from trainer.evaluation.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
-from trainer.models import registry
+from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe, TrainRecipe
 from trainer.training import checkpoint, distributed
 from trainer.training.checkpoint import BEST, LAST, LOG, TRAIN_LIST, VALIDATION_LIST, Checkpoint
@@ -125,10 +125,10 @@ def train(
     if former:
         model.load_state_dict(former.model)
     else:
-        registry.start_from_weights(model, recipe, [n for head in heads for n in head[-1][1].classes])
+        weights.start_from_weights(model, recipe, [n for head in heads for n in head[-1][1].classes])
     if recipe.model.trainable == "last":
-        registry.freeze_all_but(model, module.LAST)
-    registry.channels_last(model.to(where))
+        weights.freeze_all_but(model, module.LAST)
+    layers.channels_last(model.to(where))
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         lr=recipe.train.lr,
@@ -190,7 +190,7 @@ def train(
     counts = [len(range(h, recipe.train.batch, len(heads))) for h in range(len(heads))]
     with closing(_Log(out, start)) as writer:
         for step in range(start, recipe.train.steps):
-            registry.set_training(model)
+            weights.set_training(model)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe.train, step)
 
@@ -287,8 +287,8 @@ def _loss(
     loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
     for h, columns in enumerate(torch.split(logits, sizes, 1)):
         target = y.where(head == h, -100)  # what the losses leave out
-        loss = loss + registry.losses(model, columns, target).sum() / counts[h]
-        right = right + (registry.chosen(model, columns.detach()).argmax(1) == target).sum()
+        loss = loss + objective.losses(model, columns, target).sum() / counts[h]
+        right = right + (objective.chosen(model, columns.detach()).argmax(1) == target).sum()
     return loss, right
 
 

@@ -15,7 +15,7 @@ from trainer.data.lists import Examples
 from trainer.data.sampling import Clip, Sample
 from trainer.evaluation import svm
 from trainer.evaluation.evaluate import evaluate, load_run
-from trainer.models import registry
+from trainer.models import registry, weights
 from trainer.recipe.schema import read_recipe
 from trainer.training import checkpoint
 from trainer.training import trainer as train
@@ -258,13 +258,13 @@ def test_towers_start_from_runs(tmp_path):
     towers = [str(tmp_path / s) for s in ("spatial", "temporal")]
     recipe = recipe_for("st_resnet", "both", model={"tower_weights": towers})
     net = registry.make_model(recipe, len(CLASSES))
-    registry.start_from_weights(net, recipe, CLASSES)
+    weights.start_from_weights(net, recipe, CLASSES)
     for stream in ("spatial", "temporal"):
         kept = checkpoint.load_kept(tmp_path / stream).model
         assert torch.equal(getattr(net, stream).layer3[2].conv2.weight, kept["layer3.2.conv2.weight"])
     bad = recipe_for("st_resnet", "both", model={"tower_weights": towers[:1]})
     with pytest.raises(UsageError, match=r"names 1 files; allowed: .* spatial, temporal"):
-        registry.start_from_weights(net, bad, CLASSES)
+        weights.start_from_weights(net, bad, CLASSES)
 
 
 def test_whole_frames_of_several_sizes_are_judged(tmp_path):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from flowprep.errors import UsageError
 from tests.support.fakes import small
-from trainer.models import registry
+from trainer.models import registry, summary, weights
 from trainer.models.resnet18 import Sparse1x1
 
 
@@ -80,9 +80,9 @@ def test_a_sparse_convolution_is_a_strided_one(side):
 def test_the_narrowest_network_survives_a_step_at_the_usual_size():
     """In a process of its own: what is looked for ends it."""
     code = (
-        "import torch; from trainer.models import registry as models;"
-        "model = models.channels_last(models.build('resnet18', in_channels=3, num_classes=3, width=8));"
-        "model(models.channels_last(torch.randn(2, 3, 224, 224))).sum().backward(); print('done')"
+        "import torch; from trainer.models import layers, registry;"
+        "model = layers.channels_last(registry.build('resnet18', in_channels=3, num_classes=3, width=8));"
+        "model(layers.channels_last(torch.randn(2, 3, 224, 224))).sum().backward(); print('done')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "done\n", (done.returncode, done.stderr)
@@ -133,21 +133,21 @@ def test_weights_must_fit_but_for_a_last_layer_of_other_classes(tmp_path, caplog
     model = registry.make_model(small(), 4)
     fresh = model.fc.weight.clone()
     with caplog.at_level("INFO"):
-        registry.load_weights(model, path, RESNET)
+        weights.load_weights(model, path, RESNET)
     assert "the last layer starts from scratch" in caplog.text
     assert torch.equal(model.conv1.weight, source.conv1.weight)
     assert torch.equal(model.fc.weight, fresh)
     same = registry.make_model(small(), 10)
-    registry.load_weights(same, path, RESNET)
+    weights.load_weights(same, path, RESNET)
     assert torch.equal(same.fc.weight, source.fc.weight)
     flow = registry.make_model(small("temporal"), 4)
     with pytest.raises(UsageError, match=r"conv1.weight \(4, 3, 7, 7\), needed \(4, 6, 7, 7\); model.cross"):
-        registry.load_weights(flow, path, RESNET)
+        weights.load_weights(flow, path, RESNET)
     with pytest.raises(UsageError, match="cannot be read"):
-        registry.load_weights(model, tmp_path / "none.pt", RESNET)
+        weights.load_weights(model, tmp_path / "none.pt", RESNET)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="not a state dict"):
-        registry.load_weights(model, path, RESNET)
+        weights.load_weights(model, path, RESNET)
 
 
 def test_all_that_is_missing_or_misshapen_is_named(tmp_path):
@@ -161,7 +161,7 @@ def test_all_that_is_missing_or_misshapen_is_named(tmp_path):
     model = registry.make_model(small(), 4)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(UsageError) as refusal:
-        registry.load_weights(model, tmp_path / "w.pt", RESNET)
+        weights.load_weights(model, tmp_path / "w.pt", RESNET)
     for text in (
         "layer1.0.conv1.weight missing, needed (4, 4, 3, 3)",
         "fc.bias missing",
@@ -180,21 +180,21 @@ def test_files_from_before_batches_were_counted_are_whole(tmp_path):
     state = {k: v for k, v in source.state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "w.pt")
     model = registry.make_model(small(), 4)
-    registry.load_weights(model, tmp_path / "w.pt", RESNET)
+    weights.load_weights(model, tmp_path / "w.pt", RESNET)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in state.items())
 
 
 def test_rgb_filters_become_flow_filters(tmp_path):
     weight = torch.arange(2 * 3 * 2 * 2, dtype=torch.float32).reshape(2, 3, 2, 2)
-    got = registry.cross_modality(weight, 20)
+    got = weights.cross_modality(weight, 20)
     assert got.shape == (2, 20, 2, 2)
     for channel in range(20):
         torch.testing.assert_close(got[:, channel], (weight[:, 0] + weight[:, 1] + weight[:, 2]) / 3)
     source = registry.make_model(small(), 10)
     torch.save(source.state_dict(), tmp_path / "w.pt")
     flow = registry.make_model(small("temporal"), 4)
-    registry.load_weights(flow, tmp_path / "w.pt", RESNET, across=True)
-    assert torch.equal(flow.conv1.weight, registry.cross_modality(source.conv1.weight, 6))
+    weights.load_weights(flow, tmp_path / "w.pt", RESNET, across=True)
+    assert torch.equal(flow.conv1.weight, weights.cross_modality(source.conv1.weight, 6))
     assert torch.equal(flow.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
     with pytest.raises(UsageError, match=r"model.cross_modality is True; allowed: false, unless"):
         small(model={"cross_modality": True, "weights": "w.pt"})
@@ -209,7 +209,7 @@ def test_models_by_name():
         registry.build("googlenet", in_channels=3, num_classes=2, batch_norm="no")
     with pytest.raises(UsageError, match="'vgg'; allowed: cnn_m_2048, resnet18"):
         registry.build("vgg", in_channels=3, num_classes=2)
-    rows = {row["name"]: row for row in registry.describe()}
+    rows = {row["name"]: row for row in summary.describe()}
     assert set(rows) == set(registry.MODELS)
     # 96 x 7 x 7 filters for 17 more channels
     assert rows["cnn_m_2048"]["parameters"] == {"spatial": 90_707_781 - 96 * 49 * 17, "temporal": 90_707_781}
@@ -218,9 +218,9 @@ def test_models_by_name():
 
 def test_training_the_last_layer_leaves_the_rest():
     model = registry.make_model(small(), 4)
-    registry.freeze_all_but(model, ("fc",))
+    weights.freeze_all_but(model, ("fc",))
     assert [n for n, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
-    registry.set_training(model)
+    weights.set_training(model)
     assert not model.bn1.training and model.dropout.training
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainer import export
-from trainer.models import registry
+from trainer.models import objective, registry, weights
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def test_gradients_reach_what_should_learn(name, stream, case):
     module = registry.find_module(name)
     missing = {f"{last}.weight" for last in module.LAST} - {n for n, _ in model.named_parameters()}
     assert not missing or (name == "googlenet" and "auxiliary" not in case.options)
-    registry.set_training(model)
-    registry.losses(model, model(*inputs), y).mean().backward()
+    weights.set_training(model)
+    objective.losses(model, model(*inputs), y).mean().backward()
     for key, p in model.named_parameters():
         assert (p.grad is not None and bool(p.grad.abs().sum() > 0)) == p.requires_grad, key
 
@@ -108,12 +108,12 @@ def test_gradients_reach_what_should_learn(name, stream, case):
 @pytest.mark.parametrize(("name", "stream", "case"), [p for p in EACH if p.values[1] != "temporal"])
 def test_a_batch_is_learnt_by_heart(name, stream, case):
     model, inputs, y = make(name, stream, case, batch=4)
-    registry.set_training(model)
+    weights.set_training(model)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=case.lr, momentum=0.9)
     first = None
     for _step in range(200):
-        loss = registry.losses(model, model(*inputs), y).mean()
+        loss = objective.losses(model, model(*inputs), y).mean()
         first = first or loss.item()
         if loss < 0.02 * first:
             return

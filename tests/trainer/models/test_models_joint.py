@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from flowprep.errors import UsageError
-from trainer.models import conv_fusion, registry
+from trainer.models import conv_fusion, objective, registry, weights
 
 
 def used(model):
@@ -32,7 +32,7 @@ def still(steps, side=64):
 @pytest.mark.parametrize("how", ["average", "centre"])
 def test_inflated_filters_agree_on_what_stands_still(how):
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(2, 3, 9, 9)
-    inflated = registry.inflate(weight, 3, how)
+    inflated = weights.inflate(weight, 3, how)
     assert inflated.shape == (4, 3, 3, 3, 3)
     got = F.conv3d(x.unsqueeze(2).expand(-1, -1, 5, -1, -1), inflated)
     want = F.conv2d(x, weight).unsqueeze(2).expand(-1, -1, 3, -1, -1)
@@ -55,7 +55,7 @@ def test_st_resnet_on_a_still_video_is_its_towers(tmp_path, taps, stage):
         torch.save(tower.state_dict(), tmp_path / stream)
         towers[stream] = tower.eval()
     net = joint("st_resnet", stage=stage, taps=taps)
-    registry.load_towers(net, tmp_path / "spatial", tmp_path / "temporal", taps=taps)
+    weights.load_towers(net, tmp_path / "spatial", tmp_path / "temporal", taps=taps)
     rgb, flow = still(11 if stage == 2 else 5)
     net.train()
     for module in net.modules():
@@ -201,10 +201,10 @@ def test_both_losses_count():
     logits, y = torch.randn(4, 3, 2), torch.tensor([0, 2, -100, 1])
     net = joint("conv_fusion")
     want = sum(F.cross_entropy(logits[..., k], y, reduction="none") for k in range(2))
-    torch.testing.assert_close(registry.losses(net, logits, y), want)
-    assert registry.losses(net, logits, y)[2] == 0
+    torch.testing.assert_close(objective.losses(net, logits, y), want)
+    assert objective.losses(net, logits, y)[2] == 0
     torch.testing.assert_close(
-        registry.losses(net, logits[..., 0], y).sum() / 3, F.cross_entropy(logits[..., 0], y)
+        objective.losses(net, logits[..., 0], y).sum() / 3, F.cross_entropy(logits[..., 0], y)
     )
 
 
@@ -213,11 +213,11 @@ def test_towers_come_from_trained_networks(tmp_path):
     for name, tower in zip(("rgb", "images"), towers, strict=True):
         torch.save(tower.state_dict(), tmp_path / name)
     net = joint("conv_fusion")
-    registry.load_towers(net, tmp_path / "rgb", tmp_path / "images", across=True)
+    weights.load_towers(net, tmp_path / "rgb", tmp_path / "images", across=True)
     state = towers[0].state_dict()
     assert all(torch.equal(v, state[k]) for k, v in net.spatial.state_dict().items())
     first = towers[1].features[0].weight
-    assert torch.equal(net.temporal.features[0].weight, registry.cross_modality(first, 4))
+    assert torch.equal(net.temporal.features[0].weight, weights.cross_modality(first, 4))
     assert torch.equal(net.temporal.classifier[3].weight, towers[1].classifier[3].weight)
 
 
@@ -264,14 +264,14 @@ def test_contrastive_loss_by_hand():
     """Two classes at two pairs of splits; the first class is true and suits the second pair better."""
     net = joint("siamese_transform", width=2)
     cosines = torch.tensor([[[0.1, 0.8], [0.9, 0.7]]] * 2)
-    got = registry.losses(net, cosines, torch.tensor([0, -100]))
+    got = objective.losses(net, cosines, torch.tensor([0, -100]))
     torch.testing.assert_close(got, torch.tensor([0.2 + (0.5 - 0.3), 0.0]))
     far = torch.tensor([[[0.1, 0.8], [0.9, 0.4]]])
-    torch.testing.assert_close(registry.losses(net, far, torch.tensor([0])), torch.tensor([0.2]))
+    torch.testing.assert_close(objective.losses(net, far, torch.tensor([0])), torch.tensor([0.2]))
     # What it says is by its best splits, in training as in a test; the mean would say the second class.
-    torch.testing.assert_close(registry.chosen(net, far), torch.tensor([[0.8, 0.9]]))
+    torch.testing.assert_close(objective.chosen(net, far), torch.tensor([[0.8, 0.9]]))
     mixed = torch.tensor([[[0.1, 0.95], [0.6, 0.7]]])
-    assert registry.chosen(net, mixed).argmax(1).tolist() == [0]
+    assert objective.chosen(net, mixed).argmax(1).tolist() == [0]
 
 
 # --- FstCN

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flowprep.errors import UsageError
-from trainer.models import registry
+from trainer.models import objective, registry, weights
 
 
 def on_meta(name, in_channels=3, num_classes=101, **options):
@@ -272,12 +272,12 @@ def test_imagenet_weights_load(name, layout, options, monkeypatch):
     assert {k: tuple(v.shape) for k, v in images.state_dict().items()} == {
         k: tuple(v.shape) for k, v in kept.items()
     }
-    registry.load_weights(images, "weights.pth", module)
+    weights.load_weights(images, "weights.pth", module)
     assert loaded == kept  # the same tensors
     flow = on_meta(name, 20, 101, **options)
-    registry.load_weights(flow, "weights.pth", module, across=True)
+    weights.load_weights(flow, "weights.pth", module, across=True)
     first = f"{module.FIRST}.weight"
-    assert torch.equal(loaded[first], registry.cross_modality(state[first], 20))
+    assert torch.equal(loaded[first], weights.cross_modality(state[first], 20))
     last = {f"{layer}.weight" for layer in module.LAST} & kept.keys()
     biases = {key.replace("weight", "bias") for key in last}
     assert all(loaded[key] is state[key] for key in kept.keys() - {first} - last - biases)
@@ -291,7 +291,7 @@ def test_weights_without_auxiliary_classifiers_do_not_fit_a_network_with_them(tm
     )
     net = registry.build("googlenet", in_channels=3, num_classes=2, width=8, auxiliary=True)
     with pytest.raises(UsageError, match=r"aux1.conv.conv.weight missing, needed \(16, 64, 1, 1\)"):
-        registry.load_weights(net, tmp_path / "w", registry.find_module("googlenet"))
+        weights.load_weights(net, tmp_path / "w", registry.find_module("googlenet"))
 
 
 def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():
@@ -314,6 +314,6 @@ def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():
     plain = net.eval()(x)
     torch.testing.assert_close(logits, torch.stack([plain, one, two], 2))
     costs = [nn.functional.cross_entropy(some, y, reduction="none") for some in (plain, one, two)]
-    torch.testing.assert_close(registry.losses(net, logits, y), costs[0] + 0.3 * costs[1] + 0.3 * costs[2])
-    assert registry.losses(net, logits, y)[2] == 0
-    assert torch.equal(registry.chosen(net, logits), logits[:, :, 0])
+    torch.testing.assert_close(objective.losses(net, logits, y), costs[0] + 0.3 * costs[1] + 0.3 * costs[2])
+    assert objective.losses(net, logits, y)[2] == 0
+    assert torch.equal(objective.chosen(net, logits), logits[:, :, 0])

@@ -7,7 +7,7 @@ import torch
 from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data.lists import Examples
 from trainer.evaluation.evaluate import TEST_SCORES, evaluate
-from trainer.models import registry
+from trainer.models import registry, summary
 from trainer.reports import compare
 from trainer.training import trainer as train
 
@@ -45,9 +45,9 @@ def test_sizes_are_of_the_run_and_of_the_published_network(rows):
     temporal = rows[1]
     assert temporal["parameters"] == sum(p.numel() for p in net.parameters())
     # Of one clip: twice the batch is twice the work.
-    _, twice = registry.count(net.eval(), [torch.zeros(2, 6, 32, 32)])
+    _, twice = summary.count(net.eval(), [torch.zeros(2, 6, 32, 32)])
     assert 2 * temporal["multiply_adds"] == twice
-    known = next(row for row in registry.describe() if row["name"] == "resnet18")
+    known = next(row for row in summary.describe() if row["name"] == "resnet18")
     assert temporal["published_parameters"] == known["parameters"]["temporal"]
     assert temporal["published_multiply_adds"] == known["multiply_adds"]["temporal"]
 

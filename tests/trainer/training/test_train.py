@@ -16,7 +16,7 @@ from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, rows, small
 from trainer.data.lists import Examples
 from trainer.evaluation.evaluate import evaluate
-from trainer.models import registry
+from trainer.models import registry, weights
 from trainer.training import checkpoint
 from trainer.training import trainer as train
 
@@ -318,7 +318,7 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
     ):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
-        registry.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18"))
+        weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18"))
     path.write_bytes(data[: -checkpoint.SEAL.size])
     with pytest.raises(checkpoint.CheckpointDamaged, match=r"not a whole checkpoint"):
         checkpoint.load(path)
