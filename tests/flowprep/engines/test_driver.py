@@ -149,7 +149,7 @@ except FlowprepError as exc:
 
 EXTRACT = """
 from pathlib import Path
-from flowprep.executors import plan_corpus, run_tasks
+from flowprep.api import plan_corpus, run_tasks
 from flowprep.settings import Settings
 for name in ("shards", "records"):
     (Path(OUT) / name).mkdir(parents=True)
