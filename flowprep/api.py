@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from flowprep.extraction.task import TaskOptions
 from flowprep.planning.tasks import Plan, Task, find_videos, make_plan, read_plan, summarise
 from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.system.atomic import remove_leftovers
+from flowprep.system.progress import Progress as ReportProgress
+from flowprep.system.progress import no_progress
 
 if TYPE_CHECKING:
     from flowprep.executors.dask import Cluster
@@ -47,7 +49,7 @@ def plan_corpus(
     settings: Settings,
     *,
     here: bool = False,
-    progress: Callable[[int, int], object] = lambda looked_at, of: None,
+    progress: ReportProgress = no_progress,
     segments: int = MOST_SEGMENTS,
 ) -> tuple[Plan, int]:
     """Plan the videos of the inputs into the corpus `out`, as make_plan does; count the files passed over.

@@ -41,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.errors import SettingsError, UsageError
+from flowprep.system.progress import Progress, no_progress
 
 WIDTH, HEIGHT = 160, 120  # pixels
 FRAME_RATE = 25  # frames a second
@@ -91,7 +92,7 @@ def write_samples(
     classes: int = 8,
     clips: int = 20,
     seed: int = 0,
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress = no_progress,
 ) -> Samples:
     """Write encoded clips in class folders, with UCF-101-style lists of a split.
 
@@ -106,7 +107,7 @@ def write_samples(
         classes: 2 to 16, half of them by motion and half by appearance (one more by motion if odd).
         clips: of each class, 2 to 198, in groups of two (or of one, when there are fewer than four).
         seed: from 0; another seed gives other backgrounds, positions and speeds.
-        progress: called with 1 after each clip, from any thread.
+        progress: called after each clip.
 
     Raises:
         SettingsError: classes, clips or seed is not in its range.
@@ -143,13 +144,14 @@ def write_samples(
         missing = not path.exists()
         if missing:
             _encode(path, _frames(clip))
-        if progress:
-            progress(1)
         return missing
 
+    written = 0
     # Drawing and encoding both leave Python's lock, so threads share the work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        written = sum(pool.map(write, plan))
+        for done, missing in enumerate(pool.map(write, plan), 1):
+            written += missing
+            progress(done, len(plan))
     return Samples(directory, names, train, test, lists, written)
 
 

@@ -19,6 +19,7 @@ from flowprep.cli.output import (
     print_failures,
     sizes_line,
 )
+from flowprep.system.progress import Progress, progress_bar
 
 existing = click.Path(exists=True, file_okay=False, path_type=Path)
 out_option = click.option(
@@ -82,13 +83,11 @@ def export(corpus: Path, dest: Path, as_json: bool, **options: Any) -> None:
     npy         <class>/<video>/flow.npy, (pairs, 2, H, W) float32 pixels, and rgb.npy
     flo         <class>/<video>/frame_0001.flo, pixels, and frame_0001.jpg
     """
-    from tqdm import tqdm
-
     from flowprep.convert.export import export as run
     from flowprep.corpus.reader import open_corpus
 
-    with tqdm(unit=" videos", dynamic_ncols=True, disable=None) as bar:
-        done = run(open_corpus(corpus), dest, progress=bar.update, **options)
+    with progress_bar("videos") as show:
+        done = run(open_corpus(corpus), dest, progress=show, **options)
     if as_json:
         click.echo(json.dumps(done))
     else:
@@ -185,12 +184,10 @@ def _copy(corpora: Sequence[Path], out: Path, as_json: bool, **options: Any) -> 
     _store(lambda progress: copy_videos(sources, out, progress=progress, **options), out, as_json)
 
 
-def _store(make: Callable[[Callable[[int], object]], dict[str, Any]], out: Path, as_json: bool) -> None:
+def _store(make: Callable[[Progress], dict[str, Any]], out: Path, as_json: bool) -> None:
     """Make a corpus behind a progress bar, say what is in it, and exit as its videos say."""
-    from tqdm import tqdm
-
-    with tqdm(unit=" pairs", dynamic_ncols=True, disable=None) as bar:
-        summary = make(bar.update)
+    with progress_bar("pairs") as show:
+        summary = make(show)
     if as_json:
         click.echo(json.dumps({"corpus": str(out), **summary}))
     else:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from flowprep.cli.options import chosen_settings, json_option, what_to_make
-from flowprep.cli.output import counted
-from flowprep.cli.run import HOW, carry_out, how_to_run, looking_at_videos, report_corpus
+from flowprep.cli.run import HOW, carry_out, how_to_run, report_corpus
+from flowprep.system.progress import progress_bar
+from flowprep.system.units import count_noun
 
 
 @click.command()
@@ -32,16 +33,16 @@ def extract(
     from flowprep.corpus.index import load_index
 
     how = {name: options.pop(name) for name in HOW}
-    with looking_at_videos() as show:
+    with progress_bar("videos planned", transient=True) as show:
         here = how["executor"] == "local"
         plan, skipped = plan_corpus(
             inputs, out, chosen_settings(**options), here=here, progress=show, segments=segments
         )
     pending = plan.pending(out, load_index(out).not_whole if retry_failed else ())
     click.echo(
-        f"{counted(len(plan.video_ids()), 'video')} in {counted(len(plan.tasks), 'task')},"
+        f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
         f" {len(pending)} to do;"
-        f" engine {plan.settings.engine}; {counted(skipped, 'other file')} passed over",
+        f" engine {plan.settings.engine}; {count_noun(skipped, 'other file')} passed over",
         err=True,
     )
     ran = carry_out(out, plan, pending, **how)
@@ -57,7 +58,7 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, as_json: bool, **op
     """
     from flowprep.api import plan_corpus
 
-    with looking_at_videos() as show:
+    with progress_bar("videos planned", transient=True) as show:
         made, skipped = plan_corpus(inputs, out, chosen_settings(**options), progress=show, segments=segments)
     counts = {
         "corpus": str(out),
@@ -72,9 +73,9 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, as_json: bool, **op
         click.echo(json.dumps(counts))
     else:
         click.echo(
-            f"{counted(len(made.video_ids()), 'video')}, about {counts['pairs']} pairs,"
-            f" in {counted(len(made.tasks), 'task')}, {counts['pending_tasks']} to do;"
-            f" {counted(skipped, 'other file')} passed over"
+            f"{count_noun(len(made.video_ids()), 'video')}, about {counts['pairs']} pairs,"
+            f" in {count_noun(len(made.tasks), 'task')}, {counts['pending_tasks']} to do;"
+            f" {count_noun(skipped, 'other file')} passed over"
         )
 
 
@@ -90,12 +91,10 @@ def samples(directory: Path, classes: int, clips: int, seed: int, as_json: bool)
     Some classes differ by motion alone and some by appearance alone, so that neither stream can tell all of
     them and both together can.
     """
-    from tqdm import tqdm
-
     from flowprep.synthetic import write_samples
 
-    with tqdm(total=classes * clips, unit=" clips", dynamic_ncols=True, disable=None) as bar:
-        made = write_samples(directory, classes=classes, clips=clips, seed=seed, progress=bar.update)
+    with progress_bar("clips") as show:
+        made = write_samples(directory, classes=classes, clips=clips, seed=seed, progress=show)
     facts = {
         "directory": str(made.directory),
         "classes": list(made.classes),

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from flowprep.cli.options import corpus_argument, json_option
-from flowprep.cli.output import EXIT_FAULT, counted, counts_line, print_facts, print_failures, sizes_line
+from flowprep.cli.output import EXIT_FAULT, counts_line, print_facts, print_failures, sizes_line
+from flowprep.system.units import count_noun
 
 
 @click.command()
@@ -61,9 +62,9 @@ def verify(corpus: Path, jobs: int | None, repair: bool, as_json: bool) -> None:
         for problem in report.problems:
             click.echo(str(problem))
         click.echo(
-            f"{counted(report.shards, 'shard')}, {counted(report.videos, 'video')},"
-            f" {counted(report.images, 'image')} checked:"
-            f" {counted(len(report.problems), 'problem') if report.problems else 'no problems'}"
+            f"{count_noun(report.shards, 'shard')}, {count_noun(report.videos, 'video')},"
+            f" {count_noun(report.images, 'image')} checked:"
+            f" {count_noun(len(report.problems), 'problem') if report.problems else 'no problems'}"
         )
         if aside:
             click.echo(

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from flowprep.system.units import count_noun, format_bytes
+
 EXIT_FAULT, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
 SHOWN_FAILURES = 20
 
@@ -63,15 +65,10 @@ def print_table(rows: Sequence[dict[str, str]]) -> None:
         click.echo((first.ljust(widths[0]) if between == "  " else first) + between + cells)
 
 
-def counted(count: int, noun: str) -> str:
-    """Such as "1 video", "2 videos"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def counts_line(summary: dict[str, Any]) -> str:
     """How many videos are in, failed and pending."""
     videos = summary["videos"]
-    text = f"{videos['ok']} of {counted(videos['total'], 'video')} in"
+    text = f"{videos['ok']} of {count_noun(videos['total'], 'video')} in"
     text += f" ({videos['partial']} of them partial)" if videos["partial"] else ""
     text += f", {videos['failed']} failed"
     return text + (f", {videos['pending']} pending" if videos["pending"] else "")
@@ -80,19 +77,11 @@ def counts_line(summary: dict[str, Any]) -> str:
 def sizes_line(totals: dict[str, float]) -> str:
     """Bytes in shards, and how much smaller than float32 the flow is."""
     flow = totals.get("flow_bytes", 0)
-    text = f"{_bytes(totals.get('shard_bytes', 0))} in shards"
+    text = f"{format_bytes(totals.get('shard_bytes', 0))} in shards"
     if flow:
         ratio = totals["flow_float32_bytes"] / flow
-        text += f"; flow {_bytes(flow)}, {ratio:.0f} times smaller than float32"
+        text += f"; flow {format_bytes(flow)}, {ratio:.0f} times smaller than float32"
     return text
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
 
 
 def print_failures(summary: dict[str, Any], most: int | None = SHOWN_FAILURES) -> None:

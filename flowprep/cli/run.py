@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,6 +14,7 @@ import click
 
 from flowprep.cli.options import corpus_argument, json_option
 from flowprep.cli.output import EXIT_FAULT, EXIT_SOME_FAILED, Fault, counts_line, print_failures, sizes_line
+from flowprep.system.progress import progress_bar
 
 if TYPE_CHECKING:
     from flowprep.planning.tasks import Plan, Task
@@ -83,21 +82,6 @@ def how_to_run(command: F) -> F:
     return command
 
 
-@contextmanager
-def looking_at_videos() -> Iterator[Callable[[int, int], None]]:
-    """A bar for planning: told how many videos were looked at, and of how many."""
-    from tqdm import tqdm
-
-    # On a terminal, and when it takes longer than a moment.
-    with tqdm(unit=" videos planned", delay=2, dynamic_ncols=True, leave=False, disable=None) as bar:
-
-        def show(looked_at: int, of: int) -> None:
-            bar.total = of
-            bar.update(looked_at - bar.n)
-
-        yield show
-
-
 class Ran(NamedTuple):
     """What this process did.
 
@@ -133,36 +117,24 @@ def carry_out(
     **where: Any,
 ) -> Ran:
     """Run tasks with the options of `how_to_run`, a progress bar, and a line for each fault."""
-    from tqdm import tqdm
-
     from flowprep.api import chosen_executor, default_jobs, extract_tasks
     from flowprep.extraction.task import TaskOptions
 
-    # Of tqdm's own pair of locks a signal may leave one held for ever, and the bar's end would wait for it.
-    tqdm.set_lock(threading.RLock())
     began = time.perf_counter()
     counts = [0, 0, 0]
-    # On a terminal the bar moves; in a log it is a line twice a minute.
-    interval = 0.5 if sys.stderr.isatty() else 30
-    with (
-        chosen_executor(**where, gpu=plan.settings.engine == "cuda") as cluster,
-        tqdm(
-            total=sum(t.estimate for t in tasks),
-            unit=" pairs",
-            mininterval=interval,
-            dynamic_ncols=True,
-            disable=not tasks,
-        ) as bar,
-    ):
-        if cluster:
-            bar.write(f"Dask dashboard: {cluster.dashboard}", file=sys.stderr)
+    expected = sum(t.estimate for t in tasks)
+    try:
+        with (
+            chosen_executor(**where, gpu=plan.settings.engine == "cuda") as cluster,
+            progress_bar("pairs", hidden=not tasks) as bar,
+        ):
+            if cluster:
+                click.echo(f"Dask dashboard: {cluster.dashboard}", err=True)
 
-        def show(pairs: int, taken: int, failed: int) -> None:
-            counts[:] = pairs, taken, failed
-            bar.set_postfix_str(f"{taken} videos" + (f", {failed} failed" if failed else ""), refresh=False)
-            bar.update(pairs - bar.n)
+            def show(pairs: int, taken: int, failed: int) -> None:
+                counts[:] = pairs, taken, failed
+                bar(pairs, expected, f"{taken} videos" + (f", {failed} failed" if failed else ""))
 
-        try:
             faults = extract_tasks(
                 corpus,
                 plan,
@@ -175,11 +147,8 @@ def carry_out(
                 devices=devices,
                 index=index,
             )
-        except KeyboardInterrupt as exc:
-            bar.close()
-            raise Fault(
-                f"stopped by {exc}; {corpus} keeps what is done, and the same command resumes"
-            ) from None
+    except KeyboardInterrupt as exc:
+        raise Fault(f"stopped by {exc}; {corpus} keeps what is done, and the same command resumes") from None
     for task, fault in faults.items():
         click.echo(f"Error: task {task}: {fault}", err=True)
     return Ran(faults, counts[0], counts[1], counts[2], time.perf_counter() - began)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flowprep.cli.options import corpus_argument, json_option, preset_option, tvl1_option
+from flowprep.system.progress import progress_bar
 
 
 @click.command()
@@ -74,7 +73,7 @@ def view(
     from flowprep.viz.sources import draw, open_views
 
     views = open_views(sources, compare, **options)
-    with _bar(" pairs") as show:
+    with progress_bar("pairs", transient=True) as show:
         made = draw(views, output, columns=columns, width=width, first=first, pairs=pairs, progress=show)
     click.echo(json.dumps(made) if as_json else made["output"])
 
@@ -99,20 +98,6 @@ def report(corpus: Path, output: Path, sample: int, as_json: bool) -> None:
     """
     from flowprep.reports.corpus import write_report
 
-    with _bar(" videos") as show:
+    with progress_bar("videos", transient=True) as show:
         made = write_report(corpus, output, sample=sample, progress=show)
     click.echo(json.dumps(made) if as_json else made["output"])
-
-
-@contextmanager
-def _bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar where it takes longer; to be called with how many are done, and of how many."""
-    from tqdm import tqdm
-
-    with tqdm(unit=unit, dynamic_ncols=True, disable=None, leave=False, delay=2) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show

@@ -27,12 +27,11 @@ from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDa
 from flowprep.extraction.task import store_task
 from flowprep.planning.tasks import Plan, Segment, Task, plan_segments, read_plan, store_plan, summarise
 from flowprep.system.atomic import remove_leftovers
+from flowprep.system.progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0  # to look again at tasks that another process has claimed
-
-Progress = Callable[[int], object]
 
 
 def copy_videos(
@@ -41,7 +40,7 @@ def copy_videos(
     *,
     wanted: Sequence[str] = (),
     shard_pairs: int | None = None,
-    progress: Progress = lambda pairs: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Store videos of corpora in a new one, each image byte by byte; the same call again resumes.
 
@@ -53,7 +52,7 @@ def copy_videos(
         out: the new corpus.
         wanted: which videos, as `select` takes them.
         shard_pairs: pairs per shard, about; None for the first corpus's.
-        progress: called with the number of pairs stored each time.
+        progress: called after each task, with pairs.
 
     Returns:
         The new corpus's `summarise`.
@@ -126,7 +125,7 @@ def store(
         plan: what it is to hold.
         feed: adds a segment's images to the writer of its shard; what it returns is recorded as a warning.
         software: by task, what made the images.
-        progress: called with the number of pairs stored each time.
+        progress: called after each task, with pairs.
         retry_failed: also the tasks with a video that failed before, or is partial.
 
     Raises:
@@ -144,6 +143,7 @@ def store(
     drop_stale_index(out)
     todo = plan.pending(out, load_index(out).not_whole if retry_failed else ())
     seen = {task.id: record_stamp(out, task.id) for task in todo}
+    pairs_done, pairs_to_do = 0, sum(task.estimate for task in todo)
     while todo:
         held = []
         for task in todo:
@@ -153,7 +153,8 @@ def store(
                     seconds: defaultdict[str, float] = defaultdict(float)
                     with ShardWriter(path, plan.settings, dict(software[task.id])) as writer:
                         record = store_task(out, task, writer, partial(feed, writer), seconds)
-                    progress(record["totals"]["pairs"])
+                    pairs_done += record["totals"]["pairs"]
+                    progress(pairs_done, pairs_to_do)
                 elif record_stamp(out, task.id) == seen[task.id]:
                     held.append(task)
         if todo := held:

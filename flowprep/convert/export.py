@@ -35,6 +35,7 @@ from flowprep.flo import write_flo
 from flowprep.planning.tasks import read_plan
 from flowprep.settings import Settings
 from flowprep.system.atomic import atomic_path, remove_leftovers, temporary_path
+from flowprep.system.progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def export(
     range: float | None = None,
     quality: int = 95,
     shard_mb: float = 256,
-    progress: Callable[[int], object] = lambda videos: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write videos of a corpus in another layout.
 
@@ -76,7 +77,7 @@ def export(
         range: R of the layout's codes, pixels; None for that of the corpus, or 20 where it has none.
         quality: JPEG quality of what is recoded.
         shard_mb: bound of a tar of webdataset, in 10^6 bytes.
-        progress: called with the number of videos done each time.
+        progress: called with the videos done and to do.
 
     Returns:
         `layout`, `dest`, `videos`, `written`, `copied` and `recoded` (flow images), `failed` (id -> reason)
@@ -114,13 +115,13 @@ def export(
             _write_tars(corpus, dest, tars, names, classes, done, progress)
         else:
             writer = _ARRAYS.get(layout) or _jpeg_writer(LAYOUTS[layout], target, done)
-            for video_id in ids:
+            for count, video_id in enumerate(ids, 1):
                 try:
                     video = corpus[video_id]
                     done["written"] += writer(video, dest, names[video_id], _stored_at(corpus, video))
                 except CorpusDamaged as exc:
                     done["failed"][video_id] = str(exc)
-                progress(1)
+                progress(count, len(ids))
     finally:
         shutil.rmtree(temporary_path(dest / "export"), ignore_errors=True)
     if lists:
@@ -399,9 +400,11 @@ def _write_tars(
     names: Mapping[str, str],
     classes: Mapping[str, int],
     done: dict[str, Any],
-    progress: Callable[[int], object],
+    progress: Progress,
 ) -> None:
     """Write the tars that are not there. One with a damaged video is left out, and its videos have failed."""
+    videos_done: set[str] = set()
+    videos_to_do = len({video_id for samples in tars for video_id, *_ in samples})
     for number, samples in enumerate(tars):
         path = dest / f"{number:06d}.tar"
         ids = dict.fromkeys(video_id for video_id, *_ in samples)
@@ -414,7 +417,8 @@ def _write_tars(
                 done["written"] += len(ids)
             except CorpusDamaged as exc:
                 done["failed"] |= dict.fromkeys(ids, f"{path.name} is left out: {exc}")
-        progress(len(ids))
+        videos_done |= ids.keys()
+        progress(len(videos_done), videos_to_do)
 
 
 def _sample(

@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from flowprep.errors import CorpusDamaged, UsageError, VideoDamaged, VideoUnread
 from flowprep.planning.tasks import Plan, Segment, plan_segments, read_plan
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.paths import printable
+from flowprep.system.progress import Progress, no_progress
 
 UNKNOWN = "not known: imported"
 
@@ -48,7 +49,7 @@ def import_folders(
     labels: Path | None = None,
     shard_pairs: int = 512,
     retry_failed: bool = False,
-    progress: Callable[[int], object] = lambda pairs: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Make a corpus of all video folders below a folder; the same call again resumes.
 
@@ -67,7 +68,7 @@ def import_folders(
             names classes that are numbers, which count from 0 in the list and from 1 there.
         shard_pairs: pairs per shard, about; a video is never cut.
         retry_failed: take again the videos that failed before, or are partial, and those of their shards.
-        progress: called with the number of pairs stored each time.
+        progress: called after each task, with pairs.
 
     Returns:
         The corpus's `summarise`.

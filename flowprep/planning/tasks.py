@@ -14,7 +14,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
 from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.system.atomic import atomic_path
 from flowprep.system.paths import printable
+from flowprep.system.progress import Progress, no_progress
 from flowprep.video.decode import estimate_frames, is_frame_folder
 from flowprep.video.suffixes import VIDEO_SUFFIXES
 
@@ -35,9 +36,6 @@ PLAN_VERSION = 2  # 1 had no checksums
 
 # Columns of a list. A file whose `frames` and `bytes` are given is not looked at when it is planned.
 LIST_COLUMNS = ("path", "label", "frames", "bytes")
-
-
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ def make_plan(
     corpus: Path,
     found: Sequence[Found],
     settings: Settings,
-    progress: Progress = lambda looked_at, of: None,
+    progress: Progress = no_progress,
     segments: int = MOST_SEGMENTS,
 ) -> Plan:
     """Plan the videos that no task holds yet, behind the tasks that are planned already, and store it.

@@ -32,6 +32,8 @@ from flowprep.reports.statistics import (
     read_spans,
 )
 from flowprep.system.atomic import atomic_path
+from flowprep.system.progress import Progress, no_progress
+from flowprep.system.units import format_bytes, format_duration
 
 _STILL = 0.1  # pixels: what no one sees move
 _CLIPPED = (0.0, 1e-4, 1e-3, 0.01, 0.05)  # shares at which a video's clipping is called more
@@ -45,7 +47,7 @@ _NAMED = 5  # failed videos named for each reason
 
 
 def write_report(
-    corpus: Path, output: Path, *, sample: int = 1000, progress: Callable[[int, int], Any] | None = None
+    corpus: Path, output: Path, *, sample: int = 1000, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Write the report on a corpus.
 
@@ -132,12 +134,14 @@ def _cards(corpus: Corpus, summary: dict[str, Any], measured: Measured, spans: S
             "Pairs" if corpus.settings.flow else "Frames",
             f"of frames {corpus.settings.step} apart" if corpus.settings.flow else "stored",
             _short(totals.get("pairs" if corpus.settings.flow else "frames", 0)),
-            f"{totals.get('frames', 0):,.0f} frames &middot; {_duration(length)} of video",
+            f"{totals.get('frames', 0):,.0f} frames &middot; {format_duration(length)} of video",
         ),
     ]
-    stored = [f"{_bytes(totals[k + '_bytes'])} {name}" for k, name in _STREAMS if totals.get(k + "_bytes")]
+    stored = [
+        f"{format_bytes(totals[k + '_bytes'])} {name}" for k, name in _STREAMS if totals.get(k + "_bytes")
+    ]
     ratio = _ratio(totals)
-    big = f"{ratio:.0f}<small>&times;</small>" if ratio else _bytes(totals.get("shard_bytes", 0))
+    big = f"{ratio:.0f}<small>&times;</small>" if ratio else format_bytes(totals.get("shard_bytes", 0))
     cards.append(
         _card(
             "green",
@@ -150,7 +154,7 @@ def _cards(corpus: Corpus, summary: dict[str, Any], measured: Measured, spans: S
     if spans:
         seconds, _, pauses = rate_over_time(spans)
         pairs = sum(span[2] for span in spans)
-        note = f"{_duration(seconds)} of work" + (f" &middot; {len(pauses)} pauses" if pauses else "")
+        note = f"{format_duration(seconds)} of work" + (f" &middot; {len(pauses)} pauses" if pauses else "")
         cards.append(_card("violet", "Rate", "pairs a second", _short(pairs / seconds), note))
     return f"<div class=cards>{''.join(cards)}</div>"
 
@@ -306,12 +310,12 @@ def _sizes(corpus: Corpus, summary: dict[str, Any], measured: Measured) -> str:
     ):
         size = totals.get(f"{key}_bytes", 0)
         if size:
-            each = f"{_bytes(size / max(1, images))} each"
+            each = f"{format_bytes(size / max(1, images))} each"
             rows.append((name, size, each))
     rows.append(("Tables", totals["shard_bytes"] - sum(row[1] for row in rows), ""))
     bars = _bars(
         ((f"{name}", size / totals["shard_bytes"]) for name, size, _ in rows),
-        lambda share: _bytes(share * totals["shard_bytes"]),
+        lambda share: format_bytes(share * totals["shard_bytes"]),
     )
     ratio = _ratio(totals)
     sizes = ", ".join(f"{w}x{h} ({n:,})" for (w, h), n in measured.sizes.most_common(4))
@@ -320,7 +324,7 @@ def _sizes(corpus: Corpus, summary: dict[str, Any], measured: Measured) -> str:
         for text in (
             f"A frame takes {rows[0][2].removesuffix(' each')}." if totals.get("rgb_bytes") else "",
             f"The flow of a pair takes {next(r[2] for r in rows if r[0] == 'Flow').removesuffix(' each')},"
-            f" {ratio:.0f} times less than as float32 ({_bytes(totals['flow_float32_bytes'])} in all)."
+            f" {ratio:.0f} times less than as float32 ({format_bytes(totals['flow_float32_bytes'])} in all)."
             if ratio
             else "",
             f"Stored sizes (videos): {sizes}"
@@ -329,7 +333,7 @@ def _sizes(corpus: Corpus, summary: dict[str, Any], measured: Measured) -> str:
         if text
     )
     return html.section(
-        "Size", f"{bars}<ul class=said>{said}</ul>", f"{_bytes(totals['shard_bytes'])} in shards."
+        "Size", f"{bars}<ul class=said>{said}</ul>", f"{format_bytes(totals['shard_bytes'])} in shards."
     )
 
 
@@ -549,25 +553,6 @@ def _short(value: float) -> str:
             return f"{value:.3g}" + (f"<small>{unit}</small>" if unit else "")
         value /= 1000
     return f"{value:,.3g}<small>G</small>"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.4g} TB"
-
-
-def _duration(seconds: float) -> str:
-    """In two units at most."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 100 else f"{hours:,} h"
 
 
 _STYLE = """

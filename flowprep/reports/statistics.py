@@ -8,7 +8,7 @@ length of videos, and with their number by some hundred bytes each.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from flowprep.corpus.index import Index, read_record
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.errors import CorpusFormatError
 from flowprep.planning.tasks import read_plan, summarise
+from flowprep.system.progress import Progress, no_progress
 
 # Displacements are counted in bins of an eighth of an octave, from 1/64 px; below is the bin that holds 0.
 LENGTHS = np.concatenate([[0], 2.0 ** (np.arange(-6 * 8, 10 * 8 + 1) / 8)])
@@ -72,9 +73,7 @@ class Measured:
         return float(np.interp(length, np.append(LENGTHS, 2 * LENGTHS[-1]), share))
 
 
-def measure(
-    corpus: Corpus, sample: int = 1000, progress: Callable[[int, int], Any] | None = None
-) -> Measured:
+def measure(corpus: Corpus, sample: int = 1000, progress: Progress = no_progress) -> Measured:
     """Go through a corpus once.
 
     Args:
@@ -103,8 +102,7 @@ def measure(
         if i in chosen and corpus.settings.flow and video.num_pairs:
             found.sampled.append(i)
             found.motion.append(_decoded(video, found.lengths))
-        if progress:
-            progress(i + 1, len(corpus))
+        progress(i + 1, len(corpus))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowprep.errors import UsageError
+from flowprep.system.progress import Progress, no_progress
 from flowprep.viz.canvas import GREY, INK, Canvas, distance_legend, legend, number
 from flowprep.viz.colours import Flow, Image, distance_to_rgb, draw_arrows, flow_to_rgb
 from flowprep.viz.sheet import (
@@ -186,7 +187,10 @@ class _Layout:
 
 
 def save_film(
-    pictures: Iterable[tuple[float, Image]], path: str | Path, progress: Callable[[int], Any] | None = None
+    pictures: Iterable[tuple[float, Image]],
+    path: str | Path,
+    progress: Progress = no_progress,
+    total: int = 0,
 ) -> dict[str, Any]:
     """Write pictures with their times as .mp4, under a temporary name that is then renamed.
 
@@ -195,7 +199,8 @@ def save_film(
     Args:
         pictures: (seconds, (H, W, 3) uint8 RGB of even sides), times rising from 0.
         path: the file.
-        progress: called with the number of pictures done, after each.
+        progress: called after each picture.
+        total: pictures to expect, for `progress` only; 0 if not known.
 
     Returns:
         `encoder`, `frames`, `width`, `height`.
@@ -223,8 +228,7 @@ def save_film(
                 frame.pts, frame.time_base = round(seconds * _CLOCK), Fraction(1, _CLOCK)
                 container.mux(stream.encode(frame))
                 frames += 1
-                if progress:
-                    progress(frames)
+                progress(frames, total)
             container.mux(stream.encode(None))
         temporary.replace(path)
     except OSError as exc:

@@ -21,6 +21,7 @@ from flowprep.corpus.reader import Video, open_corpus
 from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.system.progress import Progress, no_progress
 from flowprep.video.decode import (
     Frame,
     Source,
@@ -187,7 +188,7 @@ def draw(
     width: int = 1200,
     first: int = 0,
     pairs: int | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write contact sheets, or comparisons, one under the other; or the film of one video.
 
@@ -223,8 +224,7 @@ def draw(
     (one, other, names) = views[0]
     last = one.num_pairs if pairs is None else min(one.num_pairs, first + pairs)
     frames = viz.film_frames(one, other, names, width, first, pairs)
-    told = (lambda done: progress(done, last - first)) if progress else None
-    return {"output": str(output), **viz.save_film(frames, output, told)}
+    return {"output": str(output), **viz.save_film(frames, output, progress, last - first)}
 
 
 def _is_corpus(path: Path) -> bool:

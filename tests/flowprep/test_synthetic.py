@@ -99,8 +99,11 @@ def test_a_repeated_call_writes_what_is_missing_only(tmp_path):
     victim = tmp_path / first.test[1]
     victim.rename(victim.with_name(victim.name + ".tmp"))
     steps = []
-    assert write_samples(tmp_path, classes=3, clips=2, progress=steps.append).written == 2
-    assert len(steps) == 6
+    assert (
+        write_samples(tmp_path, classes=3, clips=2, progress=lambda *report: steps.append(report)).written
+        == 2
+    )
+    assert steps == [(done, 6) for done in range(1, 7)]
     assert files(tmp_path) == before
 
 

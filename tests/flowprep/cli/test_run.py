@@ -54,7 +54,7 @@ def test_wrong_use_of_run_task(planned, cli, arguments, message):
 
 def test_no_scheduler_answers(planned, cli, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("flowprep.api.dask.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("flowprep.executors.dask.CONNECT_SECONDS", 1)
     result = cli("run-task", planned, "--array", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:9")
     assert result.exit_code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in result.stderr
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from flowprep.api import make_corpus
 from flowprep.corpus.reader import open_corpus
-from flowprep.reports.corpus import _bytes, _duration, _mean_flow, _percent, _sheets, _short, write_report
+from flowprep.reports.corpus import _mean_flow, _percent, _sheets, _short, write_report
 from flowprep.reports.statistics import MEANS, Measured, measure
 from flowprep.settings import PRESETS, Settings
 from tests.support.videos import write_video
@@ -157,8 +157,6 @@ def test_numbers_are_short():
         "12.9<small>k</small>",
         "4.2<small>M</small>",
     ]
-    assert [_bytes(n) for n in (12, 1500, 2.5e9)] == ["12 B", "1.5 kB", "2.5 GB"]
-    assert [_duration(n) for n in (5.25, 75, 7300, 1e6)] == ["5.25 s", "1 min 15 s", "2 h 1 min", "277 h"]
 
 
 # A page in a frame of the phone's width, since a window has a least width of its own; then what goes over its
