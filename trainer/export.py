@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from flowprep.errors import FlowprepError, UsageError
+from flowprep.errors import UsageError
+from trainer.errors import ExportDiffers
 from trainer.evaluation.evaluate import load_run
 from trainer.models import registry
 from trainer.training import checkpoint
@@ -21,10 +22,6 @@ SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
 # Of the largest logit: what another order of float32 sums, 1e-7 each, makes through some fifty layers.
 TOLERANCE = 1e-4
-
-
-class ExportDiffers(FlowprepError):
-    """The exported network does not give what the trained one gives."""
 
 
 class _Judged(nn.Module):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import flowprep
 from tests.support.fakes import PAIRS, FakeCorpus, FakeVideo
-from trainer.evaluation.evaluate import Scores
+from trainer.evaluation.scores import Scores
 from trainer.models import registry
 from trainer.recipe.schema import read_recipe
 

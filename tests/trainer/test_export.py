@@ -7,7 +7,7 @@ import torch
 from flowprep import Settings
 from flowprep.errors import UsageError
 from tests.support.fakes import small
-from trainer import export
+from trainer import errors, export
 from trainer.models import registry
 from trainer.training import checkpoint
 
@@ -89,7 +89,7 @@ def test_a_joint_network_has_two_inputs(tmp_path):
 def test_what_differs_is_not_written(tmp_path, monkeypatch):
     make_run(tmp_path / "run")
     monkeypatch.setattr(export, "_run_pt2", lambda content, inputs: torch.ones(3, 3))
-    with pytest.raises(export.ExportDiffers, match="nothing is written"):
+    with pytest.raises(errors.ExportDiffers, match="nothing is written"):
         export.export(tmp_path / "run", tmp_path / "model.pt2")
     assert not (tmp_path / "model.pt2").exists()
 

@@ -14,7 +14,8 @@ from flowprep.errors import UsageError
 from tests.support.fakes import small, toml
 from trainer.cli import main
 from trainer.data import loading, transforms
-from trainer.evaluation.evaluate import Scores, score_videos
+from trainer.evaluation.evaluate import score_videos
+from trainer.evaluation.scores import Scores
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
 

@@ -192,6 +192,7 @@ def train(
     from flowprep import open_corpus
     from trainer.data import lists, loading
     from trainer.evaluation import evaluate
+    from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES
     from trainer.recipe.schema import read_recipe
     from trainer.training import checkpoint, distributed
     from trainer.training import trainer as train
@@ -240,7 +241,7 @@ def train(
                 )
         except KeyboardInterrupt:
             _fail(f"interrupted: the same command with --resume goes on from the last checkpoint in {out}", 1)
-        path = out / evaluate.TEST_SCORES
+        path = out / TEST_SCORES
         scores = None if new else _former_scores(path, judged)
         if scores:
             if not distributed.rank():
@@ -248,7 +249,7 @@ def train(
         else:
             held = evaluate.held_out(out, opened)
             if len(held):
-                _judge(out, opened, held, out / evaluate.VALIDATION_SCORES, own, loaders)
+                _judge(out, opened, held, out / VALIDATION_SCORES, own, loaders)
             scores = _judge(out, opened, judged, path, own, loaders)
         _print_accuracy(scores, path, as_json, stream=parsed.stream)
 
@@ -352,8 +353,8 @@ def fuse(
     are matched by id. What is fitted is fitted on the scores given by --fit, which must not hold any of the
     judged videos; of two runs, on their validation scores where --fit is not given.
     """
-    from trainer.evaluation.evaluate import Scores
     from trainer.evaluation.fusion import fit_fusion, fit_on_runs
+    from trainer.evaluation.scores import Scores
     from trainer.training import checkpoint
 
     first, second = Scores.load(a), Scores.load(b)
@@ -395,8 +396,8 @@ def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> No
 
     FILES are files of `trainer evaluate` and `trainer fuse`, or folders of training runs.
     """
-    from trainer.evaluation.evaluate import Scores
-    from trainer.evaluation.fusion import summary, write_confusion
+    from trainer.evaluation.metrics import summary, write_confusion
+    from trainer.evaluation.scores import Scores
 
     found = summary([Scores.load(path) for path in files])
     if confusion:
@@ -543,8 +544,8 @@ def report(
     with their frames and flow, and all settings.
     """
     from flowprep import open_corpus
-    from trainer.evaluation.evaluate import Scores
     from trainer.evaluation.fusion import fit_fusion
+    from trainer.evaluation.scores import Scores
     from trainer.reports.run import write_report
 
     runs = _runs(spatial, temporal, joint)
@@ -725,7 +726,7 @@ def _judge(
 
 def _former_scores(path: Path, judged: Any) -> Any:
     """The scores of a finished run, if they are of the videos, classes and order that are asked for now."""
-    from trainer.evaluation.evaluate import Scores
+    from trainer.evaluation.scores import Scores
 
     if not path.exists():
         return None

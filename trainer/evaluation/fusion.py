@@ -6,28 +6,21 @@ than those that are judged: of the training or, better, the held-out validation 
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flowprep.errors import UsageError
 from trainer.evaluation import svm
-from trainer.evaluation.evaluate import VALIDATION_SCORES, Scores
+from trainer.evaluation.calibration import best_temperature, best_weight, with_temperature
+from trainer.evaluation.scores import VALIDATION_SCORES, Scores
 
 log = logging.getLogger(__name__)
 
 METHODS = ("average", "weighted", "svm")
-# Parameters of the beta distribution of the spatial stream's weight before anything is fitted: a third, as if
-# six videos had told it. Flow counts twice in Wang et al. 2015 (arXiv 1507.02159), 1.5 times in Temporal
-# Segment Networks (arXiv 1608.00859), both found on UCF-101.
-PRIOR = (2, 4)
 _FIT = "scores of both streams for training or validation videos"
-_LEAST = 1e-12  # scores below count as this in logarithms
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Fusion:
             scores = svm.decide(known, fit[0].labels, fit[0].ids.tolist(), a.classes.tolist(), asked)
         else:
             scores = self.weights[0] * a.scores + self.weights[1] * b.scores
-        return _like(a, scores)
+        return a.with_scores(scores)
 
     def _warm(self, a: Scores, b: Scores) -> tuple[Scores, Scores]:
         if self.temperatures == (1.0, 1.0):
@@ -136,51 +129,6 @@ def fit_on_runs(method: str, spatial: Path, temporal: Path, *, calibrate: bool =
         raise UsageError(f"validation scores of {spatial} and {temporal}: {exc}") from exc
 
 
-def with_temperature(scores: Scores, temperature: float) -> Scores:
-    """Softmax scores as if their logits had been divided by a temperature: p^(1/T), to a sum of 1.
-
-    It changes no order within a video. Above 1 it takes back confidence (Guo et al. 2017, arXiv 1706.04599).
-    The logits here are logarithms of scores that were averaged over clips and crops.
-    """
-    powers = np.log(np.maximum(scores.scores, _LEAST)) / temperature
-    powers = np.exp(powers - powers.max(1, keepdims=True))
-    return _like(scores, powers / powers.sum(1, keepdims=True))
-
-
-def best_temperature(scores: Scores) -> float:
-    """The temperature from 0.1 to 100, in steps of 2%, with the smallest mean log loss.
-
-    The loss is against what N videos can tell of the next one: its class has (N + 1) / (N + C), each of the
-    other C - 1 has 1 / (N + C) (Platt 1999, section 2.2, here of C classes). With hard labels a stream that
-    is right on the few videos it is fitted on would be made as sure as can be. At 100 a stream that knows
-    nothing has nothing to say.
-    """
-    count, classes = scores.scores.shape
-    targets = np.full((count, classes), 1 / (count + classes))
-    targets[np.arange(count), scores.labels] *= count + 1
-
-    def loss(temperature: float) -> float:
-        warm = with_temperature(scores, temperature).scores
-        return float(-(targets * np.log(np.maximum(warm, _LEAST))).sum(1).mean())
-
-    return float(min(np.geomspace(0.1, 100, 350), key=loss))
-
-
-def best_weight(a: Scores, b: Scores) -> float:
-    """The w of w a + (1 - w) b that is to be expected, from these videos and from what is known without them.
-
-    The mean of w given how probable the videos' classes are with it, from a prior: weights fitted on few
-    videos lose more than they gain (Clemen 1989; Claeskens et al. 2016), and these leave the prior only as
-    far as there are videos that tell.
-    """
-    weights = (np.arange(100) + 0.5) / 100
-    rows = np.arange(len(a.labels)), a.labels
-    true = weights[:, None] * a.scores[rows] + (1 - weights[:, None]) * b.scores[rows]  # (100, N)
-    logs = np.log(np.maximum(true, _LEAST)).sum(1)
-    logs += (PRIOR[0] - 1) * np.log(weights) + (PRIOR[1] - 1) * np.log(1 - weights)
-    return float(np.average(weights, weights=np.exp(logs - logs.max())))
-
-
 def _features(a: Scores, b: Scores) -> np.ndarray:
     """(N, 2 C): each stream's scores with an L2 norm of 1, one beside the other."""
     return np.concatenate([svm.unit_length(s.scores) for s in (a, b)], axis=1)
@@ -204,42 +152,3 @@ def _matched(a: Scores, b: Scores) -> Scores:
     if differs := [str(v) for v, x, y in zip(a.ids, a.labels, b.labels[order], strict=True) if x != y]:
         raise UsageError(f"the two files of scores give another class to {', '.join(differs[:5])}")
     return Scores(b.ids[order], b.labels[order], b.classes, b.scores[order])
-
-
-def _like(a: Scores, scores: np.ndarray) -> Scores:
-    return Scores(a.ids, a.labels, a.classes, scores.astype(np.float32))
-
-
-def summary(splits: Sequence[Scores]) -> dict[str, Any]:
-    """Accuracy of each split and their mean, in plain types; and the confusion matrix summed over them.
-
-    Returns:
-        accuracy: a number per split; mean_accuracy: their mean, as UCF-101 and HMDB-51 are reported;
-        videos: a number per split; classes: their names; class_accuracy: of all splits' videos of a class,
-        None for a class without any; confusion: (C, C), true class by class said.
-
-    Raises:
-        UsageError: the splits have other classes.
-    """
-    classes = splits[0].classes.tolist()
-    if any(s.classes.tolist() != classes for s in splits):
-        raise UsageError("the files of scores have other classes, or another order of them")
-    confusion = np.sum([s.confusion for s in splits], axis=0)
-    return {
-        "accuracy": [s.accuracy for s in splits],
-        "mean_accuracy": float(np.mean([s.accuracy for s in splits])),
-        "videos": [len(s.ids) for s in splits],
-        "classes": classes,
-        "class_accuracy": [
-            row[n] / sum(row) if sum(row) else None for n, row in enumerate(confusion.tolist())
-        ],
-        "confusion": confusion.tolist(),
-    }
-
-
-def write_confusion(path: Path, found: dict[str, Any]) -> None:
-    """Write the confusion matrix of a summary as CSV: a row per true class, a column per class said."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["", *found["classes"]])
-        writer.writerows([name, *row] for name, row in zip(found["classes"], found["confusion"], strict=True))

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from flowprep.reports import html
-from trainer.evaluation.evaluate import TEST_SCORES, Scores, autocast, load_run, pick_device, pick_precision
+from trainer.evaluation.evaluate import autocast, load_run, pick_device, pick_precision
+from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.models import layers, registry, summary
 from trainer.reports.run import interval, read_log
 from trainer.training import checkpoint

@@ -19,7 +19,7 @@ from flowprep import viz
 from flowprep.errors import UsageError
 from flowprep.reports import html
 from trainer.data.sampling import spaced_starts
-from trainer.evaluation.evaluate import Scores
+from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
 from trainer.training.checkpoint import LOG
 

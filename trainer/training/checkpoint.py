@@ -24,6 +24,7 @@ from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
 from flowprep.system import leases
 from flowprep.system.processes import described, is_dead, is_here
+from trainer.errors import CheckpointDamaged
 from trainer.recipe.schema import Recipe
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,6 @@ SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
 RUNNING = "running"
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
-
-
-class CheckpointDamaged(FlowprepError):
-    """A checkpoint cannot be read."""
 
 
 @dataclass(frozen=True)

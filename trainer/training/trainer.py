@@ -25,7 +25,8 @@ from flowprep.errors import UsageError
 from trainer.data import lists, loading
 from trainer.data.lists import Examples
 from trainer.data.sampling import Clip, Sample
-from trainer.evaluation.evaluate import NotFinite, autocast, pick_device, pick_precision, score_videos
+from trainer.errors import TrainingDiverged
+from trainer.evaluation.evaluate import autocast, pick_device, pick_precision, score_videos
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe, TrainRecipe
 from trainer.training import checkpoint, distributed
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from flowprep import Corpus
 
 log = logging.getLogger(__name__)
-
-
-class TrainingDiverged(NotFinite):
-    """The loss or a weight is no number any more; the last checkpoint is from before."""
 
 
 def train(

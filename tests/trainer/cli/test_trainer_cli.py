@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from flowprep.errors import CorpusDamaged
 from tests.support.fakes import CLASSES, small, toml, write_lists
 from trainer.cli import main
-from trainer.evaluation.evaluate import Scores
+from trainer.evaluation.scores import Scores
 from trainer.models.registry import MODELS
 from trainer.recipe.schema import Recipe, as_toml, read_recipe
 from trainer.training import distributed

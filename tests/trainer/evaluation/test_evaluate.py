@@ -10,15 +10,9 @@ from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data import loading, transforms
 from trainer.data.lists import Examples
 from trainer.data.sampling import Sample, spaced_starts
-from trainer.evaluation.evaluate import (
-    NotFinite,
-    Scores,
-    autocast,
-    evaluate,
-    pick_device,
-    pick_precision,
-    score_videos,
-)
+from trainer.errors import NotFinite
+from trainer.evaluation.evaluate import autocast, evaluate, pick_device, pick_precision, score_videos
+from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
 from trainer.training import trainer as train
 

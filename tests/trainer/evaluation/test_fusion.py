@@ -3,16 +3,10 @@ import pytest
 
 from flowprep.errors import UsageError
 from trainer.evaluation import fusion as fusing
-from trainer.evaluation.evaluate import Scores
-from trainer.evaluation.fusion import (
-    PRIOR,
-    best_temperature,
-    best_weight,
-    fit_fusion,
-    summary,
-    with_temperature,
-    write_confusion,
-)
+from trainer.evaluation.calibration import PRIOR, best_temperature, best_weight, with_temperature
+from trainer.evaluation.fusion import fit_fusion
+from trainer.evaluation.metrics import summary, write_confusion
+from trainer.evaluation.scores import Scores
 
 CLASSES = np.array(["a", "b", "c"])
 

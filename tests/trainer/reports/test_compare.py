@@ -6,7 +6,8 @@ import torch
 
 from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data.lists import Examples
-from trainer.evaluation.evaluate import TEST_SCORES, evaluate
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.scores import TEST_SCORES
 from trainer.models import registry, summary
 from trainer.reports import compare
 from trainer.training import trainer as train

@@ -12,7 +12,8 @@ import torch
 from flowprep.errors import UsageError
 from tests.support.fakes import FakeCorpus, rows, small
 from tests.trainer.training.test_heads import own
-from trainer.evaluation.evaluate import Scores, evaluate, held_out
+from trainer.evaluation.evaluate import evaluate, held_out
+from trainer.evaluation.scores import Scores
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint, distributed
 from trainer.training import trainer as train

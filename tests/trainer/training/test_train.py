@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, rows, small
+from trainer import errors
 from trainer.data.lists import Examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.models import registry, weights
@@ -294,10 +295,10 @@ def test_damaged_checkpoints_are_named(tmp_path):
     newer = torch.load(path, weights_only=True)
     newer["recipe"]["later"], newer["version"] = 1, checkpoint.UNSEALED
     torch.save(newer, path)
-    with pytest.raises(checkpoint.CheckpointDamaged, match=r"another version .*: unknown key later"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"another version .*: unknown key later"):
         checkpoint.load(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(checkpoint.CheckpointDamaged, match=r"last.pt: not a readable checkpoint"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"last.pt: not a readable checkpoint"):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"is not a training run"):
         checkpoint.load(tmp_path / "none" / "last.pt")
@@ -313,14 +314,12 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
     data[middle] ^= 1
     path.write_bytes(data)
     torch.load(path, weights_only=True)
-    with pytest.raises(
-        checkpoint.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"
-    ):
+    with pytest.raises(errors.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
         weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18"))
     path.write_bytes(data[: -checkpoint.SEAL.size])
-    with pytest.raises(checkpoint.CheckpointDamaged, match=r"not a whole checkpoint"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"not a whole checkpoint"):
         checkpoint.load(path)
 
 
@@ -341,7 +340,7 @@ class Code:
 def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"version": checkpoint.UNSEALED, "model": Code()}, "code.pt")
-    with pytest.raises(checkpoint.CheckpointDamaged, match=r"code.pt: not a readable checkpoint"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"code.pt: not a readable checkpoint"):
         checkpoint.load(Path("code.pt"))
     assert not Path("was-run").exists()
     with (
@@ -350,7 +349,7 @@ def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkey
     ):
         for name in stored.namelist():
             packed.writestr(name, stored.read(name))
-    with pytest.raises(checkpoint.CheckpointDamaged, match=r"it is compressed"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"it is compressed"):
         checkpoint.load(Path("packed.pt"))
 
 
@@ -374,7 +373,7 @@ def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatc
 
 def test_divergence_stops_the_run(tmp_path):
     with pytest.raises(
-        train.TrainingDiverged, match=r"the loss is (nan|inf) at step \d+: try a lower train.lr"
+        errors.TrainingDiverged, match=r"the loss is (nan|inf) at step \d+: try a lower train.lr"
     ):
         run(tmp_path, small(train={"lr": 1e30, "steps": 10, "milestones": []}))
 
@@ -394,7 +393,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
     monkeypatch.setattr(train._Log, "write", lambda *_args: {})
     with pytest.raises(
-        train.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
+        errors.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
     ):
         run(tmp_path, recipe, resume=True)
     assert (tmp_path / "last.pt").read_bytes() == before
