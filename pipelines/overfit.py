@@ -42,7 +42,7 @@ def main() -> int:
 
     recipe = read_recipe(args.recipe, args.changes)
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.0))
-    registry.find(recipe)
+    registry.check_recipe(recipe)
     corpus = open_corpus(args.corpus)
     examples = lists.under_own_classes(corpus, "all")
     if len(examples) < CLIPS:

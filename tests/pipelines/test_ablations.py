@@ -35,7 +35,7 @@ def test_every_row_is_a_recipe(ablations):
         if isinstance(row, ablations.Network):
             changes = [*row.changes, *(["model.weights=w.pt"] if row.weights or row.start else [])]
             for small in (False, True):
-                registry.find(read_recipe(ablations.recipe_of(row, small=small), changes))
+                registry.check_recipe(read_recipe(ablations.recipe_of(row, small=small), changes))
 
 
 def test_the_paper_s_settings(ablations):

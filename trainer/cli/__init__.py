@@ -396,10 +396,10 @@ def scores(files: tuple[Path, ...], confusion: Path | None, as_json: bool) -> No
 
     FILES are files of `trainer evaluate` and `trainer fuse`, or folders of training runs.
     """
-    from trainer.evaluation.metrics import summary, write_confusion
+    from trainer.evaluation.metrics import summarise, write_confusion
     from trainer.evaluation.scores import Scores
 
-    found = summary([Scores.load(path) for path in files])
+    found = summarise([Scores.load(path) for path in files])
     if confusion:
         write_confusion(confusion, found)
     if as_json:
@@ -627,9 +627,9 @@ def models(as_json: bool) -> None:
     classes and multiply-adds of one clip; its options, the default first; and published accuracy, on split 1
     unless it says otherwise.
     """
-    from trainer.models.summary import describe, short
+    from trainer.models.summary import describe_models, format_count
 
-    rows = describe()
+    rows = describe_models()
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -638,7 +638,10 @@ def models(as_json: bool) -> None:
         click.echo(click.style(row["name"], bold=True))
         click.echo(click.wrap_text(row["paper"], 78, "    ", "    "))
         for stream, clip in row["inputs"].items():
-            parameters, multiply_adds = short(row["parameters"][stream]), short(row["multiply_adds"][stream])
+            parameters, multiply_adds = (
+                format_count(row["parameters"][stream]),
+                format_count(row["multiply_adds"][stream]),
+            )
             click.echo(f"    {stream:<8}  {clip:<28} {parameters:>10}  {multiply_adds:>13}")
         for key, values in row["options"].items():
             shown = ", ".join("..." if value == "..." else json.dumps(value) for value in values)

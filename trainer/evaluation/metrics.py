@@ -13,7 +13,7 @@ from flowprep.errors import UsageError
 from trainer.evaluation.scores import Scores
 
 
-def summary(splits: Sequence[Scores]) -> dict[str, Any]:
+def summarise(splits: Sequence[Scores]) -> dict[str, Any]:
     """Accuracy of each split and their mean, in plain types; and the confusion matrix summed over them.
 
     Returns:

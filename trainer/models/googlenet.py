@@ -176,7 +176,7 @@ class GoogLeNet(Tower):
         costs = F.cross_entropy(logits.float(), target, reduction="none")  # (N, 3)
         return costs @ costs.new_tensor(WEIGHTS)
 
-    def chosen(self, logits: torch.Tensor) -> torch.Tensor:
+    def class_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """What the last classifier says, (N, classes)."""
         return logits[:, :, 0]
 

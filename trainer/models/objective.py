@@ -29,16 +29,16 @@ def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Ten
     return F.cross_entropy(logits, target, reduction="none").sum(1)
 
 
-def chosen(model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
+def class_scores(model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
     """What a network says in training, (N, classes), of which the highest is its choice.
 
     Args:
-        model: a network of this package, which may have a method `chosen` of the same logits; of others with
+        model: a network of this package, which may have a method `class_scores` of the same logits; of others with
             K classifiers it is the mean of their probabilities.
         logits: as in losses.
     """
     if logits.ndim == 2:
         return logits
-    if own := getattr(model, "chosen", None):
+    if own := getattr(model, "class_scores", None):
         return cast(torch.Tensor, own(logits))
     return logits.softmax(1).mean(2)

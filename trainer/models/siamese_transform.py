@@ -73,9 +73,9 @@ class SiameseTransform(nn.Module):
         moved = F.normalize(moved, dim=3)  # (N, first splits, classes, D)
         reached = F.normalize(torch.stack(after, 1), dim=2)  # (N, second splits, D)
         cosines = torch.einsum("npcd,nqd->ncpq", moved, reached).flatten(2)
-        return cosines if self.training else self.chosen(cosines)
+        return cosines if self.training else self.class_scores(cosines)
 
-    def chosen(self, logits: torch.Tensor) -> torch.Tensor:
+    def class_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """(N, classes, pairs of splits) to each class's best, (N, classes)."""
         return logits.amax(2)
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainer.models.registry import MODELS, build, find_module
 
 
-def describe(num_classes: int = 101) -> list[dict[str, Any]]:
+def describe_models(num_classes: int = 101) -> list[dict[str, Any]]:
     """What there is, as published, a row in plain types for every model.
 
     name, summary, paper, crop and inputs as text, shapes of the inputs, values of each option, the default
@@ -46,7 +46,7 @@ def describe(num_classes: int = 101) -> list[dict[str, Any]]:
     return rows
 
 
-def short(count: int) -> str:
+def format_count(count: int) -> str:
     """A number of parameters or multiply-adds in millions (M) or billions (G)."""
     return f"{count / 1e6:.2f} M" if count < 1e9 else f"{count / 1e9:.2f} G"
 
@@ -54,10 +54,10 @@ def short(count: int) -> str:
 def _count(name: str, shapes: list[tuple[int, ...]], num_classes: int) -> tuple[int, int]:
     with torch.device("meta"):  # counted, not computed
         model = build(name, in_channels=shapes[-1][1], num_classes=num_classes).eval()
-        return count(model, [torch.empty(shape) for shape in shapes])
+        return count_operations(model, [torch.empty(shape) for shape in shapes])
 
 
-def count(model: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
+def count_operations(model: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
     """Parameters, and multiply-adds of these inputs in convolutions and matrix products.
 
     Args:

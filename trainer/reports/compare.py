@@ -44,14 +44,14 @@ def compare(runs: Sequence[Path], *, device: str = "auto", batch: int = 8) -> li
         UsageError, CheckpointDamaged: as trainer.evaluation.evaluate.load_run.
     """
     where = pick_device(device)
-    published = {row["name"]: row for row in summary.describe()}
+    published = {row["name"]: row for row in summary.describe_models()}
     rows, passes = [], []
     for run in runs:
         model, kept = load_run(run, where)
         recipe = kept.recipe
         shapes = registry.input_shapes(recipe, batch)
         inputs = [layers.channels_last(torch.randn(shape, device=where)) for shape in shapes.values()]
-        parameters, multiply_adds = summary.count(model.eval(), inputs)
+        parameters, multiply_adds = summary.count_operations(model.eval(), inputs)
         passes.append((model, inputs, pick_precision(kept.precision, where)))
         known = published[recipe.model.name]
         column = recipe.stream if recipe.stream in known["parameters"] else "both"
@@ -113,8 +113,8 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         cells = (
             f"{_share(row['accuracy']):>8}",
-            f"{summary.short(row['parameters']):>10}",
-            f"{summary.short(row['multiply_adds']):>13}",
+            f"{summary.format_count(row['parameters']):>10}",
+            f"{summary.format_count(row['multiply_adds']):>13}",
             f"{_speed(row['train_clips_per_second']):>8}",
             f"{_speed(row['clips_per_second']):>9}",
             row["run"],
@@ -140,8 +140,8 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             f"<div>{escape(what)} <b>{share:g}%</b></div>" for what, share in row["published"].items()
         )
         cells = "".join(
-            f"<td class=num>{summary.short(row[key])}"
-            f"<p class=note>{summary.short(row[f'published_{key}'])}</p>"
+            f"<td class=num>{summary.format_count(row[key])}"
+            f"<p class=note>{summary.format_count(row[f'published_{key}'])}</p>"
             for key in ("parameters", "multiply_adds")
         )
         body.append(
@@ -177,7 +177,7 @@ def _what(row: dict[str, Any]) -> str:
 
 
 def _published(row: dict[str, Any]) -> list[str]:
-    size = f"{summary.short(row['published_parameters'])}, {summary.short(row['published_multiply_adds'])}"
+    size = f"{summary.format_count(row['published_parameters'])}, {summary.format_count(row['published_multiply_adds'])}"
     shares = [f"{what} {share:g}%" for what, share in row["published"].items()]
     return [f"published: {size}", *(f"    {share}" for share in shares)]
 

@@ -84,7 +84,7 @@ def train(
             corpus; the corpus does not fit the recipe; an added class is one of those that are there.
     """
     # --- what there is to learn from
-    module = registry.find(recipe)
+    module = registry.check_recipe(recipe)
     sources = [(corpus, examples), *multi_task, *add_classes]
     for where_from, some in sources:
         loading.check_fit(where_from, some.ids, recipe)
@@ -279,13 +279,13 @@ def _loss(
         counts: samples of each head in the whole batch, of which these b are a part.
 
     Returns:
-        The part's share of the loss, and how many samples are right: see models.chosen.
+        The part's share of the loss, and how many samples are right: see objective.class_scores.
     """
     loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
     for h, columns in enumerate(torch.split(logits, sizes, 1)):
         target = y.where(head == h, -100)  # what the losses leave out
         loss = loss + objective.losses(model, columns, target).sum() / counts[h]
-        right = right + (objective.chosen(model, columns.detach()).argmax(1) == target).sum()
+        right = right + (objective.class_scores(model, columns.detach()).argmax(1) == target).sum()
     return loss, right
 
 

@@ -192,7 +192,7 @@ def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, 
     stack = 1 if name.startswith("c3d") else 2
     steps = {"conv_fusion": 2, "st_resnet": 2, "siamese_transform": 6}.get(name, 0)
     recipe = recipe_for(name, stream, input={"stack": stack, "time_steps": steps})
-    registry.find(recipe)
+    registry.check_recipe(recipe)
     examples = examples_of(corpus)
     assert train.train(recipe, corpus, examples, tmp_path / "run", device="cpu")
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -219,7 +219,7 @@ def test_every_recipe_of_the_pipelines_takes_a_step(path, tmp_path):
     recipe = read_recipe(path, [*changes, "train.precision=float32", "train.validation_share=0.0"])
     if not recipe.input.resize:  # the videos in memory are small
         recipe = replace(recipe, input=replace(recipe.input, resize=recipe.input.crop))
-    registry.find(recipe)
+    registry.check_recipe(recipe)
     corpus = FakeCorpus(clips=1, backward=True)
     for video in corpus.videos.values():
         video.num_pairs, video.num_frames = 60, 61
@@ -337,7 +337,7 @@ def test_networks_without_such_features_are_refused(tmp_path):
 )
 def test_what_a_network_cannot_take_is_refused(name, stream, sections, says):
     with pytest.raises(UsageError, match=says):
-        registry.find(recipe_for(name, stream, **sections))
+        registry.check_recipe(recipe_for(name, stream, **sections))
 
 
 def test_a_joint_network_needs_both_streams_of_the_corpus():

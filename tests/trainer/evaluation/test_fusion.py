@@ -5,7 +5,7 @@ from flowprep.errors import UsageError
 from trainer.evaluation import fusion as fusing
 from trainer.evaluation.calibration import PRIOR, best_temperature, best_weight, with_temperature
 from trainer.evaluation.fusion import fit_fusion
-from trainer.evaluation.metrics import summary, write_confusion
+from trainer.evaluation.metrics import summarise, write_confusion
 from trainer.evaluation.scores import Scores
 
 CLASSES = np.array(["a", "b", "c"])
@@ -195,14 +195,14 @@ def test_calibration_lets_the_better_stream_speak():
 def test_splits_are_averaged_and_confusions_summed(tmp_path):
     first = scores([[1, 0, 0], [1, 0, 0], [0, 0, 1]], [0, 1, 2])  # 2 of 3
     second = scores([[0, 1, 0]], [0])  # none of 1
-    found = summary([first, second])
+    found = summarise([first, second])
     assert found["accuracy"] == [2 / 3, 0.0] and found["mean_accuracy"] == pytest.approx(1 / 3, abs=1e-3)
     assert found["confusion"] == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
     assert found["class_accuracy"] == [0.5, 0.0, 1.0]
     write_confusion(tmp_path / "c.csv", found)
     assert (tmp_path / "c.csv").read_text() == ",a,b,c\na,1,1,0\nb,1,0,0\nc,0,0,1\n"
     with pytest.raises(UsageError, match="other classes"):
-        summary([first, Scores(first.ids, first.labels, CLASSES[::-1], first.scores)])
+        summarise([first, Scores(first.ids, first.labels, CLASSES[::-1], first.scores)])
 
 
 def test_refusals():

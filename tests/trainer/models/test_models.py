@@ -120,7 +120,7 @@ def test_resnet18_has_torchvisions_names_and_shapes():
 )
 def test_needs_are_stated(stream, sections, says):
     with pytest.raises(UsageError, match=says):
-        registry.find(small(stream, **sections))
+        registry.check_recipe(small(stream, **sections))
 
 
 RESNET = registry.find_module("resnet18")
@@ -209,7 +209,7 @@ def test_models_by_name():
         registry.build("googlenet", in_channels=3, num_classes=2, batch_norm="no")
     with pytest.raises(UsageError, match="'vgg'; allowed: cnn_m_2048, resnet18"):
         registry.build("vgg", in_channels=3, num_classes=2)
-    rows = {row["name"]: row for row in summary.describe()}
+    rows = {row["name"]: row for row in summary.describe_models()}
     assert set(rows) == set(registry.MODELS)
     # 96 x 7 x 7 filters for 17 more channels
     assert rows["cnn_m_2048"]["parameters"] == {"spatial": 90_707_781 - 96 * 49 * 17, "temporal": 90_707_781}

@@ -269,9 +269,9 @@ def test_contrastive_loss_by_hand():
     far = torch.tensor([[[0.1, 0.8], [0.9, 0.4]]])
     torch.testing.assert_close(objective.losses(net, far, torch.tensor([0])), torch.tensor([0.2]))
     # What it says is by its best splits, in training as in a test; the mean would say the second class.
-    torch.testing.assert_close(objective.chosen(net, far), torch.tensor([[0.8, 0.9]]))
+    torch.testing.assert_close(objective.class_scores(net, far), torch.tensor([[0.8, 0.9]]))
     mixed = torch.tensor([[[0.1, 0.95], [0.6, 0.7]]])
-    assert objective.chosen(net, mixed).argmax(1).tolist() == [0]
+    assert objective.class_scores(net, mixed).argmax(1).tolist() == [0]
 
 
 # --- FstCN

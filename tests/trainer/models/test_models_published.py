@@ -316,4 +316,4 @@ def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():
     costs = [nn.functional.cross_entropy(some, y, reduction="none") for some in (plain, one, two)]
     torch.testing.assert_close(objective.losses(net, logits, y), costs[0] + 0.3 * costs[1] + 0.3 * costs[2])
     assert objective.losses(net, logits, y)[2] == 0
-    assert torch.equal(objective.chosen(net, logits), logits[:, :, 0])
+    assert torch.equal(objective.class_scores(net, logits), logits[:, :, 0])

@@ -59,14 +59,14 @@ def test_the_command_in_a_recipes_header_is_one_that_trains():
     """The spatial recipe of UCF-101 stops without weights; its header tells how it is given them."""
     path = PIPELINES / "ucf101" / "spatial.toml"
     with pytest.raises(UsageError, match=r"without model.weights"):
-        registry.find(read_recipe(path))
+        registry.check_recipe(read_recipe(path))
     header = "".join(
         line.lstrip("# ").rstrip("\\") + " " for line in path.read_text().split("\n") if line.startswith("#")
     )
     words = shlex.split(header[header.index("trainer train") :])
     changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     recipe = read_recipe(path, changes)
-    registry.find(recipe)
+    registry.check_recipe(recipe)
     assert (recipe.model.weights, recipe.model.trainable) == ("cnn_m_2048.pt", "last")
 
 

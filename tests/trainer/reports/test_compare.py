@@ -46,9 +46,9 @@ def test_sizes_are_of_the_run_and_of_the_published_network(rows):
     temporal = rows[1]
     assert temporal["parameters"] == sum(p.numel() for p in net.parameters())
     # Of one clip: twice the batch is twice the work.
-    _, twice = summary.count(net.eval(), [torch.zeros(2, 6, 32, 32)])
+    _, twice = summary.count_operations(net.eval(), [torch.zeros(2, 6, 32, 32)])
     assert 2 * temporal["multiply_adds"] == twice
-    known = next(row for row in summary.describe() if row["name"] == "resnet18")
+    known = next(row for row in summary.describe_models() if row["name"] == "resnet18")
     assert temporal["published_parameters"] == known["parameters"]["temporal"]
     assert temporal["published_multiply_adds"] == known["multiply_adds"]["temporal"]
 
