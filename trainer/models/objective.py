@@ -1,4 +1,4 @@
-"""What a network learns by in training, and what it says there."""
+"""The loss that a network is trained with, and its class scores in training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import nn
 
 
 def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """What each sample costs in training: the network's own loss, or else the cross entropy.
+    """The loss of each sample: the network's own `losses(logits, y)`, or else the cross-entropy.
 
     Args:
-        model: a network of this package, which may have a method `losses` of the same (logits, y).
-        logits: what it gave in training: (N, classes), or (N, classes, K), whose K costs are summed.
-        y: (N,) classes; -100 leaves a sample out.
+        model: A network of this package.
+        logits: The network's output in training: (N, classes), or (N, classes, K) of K classifiers. The
+            losses of the K classifiers are added.
+        y: (N,) class indices. A sample with -100 has the loss 0.
 
     Returns:
-        (N,).
+        (N,) losses.
     """
     if own := getattr(model, "losses", None):
         return cast(torch.Tensor, own(logits, y))
@@ -30,12 +31,12 @@ def losses(model: nn.Module, logits: torch.Tensor, y: torch.Tensor) -> torch.Ten
 
 
 def class_scores(model: nn.Module, logits: torch.Tensor) -> torch.Tensor:
-    """What a network says in training, (N, classes), of which the highest is its choice.
+    """Scores of the classes in training, (N, classes). The class with the highest score is the prediction.
 
     Args:
-        model: a network of this package, which may have a method `class_scores` of the same logits; of others with
-            K classifiers it is the mean of their probabilities.
-        logits: as in losses.
+        model: A network of this package. Its own `class_scores(logits)` is used if it has one. Otherwise the
+            scores of K classifiers are the mean of their probabilities.
+        logits: The network's output in training, as for `losses`.
     """
     if logits.ndim == 2:
         return logits

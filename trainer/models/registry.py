@@ -20,8 +20,8 @@ networks, so that these start from trained ones: {"spatial": "vgg16", "temporal"
 
 What comes out: in evaluation (N, classes) logits, whose softmax is the prediction. In training also
 (N, classes, K), for a network that learns from K classifiers at once, or looks for the best of K. What a
-network learns by is `losses`, and what it says then is `class_scores`. Parameters that no loss is meant to reach
-have requires_grad = False.
+network learns by is `losses`, and what it says then is `class_scores`. Parameters that no loss is meant to
+reach have requires_grad = False.
 
 A new network is one module, one line of `MODELS` and one row of the table in the conformance test.
 """

@@ -177,7 +177,8 @@ def _what(row: dict[str, Any]) -> str:
 
 
 def _published(row: dict[str, Any]) -> list[str]:
-    size = f"{summary.format_count(row['published_parameters'])}, {summary.format_count(row['published_multiply_adds'])}"
+    counts = (row["published_parameters"], row["published_multiply_adds"])
+    size = ", ".join(map(summary.format_count, counts))
     shares = [f"{what} {share:g}%" for what, share in row["published"].items()]
     return [f"published: {size}", *(f"    {share}" for share in shares)]
 
