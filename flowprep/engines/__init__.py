@@ -58,32 +58,38 @@ def _best() -> str:
     return "cuda"
 
 
-@cache
-def gpu_fault() -> str:
-    """Why engine cuda cannot solve a pair in this process, or "" if it can."""
+def gpu_fault(device: int | None = None) -> str:
+    """Why engine cuda cannot solve a pair in this process now, or "" if it can.
+
+    Args:
+        device: the number of the GPU; the first one if None.
+    """
     import numpy as np
 
     try:
-        make_engine("cuda", tvl1_settings(DEFAULT_PRESET)).solve(np.zeros((2, 16, 16), np.uint8), [0], [1])
+        engine = make_engine("cuda", tvl1_settings(DEFAULT_PRESET), device=device)
+        engine.solve(np.zeros((2, 16, 16), np.uint8), [0], [1])
     except EngineError as exc:
         return str(exc)
     return ""
 
 
-def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1) -> Engine:
+def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> Engine:
     """An engine, ready to solve.
 
     Args:
         name: a key of `ENGINES`, or "auto".
         tvl1: the solver's parameters.
         threads: pairs that are solved at the same time.
+        device: the number of the GPU that engine cuda uses; the first one if None.
 
     Raises:
         SettingsError: an unknown name, or fewer than one thread.
+        UsageError: a device, for an engine that uses no GPU.
         EngineError: the engine cannot run on this machine.
     """
-    engine: Engine = import_module(ENGINES[resolve(name)]).Engine(tvl1, threads)
-    return engine
+    engine_class: type[Engine] = import_module(ENGINES[resolve(name)]).Engine
+    return engine_class(tvl1, threads, device)
 
 
 def tvl1(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,20 +26,26 @@ class Engine(ABC):
     Args:
         tvl1: the solver's parameters.
         threads: pairs that are solved at the same time.
+        device: the number of the GPU to run on; the first one if None.
 
     Attributes:
+        uses_gpu: whether it runs on a GPU.
         batch_pairs, batch_pixels: what to give it at a time, at most, to keep it busy.
 
     Raises:
         SettingsError: fewer than one thread.
+        UsageError: a device, for an engine that uses no GPU.
     """
 
+    uses_gpu: ClassVar[bool] = False
     batch_pairs = 32
     batch_pixels = 2_000_000
 
-    def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
+    def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
         if threads < 1:
             raise SettingsError(f"threads is {threads}; allowed: a whole number from 1")
+        if device is not None and not self.uses_gpu:
+            raise UsageError(f"device is {device}, and this engine uses no GPU; allowed: None")
         self.tvl1 = tvl1
         self.threads = threads
 

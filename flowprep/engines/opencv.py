@@ -23,8 +23,8 @@ class Engine(base.Engine):
         EngineError: this OpenCV has no `optflow` module.
     """
 
-    def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
-        super().__init__(tvl1, threads)
+    def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
+        super().__init__(tvl1, threads, device)
         check_engine("opencv", tvl1)
         if not hasattr(cv2, "optflow"):
             raise EngineError(

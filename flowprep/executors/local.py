@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 
 from flowprep.engines import gpu_fault
-from flowprep.engines.cuda.driver import choose_device
 from flowprep.executors.worker import DEATHS, Job, Outcome, Worker, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -48,11 +47,10 @@ def run(
         What the calls return, in the order in which they end.
     """
     if processes == 1:
-        if devices:
-            choose_device(devices[0])
+        device = devices[0] if devices else None
         for job in jobs:
-            outcome = call(job)
-            if devices and outcome.fault and gpu_fault():
+            outcome = call(job._replace(device=device))
+            if device is not None and outcome.fault and gpu_fault(device):
                 outcome = outcome._replace(stop=True)
             yield outcome
             if outcome.stop:
@@ -84,8 +82,8 @@ def run(
                 job = waiting.get_nowait()
             except queue.Empty:
                 break
-            outcome = _persist(call, job, workers, number, end, device)
-            if device is not None and outcome.fault and (fault := _fault_of(workers[number])):
+            outcome = _persist(call, job._replace(device=device), workers, number, end)
+            if device is not None and outcome.fault and (fault := _fault_of(workers[number], device)):
                 log.warning("GPU %d takes no more tasks: %s", device, fault)
                 working.discard(device)
                 outcome = outcome._replace(stop=outcome.stop or not working)
@@ -125,7 +123,6 @@ def _persist(
     workers: list[Worker],
     lane: int,
     end: threading.Event,
-    device: int | None,
 ) -> Outcome:
     """Call for a job in the lane's worker, and in a new one when that dies."""
     deaths = starts = 0  # of workers that had the task; of others, one behind the other
@@ -133,8 +130,6 @@ def _persist(
         starts += 1
         try:
             workers[lane].start()
-            if device is not None:
-                workers[lane].call(choose_device, device)
             starts = 0
             deaths += 1
             return workers[lane].call(call, job)
@@ -150,9 +145,9 @@ def _persist(
     return Outcome(job.task.id, None, fault, stop=starts > 0)
 
 
-def _fault_of(worker: Worker) -> str:
+def _fault_of(worker: Worker, device: int) -> str:
     """What is wrong with the GPU of a worker, or ""."""
     try:
-        return worker.call(gpu_fault)
+        return worker.call(gpu_fault, device)
     except WorkerDied:
         return "its worker process died"

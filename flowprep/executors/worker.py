@@ -65,10 +65,17 @@ class Outcome(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A task to attempt, and the `record_stamp` that it had when it was found to be pending."""
+    """A task to attempt.
+
+    Attributes:
+        task: one of the plan's.
+        seen: the `record_stamp` of the task when it was found to be pending.
+        device: the number of the GPU to use; the first one if None.
+    """
 
     task: Task
     seen: int = 0
+    device: int | None = None
 
 
 def attempt(
@@ -90,7 +97,11 @@ def attempt(
         with claimed(corpus, task.id, job.seen) as deaths:
             if deaths is None:
                 return Outcome(task.id, None)
-            options = dataclasses.replace(options, accept_changed=options.accept_changed or job.seen != 0)
+            options = dataclasses.replace(
+                options,
+                accept_changed=options.accept_changed or job.seen != 0,
+                device=options.device if job.device is None else job.device,
+            )
             if deaths >= DEATHS:
                 refused = _killers(corpus, task, settings, options)
                 options = dataclasses.replace(options, refused=refused)
@@ -120,6 +131,7 @@ def _killers(corpus: Path, task: Task, settings: Settings, options: TaskOptions)
             "settings": settings.to_dict(),
             "timeout_seconds": options.timeout_seconds,
             "scratch": options.scratch and str(options.scratch),
+            "device": options.device,
         }
         for _ in range(DEATHS):
             # An interpreter of its own: also a worker that may have no child processes can start it.
@@ -142,7 +154,12 @@ def dry_run_from_stdin() -> None:
         what["task"],
         Segment(**what["segment"]),
         Settings.from_dict(what["settings"]),
-        TaskOptions(timeout_seconds=what["timeout_seconds"], scratch=scratch, accept_changed=True),
+        TaskOptions(
+            timeout_seconds=what["timeout_seconds"],
+            scratch=scratch,
+            accept_changed=True,
+            device=what["device"],
+        ),
     )
 
 

@@ -72,7 +72,7 @@ class TaskOptions:
         scratch: a folder on a disk near by, where the shard is built; None for the corpus itself.
         accept_changed: take files that have another size than when they were planned.
         refused: ids of videos that are not to be tried, and why.
-        device: the number of the GPU for engine cuda; None for the engine's choice.
+        device: the number of the GPU that engine cuda uses; the first one if None.
     """
 
     threads: int = 1
@@ -275,9 +275,10 @@ class _Extractor:
         return warning
 
     def _make_engine(self) -> Engine | None:
-        settings = self.settings
-        threads = self.options.threads
-        return make_engine(settings.engine, settings.tvl1, threads) if settings.flow else None
+        settings, options = self.settings, self.options
+        if not settings.flow:
+            return None
+        return make_engine(settings.engine, settings.tvl1, options.threads, options.device)
 
     def _run(self, segment: Segment) -> str:
         """Run a segment through the stages into the writer. Returns what is wrong with the codes' range."""

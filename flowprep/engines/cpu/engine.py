@@ -157,8 +157,8 @@ class Scratch(NamedTuple):
 class Engine(base.Engine):
     """The compiled engine: fastest on a processor, and what "auto" stands for."""
 
-    def __init__(self, tvl1: Tvl1Settings, threads: int = 1) -> None:
-        super().__init__(tvl1, threads)
+    def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
+        super().__init__(tvl1, threads, device)
         self._idle: list[_Workspace] = []
         self._spare: list[Frame] = []
 

@@ -229,16 +229,15 @@ _open: dict[int, CudaDevice] = {}
 _opening = threading.Lock()
 
 
-def open_device(number: int | None = None) -> CudaDevice:
+def open_device(number: int = 0) -> CudaDevice:
     """A GPU, ready to use; the same object for all who ask for it in this process.
 
     Args:
-        number: of those that this process may see; the one chosen by `choose_device`, or the first, if None.
+        number: of the GPU, among those that this process may see.
 
     Raises:
         EngineError: there is none of this number, or it cannot be used; the message says what to do.
     """
-    number = _chosen if number is None else number
     with _opening:
         device = _open.get(number)
         if device is None or device.broken:
@@ -258,15 +257,6 @@ def open_device(number: int | None = None) -> CudaDevice:
                 )
             device = _open[number] = CudaDevice(gpu)
         return device
-
-
-_chosen = 0
-
-
-def choose_device(number: int) -> None:
-    """Let `open_device` take this GPU in this process when it is asked for none in particular."""
-    global _chosen
-    _chosen = number
 
 
 class CudaDevice:

@@ -496,7 +496,7 @@ class Engine(base.Engine):
     Args:
         tvl1: the solver's parameters.
         threads: of no influence: a GPU solves all pairs of a batch at the same time.
-        device: what to run on; by default the first GPU that this process may see.
+        device: what to run on, or the number of a GPU; the first GPU that this process may see if None.
 
     Attributes:
         tile, source: how kernels are compiled; `use_tile` changes both.
@@ -507,15 +507,16 @@ class Engine(base.Engine):
         EngineError: no GPU, no driver, or the packages are missing; the message says what to install.
     """
 
+    uses_gpu = True
     batch_pairs = 128  # of each of the processes that share a GPU
     batch_pixels = 12_000_000
 
-    def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: Device | None = None) -> None:
+    def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: Device | int | None = None) -> None:
         super().__init__(tvl1, threads)
-        if device is None:
+        if device is None or isinstance(device, int):
             from flowprep.engines.cuda.driver import open_device
 
-            device = open_device()
+            device = open_device(device or 0)
         self.device = device
         self.use_tile(tile_for(device))
         held = sum(batch.bytes for batch in device.idle)

@@ -27,7 +27,7 @@ PRELUDE = """
 import json, logging, sys
 import numpy as np
 from flowprep.engines import gpu_fault, make_engine, resolve
-from flowprep.engines.cuda import driver as nvidia
+from flowprep.engines.cuda import driver
 from flowprep.errors import FlowprepError
 from flowprep.settings import PRESETS
 
@@ -46,8 +46,8 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     if not find_spec("cuda") or not find_spec("cuda.bindings"):
         pytest.skip("cuda.bindings is not installed: pip install flowprep[cuda]")
     folder = tmp_path_factory.mktemp("driver")
-    build = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
-    subprocess.run([*build, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
+    command = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
+    subprocess.run([*command, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
     cache = folder / "cache"
     text = cuda.source(PRESETS["accurate"], cuda.tile_for(HostDevice()))
     environment = {
@@ -86,7 +86,7 @@ for _ in range(3):
 engine.batch = 1
 engine._most.clear()
 assert np.abs(engine.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
-print(resolve("auto"), nvidia.gpus()[0].name, nvidia.driver_version())
+print(resolve("auto"), driver.gpus()[0].name, driver.driver_version())
 """)
     assert done.stdout == "cuda Fake GPU 0 13.0\n"
     assert ", 2 graphs" in done.log  # the second and third time
@@ -123,13 +123,13 @@ def test_numbers_of_gpus(fake: Run) -> None:
         """
 for text in (None, "all", "1", "1,0", "2", "0,0", "one", ""):
     try:
-        print(nvidia.chosen_gpus(text))
+        print(driver.chosen_gpus(text))
     except FlowprepError as exc:
         print(exc)
-nvidia.choose_device(1)
-print(nvidia.open_device().gpu.name)
+print(driver.open_device(1).gpu.name)
+print(make_engine("cuda", accurate, device=1).solve(frames, [0], [1]).shape)
 try:
-    nvidia.open_device(2)
+    driver.open_device(2)
 except FlowprepError as exc:
     print(exc)
 """,
@@ -143,17 +143,19 @@ except FlowprepError as exc:
         "(1, 0)",
         *(wrong.format(text) for text in ("2", "0,0", "one", "")),
         "Fake GPU 1",
+        "(1, 2, 34, 47)",
         "engine cuda: there is no GPU 2; allowed: 0 to 1 (Fake GPU 0, Fake GPU 1)",
     ]
 
 
 EXTRACT = """
 from pathlib import Path
-from flowprep.api import plan_corpus, run_tasks
+from flowprep.api import plan_corpus
+from flowprep.executors.run import run_tasks
 from flowprep.settings import Settings
 for name in ("shards", "records"):
     (Path(OUT) / name).mkdir(parents=True)
-plan, _ = plan_corpus([CLIPS], OUT, Settings(engine="auto", size="source", shard_pairs=2))
+plan, _ = plan_corpus([CLIPS], OUT, Settings(engine="cuda", size="source", shard_pairs=2))
 faults = run_tasks(Path(OUT), plan.tasks, plan.settings, 4)
 done = [json.loads(p.read_text())["totals"]["pairs"] for p in (Path(OUT) / "records").iterdir()]
 print(json.dumps([plan.settings.engine, len(plan.tasks), len(done), sum(done), list(faults.values())]))
@@ -167,9 +169,8 @@ def test_tasks_are_shared_out_over_gpus_and_a_lost_one_loses_few(
     for n in range(8):
         write_video(tmp_path / "clips" / f"{n}.mp4", 3, seed=n)
     code = f"CLIPS, OUT = {str(tmp_path / 'clips')!r}, {str(tmp_path / 'corpus')!r}\n" + EXTRACT
-    # The plan is made by GPU 1, which works.
     more = {"FAKE_CUDA_LOST": lost} if lost else {}
-    done: Any = fake("nvidia.choose_device(1)\n" + code, FAKE_CUDA_GPUS="2", **more)
+    done: Any = fake(code, FAKE_CUDA_GPUS="2", **more)
     engine, tasks, records, pairs, faults = json.loads(done.stdout)
     assert (engine, tasks) == ("cuda", 8)
     if lost is None:
