@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"flowprep.errors", "flowprep.system"},
     {"flowprep.settings"},
-    {"flowprep.codec"},
+    {"flowprep.codec", "flowprep.video"},
     {
         "flowprep.corpus",
         "flowprep.engines",
@@ -23,7 +23,6 @@ LAYERS = [
         "flowprep.reports.html",
         "flowprep.stabilisation",
         "flowprep.synthetic",
-        "flowprep.video",
         "flowprep.viz",
     },
     {"flowprep.planning"},

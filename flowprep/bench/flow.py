@@ -34,7 +34,8 @@ from flowprep.flo import read_flo
 from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset
 from flowprep.synthetic import write_samples
-from flowprep.video.decode import read_frames, read_image, to_grey
+from flowprep.video.decode import read_frames
+from flowprep.video.frames import read_image, to_grey
 
 EXTRACTED_PAIRS = 200  # at most, of each video
 

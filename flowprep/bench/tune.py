@@ -17,7 +17,8 @@ from flowprep.codec.quantise import decode, encode
 from flowprep.engines import make_engine, resolve
 from flowprep.errors import UsageError
 from flowprep.settings import PRESETS, Tvl1Settings, default_preset
-from flowprep.video.decode import read_frames, to_grey
+from flowprep.video.decode import read_frames
+from flowprep.video.frames import to_grey
 from flowprep.viz.canvas import EDGE, GREY, INK, PAPER, Canvas, number
 from flowprep.viz.colours import Colour, Image
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
 from typing import Any
 
@@ -15,7 +14,6 @@ from flowprep.cli import convert, doctor, flow, inspect, run, view
 from flowprep.cli import extract as make
 from flowprep.cli.output import Fault, WrongUse, in_words
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
-from flowprep.settings import MOST_PIXELS
 
 # As `flowprep --help` lists them.
 SECTIONS = {
@@ -65,8 +63,6 @@ def main(verbose: int) -> None:
 
     Exit codes: 0 done, 1 a fault, 2 wrong use, 3 done but some videos failed (status names them).
     """
-    # OpenCV reads this when it is loaded, here and in worker processes: images are bounded as videos are.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
 

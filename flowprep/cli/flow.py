@@ -42,7 +42,7 @@ def flow(
 
     from flowprep.engines import tvl1
     from flowprep.flo import write_flo
-    from flowprep.video.decode import read_image, to_grey
+    from flowprep.video.frames import read_image, to_grey
     from flowprep.viz import flow_to_rgb, save_png
 
     if output.suffix not in (".flo", ".png"):

@@ -38,7 +38,8 @@ from flowprep.planning.tasks import Segment, Task, source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.stabilisation import homographies, without_camera
 from flowprep.system.atomic import file_digest
-from flowprep.video.decode import Frame, Source, decode_frames, fit, resize, to_grey
+from flowprep.video.decode import decode_frames
+from flowprep.video.frames import Frame, SourceFormat, fit_size, resize, to_grey
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Batch(NamedTuple):
         cameras: (P, 3, 3), the camera's motion taken off each, if the settings say so.
     """
 
-    source: Source
+    source: SourceFormat
     frames: list[Frame]
     grey: npt.NDArray[np.uint8]
     flow: npt.NDArray[np.float32] = np.zeros((0, 2, 1, 1), np.float32)
@@ -338,7 +339,7 @@ class _Extractor:
             if item:
                 with _timed(self.seconds, "resize"):
                     source, frame = item
-                    stored = stored or fit(source, self.settings.size)
+                    stored = stored or fit_size(source, self.settings.size)
                     frames.append(frame._replace(rgb=resize(frame.rgb, *stored)))
                     greys.append(to_grey(frames[-1].rgb))
             size = greys[0].size if greys else 0

@@ -28,7 +28,8 @@ from flowprep.settings import MOST_SEGMENTS, Settings
 from flowprep.system.atomic import atomic_path
 from flowprep.system.paths import printable
 from flowprep.system.progress import Progress, no_progress
-from flowprep.video.decode import estimate_frames, is_frame_folder
+from flowprep.video.decode import estimate_frames
+from flowprep.video.frame_folder import is_frame_folder
 from flowprep.video.suffixes import VIDEO_SUFFIXES
 
 PLAN_FORMAT = "flowprep-plan"

@@ -1,83 +1,79 @@
-"""Where data enters: a video file, or a folder of numbered frames, becomes a stream of RGB frames.
+"""Decode a video file, or a folder of numbered frames, to a stream of RGB frames.
 
-Damage is never passed over. FFmpeg conceals most of it, so four things are checked: the exceptions that
-it raises, the packets and frames that it marks as corrupt, the packets read against the count that the
-container declares, and, for formats that declare none, the length or the end of the file.
+Damage is always reported. FFmpeg conceals most of it, so four things are checked:
+
+- the exceptions that FFmpeg raises;
+- the packets and frames that it marks as corrupt;
+- the number of packets against the number that the container declares;
+- for formats that declare no number, the declared length or the end of the file.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from flowprep.errors import VideoDamaged, VideoUnreadable, VideoUnsuitable
-from flowprep.settings import MAX_SIDE, MIN_SIDE, MOST_PIXELS, stored_size
-from flowprep.system.paths import printable
-from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from flowprep.errors import VideoDamaged, VideoUnreadable
+from flowprep.settings import MOST_PIXELS
+from flowprep.video.frame_folder import check_same_size, numbered_frames, read_frame_folder
+from flowprep.video.frames import Frame, SourceFormat, check_pixels, fit_size, reason, resize
+from flowprep.video.truncation import describe_truncation
 
-# What FFmpeg may open: files, and as these alone. Playlists and other formats that name further files or
-# addresses (hls, dash, concat, image2, sdp, ...) would let a video make it read what it likes.
+# FFmpeg may open local files of these formats only. Playlists and other formats that name further files or
+# addresses (hls, dash, concat, image2, sdp, ...) would let a video make FFmpeg read anything.
 _FORMATS = "mov,matroska,avi,asf,flv,gif,mpegts,mpeg,mpegvideo,mxf,ogg,yuv4mpegpipe,h264,hevc,m4v,dv"
-_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+SAFE_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 
-# Containers whose time stamps are those of decoding, not of showing: their frames come at a fixed rate.
+# The time stamps of these containers are decoding times, not presentation times. Their frame rate is fixed.
 _NO_PTS = frozenset({"avi"})
-# Decoders of these give one frame for each packet that is not discarded; others may hide frames.
+# These decoders return one frame for each packet that is not discarded; other decoders may hide frames.
 _FRAME_PER_PACKET = frozenset({"h264", "hevc"})
 
 
-class Frame(NamedTuple):
-    """One frame.
+def read_frames(
+    path: Path, size: str, start: int = 0, max_pixels: int = MOST_PIXELS
+) -> Iterator[tuple[SourceFormat, Frame]]:
+    """Decode a video, or a folder of numbered frames, at its stored size, in presentation order.
 
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        pts_seconds: when it is shown, from the container's clock; NaN where there is none.
+    Args:
+        path: a file that FFmpeg reads, or a folder as for `numbered_frames`.
+        size: stored size, as in `Settings.size`. Every frame has it.
+        start: index of the first frame to yield. Earlier frames are decoded and checked but not converted,
+            because seeking is not exact in every container.
+        max_pixels: the largest frame that is decoded, width times height.
+
+    Yields:
+        The format of the source (the same each time) and a frame.
+
+    Raises:
+        VideoUnreadable: nothing can be decoded.
+        VideoUnsuitable: a frame is larger than `max_pixels`, or the stored size is not allowed.
+        VideoDamaged: raised after all intact frames were yielded, if the rest is missing or corrupt.
     """
-
-    rgb: npt.NDArray[np.uint8]
-    pts_seconds: float
-
-
-class Source(NamedTuple):
-    """What is known of a video once its first frame is read.
-
-    Attributes:
-        width, height: pixels as shown, rotation applied.
-        frame_rate: frames per second as declared; 0 where unknown.
-    """
-
-    width: int
-    height: int
-    frame_rate: float
+    stored: tuple[int, int] | None = None
+    for source, frame in decode_frames(path, start, max_pixels):
+        stored = stored or fit_size(source, size)
+        yield source, frame._replace(rgb=resize(frame.rgb, *stored))
 
 
-def estimate_frames(path: Path) -> int:
-    """The number of frames that a video declares, without decoding it; 0 when it cannot be told.
-
-    For planning only: `read_frames` finds the true number.
-    """
-    try:
-        if path.is_dir():
-            return len(numbered_frames(path))
-        with _open(path) as container:
-            # No format stores a frame in less than a byte: a file may declare what it likes.
-            return max(0, min(_declared_frames(container), path.stat().st_size))
-    except (av.FFmpegError, OSError, IndexError, ValueError, OverflowError, VideoUnreadable):
-        return 0
+def decode_frames(
+    path: Path, start: int = 0, max_pixels: int = MOST_PIXELS
+) -> Iterator[tuple[SourceFormat, Frame]]:
+    """As `read_frames`, but at the size of the source."""
+    if path.is_dir():
+        return read_frame_folder(path, start, max_pixels)
+    return _read_file(path, start, max_pixels)
 
 
-def _declared_frames(container: Any) -> int:
+def declared_frames(container: Any) -> int:
+    """The number of frames that an open container declares, or that its duration gives; may be wrong."""
     stream = container.streams.video[0]
     if stream.frames:
         return int(stream.frames)
@@ -87,162 +83,61 @@ def _declared_frames(container: Any) -> int:
     return round((container.duration or 0) / av.time_base * rate)
 
 
-def read_frames(path: Path, size: str, start: int = 0) -> Iterator[tuple[Source, Frame]]:
-    """Decode a video, or a folder of numbered frames, in the order in which it is shown.
+def estimate_frames(path: Path, count: Callable[[Any], int] = declared_frames) -> int:
+    """The number of frames that a video declares; 0 if it is unknown. Nothing is decoded.
+
+    Planning uses it. The true number is known after `read_frames`.
 
     Args:
-        path: a file that FFmpeg reads, or a folder as `numbered_frames` takes it.
-        size: stored size, as in `Settings.size`. Every frame has it.
-        start: the first frame to yield. Those before are decoded and checked, since seeking is not exact in
-            every container, but not converted.
-
-    Yields:
-        The source (the same each time) and a frame.
-
-    Raises:
-        VideoUnreadable: nothing can be decoded.
-        VideoUnsuitable: the stored size would be under 16 pixels.
-        VideoDamaged: after the clean frames, when the rest is missing or corrupt.
+        path: a video file, or a folder of numbered frames.
+        count: reads the number from an open container. It is limited to the size of the file in bytes, as no
+            format stores a frame in less than a byte.
     """
-    stored: tuple[int, int] | None = None
-    for source, frame in decode_frames(path, start):
-        stored = stored or fit(source, size)
-        yield source, frame._replace(rgb=resize(frame.rgb, *stored))
-
-
-def decode_frames(path: Path, start: int = 0) -> Iterator[tuple[Source, Frame]]:
-    """As `read_frames`, at the source's size, whatever that is."""
-    return _read_folder(path, start) if path.is_dir() else _read_file(path, start)
-
-
-def fit(source: Source, size: str) -> tuple[int, int]:
-    """(width, height) in which a source's frames are stored.
-
-    Args:
-        source: of the video.
-        size: as in `Settings.size`.
-
-    Raises:
-        VideoUnsuitable: that is under 16 pixels on a side, or more than JPEG or MOST_PIXELS allow.
-    """
-    stored = stored_size(size, source.width, source.height)
-    if min(stored) < MIN_SIDE:
-        raise VideoUnsuitable(
-            f"too small: {stored[0]}x{stored[1]} pixels at size {size}; at least {MIN_SIDE} on each"
-            " side are needed (a size such as short:256 enlarges)"
-        )
-    if max(stored) > MAX_SIDE or stored[0] * stored[1] > MOST_PIXELS:
-        raise VideoUnsuitable(
-            f"too large: {stored[0]}x{stored[1]} pixels at size {size}; at most {MAX_SIDE} on a side and"
-            f" {MOST_PIXELS} in all are taken"
-        )
-    return stored
-
-
-def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Resize (H, W) or (H, W, C): pixel-area averages down (no aliasing), bilinear up."""
-    if image.shape[:2] == (height, width):
-        return image
-    down = width * height < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if down else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
-
-
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """An image file as (H, W, 3) uint8, RGB.
-
-    Raises:
-        VideoUnreadable: it is no image that OpenCV reads.
-    """
-    data = np.fromfile(path, np.uint8)
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as exc:
-        raise VideoUnreadable(f"{path} cannot be read: {_reason(exc)}") from exc
-    if bgr is None:
-        raise VideoUnreadable(f"{path} is no image")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        if path.is_dir():
+            return len(numbered_frames(path))
+        with open_video(path) as container:
+            return max(0, min(count(container), path.stat().st_size))
+    except (av.FFmpegError, OSError, IndexError, ValueError, OverflowError, VideoUnreadable):
+        return 0
 
 
-def to_grey(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) RGB to (H, W) luma of ITU-R BT.601, rounded: what flow is computed from."""
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+def open_video(path: Path, options: Mapping[str, str] = SAFE_OPTIONS) -> Any:
+    """Open a file with FFmpeg, as a video and nothing else.
 
-
-def numbered_frames(folder: Path) -> list[Path]:
-    """The images of a folder of numbered frames, in order.
-
-    The folder holds images of one name pattern, `<prefix><number><suffix>`, and no gap in the numbers.
+    Args:
+        path: the file.
+        options: options of FFmpeg's demuxers.
 
     Raises:
-        VideoUnreadable: there is none, more than one pattern, a number missing or given twice.
+        av.FFmpegError, OSError: the file cannot be opened, or its format is not allowed.
+        VideoUnreadable: it is not a regular file. A pipe or a device might never end.
     """
-    series = _series(folder)
-    if len(series) != 1:
-        found = printable(", ".join(sorted(f"{a}<number>{b}" for a, b in series))) or "none"
-        raise VideoUnreadable(f"a folder of frames needs one series of numbered images; found: {found}")
-    (numbered,) = series.values()
-    numbered.sort()
-    numbers = [n for n, _ in numbered]
-    for before, after in itertools.pairwise(numbers):
-        if after != before + 1:
-            what = f"frame {after} is there twice" if after == before else f"frame {before + 1} is missing"
-            raise VideoUnreadable(f"{what}: the images run from {numbers[0]} to {numbers[-1]}")
-    return [path for _, path in numbered]
+    if not path.is_file():
+        path.stat()  # raises FileNotFoundError if there is none
+        raise VideoUnreadable("it is not a regular file")
+    return av.open(os.fspath(path), options=dict(options))
 
 
-def is_frame_folder(folder: Path, nested: bool = False) -> bool:
-    """Whether a folder is taken as a video: one series of numbered images, and no video or folder in it.
+def limit_decoder(stream: Any, max_pixels: int = MOST_PIXELS) -> None:
+    """Give the decoder of a stream one thread and a bound on the size of a frame.
 
-    Of a folder that was not named but found (`nested`), fewer than ten images with gaps are passed over: they
-    are somebody's figures rather than a video that lost frames.
+    The bound also holds if the size changes in the middle of the stream.
     """
-    if any(p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES for p in folder.iterdir()):
-        return False
-    series = list(_series(folder).values())
-    if len(series) != 1 or len(series[0]) < 2:
-        return False
-    numbers = sorted(n for n, _ in series[0])
-    return not nested or len(numbers) >= 10 or numbers[-1] - numbers[0] == len(numbers) - 1
+    stream.codec_context.thread_count = 1  # one worker process per core uses the cores better
+    stream.codec_context.options = {"max_pixels": str(max_pixels)}
 
 
-def _series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
-    """Numbered images of a folder by what stands before and behind the number."""
-    series: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    for path in folder.iterdir():
-        match = re.fullmatch(r"(.*?)(\d+)", path.stem)
-        if match and path.suffix.lower() in IMAGE_SUFFIXES:
-            series.setdefault((match[1], path.suffix), []).append((int(match[2]), path))
-    return series
-
-
-def _read_folder(folder: Path, start: int) -> Iterator[tuple[Source, Frame]]:
-    source: Source | None = None
-    for index, path in enumerate(numbered_frames(folder)):
-        try:
-            data = path.read_bytes()
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        except (OSError, cv2.error) as exc:
-            raise VideoDamaged(f"{printable(path.name)} cannot be read: {_reason(exc)}", index) from exc
-        if bgr is None:
-            raise VideoDamaged(f"{printable(path.name)} cannot be decoded", index)
-        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-        source = source or Source(rgb.shape[1], rgb.shape[0], 0.0)
-        _check_size(source, rgb.shape[1], rgb.shape[0], index)
-        if index >= start:
-            yield source, Frame(rgb, float("nan"))
-
-
-def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
+def _read_file(path: Path, start: int, max_pixels: int) -> Iterator[tuple[SourceFormat, Frame]]:
     try:
         size = path.stat().st_size
         if size == 0:
             raise VideoUnreadable("the file is empty (0 bytes)")
-        container = _open(path)
+        container = open_video(path)
     except av.FFmpegError as exc:
-        raise VideoUnreadable(f"not a video that can be opened: {_reason(exc)}") from exc
+        raise VideoUnreadable(f"not a video that can be opened: {reason(exc)}") from exc
     except (OSError, ValueError, MemoryError) as exc:
-        raise VideoUnreadable(_reason(exc)) from exc
+        raise VideoUnreadable(reason(exc)) from exc
     with container:
         if not container.streams.video:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "none"
@@ -250,89 +145,113 @@ def _read_file(path: Path, start: int) -> Iterator[tuple[Source, Frame]]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise VideoUnreadable("no decoder for the codec that its video stream declares")
-        stream.codec_context.thread_count = 1  # a worker per core makes better use of the cores
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # also where the size changes
-        _check_pixels(stream.codec_context.width, stream.codec_context.height)
-        yield from _decode(container, stream, path, size, start)
+        limit_decoder(stream, max_pixels)
+        check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
+        yield from _FileDecoder(container, stream, path, size).frames(start)
 
 
-def _open(path: Path) -> Any:
-    """Open a file with FFmpeg, as a video and nothing else.
+class _FileDecoder:
+    """Decodes the video stream of one open container and checks it for damage."""
 
-    Raises:
-        av.FFmpegError, OSError: it cannot be opened, or is of no format that is allowed.
-        VideoUnreadable: it is no regular file; a pipe or a device might never end.
-    """
-    if not path.is_file():
-        path.stat()  # says so if there is none
-        raise VideoUnreadable("not a regular file")
-    return av.open(os.fspath(path), options=dict(_OPEN_OPTIONS))
+    def __init__(self, container: Any, stream: Any, path: Path, size: int) -> None:
+        self.container = container
+        self.stream = stream
+        self.path = path
+        self.size = size
+        self.kind = container.format.name
+        has_no_pts = self.kind in _NO_PTS
+        self.rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        self.clock = _Clock(self.rate, fixed_rate=has_no_pts)
+        self.reformatter = av.video.reformatter.VideoReformatter()
+        # Time stamps of packets whose frames were not returned yet. Frames come in presentation order: a
+        # frame with a later time stamp shows that the decoder dropped an earlier one.
+        self.expected_pts: list[int] = []
+        self.expects_frame_per_packet = (
+            stream.codec_context.name in _FRAME_PER_PACKET and stream.frames > 0 and not has_no_pts
+        )
+        self.num_packets = 0
+        self.num_frames = 0
+        self.packets_end = 0
+        self.source: SourceFormat | None = None
 
+    def frames(self, start: int) -> Iterator[tuple[SourceFormat, Frame]]:
+        """Yield the frames from index `start` on. Raises as `read_frames`."""
+        try:
+            for packet in self.container.demux(self.stream):
+                self._check_packet(packet)
+                for picture in packet.decode():
+                    self._check_picture(picture)
+                    seconds = self.clock.tick(picture.time)
+                    source, quarter_turns = self._oriented(picture)
+                    self.num_frames += 1
+                    if self.num_frames > start:
+                        rgb = self.reformatter.reformat(picture, format="rgb24").to_ndarray()
+                        upright = np.ascontiguousarray(np.rot90(rgb, quarter_turns), np.uint8)
+                        yield source, Frame(upright, seconds)
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as exc:
+            message = f"decoding stops after {self.num_frames} frames: {reason(exc)}"
+            raise VideoDamaged(message, self.num_frames) from exc
+        self._check_end()
 
-def _decode(container: Any, stream: Any, path: Path, size: int, start: int) -> Iterator[tuple[Source, Frame]]:
-    reformatter = av.video.reformatter.VideoReformatter()
-    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)
-    by_rate = container.format.name in _NO_PTS
-    clock = _Clock(rate, by_rate)
-    # Time stamps of packets whose frames have not come yet: a later frame before them means that they were
-    # dropped, since frames come in the order in which they are shown.
-    awaited: list[int] = []
-    one_each = stream.codec_context.name in _FRAME_PER_PACKET and stream.frames > 0 and not by_rate
-    frames = packets = end = 0
-    source: Source | None = None
-    try:
-        for packet in container.demux(stream):
-            if packet.size or packet.dts is not None:  # the last one is empty and flushes the decoder
-                packets += 1
-                end = (packet.pos or 0) + packet.size
-                if packet.is_corrupt:
-                    raise VideoDamaged(f"a packet is corrupt, after {frames} clean frames", frames)
-                if one_each and packet.pts is not None and not packet.is_discard:
-                    heapq.heappush(awaited, packet.pts)
-            for picture in packet.decode():
-                if picture.is_corrupt:
-                    raise VideoDamaged(f"frame {frames} is corrupt", frames)
-                while awaited and picture.pts is not None and awaited[0] <= picture.pts:
-                    if heapq.heappop(awaited) < picture.pts:
-                        raise VideoDamaged(f"frame {frames} could not be decoded", frames)
-                frames += 1
-                now = clock.tick(picture.time)
-                quarter_turns = round(picture.rotation / 90)
-                width, height = picture.width, picture.height
-                if quarter_turns % 2:
-                    width, height = height, width
-                source = source or Source(width, height, float(rate))
-                _check_size(source, width, height, frames - 1)
-                if frames > start:
-                    rgb = reformatter.reformat(picture, format="rgb24").to_ndarray()
-                    yield source, Frame(np.ascontiguousarray(np.rot90(rgb, quarter_turns), np.uint8), now)
-    except (av.FFmpegError, OSError, ValueError, MemoryError) as exc:
-        raise VideoDamaged(f"decoding stops after {frames} frames: {_reason(exc)}", frames) from exc
-    if frames == 0:
-        raise VideoUnreadable(f"no frame could be decoded from {packets} packets")
-    kind = container.format.name
-    declared = (stream.duration or 0) if kind == "mxf" else stream.frames  # MXF's unit of time is a frame
-    # Some files with sound declare one frame more than they have.
-    if packets < declared - 1:
-        raise VideoDamaged(f"cut short: {packets} of {declared} declared frames are there", frames)
-    if missing := _missing(path, size, kind, end):
-        raise VideoDamaged(f"cut short: {missing}", frames)
-    if awaited:
-        raise VideoDamaged(f"the last {len(awaited)} frames could not be decoded", frames)
+    def _check_packet(self, packet: Any) -> None:
+        if not packet.size and packet.dts is None:  # the last packet is empty and flushes the decoder
+            return
+        self.num_packets += 1
+        self.packets_end = (packet.pos or 0) + packet.size
+        if packet.is_corrupt:
+            raise VideoDamaged(f"a packet is corrupt, after {self.num_frames} clean frames", self.num_frames)
+        if self.expects_frame_per_packet and packet.pts is not None and not packet.is_discard:
+            heapq.heappush(self.expected_pts, packet.pts)
+
+    def _check_picture(self, picture: Any) -> None:
+        index = self.num_frames
+        if picture.is_corrupt:
+            raise VideoDamaged(f"frame {index} is corrupt", index)
+        while self.expected_pts and picture.pts is not None and self.expected_pts[0] <= picture.pts:
+            if heapq.heappop(self.expected_pts) < picture.pts:
+                raise VideoDamaged(f"frame {index} could not be decoded", index)
+
+    def _oriented(self, picture: Any) -> tuple[SourceFormat, int]:
+        """The source's format, with this frame checked against it, and the quarter turns to apply."""
+        quarter_turns = round(picture.rotation / 90)
+        width, height = picture.width, picture.height
+        if quarter_turns % 2:
+            width, height = height, width
+        self.source = self.source or SourceFormat(width, height, float(self.rate))
+        check_same_size(self.source, width, height, self.num_frames)
+        return self.source, quarter_turns
+
+    def _check_end(self) -> None:
+        frames, packets = self.num_frames, self.num_packets
+        if frames == 0:
+            raise VideoUnreadable(f"no frame could be decoded from {packets} packets")
+        # MXF's unit of time is a frame.
+        declared = (self.stream.duration or 0) if self.kind == "mxf" else self.stream.frames
+        # Some files with sound declare one frame more than they have.
+        if packets < declared - 1:
+            raise VideoDamaged(f"cut short: {packets} of {declared} declared frames are there", frames)
+        if missing := describe_truncation(self.path, self.size, self.kind, self.packets_end):
+            raise VideoDamaged(f"cut short: {missing}", frames)
+        if self.expected_pts:
+            raise VideoDamaged(f"the last {len(self.expected_pts)} frames could not be decoded", frames)
 
 
 class _Clock:
-    """Time stamps that always increase: the container's own where it has them, else the frame rate's."""
+    """Time stamps that always increase: those of the container if it has them, else by the frame rate."""
 
-    def __init__(self, rate: Fraction, by_rate: bool) -> None:
+    def __init__(self, rate: Fraction, fixed_rate: bool) -> None:
         self.period = float(1 / rate) if rate else float("nan")
-        self.by_rate = by_rate
+        self.fixed_rate = fixed_rate
         self.count = 0
         self.last = float("nan")
 
     def tick(self, time: float | None) -> float:
-        """The time of the next frame, in seconds."""
-        if self.by_rate:
+        """The presentation time of the next frame, seconds.
+
+        Args:
+            time: the time stamp of the container; None if there is none.
+        """
+        if self.fixed_rate:
             now = self.count * self.period
         elif time is not None and not time <= self.last:
             now = float(time)
@@ -341,56 +260,3 @@ class _Clock:
         self.count += 1
         self.last = now
         return now
-
-
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise VideoUnsuitable(f"{width}x{height} pixels are declared; at most {MOST_PIXELS} are taken")
-
-
-def _check_size(source: Source, width: int, height: int, index: int) -> None:
-    if (width, height) != (source.width, source.height):
-        first = f"{source.width}x{source.height}"
-        raise VideoDamaged(f"frame {index} is {width}x{height}, the first is {first}", index)
-
-
-def _missing(path: Path, size: int, kind: str, end: int) -> str:
-    """What the end of a file lacks that does not declare its frames; `end` is the end of the last packet."""
-    if kind == "yuv4mpegpipe" and end < size:
-        return f"{size - end} bytes behind the last frame are no whole frame"
-    if kind == "gif":
-        with path.open("rb") as file:
-            file.seek(max(0, size - 64))
-            if not file.read().rstrip(b"\0").endswith(b";"):
-                return "the mark that ends every GIF is missing"
-    missing = _matroska_missing(path, size)
-    return f"{missing} bytes of the declared length are missing" if missing else ""
-
-
-def _matroska_missing(path: Path, size: int) -> int:
-    """Bytes that a Matroska or WebM file declares (RFC 8794, RFC 9559) and does not have; else 0."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head[:4] != b"\x1a\x45\xdf\xa3":
-        return 0
-    position = 4
-    length, position = _ebml_size(head, position)
-    position += length or 0
-    if head[position : position + 4] != b"\x18\x53\x80\x67":  # the segment, which holds all the rest
-        return 0
-    length, position = _ebml_size(head, position + 4)
-    return max(0, position + length - size) if length is not None else 0
-
-
-def _ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
-    """An EBML element's length (None: unknown, as in live streams) and the position behind it."""
-    octets = 9 - data[position].bit_length()
-    value = int.from_bytes(data[position : position + octets], "big") - (1 << 7 * octets)
-    unknown = value == (1 << 7 * octets) - 1
-    return (None if unknown else value), position + octets
-
-
-def _reason(exc: Exception) -> str:
-    """The cause without the path, which the caller names."""
-    text = getattr(exc, "strerror", None) or str(exc)
-    return printable(str(text).strip()) or type(exc).__name__

@@ -22,15 +22,8 @@ from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.system.progress import Progress, no_progress
-from flowprep.video.decode import (
-    Frame,
-    Source,
-    decode_frames,
-    fit,
-    read_image,
-    resize,
-    to_grey,
-)
+from flowprep.video.decode import decode_frames
+from flowprep.video.frames import Frame, SourceFormat, fit_size, read_image, resize, to_grey
 from flowprep.video.suffixes import IMAGE_SUFFIXES
 
 _KEPT = 16  # frames of a file that stay in memory, beside those of a pair
@@ -59,7 +52,9 @@ class FileFrames:
         damage: why the file ends where it does, or "".
     """
 
-    def __init__(self, name: str, decode: Callable[[], Iterator[tuple[Source, Frame]]], size: str, kept: int):
+    def __init__(
+        self, name: str, decode: Callable[[], Iterator[tuple[SourceFormat, Frame]]], size: str, kept: int
+    ):
         self.id, self.label, self.damage = name, "", ""
         self._decode = decode
         stream = decode()
@@ -70,7 +65,7 @@ class FileFrames:
                 times.append(later.pts_seconds)
         except VideoDamaged as exc:
             self.damage = str(exc)
-        self.width, self.height = fit(source, size)
+        self.width, self.height = fit_size(source, size)
         self.frame_rate = source.frame_rate
         self.times_seconds = np.array(times)
         self.num_frames = len(times)
@@ -288,6 +283,6 @@ def _two_images(first: Path, second: Path, settings: Settings) -> FileFrames:
     if images[0].shape != images[1].shape:
         sizes = (f"{image.shape[1]}x{image.shape[0]}" for image in images)
         raise VideoUnreadable(f"{first} and {second} are {' and '.join(sizes)} pixels; a pair has one size")
-    source = Source(images[0].shape[1], images[0].shape[0], 0.0)
+    source = SourceFormat(images[0].shape[1], images[0].shape[0], 0.0)
     frames = [(source, Frame(image, float("nan"))) for image in images]
     return FileFrames(f"{first.name} to {second.name}", lambda: iter(frames), settings.size, _KEPT)

@@ -40,7 +40,8 @@ from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
 from flowprep.settings import PRESETS, Settings
 from flowprep.synthetic import write_samples
-from flowprep.video.decode import read_frames, to_grey
+from flowprep.video.decode import read_frames
+from flowprep.video.frames import to_grey
 
 SIZE = "340x256"
 BATCH = 256  # pairs

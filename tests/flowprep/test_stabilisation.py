@@ -10,7 +10,7 @@ from flowprep import open_corpus, stabilisation, tvl1
 from flowprep.api import make_corpus
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings
-from flowprep.video.decode import numbered_frames
+from flowprep.video.frame_folder import numbered_frames
 
 HEIGHT, WIDTH = 120, 160
 PAN = np.array([[1.01, 0.012, 2.6], [-0.012, 1.01, -1.4], [2e-5, 1e-5, 1.0]])

@@ -26,7 +26,8 @@ from flowprep.engines import make_engine
 from flowprep.errors import EngineError
 from flowprep.extraction.task import _ahead
 from flowprep.settings import Settings, Tvl1Settings
-from flowprep.video.decode import read_frames, to_grey
+from flowprep.video.decode import read_frames
+from flowprep.video.frames import to_grey
 from tests.support.videos import texture, write_frames, write_video
 
 # OpenCV's engine: nothing to compile, so that processes start at once.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
+import zlib
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,8 +20,9 @@ from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsu
 from flowprep.extraction.task import TaskOptions, _ahead, run_task
 from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
-from flowprep.video import decode as video
-from flowprep.video.decode import estimate_frames, read_frames
+from flowprep.video.decode import decode_frames, estimate_frames, limit_decoder, open_video, read_frames
+from flowprep.video.frames import decode_image, read_image
+from flowprep.video.suffixes import IMAGE_SUFFIXES
 from tests.support.videos import write_video
 
 NO_FLOW = Settings(size="source", flow=False)
@@ -54,12 +54,14 @@ def test_playlists_open_nothing(tmp_path, secret, text):
         next(read_frames(path, "source"))
 
 
-def test_without_the_restriction_a_playlist_would_be_followed(tmp_path, secret, monkeypatch):
+def test_without_the_restriction_a_playlist_would_be_followed(tmp_path, secret):
     """The test above could not fail if FFmpeg did not know the format."""
     path = tmp_path / "list.mp4"
     path.write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
-    monkeypatch.setattr(video, "_OPEN_OPTIONS", {})
-    assert len(list(read_frames(path, "source"))) == 5
+    with open_video(path, options={}) as container:
+        assert len(list(container.decode(video=0))) == 5
+    with pytest.raises(av.FFmpegError):
+        open_video(path)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +85,19 @@ def test_only_regular_files_are_opened(tmp_path, kind):
         next(read_frames(path, "source"))
 
 
-def test_a_declared_size_is_bounded(tmp_path, monkeypatch):
+def test_a_declared_size_is_bounded(tmp_path):
     path = write_video(tmp_path / "a.mp4", 5, size=(64, 48))
-    monkeypatch.setattr(video, "MOST_PIXELS", 64 * 48 - 1)
-    with pytest.raises(VideoUnsuitable, match="64x48 pixels are declared; at most 3071"):
-        next(read_frames(path, "source"))
-    # The same where only the stream within says so: the decoder refuses
-    monkeypatch.setattr(video, "_check_pixels", lambda *_: None)
-    with pytest.raises(VideoError):
-        list(read_frames(path, "source"))
+    assert len(list(read_frames(path, "source", max_pixels=1024 * 1024))) == 5
+    with pytest.raises(VideoUnsuitable, match="64x48 pixels are declared; allowed: at most 3071"):
+        next(read_frames(path, "source", max_pixels=64 * 48 - 1))
+
+
+def test_the_decoder_refuses_a_size_that_only_the_stream_declares(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 5, size=(64, 48))
+    with open_video(path) as container:
+        limit_decoder(container.streams.video[0], max_pixels=64 * 48 - 1)
+        with pytest.raises(av.FFmpegError):
+            list(container.decode(video=0))
 
 
 def test_a_y4m_of_100000_by_100000_pixels(tmp_path):
@@ -140,7 +146,7 @@ def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, monkeypatch, gone):
     path = write_video(tmp_path / "a.mp4", 5)
-    whole = video.decode_frames
+    whole = decode_frames
 
     def decode(file, start=0):
         yield from whole(file, start)
@@ -155,7 +161,7 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, monkeypa
 
 def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus, monkeypatch):
     slow, quick = (write_video(tmp_path / f"{n}.mp4", 5) for n in ("slow", "quick"))
-    whole = video.decode_frames
+    whole = decode_frames
     end = threading.Event()
 
     def decode(file, start=0):
@@ -212,13 +218,39 @@ def test_damage_is_told_as_before(tmp_path):
         list(read_frames(path, "source"))
 
 
-def test_images_of_frames_are_bounded_as_videos(tmp_path):
-    """In a process of its own, since OpenCV reads its bound once."""
+@pytest.fixture
+def large_frames(tmp_path: Path) -> Path:
+    """A folder of two frames of 8300x8300 pixels, which is more than MOST_PIXELS."""
     folder = tmp_path / "frames"
     folder.mkdir()
-    for number in range(2):
-        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((8200, 8200), np.uint8))
-    command = [sys.executable, "-m", "flowprep.cli", "extract", folder, "--out", tmp_path / "c", "--no-flow"]
-    run = subprocess.run([*command, "--json"], capture_output=True, text=True)
-    assert run.returncode == 3, run.stderr
-    assert "cannot be read" in json.loads(run.stdout)["failures"]["frames"]
+    cv2.imwrite(str(folder / "0.png"), np.zeros((8300, 8300), np.uint8))
+    shutil.copy(folder / "0.png", folder / "1.png")
+    return folder
+
+
+def test_make_corpus_refuses_frames_that_are_too_large(tmp_path, large_frames):
+    flowprep.make_corpus([large_frames], tmp_path / "c", Settings(flow=False), jobs=1)
+    reason = flowprep.open_corpus(tmp_path / "c").failures["frames"]
+    assert reason == f"0.png cannot be read: 8300x8300 pixels are declared; allowed: at most {2**26}"
+
+
+def test_an_image_is_bounded_by_its_header_before_it_is_decoded(large_frames):
+    data = (large_frames / "0.png").read_bytes()
+    with pytest.raises(VideoUnsuitable, match="8300x8300"):
+        read_image(large_frames / "0.png")
+    with pytest.raises(VideoUnsuitable, match="8300x8300"):
+        decode_image(data[:1000])  # the header alone: decoding would say that it is no whole image
+    header = bytearray(data[:1000])
+    header[16:24] = (200_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    with pytest.raises(VideoUnsuitable, match=f"allowed: at most {2**26} pixels"):
+        decode_image(bytes(header))
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_images_of_every_kind_are_bounded(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.zeros((30, 40, 3), np.uint8))
+    assert read_image(path, 1200).shape == (30, 40, 3)
+    with pytest.raises(VideoUnsuitable, match="40x30 pixels are declared; allowed: at most 1199"):
+        read_image(path, 1199)
