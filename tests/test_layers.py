@@ -20,7 +20,9 @@ LAYERS = [
         "flowprep.corpus",
         "flowprep.engines",
         "flowprep.flo",
+        "flowprep.reports.charts",
         "flowprep.reports.html",
+        "flowprep.reports.numbers",
         "flowprep.stabilisation",
         "flowprep.synthetic",
         "flowprep.viz",
@@ -37,6 +39,7 @@ LAYERS = [
 PUBLIC = {
     "flowprep",
     "flowprep.viz",
+    "flowprep.reports.charts",
     "flowprep.reports.html",
     "flowprep.errors",
     "flowprep.system.atomic",

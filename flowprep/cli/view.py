@@ -99,5 +99,5 @@ def report(corpus: Path, output: Path, sample: int, as_json: bool) -> None:
     from flowprep.reports.corpus import write_report
 
     with progress_bar("videos", transient=True) as show:
-        made = write_report(corpus, output, sample=sample, progress=show)
-    click.echo(json.dumps(made) if as_json else made["output"])
+        summary = write_report(corpus, output, sample=sample, progress=show)
+    click.echo(json.dumps(summary.to_dict()) if as_json else summary.output)

@@ -1,45 +1,60 @@
-"""What the HTML reports have in common: the page and its style, and small pieces of it.
+"""The page that all HTML reports share: its frame, its style and small pieces.
 
-A page is one file that needs nothing from outside itself: pictures are data URIs, charts are drawn in the
-page's own colours, in light and in dark, and there is no script.
+A page is one file without scripts. It loads nothing: pictures are data URIs, and charts are SVG. It has a
+light and a dark set of colours.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flowprep.system.atomic import published
+
 
 def document(title: str, body: str, style: str = "") -> str:
-    """A whole page: its title, what stands in it, and rules that go beyond the common style."""
+    """A whole page.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        style: CSS rules that follow the common ones.
+    """
     return _PAGE.format(title=escape(title), style=_STYLE + style, body=body)
 
 
+def write_document(path: Path, title: str, body: str, style: str = "") -> None:
+    """Write `document` to a file, and create the file's folder. A reader never sees half a page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with published(path) as temporary:
+        temporary.write_text(document(title, body, style), "utf-8")
+
+
 def section(title: str, body: str, note: str = "") -> str:
-    """A block of the page under a heading."""
+    """A block of the page: a heading, a note in small letters, then the body. All three are HTML."""
     note = f"<p class=note>{note}</p>" if note else ""
     return f"<section><h2>{title}</h2>{note}{body}</section>"
 
 
-def picture(image: NDArray[np.uint8], title: str, widest: int = 240) -> str:
-    """An image that carries its own bytes.
+def picture(image: NDArray[np.uint8], title: str, max_width: int = 240) -> str:
+    """An <img> element that contains the image as JPEG.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        title: what it shows.
-        widest: in pixels; a wider one is made smaller.
+        title: plain text that says what it shows.
+        max_width: a wider image is scaled down to this width, in pixels.
     """
     height, width = image.shape[:2]
-    if width > widest:
-        size = widest, max(1, round(height * widest / width))
+    if width > max_width:
+        size = max_width, max(1, round(height * max_width / width))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     data = base64.b64encode(jpeg.tobytes()).decode()
@@ -47,25 +62,18 @@ def picture(image: NDArray[np.uint8], title: str, widest: int = 240) -> str:
     return f"<img alt='{title}' title='{title}' src='data:image/jpeg;base64,{data}'>"
 
 
-def ticks(most: float) -> list[float]:
-    """Round numbers from 0 to at least `most`, four to six of them."""
-    step = 10.0 ** math.floor(math.log10(max(most, 1e-9) / 4))
-    step *= next(k for k in (1, 2, 2.5, 5, 10) if step * k * 5 >= most)
-    return [k * step for k in range(math.ceil(most / step - 1e-9) + 1)]
-
-
 def key_table(values: Mapping[str, Any]) -> str:
-    """Rows of keys and values; those of a mapping within get its key in front."""
+    """A table with a row per key. Keys of nested mappings are joined as by `flat`."""
     rows = (f"<tr><th>{escape(k)}<td>{escape(json.dumps(v))}" for k, v in flat(values).items())
     return f"<div class=scroll><table class=keys><tbody>{''.join(rows)}</table></div>"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, "outer.inner" -> value."""
-    found: dict[str, Any] = {}
+    """Nested mappings as one mapping, with keys such as "outer.inner"."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
-    return found
+        result.update(flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return result
 
 
 _PAGE = """<!doctype html>
@@ -111,7 +119,7 @@ section > .note { margin-bottom:16px }
 .card { background:var(--sheet); border:1px solid var(--line); border-top:4px solid var(--c);
   border-radius:14px; padding:20px 22px }
 .card h2 { color:var(--c) }
-.what { color:var(--soft); font-size:14px }
+.subtitle { color:var(--soft); font-size:14px }
 .big { font-size:clamp(40px,7vw,60px); font-weight:680; letter-spacing:-.035em; line-height:1.15;
   margin:8px 0 10px; font-variant-numeric:tabular-nums }
 .big small { font-size:.5em; font-weight:500; color:var(--soft); margin-left:.1em }

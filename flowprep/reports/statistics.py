@@ -1,8 +1,8 @@
-"""A corpus in numbers: what its report is made of.
+"""The numbers of a corpus report.
 
-Counts, clipping and mean flow are of all videos, from the shards' tables. How far things move can only be
-told from decoded flow: that is of a sample of videos, spread evenly over all. Memory does not grow with the
-length of videos, and with their number by some hundred bytes each.
+Counts, clipping and mean flow cover all videos; they stand in the tables of the shards. The distribution of
+displacements needs decoded flow. It covers a sample of videos, spread evenly over the corpus. Memory does not
+grow with the length of the videos. It grows with their number, by some hundred bytes each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,29 +22,52 @@ from flowprep.errors import CorpusFormatError
 from flowprep.planning.tasks import read_plan, summarise
 from flowprep.system.progress import Progress, no_progress
 
-# Displacements are counted in bins of an eighth of an octave, from 1/64 px; below is the bin that holds 0.
-LENGTHS = np.concatenate([[0], 2.0 ** (np.arange(-6 * 8, 10 * 8 + 1) / 8)])
-# Mean flow is counted in bins of 0.02 px around these values.
+# Lower edges of the bins of displacements, in pixels. A bin is an eighth of an octave, from 1/64 px on. The
+# first bin holds everything below.
+DISPLACEMENTS = np.concatenate([[0], 2.0 ** (np.arange(-6 * 8, 10 * 8 + 1) / 8)])
+# Centres of the bins of mean flow, 0.02 px apart.
 MEANS = np.arange(-5000, 5001) / 50
 PAIRS_SAMPLED = 2  # of each sampled video
-MOMENTS = 80  # points of the rate over time
+NUM_RATES = 80  # points of the rate over time
 
-Span = tuple[float, float, float]
+
+class TaskSpan(NamedTuple):
+    """When a task ran, in seconds since the epoch, and how many pairs it computed."""
+
+    began: float
+    ended: float
+    pairs: int
+
+
+class Throughput(NamedTuple):
+    """Pairs per second over the working time, which is the time in which at least one task ran.
+
+    Attributes:
+        seconds: the working time.
+        rates: the mean rate in each of the equal parts of the working time.
+        pauses: where in the working time a long pause was cut out, in seconds.
+    """
+
+    seconds: float
+    rates: list[float]
+    pauses: list[float]
 
 
 @dataclass
-class Measured:
-    """What is counted over a corpus' videos.
+class CorpusStatistics:
+    """Counts over the videos of a corpus.
 
     Attributes:
-        videos: ids.
-        frames, pairs, seconds, clipped: of each of them; seconds are NaN without a frame rate, `clipped` is
-            the share of the values outside the codes' range.
-        sizes: stored (width, height) -> videos.
-        mean_u, mean_v: pairs in each bin around `MEANS`.
-        sampled: positions in `videos` of those that were decoded.
-        motion: mean displacement of each of those, pixels.
-        lengths: pixels of the decoded pairs in each bin that begins at `LENGTHS`.
+        videos: ids. The next four lists have one entry per video.
+        frames: number of frames.
+        pairs: number of pairs.
+        seconds: duration; NaN without a frame rate.
+        clipped: share of the flow values outside the range of the codes.
+        sizes: number of videos by stored (width, height).
+        mean_u, mean_v: number of pairs in each bin of `MEANS`.
+        sampled: positions of the decoded videos in `videos`.
+        motion: mean displacement of each decoded video, pixels.
+        displacements: number of decoded pixels in each bin of `DISPLACEMENTS`.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -57,70 +80,84 @@ class Measured:
     mean_v: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(MEANS), np.int64))
     sampled: list[int] = field(default_factory=list)
     motion: list[float] = field(default_factory=list)
-    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LENGTHS), np.int64))
+    displacements: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(DISPLACEMENTS), np.int64))
 
     def percentile(self, percent: float) -> float:
-        """A percentile of the decoded displacements, pixels, linear within a bin."""
-        share = np.concatenate([[0], np.cumsum(self.lengths) / max(1, self.lengths.sum())])
-        i = int(np.searchsorted(share, percent / 100))
-        ends = np.append(LENGTHS, 2 * LENGTHS[-1])
-        part = (percent / 100 - share[i - 1]) / (share[i] - share[i - 1]) if i else 0.0
-        return float(ends[max(i - 1, 0)] + part * (ends[i] - ends[max(i - 1, 0)]))
+        """A percentile of the decoded displacements in pixels, linear within a bin."""
+        edges, shares = self._cumulative()
+        i = int(np.searchsorted(shares, percent / 100))
+        if i == 0:
+            return float(edges[0])
+        part = (percent / 100 - shares[i - 1]) / (shares[i] - shares[i - 1])
+        return float(edges[i - 1] + part * (edges[i] - edges[i - 1]))
 
-    def share_below(self, length: float) -> float:
-        """Share of the decoded displacements under `length` pixels, linear within a bin."""
-        share = np.concatenate([[0], np.cumsum(self.lengths) / max(1, self.lengths.sum())])
-        return float(np.interp(length, np.append(LENGTHS, 2 * LENGTHS[-1]), share))
+    def share_below(self, displacement: float) -> float:
+        """Share of the decoded displacements under a number of pixels, linear within a bin."""
+        edges, shares = self._cumulative()
+        return float(np.interp(displacement, edges, shares))
+
+    def _cumulative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Edges of the bins in pixels, and the share of displacements below each edge."""
+        edges = np.append(DISPLACEMENTS, 2 * DISPLACEMENTS[-1])
+        total = max(1, self.displacements.sum())
+        return edges, np.concatenate([[0], np.cumsum(self.displacements) / total])
 
 
-def measure(corpus: Corpus, sample: int = 1000, progress: Progress = no_progress) -> Measured:
-    """Go through a corpus once.
+def collect(corpus: Corpus, sample: int = 1000, progress: Progress = no_progress) -> CorpusStatistics:
+    """Go once through all videos of a corpus.
 
     Args:
-        corpus: opened.
-        sample: videos whose flow is decoded, at most.
-        progress: called with the videos done and to do.
+        corpus: an open corpus.
+        sample: number of videos whose flow is decoded, at most.
+        progress: called with the number of videos done, and of all.
 
     Raises:
         CorpusDamaged: a table or an image fails its checksum.
     """
-    found = Measured()
-    chosen = set(np.unique(np.linspace(0, len(corpus) - 1, min(sample, len(corpus))).astype(int)).tolist())
+    statistics = CorpusStatistics()
+    positions = np.linspace(0, len(corpus) - 1, min(sample, len(corpus))).astype(int)
+    sampled = set(positions.tolist())
     for i, video in enumerate(corpus.values()):
-        found.videos.append(video.id)
-        found.frames.append(video.num_frames)
-        found.pairs.append(video.num_pairs)
-        found.seconds.append(video.num_frames / video.frame_rate if video.frame_rate else np.nan)
-        found.sizes[video.width, video.height] += 1
-        if corpus.settings.flow and video.num_pairs:
-            found.clipped.append(float(video.clipped.mean()))
-            for bins, means in zip((found.mean_u, found.mean_v), video.mean_flow.T, strict=True):
-                place = np.clip(np.rint((means - MEANS[0]) * 50), 0, len(bins) - 1).astype(int)
-                bins += np.bincount(place, minlength=len(bins))
-        else:
-            found.clipped.append(0.0)
-        if i in chosen and corpus.settings.flow and video.num_pairs:
-            found.sampled.append(i)
-            found.motion.append(_decoded(video, found.lengths))
+        statistics.videos.append(video.id)
+        statistics.frames.append(video.num_frames)
+        statistics.pairs.append(video.num_pairs)
+        statistics.seconds.append(video.num_frames / video.frame_rate if video.frame_rate else np.nan)
+        statistics.sizes[video.width, video.height] += 1
+        has_flow = corpus.settings.flow and video.num_pairs > 0
+        statistics.clipped.append(float(video.clipped.mean()) if has_flow else 0.0)
+        if has_flow:
+            _count_means(video, statistics)
+        if has_flow and i in sampled:
+            statistics.sampled.append(i)
+            statistics.motion.append(_count_displacements(video, statistics.displacements))
         progress(i + 1, len(corpus))
-    return found
+    return statistics
 
 
-def _decoded(video: Video, lengths: NDArray[np.int64]) -> float:
-    """Count the displacements of a few pairs; their mean, pixels."""
-    places = {round(k * (video.num_pairs - 1) / (PAIRS_SAMPLED + 1)) for k in range(1, PAIRS_SAMPLED + 1)}
+def _count_means(video: Video, statistics: CorpusStatistics) -> None:
+    for counts, means in zip((statistics.mean_u, statistics.mean_v), video.mean_flow.T, strict=True):
+        bins = np.clip(np.rint((means - MEANS[0]) * 50), 0, len(counts) - 1).astype(int)
+        counts += np.bincount(bins, minlength=len(counts))
+
+
+def _count_displacements(video: Video, counts: NDArray[np.int64]) -> float:
+    """Add the displacements of `PAIRS_SAMPLED` pairs to the counts. Returns their mean, in pixels."""
+    pairs = {round(k * (video.num_pairs - 1) / (PAIRS_SAMPLED + 1)) for k in range(1, PAIRS_SAMPLED + 1)}
     means = []
-    for i in places:
-        length = np.hypot(*video.flow(i, 1)[0])
-        means.append(float(length.mean()))
-        octaves = 8 * (np.log2(np.maximum(length, LENGTHS[1] / 2)) + 6)
-        bins = np.clip(np.floor(octaves).astype(int) + 1, 0, len(lengths) - 1)
-        lengths += np.bincount(bins.ravel(), minlength=len(lengths))
+    for pair in pairs:
+        displacement = np.hypot(*video.flow(pair, 1)[0])
+        means.append(float(displacement.mean()))
+        eighths = 8 * (np.log2(np.maximum(displacement, DISPLACEMENTS[1] / 2)) + 6)
+        bins = np.clip(np.floor(eighths).astype(int) + 1, 0, len(counts) - 1)
+        counts += np.bincount(bins.ravel(), minlength=len(counts))
     return float(np.mean(means))
 
 
-def planned(corpus: Corpus, index: Index) -> tuple[dict[str, str], dict[str, Any]]:
-    """The label of every video, and where the corpus stands; of what is there, if the plan is not."""
+def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], dict[str, Any]]:
+    """The label of every video of the plan, and the status of the corpus.
+
+    Without a plan, both cover the videos of the index alone.
+    """
     try:
         plan = read_plan(corpus.path)
     except CorpusFormatError:
@@ -136,41 +173,41 @@ def planned(corpus: Corpus, index: Index) -> tuple[dict[str, str], dict[str, Any
             "failures": index.failures,
             "partial": index.partial,
         }
-    return {s.id: s.label for t in plan.tasks for s in t.segments}, summarise(plan, index)
+    labels = {segment.id: segment.label for task in plan.tasks for segment in task.segments}
+    return labels, summarise(plan, index)
 
 
-def read_spans(corpus: Corpus, index: Index) -> list[Span]:
-    """When each task began and ended, by the clock in seconds, and its pairs; some records have no time."""
+def read_spans(corpus: Corpus, index: Index) -> list[TaskSpan]:
+    """When each task ran. Tasks whose record has no time are left out."""
     spans = []
     for record in (read_record(corpus.path, task) for task in index.tasks):
         if "finished" in record:
-            end = datetime.fromisoformat(record["finished"]).timestamp()
+            ended = datetime.fromisoformat(record["finished"]).timestamp()
             totals = record["totals"]
-            spans.append((end - totals.get("total_seconds", 0.0), end, totals.get("pairs", 0)))
+            spans.append(TaskSpan(ended - totals.get("total_seconds", 0.0), ended, totals.get("pairs", 0)))
     return spans
 
 
-def rate_over_time(spans: Sequence[Span], moments: int = MOMENTS) -> tuple[float, list[float], list[float]]:
-    """Pairs a second over the time in which tasks ran, pauses left out.
+def throughput(spans: Sequence[TaskSpan], num_rates: int = NUM_RATES) -> Throughput:
+    """Pairs per second over the working time.
+
+    A task's pairs are spread evenly over its span. A pause is marked if it is longer than a fiftieth of the
+    working time.
 
     Args:
-        spans: (began, ended, pairs) of each task, seconds; its pairs are taken as evenly spread.
-        moments: how many rates.
-
-    Returns:
-        Seconds in which at least one task ran; the rate in each of `moments` equal parts of them; and where,
-        in those seconds, pauses of more than a fiftieth of them were left out.
+        spans: of all tasks.
+        num_rates: number of equal parts of the working time.
     """
     if not spans:
-        return 0.0, [], []
+        return Throughput(0.0, [], [])
     began, ended, pairs = np.array(sorted(spans), float).T
     ended = np.maximum(ended, began + 1e-3)
-    until = np.maximum.accumulate(ended)
-    gaps = np.concatenate([[0.0], np.maximum(0, began[1:] - until[:-1])])
-    left_out = np.cumsum(gaps)
-    begin, end = began - began[0] - left_out, ended - began[0] - left_out
-    total = float(end.max())
-    edges = np.linspace(0, total, moments + 1)
-    done = np.array([(pairs * np.clip((edge - begin) / (end - begin), 0, 1)).sum() for edge in edges])
-    rates = np.diff(done) / (total / moments)
-    return total, rates.tolist(), begin[gaps > total / 50].tolist()
+    latest_end = np.maximum.accumulate(ended)
+    gaps = np.concatenate([[0.0], np.maximum(0, began[1:] - latest_end[:-1])])
+    idle = np.cumsum(gaps)
+    first, last = began - began[0] - idle, ended - began[0] - idle
+    seconds = float(last.max())
+    edges = np.linspace(0, seconds, num_rates + 1)
+    done = np.array([(pairs * np.clip((edge - first) / (last - first), 0, 1)).sum() for edge in edges])
+    rates = np.diff(done) / (seconds / num_rates)
+    return Throughput(seconds, rates.tolist(), first[gaps > seconds / 50].tolist())

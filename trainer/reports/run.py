@@ -17,7 +17,7 @@ import numpy as np
 
 from flowprep import viz
 from flowprep.errors import UsageError
-from flowprep.reports import html
+from flowprep.reports import charts, html
 from trainer.data.sampling import spaced_starts
 from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
@@ -141,7 +141,7 @@ def _cards(last: Scores, rows: dict[str, np.ndarray]) -> str:
         right, count = _right(last, scores), len(last.ids)
         low, high = interval(right, count)
         cards.append(
-            f"<div class='card {name}'><h2>{_TITLES[name]}</h2><p class=what>{WHAT[name]}</p>"
+            f"<div class='card {name}'><h2>{_TITLES[name]}</h2><p class=subtitle>{WHAT[name]}</p>"
             f"<p class=big>{100 * right / count:.1f}<small>%</small></p>"
             f"<div class=meter><i style='width:{100 * right / count:.2f}%'></i>"
             f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b></div>"
@@ -180,7 +180,7 @@ def _chart(
     if not points:
         return "<p class=note>no log</p>"
     x_most = max(x for x, _ in points)
-    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else html.ticks(max(y for _, y in points))
+    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else charts.ticks(max(y for _, y in points))
     y_most = y_ticks[-1]
 
     def place(x: float, y: float) -> str:
@@ -194,7 +194,7 @@ def _chart(
         label = f"{100 * y:.0f}%" if share else f"{y:g}"
         out.append(f"<path class=grid d='M{left} {py}H{width - right}'/>")
         out.append(f"<text x={left - 7} y={py} dy=.35em text-anchor=end>{label}</text>")
-    x_ticks = [x for x in html.ticks(x_most) if x <= x_most]
+    x_ticks = [x for x in charts.ticks(x_most) if x <= x_most]
     for x in x_ticks:
         px, _ = place(x, 0).split(",")
         anchor = "end" if float(px) > width - 30 else "middle"

@@ -14,8 +14,11 @@ from PIL import Image
 
 from flowprep.api import make_corpus
 from flowprep.corpus.reader import open_corpus
-from flowprep.reports.corpus import _mean_flow, _percent, _sheets, _short, write_report
-from flowprep.reports.statistics import MEANS, Measured, measure
+from flowprep.reports.corpus import write_report
+from flowprep.reports.corpus_charts import mean_flow_section
+from flowprep.reports.corpus_videos import video_section
+from flowprep.reports.numbers import format_bytes, format_count, format_duration, format_share
+from flowprep.reports.statistics import MEANS, CorpusStatistics, collect
 from flowprep.settings import PRESETS, Settings
 from tests.support.videos import write_video
 
@@ -37,15 +40,16 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(clips, tmp_path_factory):
+def report(clips, tmp_path_factory):
+    """The summary, the text and the file of a report."""
     folder = tmp_path_factory.mktemp("report")
     make_corpus([clips], folder / "corpus", OPENCV, jobs=1)
-    facts = write_report(folder / "corpus", folder / "r.html")
+    facts = write_report(folder / "corpus", folder / "r.html").to_dict()
     return facts, (folder / "r.html").read_text("utf-8"), folder / "r.html"
 
 
-def test_it_needs_nothing_from_outside(made):
-    _, text, _ = made
+def test_it_needs_nothing_from_outside(report):
+    _, text, _ = report
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     sources = re.findall(r"src='([^']{0,30})", text)
     # The wheel, and four frames and flows, of a video of each of four kinds.
@@ -53,85 +57,85 @@ def test_it_needs_nothing_from_outside(made):
     HTMLParser().feed(text)
 
 
-def test_what_it_says(made):
-    facts, text, _ = made
+def test_the_page_and_its_summary(report):
+    facts, text, _ = report
     assert facts["videos"] == {"total": 9, "ok": 6, "partial": 0, "failed": 3, "pending": 0}
     assert facts["sampled_videos"] == 6 and facts["clipped_videos"] >= 3
-    assert "6 of 9 videos are in" in text
+    assert "6 of 9 videos are extracted" in text
     assert "<b>2</b> not a video that can be opened" in text and "bad_12.mp4" in text
     assert "<b>1</b> too few frames: 1; one pair at step 1 needs 2" in text  # alone: with its numbers
-    assert "2 pairs each of all 6 videos" in text
-    assert f"<b>{facts['clipped_videos']}</b> of 6 videos lose more than 1% of their values" in text
+    assert "2 decoded pairs per video, from all 6 videos" in text
+    assert f"In <b>{facts['clipped_videos']}</b> of 6 videos, more than 1% of the values" in text
     assert "&plusmn;2 px" in text
     assert f"{facts['ratio']:.0f}<small>&times;" in text
-    assert "2 classes" in text and "pairs a second" in text and "&quot;tsn&quot;" in text
+    assert "2 classes" in text and "pairs per second" in text and "&quot;tsn&quot;" in text
     for title in ("Typical", "Most motion", "Least motion"):
         assert title in text
 
 
-def test_stages_are_in_the_order_of_the_work(made):
-    times = made[1].partition("Where the time goes")[2].partition("</section>")[0]
+def test_stages_are_in_the_order_of_the_work(report):
+    times = report[1].partition("Time by stage")[2].partition("</section>")[0]
     stages = re.findall(r"<span>(\w+)</span>", times)
     order = ["decode", "resize", "flow", "jpeg", "codes", "write"]  # those that took no time are left out
     assert stages == [stage for stage in order if stage in stages] and "flow" in stages
 
 
-def test_each_video_is_shown_for_what_it_is(made):
-    names = re.findall(r"<p class=name>([^<]+)", made[1])
+def test_each_video_is_shown_for_what_it_is(report):
+    names = re.findall(r"<p class=name>([^<]+)", report[1])
     typical, most, least, clipped = (int(name[-5]) for name in names)  # speeds, px a frame
     assert least == 0 and most in (4, 5) and clipped in (3, 4, 5) and clipped != most and typical in (1, 2, 3)
 
 
-def test_each_video_has_a_scale_of_its_own(made):
+def test_each_video_has_a_scale_of_its_own(report):
     typical, most, least, _ = (
-        float(px) for px in re.findall(r"alt='colours of flow, up to ([\d.]+) px", made[1])
+        float(px) for px in re.findall(r"alt='colours of flow, up to ([\d.]+) px", report[1])
     )
     assert least == 0.25 and min(typical, most) > 0.5  # what stands still is not shown as if it moved
 
 
-def test_names_are_escaped(made):
-    assert "<slow" not in made[1] and "&lt;slow &amp; very steadily" in made[1]
+def test_names_are_escaped(report):
+    assert "<slow" not in report[1] and "&lt;slow &amp; very steadily" in report[1]
 
 
-def test_nothing_is_escaped_twice(made):
-    corpus = open_corpus(made[2].parent / "corpus")
-    measured = measure(corpus)
-    measured.clipped = [1e-6] * len(corpus)
-    text = _sheets(corpus, measured)
+def test_nothing_is_escaped_twice(report):
+    corpus = open_corpus(report[2].parent / "corpus")
+    statistics = collect(corpus)
+    statistics.clipped = [1e-6] * len(corpus)
+    text = video_section(corpus, statistics)
     assert "&lt;0.01% clipped" in text and "&lt;slow" in text and "&amp;lt;" not in text
 
 
 @pytest.mark.parametrize(
-    ("options", "there", "missing"),
+    ("options", "expected", "missing"),
     [
-        ({"flow": False}, ["Frames", "Some of them"], ["How far things move", "Mean flow", "Clipping"]),
-        ({"rgb": False}, ["How far things move", "Most motion"], ["A frame takes"]),
-        ({"codes": "adaptive"}, ["nothing is clipped"], ["<h2>Clipping", "Most clipped"]),
+        ({"flow": False}, ["Frames", "Examples"], ["How far pixels move", "Mean flow", "Clipping"]),
+        ({"rgb": False}, ["How far pixels move", "Most motion"], ["A frame takes"]),
+        ({"codes": "adaptive"}, ["none is clipped"], ["<h2>Clipping", "Most clipped"]),
     ],
 )
-def test_what_was_not_stored_is_left_out(clips, tmp_path, options, there, missing):
+def test_what_was_not_stored_is_left_out(clips, tmp_path, options, expected, missing):
     settings = Settings(**{"size": "source", "engine": "opencv", "tvl1": PRESETS["opencv"], **options})
     make_corpus([clips], tmp_path / "corpus", settings, jobs=1)
     write_report(tmp_path / "corpus", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert all(words in text for words in there) and not any(words in text for words in missing)
+    assert all(words in text for words in expected) and not any(words in text for words in missing)
 
 
 def test_a_corpus_in_which_all_failed(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "x.mp4").write_text("no video")
     make_corpus([tmp_path / "clips"], tmp_path / "corpus", OPENCV, jobs=1)
-    facts = write_report(tmp_path / "corpus", tmp_path / "r.html")
-    assert facts["displacement_px"] is None and facts["ratio"] is None
-    assert "0 of 1 videos are in" in (tmp_path / "r.html").read_text("utf-8")
+    summary = write_report(tmp_path / "corpus", tmp_path / "r.html")
+    assert summary.displacement_px is None and summary.ratio is None
+    assert "0 of 1 videos are extracted" in (tmp_path / "r.html").read_text("utf-8")
 
 
-def test_a_corpus_without_a_plan(made, tmp_path):
-    shutil.copytree(made[2].parent / "corpus", tmp_path / "corpus")
+def test_a_corpus_without_a_plan(report, tmp_path):
+    shutil.copytree(report[2].parent / "corpus", tmp_path / "corpus")
     (tmp_path / "corpus" / "plan.jsonl").unlink()
     write_report(tmp_path / "corpus", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert "6 of 9 videos are in" in text and "<th>no class<td class=num>0" in text
+    assert "6 of 9 videos are extracted" in text and "<th>no class<td class=num>0" in text
 
 
 @pytest.mark.parametrize(
@@ -139,23 +143,30 @@ def test_a_corpus_without_a_plan(made, tmp_path):
     [(0, "0%"), (1, "100%"), (1e-6, "&lt;0.01%"), (0.9999, "&gt;99.9%"), (0.123, "12.3%"), (0.0123, "1.2%")],
 )
 def test_shares_are_never_said_to_be_none_or_all_when_they_are_not(share, text):
-    assert _percent(share) == text
+    assert format_share(share) == text
 
 
 @pytest.mark.parametrize("most", [0.1, 1, 2.5, 30])
 def test_means_that_are_spread_evenly_show_even_bars(most):
     even = np.where(np.abs(MEANS) <= most, 100, 0)
-    chart = _mean_flow(Measured(mean_u=even, mean_v=even))
+    chart = mean_flow_section(CorpusStatistics(mean_u=even, mean_v=even))
     heights = re.findall(r" V([\d.]+)", re.findall(r"class='line blue' d='([^']+)'", chart)[0])
     assert len(heights) > 10 and len(set(heights[1:-2])) == 1  # but for the outermost, and the way back
 
 
-def test_numbers_are_short():
-    assert [_short(n) for n in (0, 999, 12_893, 4_200_000)] == [
+def test_numbers_areformat_count():
+    assert [format_count(n) for n in (0, 999, 12_893, 4_200_000)] == [
         "0",
         "999",
         "12.9<small>k</small>",
         "4.2<small>M</small>",
+    ]
+    assert [format_bytes(n) for n in (12, 1500, 2.5e9)] == ["12 B", "1.5 kB", "2.5 GB"]
+    assert [format_duration(n) for n in (5.25, 75, 7300, 1e6)] == [
+        "5.25 s",
+        "1 min 15 s",
+        "2 h 1 min",
+        "277 h",
     ]
 
 
@@ -178,8 +189,8 @@ addEventListener('load', () => {
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_on_a_phone_and_on_a_laptop(made, tmp_path, width):
-    inside = made[1].replace("&", "&amp;").replace("'", "&#39;")
+def test_a_browser_shows_it_on_a_phone_and_on_a_laptop(report, tmp_path, width):
+    inside = report[1].replace("&", "&amp;").replace("'", "&#39;")
     (tmp_path / "probe.html").write_text(PROBE.replace("WIDTH", f"{width}").replace("PAGE", inside), "utf-8")
     command = [BROWSER, "--headless", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},900"]
     command += ["--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}"]  # a sandbox needs rights
@@ -195,7 +206,7 @@ def test_a_browser_shows_it_on_a_phone_and_on_a_laptop(made, tmp_path, width):
     assert found == expected
 
     picture = tmp_path / "shot.png"
-    browse(f"--screenshot={picture}", made[2].as_uri())
+    browse(f"--screenshot={picture}", report[2].as_uri())
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape == (900, width, 3)

@@ -8,7 +8,15 @@ import pytest
 from flowprep import open_corpus
 from flowprep.api import make_corpus
 from flowprep.corpus.index import load_index
-from flowprep.reports.statistics import LENGTHS, MEANS, Measured, measure, planned, rate_over_time, read_spans
+from flowprep.reports.statistics import (
+    DISPLACEMENTS,
+    MEANS,
+    CorpusStatistics,
+    collect,
+    labels_and_status,
+    read_spans,
+    throughput,
+)
 from flowprep.settings import PRESETS, Settings
 from tests.support.videos import write_video
 
@@ -27,56 +35,62 @@ def corpus(tmp_path_factory):
     return open_corpus(root / "corpus")
 
 
-def test_what_is_counted_is_what_the_videos_say(corpus):
+def test_the_counts_are_those_of_the_videos(corpus):
     calls = []
-    found = measure(corpus, progress=lambda *both: calls.append(both))
+    statistics = collect(corpus, progress=lambda *both: calls.append(both))
     assert calls == [(i, 5) for i in range(1, 6)]
-    assert found.videos == list(corpus) and found.frames == [6] * 5 and found.pairs == [5] * 5
-    assert found.seconds == [6 / 25] * 5 and found.sizes == {(48, 32): 5}
-    assert found.clipped == [float(v.clipped.mean()) for v in corpus.values()]
-    assert found.clipped[0] < 0.01 and found.clipped[4] > 0.25  # all of u, none of v: half, but for borders
-    for bins, channel in ((found.mean_u, 0), (found.mean_v, 1)):
+    assert statistics.videos == list(corpus) and statistics.frames == [6] * 5 and statistics.pairs == [5] * 5
+    assert statistics.seconds == [6 / 25] * 5 and statistics.sizes == {(48, 32): 5}
+    assert statistics.clipped == [float(v.clipped.mean()) for v in corpus.values()]
+    assert (
+        statistics.clipped[0] < 0.01 and statistics.clipped[4] > 0.25
+    )  # all of u, none of v: half, but for borders
+    for bins, channel in ((statistics.mean_u, 0), (statistics.mean_v, 1)):
         means = np.concatenate([v.mean_flow[:, channel] for v in corpus.values()])
         assert bins.sum() == len(means) == 25
         assert (bins * MEANS).sum() / 25 == pytest.approx(means.mean(), abs=0.01)  # half a bin
-    assert found.sampled == [0, 1, 2, 3, 4]
-    assert found.lengths.sum() == 5 * 2 * 48 * 32
+    assert statistics.sampled == [0, 1, 2, 3, 4]
+    assert statistics.displacements.sum() == 5 * 2 * 48 * 32
     decoded = [v.flow(i, 1)[0] for v in corpus.values() for i in (1, 3)]
     lengths = np.hypot(*np.stack(decoded, 1))
-    np.testing.assert_allclose(found.motion, lengths.reshape(5, -1).mean(1), rtol=1e-5)
+    np.testing.assert_allclose(statistics.motion, lengths.reshape(5, -1).mean(1), rtol=1e-5)
     for percent in (50, 90):  # bins are 9% wide
-        assert found.percentile(percent) == pytest.approx(np.percentile(lengths, percent), rel=0.09)
-    assert found.share_below(1.0) == pytest.approx((lengths < 1).mean(), abs=1e-9)  # an edge of a bin
+        assert statistics.percentile(percent) == pytest.approx(np.percentile(lengths, percent), rel=0.09)
+    assert statistics.share_below(1.0) == pytest.approx((lengths < 1).mean(), abs=1e-9)  # an edge of a bin
 
 
 def test_a_sample_is_spread_over_all(corpus):
-    assert measure(corpus, 3).sampled == [0, 2, 4]
-    assert measure(corpus, 1).sampled == [0]
+    assert collect(corpus, 3).sampled == [0, 2, 4]
+    assert collect(corpus, 1).sampled == [0]
 
 
 def test_percentiles_are_those_of_the_bins():
-    found = Measured()
-    found.lengths[np.searchsorted(LENGTHS, [1.0, 8.0])] = 90, 10
-    assert found.percentile(45) == pytest.approx((1 + 2**0.125) / 2)  # the middle of the first
-    assert found.percentile(90) == pytest.approx(2**0.125)
-    assert found.percentile(95) == pytest.approx((8 + 8 * 2**0.125) / 2)
-    assert found.share_below(1.0) == 0 and found.share_below(4.0) == 0.9 and found.share_below(99) == 1
+    statistics = CorpusStatistics()
+    statistics.displacements[np.searchsorted(DISPLACEMENTS, [1.0, 8.0])] = 90, 10
+    assert statistics.percentile(45) == pytest.approx((1 + 2**0.125) / 2)  # the middle of the first
+    assert statistics.percentile(90) == pytest.approx(2**0.125)
+    assert statistics.percentile(95) == pytest.approx((8 + 8 * 2**0.125) / 2)
+    assert (
+        statistics.share_below(1.0) == 0
+        and statistics.share_below(4.0) == 0.9
+        and statistics.share_below(99) == 1
+    )
 
 
 def test_the_rate_of_tasks_side_by_side_adds_up():
-    total, rates, pauses = rate_over_time([(100, 110, 50), (100, 105, 50)], moments=2)
+    total, rates, pauses = throughput([(100, 110, 50), (100, 105, 50)], num_rates=2)
     assert total == 10 and rates == pytest.approx([15, 5]) and pauses == []
 
 
 def test_pauses_are_left_out_and_marked():
     spans = [(0, 10, 10), (1000, 1010, 20), (1009, 1020, 11)]
-    total, rates, pauses = rate_over_time(spans, moments=3)
+    total, rates, pauses = throughput(spans, num_rates=3)
     assert total == 30 and pauses == [10]
     assert sum(rates) * 10 == pytest.approx(41) and rates[0] == pytest.approx(1)
 
 
 def test_without_times_there_is_no_rate():
-    assert rate_over_time([]) == (0.0, [], [])
+    assert throughput([]) == (0.0, [], [])
 
 
 def test_records_keep_when_a_task_ended(corpus):
@@ -91,15 +105,15 @@ def test_records_keep_when_a_task_ended(corpus):
     assert read_spans(corpus, load_index(corpus.path)) == []
 
 
-def test_where_a_corpus_stands_with_and_without_its_plan(corpus):
-    labels, summary = planned(corpus, load_index(corpus.path))
+def test_status_with_and_without_a_plan(corpus):
+    labels, summary = labels_and_status(corpus, load_index(corpus.path))
     assert labels["bad/x.mp4"] == "bad" and labels["moving/1.mp4"] == "moving"
     plan = corpus.path / "plan.jsonl"
     text = plan.read_text("utf-8")
     plan.unlink()
     try:
         alone = open_corpus(corpus.path)
-        _, without = planned(alone, load_index(corpus.path))
+        _, without = labels_and_status(alone, load_index(corpus.path))
     finally:
         plan.write_text(text, "utf-8")
     assert without["videos"] == summary["videos"]

@@ -1,0 +1,163 @@
+"""The videos and the classes of a corpus report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+
+from flowprep import viz
+from flowprep.corpus.reader import Corpus, Video
+from flowprep.reports import charts, html
+from flowprep.reports.corpus_data import CorpusData
+from flowprep.reports.numbers import format_share
+from flowprep.reports.statistics import CorpusStatistics
+from flowprep.viz import sheet
+
+_SHOTS = 4  # frames shown of a video
+_VIDEOS_PER_GROUP = 2
+_OPEN_ROWS = 30  # classes in the open table; the others are in one that unfolds
+
+
+def video_section(corpus: Corpus, statistics: CorpusStatistics) -> str:
+    """Typical and extreme videos, with a few frames and flows of each."""
+    motion = dict(zip(statistics.sampled, statistics.motion, strict=True))
+    groups = []
+    for title, positions in _choose(statistics, len(corpus)).items():
+        cards = [
+            _video_card(corpus[statistics.videos[i]], motion.get(i), statistics.clipped[i]) for i in positions
+        ]
+        if cards:
+            groups.append(f"<h3>{title}</h3><div class=sheets>{''.join(cards)}</div>")
+    if not groups:
+        return ""
+    note = (
+        "Each frame stands above the flow that starts at it. The wheel shows the colour scale of its video."
+    )
+    return html.section("Typical and extreme videos", "".join(groups), note if corpus.settings.flow else "")
+
+
+def _choose(statistics: CorpusStatistics, num_videos: int) -> dict[str, list[int]]:
+    """Positions of the videos to show, by title. No video is shown twice."""
+    if not statistics.sampled:
+        positions = sorted({0, num_videos // 2, num_videos - 1}) if num_videos else []
+        return {"Examples": positions}
+    if len(statistics.sampled) <= 4:
+        return {"All videos": statistics.sampled}
+    motion, clipped = np.array(statistics.motion), np.array(statistics.clipped)
+    by_motion = [statistics.sampled[i] for i in np.argsort(motion, kind="stable")]
+    by_distance = np.argsort(np.abs(motion - np.median(motion)), kind="stable")
+    by_clipping = [int(i) for i in np.argsort(-clipped, kind="stable") if clipped[i] > 0]
+    count = min(_VIDEOS_PER_GROUP, len(statistics.sampled) // 4)
+    chosen: dict[str, list[int]] = {}
+    used: set[int] = set()
+    typical = "Typical: closest to the median motion"
+    for title, candidates in (
+        ("Most motion", by_motion[::-1]),
+        ("Least motion", by_motion),
+        ("Most clipped", by_clipping),
+        (typical, [statistics.sampled[i] for i in by_distance]),  # last, so that it gets no extreme video
+    ):
+        chosen[title] = [i for i in candidates if i not in used][:count]
+        used.update(chosen[title])
+    return {typical: chosen.pop(typical), **chosen}
+
+
+def _video_card(video: Video, motion: float | None, clipped: float) -> str:
+    facts = [escape(video.label)] if video.label else []
+    facts.append(f"{video.num_frames:,} frames" + (", ends at a damage" if video.damage else ""))
+    if motion is not None:
+        facts.append(f"mean motion {motion:.2f} px")
+    if clipped:
+        facts.append(f"{format_share(clipped)} clipped")
+    wheel, strip = _wheel_and_strip(video)
+    return (
+        f"<article><div class=about><div><p class=name>{escape(video.id)}</p>"
+        f"<p class=id>{' &middot; '.join(facts)}</p></div>{wheel}</div>{strip}</article>"
+    )
+
+
+def _wheel_and_strip(video: Video) -> tuple[str, str]:
+    """The legend of a video's flow colours, "" without flow, and a few frames above their flow."""
+    has_rgb, has_flow = sheet.stored_streams(video)
+    count = video.num_pairs if has_flow else video.num_frames
+    shots = sheet.even_times(video.times_seconds, count, _SHOTS)
+    pictures = [html.picture(video.rgb(i), f"frame {i}") for i in shots] if has_rgb else []
+    wheel = ""
+    if has_flow:
+        flows = [video.flow(i, 1)[0] for i in shots]
+        scale = sheet.flow_scale(flows)
+        wheel = html.picture(viz.legend(176, scale), f"colours of flow, up to {scale:.3g} px")
+        for i, flow in zip(shots, flows, strict=True):
+            colours = viz.flow_to_rgb(sheet.limited(flow, scale), scale)
+            pictures.append(html.picture(colours, f"flow of pair {i}"))
+    return wheel, f"<div class=strip style='--shots:{len(shots)}'>{''.join(pictures)}</div>"
+
+
+@dataclass
+class ClassCounts:
+    """Sums over the videos of one class.
+
+    Attributes:
+        videos, failed, pairs: numbers.
+        clipped: number of pairs times share of clipped values, summed.
+        motion: mean displacement of each decoded video, pixels.
+    """
+
+    videos: int = 0
+    failed: int = 0
+    pairs: int = 0
+    clipped: float = 0.0
+    motion: list[float] = field(default_factory=list)
+
+
+def class_section(data: CorpusData) -> str:
+    """A table of the classes; "" if no video has a label."""
+    classes = _count_classes(data)
+    if not set(classes) - {""}:
+        return ""
+    most_videos = max(counts.videos for counts in classes.values()) or 1
+    rows = [_class_row(name, counts, counts.videos / most_videos) for name, counts in classes.items()]
+    table = _class_table(rows[:_OPEN_ROWS])
+    if hidden := rows[_OPEN_ROWS:]:
+        table += f"<details><summary>{len(hidden):,} more</summary>{_class_table(hidden)}</details>"
+    title = f"{len(classes):,} classes" if len(classes) > 1 else "One class"
+    return html.section(title, table, "Motion is the mean displacement over the decoded pairs.")
+
+
+def _count_classes(data: CorpusData) -> Mapping[str, ClassCounts]:
+    labels, statistics = data.corpus.labels, data.statistics
+    # Only the plan has the labels of failed videos.
+    failed = [data.labels.get(video, "") for video in data.failures]
+    classes = {name: ClassCounts() for name in sorted({*data.labels.values(), *labels.values(), *failed})}
+    for video, pairs, clipped in zip(statistics.videos, statistics.pairs, statistics.clipped, strict=True):
+        counts = classes[labels[video]]
+        counts.videos += 1
+        counts.pairs += pairs
+        counts.clipped += clipped * pairs
+    for i, motion in zip(statistics.sampled, statistics.motion, strict=True):
+        classes[labels[statistics.videos[i]]].motion.append(motion)
+    for name in failed:
+        classes[name].failed += 1
+    return classes
+
+
+def _class_row(name: str, counts: ClassCounts, share: float) -> str:
+    motion = f"{np.mean(counts.motion):.2f}" if counts.motion else "&ndash;"
+    return (
+        f"<tr><th>{escape(name) or 'no class'}<td class=num>{counts.videos:,}"
+        f"<td class=track>{charts.bar(share)}"
+        f"<td class='num{' bad' if counts.failed else ''}'>{counts.failed:,}"
+        f"<td class=num>{counts.pairs:,}<td class=num>{motion}"
+        f"<td class=num>{format_share(counts.clipped / max(1, counts.pairs))}"
+    )
+
+
+def _class_table(rows: list[str]) -> str:
+    return (
+        "<div class=scroll><table class=classes><thead><tr><th>Class<th class=num>Videos<th class=track>"
+        "<th class=num>Failed<th class=num>Pairs<th class=num>Motion, px<th class=num>Clipped<tbody>"
+        f"{''.join(rows)}</table></div>"
+    )
