@@ -57,12 +57,13 @@ def meter(share: float, low: float, high: float) -> str:
     )
 
 
-def outline(heights: Sequence[float]) -> str:
+def outline(heights: Iterable[float]) -> str:
     """The upper edge of a histogram as an SVG path, from the left to the right edge of a `plot`.
 
     Args:
         heights: heights of bins of equal width, from 0 to 1.
     """
+    heights = list(heights)
     return "".join(
         f"H{100 * i / len(heights):.2f} V{100 - 100 * height:.2f} " for i, height in enumerate(heights)
     )

@@ -98,14 +98,16 @@ def write_report(
 
 def _summary(data: CorpusData, output: Path) -> ReportSummary:
     statistics = data.statistics
-    percentiles = {f"p{p}": round(statistics.percentile(p), 4) for p in _PERCENTILES}
+    percentiles = None
+    if statistics.displacements.any():
+        percentiles = {f"p{p}": round(statistics.percentile(p), 4) for p in _PERCENTILES}
     return ReportSummary(
         output=str(output),
         videos=data.counts,
         totals=data.totals,
         ratio=data.ratio,
         sampled_videos=len(statistics.sampled),
-        displacement_px=percentiles if statistics.displacements.any() else None,
+        displacement_px=percentiles,
         clipped_videos=sum(share > CLIPPING_WARNING for share in statistics.clipped),
     )
 
@@ -140,7 +142,7 @@ def _cards(data: CorpusData) -> str:
     note = f"{totals.get('frames', 0):,.0f} frames &middot; {duration} of video"
     cards.append(_card("orange", title, subtitle, format_count(totals.get(unit, 0)), note))
 
-    streams = (("flow_bytes", "flow"), ("rgb_bytes", "frames"))
+    streams = [("flow_bytes", "flow"), ("rgb_bytes", "frames")]
     note = " &middot; ".join(
         f"{format_bytes(totals[key])} {name}" for key, name in streams if totals.get(key)
     )

@@ -47,10 +47,8 @@ def displacement_section(data: CorpusData) -> str:
     if not any(statistics.clipped):
         remark = "<p class=remark>No displacement is outside the range of its codes: none is clipped.</p>"
     decoded, total = len(statistics.sampled), len(data.corpus)
-    videos = (
-        f"all {total:,} videos" if decoded == total else f"{decoded:,} of {total:,} videos, evenly spread"
-    )
-    note = f"Displacements of all pixels in {PAIRS_SAMPLED} decoded pairs per video, from {videos}."
+    videos = f"all {total:,}" if decoded == total else f"{decoded:,} of {total:,}"
+    note = f"Displacements of all pixels in {PAIRS_SAMPLED} decoded pairs per video, from {videos} videos."
     bars = charts.bars(zip(names, shares, strict=False), format_share)
     return html.section("How far pixels move", lead + bars + remark, note)
 

@@ -33,9 +33,7 @@ def video_section(corpus: Corpus, statistics: CorpusStatistics) -> str:
             groups.append(f"<h3>{title}</h3><div class=sheets>{''.join(cards)}</div>")
     if not groups:
         return ""
-    note = (
-        "Each frame stands above the flow that starts at it. The wheel shows the colour scale of its video."
-    )
+    note = "Each frame stands above the flow that starts at it. The wheel is the colour scale of the video."
     return html.section("Typical and extreme videos", "".join(groups), note if corpus.settings.flow else "")
 
 

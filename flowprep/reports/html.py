@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.system.atomic import published
+from flowprep.system.atomic import atomic_path
 
 
 def document(title: str, body: str, style: str = "") -> str:
@@ -34,7 +34,7 @@ def document(title: str, body: str, style: str = "") -> str:
 def write_document(path: Path, title: str, body: str, style: str = "") -> None:
     """Write `document` to a file, and create the file's folder. A reader never sees half a page."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with published(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(document(title, body, style), "utf-8")
 
 

@@ -83,7 +83,7 @@ class CorpusStatistics:
     displacements: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(DISPLACEMENTS), np.int64))
 
     def percentile(self, percent: float) -> float:
-        """A percentile of the decoded displacements in pixels, linear within a bin."""
+        """A percentile of the decoded displacements, in pixels. It is linear within a bin."""
         edges, shares = self._cumulative()
         i = int(np.searchsorted(shares, percent / 100))
         if i == 0:

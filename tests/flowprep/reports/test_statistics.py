@@ -42,9 +42,7 @@ def test_the_counts_are_those_of_the_videos(corpus):
     assert statistics.videos == list(corpus) and statistics.frames == [6] * 5 and statistics.pairs == [5] * 5
     assert statistics.seconds == [6 / 25] * 5 and statistics.sizes == {(48, 32): 5}
     assert statistics.clipped == [float(v.clipped.mean()) for v in corpus.values()]
-    assert (
-        statistics.clipped[0] < 0.01 and statistics.clipped[4] > 0.25
-    )  # all of u, none of v: half, but for borders
+    assert statistics.clipped[0] < 0.01 and statistics.clipped[4] > 0.25
     for bins, channel in ((statistics.mean_u, 0), (statistics.mean_v, 1)):
         means = np.concatenate([v.mean_flow[:, channel] for v in corpus.values()])
         assert bins.sum() == len(means) == 25
