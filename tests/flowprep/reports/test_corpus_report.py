@@ -161,11 +161,6 @@ def test_numbers_areformat_count():
         "12.9<small>k</small>",
         "4.2<small>M</small>",
     ]
-        "5.25 s",
-        "1 min 15 s",
-        "2 h 1 min",
-        "277 h",
-    ]
 
 
 # A page in a frame of the phone's width, since a window has a least width of its own; then what goes over its
