@@ -21,11 +21,14 @@ from pathlib import Path
 import torch
 
 from flowprep import open_corpus
-from trainer.data import lists, loading, transforms
-from trainer.data.sampling import Clip, Sample
-from trainer.evaluation.evaluate import autocast, pick_device, pick_precision, score_videos
+from trainer.data import dataset, transforms
+from trainer.data.annotations import corpus_examples
+from trainer.data.clip import Clip
+from trainer.data.sampling import ClipSpec
+from trainer.evaluation.evaluate import score_videos
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import read_recipe
+from trainer.training.device import autocast, pick_device, pick_precision
 from trainer.training.trainer import train
 
 WARM, TIMED = 2, 4  # steps of a round
@@ -55,7 +58,7 @@ def main() -> None:
     )
     recipe = dataclasses.replace(recipe, train=steps)
     corpus = open_corpus(args.corpus)
-    examples = lists.under_own_classes(corpus, "all")
+    examples = corpus_examples(corpus, "all")
     ids = examples.ids[:: max(1, len(examples) // args.videos)][: args.videos]
     where = pick_device()
     precision = pick_precision(recipe.train.precision, where)
@@ -73,8 +76,8 @@ def main() -> None:
         # The last step ends with a checkpoint.
         return statistics.median(b - a for a, b in zip(marks[WARM - 1 : -1], marks[WARM:-1], strict=False))
 
-    clips = loading.TrainingClips([[(corpus, examples)]], recipe)
-    sample = Sample.of(recipe)
+    clips = dataset.TrainingClips([[(corpus, examples)]], recipe)
+    sample = ClipSpec.from_recipe(recipe)
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(0)
@@ -82,7 +85,7 @@ def main() -> None:
 
     def batches() -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
         for step in range(WARM + TIMED):
-            clip, y, _ = loading.batch_clips([clips[step, i] for i in range(recipe.train.batch)])
+            clip, y, _ = dataset.batch_clips([clips[step, i] for i in range(recipe.train.batch)])
             yield sample.tensors(clip.to(where)), y.to(where)
 
     def by_hand() -> float:
@@ -111,7 +114,7 @@ def main() -> None:
 
     model = fresh().eval()
     frames, crops, whole = recipe.test.frames, recipe.test.crops, recipe.test.whole
-    judged = Sample.of(recipe, evaluation=True)
+    judged = ClipSpec.from_recipe(recipe, evaluation=True)
     at_once = max(1, 128 // (crops * max(1, judged.steps)))
 
     def judge() -> float:
@@ -122,7 +125,7 @@ def main() -> None:
 
     def judge_by_hand() -> float:
         began = time.perf_counter()
-        shown = loading.JudgedClips(corpus, ids, recipe, frames)
+        shown = dataset.EvalClips(corpus, ids, recipe, frames)
         for k in range(0, len(shown), at_once):
             some = [shown[j][1] for j in range(k, min(k + at_once, len(shown)))]
             size = 0 if whole else recipe.input.crop

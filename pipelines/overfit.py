@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 
 from flowprep import open_corpus
-from trainer.data import lists, loading
-from trainer.data.sampling import Sample
-from trainer.evaluation.evaluate import autocast, pick_device, pick_precision
+from trainer.data import dataset, loading
+from trainer.data.annotations import corpus_examples
+from trainer.data.sampling import ClipSpec
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import read_recipe
+from trainer.training.device import autocast, pick_device, pick_precision
 
 CLIPS, LONGEST = 8, 10.0  # clips of the batch; norm of a gradient
 
@@ -44,7 +45,7 @@ def main() -> int:
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, dropout=0.0))
     registry.check_recipe(recipe)
     corpus = open_corpus(args.corpus)
-    examples = lists.under_own_classes(corpus, "all")
+    examples = corpus_examples(corpus, "all")
     if len(examples) < CLIPS:
         parser.error(f"{args.corpus} holds {len(examples)} videos with a class; {CLIPS} are needed")
     # Equally spaced in the list, which is in the order of the classes.
@@ -54,10 +55,10 @@ def main() -> int:
     where = pick_device()
     precision = pick_precision(recipe.train.precision, where)
     items = [
-        loading.TrainingClips([[(corpus, examples.subset([k]))]], recipe)[0, k] for k in range(len(examples))
+        dataset.TrainingClips([[(corpus, examples.subset([k]))]], recipe)[0, k] for k in range(len(examples))
     ]
-    clip, y, _ = loading.batch_clips(items)
-    x, y = Sample.of(recipe).tensors(clip.to(where)), y.to(where)
+    clip, y, _ = dataset.batch_clips(items)
+    x, y = ClipSpec.from_recipe(recipe).tensors(clip.to(where)), y.to(where)
 
     torch.manual_seed(recipe.seed)
     model = registry.make_model(recipe, len(examples.classes))

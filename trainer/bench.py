@@ -19,9 +19,10 @@ import torch
 from PIL import Image, ImageOps
 
 from trainer.data import loading, sampling, transforms
-from trainer.data.lists import Examples
-from trainer.evaluation.evaluate import pick_device
+from trainer.data.annotations import Examples
+from trainer.data.dataset import BalancedClips, TrainingClips, batch_clips, make_loader
 from trainer.recipe.schema import Recipe
+from trainer.training.device import pick_device
 from trainer.training.trainer import train
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def bench(
         UsageError: the corpus does not fit the recipe.
     """
     loading.check_fit(corpus, examples.ids, recipe)
-    ours = _rates(loading.TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
+    ours = _rates(TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
     found: dict[str, Any] = {}
     if folder:
         with tempfile.TemporaryDirectory(prefix="trainer-bench-") as root:
@@ -95,8 +96,8 @@ def _rates(
     other's. The first one, in which processes are started and files first read, does not count.
     """
     keys: list[list[tuple[int, int]]] = []
-    collate = loading.batch_clips if isinstance(dataset, loading.TrainingClips) else None
-    loader = loading.make_loader(
+    collate = batch_clips if isinstance(dataset, TrainingClips) else None
+    loader = make_loader(
         dataset, workers, batch_sampler=keys, collate_fn=collate, persistent_workers=workers > 0
     )
     each = max(1, workers)  # batches at once
@@ -167,10 +168,10 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         self._length = 1 if recipe.stream == "spatial" else recipe.input.stack
         videos = [corpus[i] for i in examples.ids]
         self._sizes = [(video.width, video.height) for video in videos]
-        counts = [loading.available(video, recipe.stream) for video in videos]
+        counts = [loading.stream_length(video, recipe.stream) for video in videos]
         self._last = [count - 1 for count in counts]
         starts = [sampling.num_starts(count, self._length) for count in counts]
-        self._clips = sampling.BalancedClips(examples.labels, starts, recipe.seed)
+        self._clips = BalancedClips(examples.labels, starts, recipe.seed)
         for position, (video, count) in enumerate(zip(videos, counts, strict=True)):
             (root / str(position)).mkdir()
             for stream, name in self._files.items():
@@ -180,7 +181,7 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         position, start, rng = self._clips.draw(*key)
         size = self._recipe.input.crop
-        shape = loading.resized(*self._sizes[position], self._recipe.input.resize)
+        shape = loading.resized_shape(*self._sizes[position], self._recipe.input.resize)
         top, left = transforms.random_window(rng, shape[1], shape[0], size)
         mirrored = self._recipe.input.flip and rng.random() < 0.5
         images = []

@@ -15,7 +15,8 @@ from flowprep import Settings, make_corpus, open_corpus
 from tests.support.fakes import small, toml
 from trainer import bench
 from trainer.cli import main
-from trainer.data import lists, loading
+from trainer.data import dataset
+from trainer.data.annotations import corpus_examples
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def corpus(tmp_path_factory):
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
 def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
     recipe = small(stream, input={"jitter": 0.0})
-    examples = lists.under_own_classes(corpus, "all")
-    ours = loading.TrainingClips([[(corpus, examples)]], recipe)
+    examples = corpus_examples(corpus, "all")
+    ours = dataset.TrainingClips([[(corpus, examples)]], recipe)
     theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
     flips = 0
     for i in range(12):
@@ -56,8 +57,8 @@ def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
 
 def test_the_other_loader_resizes_too(corpus, tmp_path):
     recipe = small("spatial", input={"jitter": 0.0, "resize": 40})
-    examples = lists.under_own_classes(corpus, "all")
-    ours = loading.TrainingClips([[(corpus, examples)]], recipe)
+    examples = corpus_examples(corpus, "all")
+    ours = dataset.TrainingClips([[(corpus, examples)]], recipe)
     theirs = bench.FolderClips(tmp_path, corpus, examples, recipe)
     for i in range(6):
         clip, planes = ours[0, i][0], theirs[0, i][0]
@@ -67,7 +68,7 @@ def test_the_other_loader_resizes_too(corpus, tmp_path):
 
 
 def test_figures_of_a_recipe(corpus):
-    examples = lists.under_own_classes(corpus, "all")
+    examples = corpus_examples(corpus, "all")
     found = bench.bench(small("temporal"), corpus, examples, device="cpu", steps=2, folder=True)
     assert found["loader"] > 0 and found["folder"] > 0 and found["ratio"] > 0
     assert found["model"] > 0 and found["both"] > 0 and 0 <= found["data_wait"] < 1
@@ -81,9 +82,7 @@ def test_what_one_process_waited_for_is_not_the_models(corpus, monkeypatch):
     }
     monkeypatch.setattr(bench, "_train", lambda *args: rows[args[4]])
     monkeypatch.setattr(bench, "_rates", lambda *_: (rate for rate in (70.0, 90.0, 80.0, 60.0, 100.0)))
-    found = bench.bench(
-        small("temporal"), corpus, lists.under_own_classes(corpus, "all"), device="cpu", workers=2
-    )
+    found = bench.bench(small("temporal"), corpus, corpus_examples(corpus, "all"), device="cpu", workers=2)
     assert found == {"loader": 80.0, "model": 40.0, "both": 38.0, "data_wait": 0.05}
 
 
@@ -100,11 +99,11 @@ def test_the_command(corpus, tmp_path):
 
 
 def test_a_thousand_batches_take_no_more_memory_than_three_hundred(corpus):
-    examples = lists.under_own_classes(corpus, "all")
-    clips = loading.TrainingClips([[(corpus, examples)]], small("temporal"))
+    examples = corpus_examples(corpus, "all")
+    clips = dataset.TrainingClips([[(corpus, examples)]], small("temporal"))
     keys = [[(step, 0), (step, 1)] for step in range(1000)]
     others = set(multiprocessing.active_children())  # of tests before
-    loader = loading.make_loader(clips, 1, batch_sampler=keys, collate_fn=loading.batch_clips)
+    loader = dataset.make_loader(clips, 1, batch_sampler=keys, collate_fn=dataset.batch_clips)
 
     def megabytes():
         """Of this process and of the loader's, without the files that are mapped."""

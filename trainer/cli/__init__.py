@@ -190,30 +190,33 @@ def train(
     `torchrun --nproc-per-node 4 --no-python trainer train ...`; the batch stays the recipe's.
     """
     from flowprep import open_corpus
-    from trainer.data import lists, loading
+    from trainer.data import loading, splits
+    from trainer.data.annotations import auxiliary_examples
     from trainer.evaluation import evaluate
     from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES
     from trainer.recipe.schema import read_recipe
-    from trainer.training import checkpoint, distributed
+    from trainer.training import distributed, run_folder
     from trainer.training import trainer as train
 
     loaders = _share_cores(device, workers)
     parsed = read_recipe(recipe, changes)
     opened = open_corpus(corpus)
-    examples, judged = lists.prepare(opened, train_list, test_list, class_index, allow_missing=allow_missing)
+    examples, judged = splits.read_split(
+        opened, train_list, test_list, class_index, allow_missing=allow_missing
+    )
     loading.check_fit(opened, judged.ids, parsed)
     further = []
     for given in (multi_task, add_classes):
         sets = [(open_corpus(Path(path)), source) for path, source in given]
         further.append(
-            [(c, lists.auxiliary(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
+            [(c, auxiliary_examples(c, s, judged, opened, allow_missing=allow_missing)) for c, s in sets]
         )
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as of what a script starts in the background
             signal.signal(number, _interrupt)
     with (
-        distributed.joined(device) as own,
-        checkpoint.claimed(out) if not distributed.rank() else nullcontext(),
+        distributed.process_group(device) as own,
+        run_folder.claim_run(out) if not distributed.rank() else nullcontext(),
         _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar,
     ):
 
@@ -311,7 +314,7 @@ def evaluate(
     fit = None
     if fit_source:
         fit = evaluate.examples_for(run, opened, fit_source, class_index, allow_missing=allow_missing)
-    with distributed.joined(device) as own:
+    with distributed.process_group(device) as own:
         some = int(crops) if crops else None
         scores = _judge(run, opened, examples, out, own, loaders, frames, some, control, fit)
         _print_accuracy(scores, out, as_json)
@@ -358,7 +361,7 @@ def fuse(
     from trainer.training import checkpoint
 
     first, second = Scores.load(a), Scores.load(b)
-    if [checkpoint.stream_of(run) for run in (a, b)] == ["temporal", "spatial"]:
+    if [checkpoint.stream_of_run(run) for run in (a, b)] == ["temporal", "spatial"]:
         raise UsageError(f"{a} is a temporal run and {b} a spatial one: give the spatial one first")
     if not fit and a.is_dir() and b.is_dir():
         fusion = fit_on_runs(method, a, b, calibrate=calibrate)
@@ -442,12 +445,12 @@ def bench(
     """
     from flowprep import open_corpus
     from trainer.bench import bench
-    from trainer.data import lists
+    from trainer.data.annotations import corpus_examples
     from trainer.recipe.schema import read_recipe
 
     loaders = _share_cores(device, workers)
     opened = open_corpus(corpus)
-    examples = lists.under_own_classes(opened, source)
+    examples = corpus_examples(opened, source)
     found = []
     for path in recipes:
         recipe = read_recipe(path, changes)
@@ -665,11 +668,11 @@ def split(corpus: Path, out: Path, test_share: float, seed: int, check: bool) ->
     in their names) stay on one side; a video without a group is on its own.
     """
     from flowprep import open_corpus
-    from trainer.data.lists import unlisted, write_split
+    from trainer.data.splits import unlisted_videos, write_split
 
     if check:
         opened = open_corpus(corpus)
-        if new := unlisted(opened, out):
+        if new := unlisted_videos(opened, out):
             click.echo(f"{len(new)} of {len(opened)} videos of {corpus} are in no list of {out}", err=True)
             raise SystemExit(1)
         return
@@ -708,7 +711,7 @@ def _judge(
     from trainer.evaluation.evaluate import evaluate
     from trainer.training import checkpoint, distributed
 
-    clips = (len(examples) + len(fit or ())) * (frames or checkpoint.load_kept(run).recipe.test.frames)
+    clips = (len(examples) + len(fit or ())) * (frames or checkpoint.load_selected(run).recipe.test.frames)
     logging.getLogger(__name__).info("judging %d videos by %d clips for %s", len(examples), clips, out)
     with _bar(clips, "clip", "judging") as bar:
         scores = evaluate(
@@ -721,7 +724,7 @@ def _judge(
             fit=fit,
             device=device,
             workers=workers,
-            on_clip=lambda: bar.update(distributed.world()),
+            on_clip=lambda: bar.update(distributed.world_size()),
         )
     scores.save(out)
     return scores
@@ -784,7 +787,7 @@ def _share_cores(device: str, workers: int | None) -> int:
     """
     import torch
 
-    from trainer.evaluation.evaluate import pick_device
+    from trainer.training.device import pick_device
 
     try:
         cores = len(os.sched_getaffinity(0))

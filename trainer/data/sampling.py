@@ -9,63 +9,38 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from trainer.data.clip import Clip
 from trainer.models.layers import channels_last
 from trainer.models.registry import find_module
 from trainer.recipe.schema import Recipe
 
 
-class Clip(NamedTuple):
-    """Planes as they are read, and how a network sees them: planes * gain + bias.
-
-    They stay whole numbers, where they are, until they are on the device: a quarter of the bytes to move.
-
-    Attributes:
-        planes: (..., C, H, W): R, G, B as uint8; or u1, v1, u2, v2, ... as uint8, the stored codes, or as
-            float32, pixels, where they had to be resized or followed along trajectories; for a joint network
-            R, G, B and then these. Several time steps are an axis before that of the planes.
-        gain, bias: (..., C) float32.
-    """
-
-    planes: torch.Tensor
-    gain: torch.Tensor
-    bias: torch.Tensor
-
-    def to(self, device: torch.device) -> Clip:
-        """The clip on a device."""
-        return Clip(*(part.to(device, non_blocking=True) for part in self))
-
-    def normalised(self) -> torch.Tensor:
-        """What the network sees, (..., C, H, W) float32."""
-        return (self.planes * self.gain[..., None, None]).add_(self.bias[..., None, None])
-
-
 @dataclass(frozen=True)
-class Sample:
+class ClipSpec:
     """What a network sees of a video at once: what its module states, and what the recipe makes of it.
 
     Places in a video count the frames (spatial) or the pairs (temporal, both) that a time step begins with.
 
     Attributes:
         stream: "spatial", "temporal" or "both".
-        steps: T, the number of time steps; 0 for a network without an axis of time.
+        time_steps: T, the number of time steps; 0 for a network without an axis of time.
         spacing: frames from one time step to the next, least and most; (0, 0): spread over the video.
         stack: L.
         bidirectional: see pairs_of.
     """
 
     stream: str
-    steps: int
+    time_steps: int
     spacing: tuple[int, int]
     stack: int
     bidirectional: bool
 
     @classmethod
-    def of(cls, recipe: Recipe, *, evaluation: bool = False) -> Sample:
+    def from_recipe(cls, recipe: Recipe, *, evaluation: bool = False) -> ClipSpec:
         """What a recipe's network sees in training, or in evaluation."""
         spec, given, test = find_module(recipe.model.name).SPEC, recipe.input, recipe.test
         steps = 0 if spec.frames == (1,) else given.time_steps or spec.frames[0]
@@ -79,7 +54,7 @@ class Sample:
     def planes(self) -> int:
         """How many planes a clip has, over all time steps."""
         channels = {"spatial": 3, "temporal": 2 * self.stack, "both": 3 + 2 * self.stack}
-        return channels[self.stream] * max(1, self.steps)
+        return channels[self.stream] * max(1, self.time_steps)
 
     def length(self, step: int) -> int:
         """Frames or pairs that a time step reaches over, with `step` frames to a pair."""
@@ -100,31 +75,35 @@ class Sample:
         least, most = self.spacing
         most = min(most, self._widest(available, step))
         if not least or most < least:  # one of each of T equal parts
-            edges = np.linspace(0, num_starts(available, self.length(step)), self.steps + 1)
+            edges = np.linspace(0, num_starts(available, self.length(step)), self.time_steps + 1)
             return rng.uniform(edges[:-1], edges[1:]).astype(np.int64)
         spacing = int(rng.integers(least, most + 1))
         first = int(rng.integers(num_starts(available, self._reach(spacing, step))))
-        return first + spacing * np.arange(self.steps)
+        return first + spacing * np.arange(self.time_steps)
 
     def spaced(self, available: int, step: int, count: int) -> list[int] | list[np.ndarray]:
         """Places of `count` equally spaced clips; each is one, or (T,) for a network of time steps."""
         spacing = self.spacing[0]
-        if not self.steps:
+        if not self.time_steps:
             return [int(i) for i in spaced_starts(available, self.length(step), count)]
         if not spacing or spacing > self._widest(available, step):
             return [self._spread(available, step)] * count
         starts = spaced_starts(available, self._reach(spacing, step), count)
-        return [first + spacing * np.arange(self.steps) for first in starts]
+        return [first + spacing * np.arange(self.time_steps) for first in starts]
 
     def _reach(self, spacing: int, step: int) -> int:
-        return self.length(step) + (self.steps - 1) * spacing
+        return self.length(step) + (self.time_steps - 1) * spacing
 
     def _widest(self, available: int, step: int) -> int:
         """The greatest spacing for which the video is long enough."""
-        return max(0, available - self.length(step)) // (self.steps - 1) if self.steps > 1 else sys.maxsize
+        return (
+            max(0, available - self.length(step)) // (self.time_steps - 1)
+            if self.time_steps > 1
+            else sys.maxsize
+        )
 
     def _spread(self, available: int, step: int) -> np.ndarray:
-        return spaced_starts(available, self.length(step), self.steps)
+        return spaced_starts(available, self.length(step), self.time_steps)
 
     def frame(self, place: int, step: int) -> int:
         """The frame that a time step shows: of a joint network, that in the middle of its stack."""
@@ -135,7 +114,7 @@ class Sample:
     def tensors(self, clip: Clip) -> list[torch.Tensor]:
         """The network's inputs, of a batch of clips: float32, each (N, C, S, S) or (N, C, T, S, S)."""
         x = clip.normalised()
-        if self.steps:
+        if self.time_steps:
             x = x.transpose(1, 2)
         parts = [x] if self.stream != "both" else [x[:, :3], x[:, 3:]]
         return [channels_last(part) for part in parts]
@@ -218,31 +197,3 @@ def controlled(
     if control == "shuffled":
         return [(rng.permutation(pairs), backward) for pairs, backward in sides], 1
     return list(sides), 1
-
-
-class BalancedClips:
-    """Training samples, uniform over classes, then over a class's videos, then over places in the video.
-
-    Sample `i` of step `s` follows from (seed, s, i) alone, so neither the number of loader processes nor
-    where a run was interrupted changes what is seen.
-
-    Args:
-        labels: class of each video, (N,).
-        starts: in how many places a clip can start in each video, (N,): see num_starts.
-        seed: the run's seed.
-    """
-
-    def __init__(self, labels: Sequence[int], starts: Sequence[int], seed: int) -> None:
-        by_class: dict[int, list[int]] = {}
-        for video, label in enumerate(labels):
-            by_class.setdefault(label, []).append(video)
-        self._classes = [by_class[label] for label in sorted(by_class)]
-        self._starts = starts
-        self._seed = seed
-
-    def draw(self, step: int, i: int) -> tuple[int, int, np.random.Generator]:
-        """(position of the video, place where the clip starts, generator for the sample's augmentation)."""
-        rng = np.random.default_rng([self._seed, step, i])
-        videos = self._classes[rng.integers(len(self._classes))]
-        video = videos[rng.integers(len(videos))]
-        return video, int(rng.integers(self._starts[video])), rng

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainer.data.sampling import Clip
+from trainer.data.clip import Clip
 
 # Principal components of ImageNet's RGB pixels on a 0-1 scale: axes (columns) and what Krizhevsky, Sutskever
 # and Hinton 2012, section 4.1, call eigenvalues. The paper prints no numbers; these are the ones in common
@@ -29,7 +29,7 @@ def corner_window(
 
     The frame's corners and its centre are equally likely, and so are the pairs of height and width from
     `sides` that are equal or neighbours in it: the shape is off a square by one step at most. A network sees
-    windows of any size at the one of its input: see resized_window.
+    windows of any size at the one of its input: see resize_clip.
 
     Args:
         rng: where chance comes from.
@@ -46,7 +46,7 @@ def corner_window(
     return (*places[rng.integers(len(places))], h, w)
 
 
-def resized(clip: Clip, size: int) -> Clip:
+def resize_clip(clip: Clip, size: int) -> Clip:
     """A window's planes, (..., h, w), at the network's size, (..., size, size): bilinear, in the same values.
 
     Displacements stay in pixels of the frame that the window is of: as in the released code of Wang et al.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +14,18 @@ import torch
 from torch import nn
 
 from flowprep.errors import UsageError
-from trainer.data import lists, loading, transforms
-from trainer.data.lists import Examples
-from trainer.data.sampling import Clip, Sample
+from trainer.data import dataset, lists, loading, transforms
+from trainer.data.annotations import Examples, label_examples, match_list
+from trainer.data.clip import Clip
+from trainer.data.sampling import ClipSpec
 from trainer.errors import NotFinite
 from trainer.evaluation import svm
 from trainer.evaluation.scores import Scores
 from trainer.models.layers import channels_last
 from trainer.models.registry import MODELS, find_module, make_model
 from trainer.recipe.schema import Recipe
-from trainer.training import checkpoint, distributed
+from trainer.training import checkpoint, distributed, run_folder
+from trainer.training.device import autocast, pick_device, pick_precision
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -34,46 +35,6 @@ log = logging.getLogger(__name__)
 # Crops per forward pass, or as many pixels of whole frames: enough to fill a processor, little enough for its
 # memory.
 CROPS_AT_ONCE = 128
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as exc:
-        here = "cpu, cuda" if torch.cuda.is_available() else "cpu; for a GPU, a torch that was built for it"
-        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}; allowed here: auto, {here}") from exc
-    return device
-
-
-def pick_precision(name: str, device: torch.device) -> str:
-    """ "float32", "bfloat16" or "float16": that name's; "auto" is what the device computes fast in.
-
-    That is bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16, AMX), where
-    a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
-    """
-    if device.type == "cuda":
-        low = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
-        low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    if name == "auto":
-        return "bfloat16" if low else "float32"
-    if name == "bfloat16" and not low:
-        log.warning("%s has no bfloat16 instructions and emulates them, which is slow", device)
-    return name
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Computing in the precision, as pick_precision gives it, where that serves; in float32 elsewhere."""
-    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
 
 
 def score_videos(
@@ -115,13 +76,13 @@ def score_videos(
         NotFinite: the model gives a video scores that are no numbers.
     """
     model.eval()
-    mine = range(distributed.rank(), len(ids), distributed.world())
-    clips = loading.JudgedClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
-    sample = Sample.of(recipe, evaluation=True)
-    sizes = (loading.resized(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
-    workers = loading.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
+    mine = range(distributed.rank(), len(ids), distributed.world_size())
+    clips = dataset.EvalClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
+    sample = ClipSpec.from_recipe(recipe, evaluation=True)
+    sizes = (loading.resized_shape(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
+    workers = dataset.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
-    loader = loading.make_loader(clips, min(workers, len(clips)), batch_size=None)
+    loader = dataset.make_loader(clips, min(workers, len(clips)), batch_size=None)
     sums = torch.zeros(len(ids), classes)
     owners: list[int] = []
     waiting: list[Clip] = []
@@ -146,13 +107,13 @@ def score_videos(
         waiting.append(shown)
         height, width = shown.planes.shape[-2:]
         area = height * width / recipe.input.crop**2  # 1, but of whole frames
-        if len(waiting) * crops * max(1, sample.steps) * area >= CROPS_AT_ONCE:
+        if len(waiting) * crops * max(1, sample.time_steps) * area >= CROPS_AT_ONCE:
             run()
         if on_clip:
             on_clip()
     if waiting:
         run()
-    scores = distributed.total(sums.to(device)).cpu() / frames
+    scores = distributed.all_reduce_sum(sums.to(device)).cpu() / frames
     if bad := [video for video, row in zip(ids, scores, strict=True) if not torch.isfinite(row).all()]:
         raise NotFinite(
             f"the network's scores of {len(bad)} videos ({bad[0]}, ...) are not finite: its training diverged"
@@ -166,7 +127,7 @@ def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Che
     Raises:
         UsageError, CheckpointDamaged: as checkpoint.load.
     """
-    kept = checkpoint.load_kept(run)
+    kept = checkpoint.load_selected(run)
     model = make_model(kept.recipe, sum(kept.heads))
     model.load_state_dict(kept.model)
     channels_last(model.to(device))
@@ -175,7 +136,7 @@ def load_run(run: Path, device: torch.device) -> tuple[nn.Module, checkpoint.Che
 
 def held_out(run: Path, corpus: Corpus) -> Examples:
     """The videos that a run held out for validation; there may be none."""
-    path = run / checkpoint.VALIDATION_LIST
+    path = run / run_folder.VALIDATION_LIST
     if not path.read_bytes():
         return Examples((), (), ())
     return examples_for(run, corpus, str(path))
@@ -188,19 +149,19 @@ def examples_for(
 
     Args:
         run: folder of a training run.
-        corpus, source, allow_missing: as lists.match. The lists that a run wrote itself count its own
-            classes, whatever the folders are called.
+        corpus, source, allow_missing: as match_list. The lists that a run wrote itself
+            count its own classes, whatever the folders are called.
         class_index: classInd.txt that the list's numbers stand for.
 
     Raises:
-        UsageError: as lists.match and lists.with_classes.
+        UsageError: as match_list and label_examples.
     """
-    classes = checkpoint.load_kept(run).classes
-    written = [(run / name).resolve() for name in (checkpoint.TRAIN_LIST, checkpoint.VALIDATION_LIST)]
+    classes = checkpoint.load_selected(run).classes
+    written = [(run / name).resolve() for name in (run_folder.TRAIN_LIST, run_folder.VALIDATION_LIST)]
     own = class_index is None and Path(source).resolve() in written
     index = lists.read_classes(class_index) if class_index else classes if own else None
-    pairs = lists.match(source, corpus, index, allow_missing=allow_missing, check_folders=not own)
-    return lists.with_classes(source, pairs, classes, allow_missing=allow_missing)
+    pairs = match_list(source, corpus, index, allow_missing=allow_missing, check_folders=not own)
+    return label_examples(source, pairs, classes, allow_missing=allow_missing)
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowprep.errors import UsageError
-from trainer.data.lists import groups
+from trainer.data.splits import recording_groups
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def decide(
     from sklearn.svm import LinearSVC
 
     # Clips of one recording in both halves would make every C look good: folds keep groups together.
-    names = groups(list(ids))
+    names = recording_groups(list(ids))
     by_class: dict[int, set[str]] = defaultdict(set)
     for label, name in zip(labels.tolist(), names, strict=True):
         by_class[label].add(name)

@@ -200,7 +200,7 @@ def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...] | 
     None where there is not one for each.
     """
     if path.is_dir():
-        kept = checkpoint.load_kept(path)
+        kept = checkpoint.load_selected(path)
         return kept.model, kept.classes if kept.heads == (len(kept.classes),) else None
     try:
         checkpoint.is_sealed(path)  # raises if it is a damaged checkpoint

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from flowprep.reports import html
-from trainer.evaluation.evaluate import autocast, load_run, pick_device, pick_precision
+from trainer.evaluation.evaluate import load_run
 from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.models import layers, registry, summary
 from trainer.reports.run import interval, read_log
 from trainer.training import checkpoint
+from trainer.training.device import autocast, pick_device, pick_precision
 
 _ROUNDS = 5  # passes that are timed, of each network in turn
 

@@ -21,7 +21,7 @@ from flowprep.reports import charts, html
 from trainer.data.sampling import spaced_starts
 from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
-from trainer.training.checkpoint import LOG
+from trainer.training.run_folder import LOG
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
@@ -74,7 +74,7 @@ def write_report(
         name: scores[name].scores[np.argsort([order[i] for i in scores[name].ids.tolist()])]  # as in `last`
         for name in names
     }
-    kept = {name: checkpoint.load_kept(run) for name, run in runs.items()}
+    kept = {name: checkpoint.load_selected(run) for name, run in runs.items()}
     for name, run in kept.items():
         if run.recipe.stream != name:
             raise UsageError(f"the {name} run that was given is a {run.recipe.stream} run")

@@ -6,14 +6,12 @@ videos that it trained and validated on, and the scores of its test; and `runnin
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -22,12 +20,8 @@ import torch
 
 from flowprep import FlowprepError, Settings
 from flowprep.errors import UsageError
-from flowprep.system import leases
-from flowprep.system.processes import described, is_dead, is_here
 from trainer.errors import CheckpointDamaged
 from trainer.recipe.schema import Recipe
-
-log = logging.getLogger(__name__)
 
 VERSION = 3
 UNSEALED = 2  # as 3, but without what follows
@@ -36,8 +30,6 @@ UNSEALED = 2  # as 3, but without what follows
 SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
 LAST, BEST = "last.pt", "best.pt"
-RUNNING = "running"
-LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def is_sealed(path: Path) -> bool:
     return bool(mark == SEAL_MARK)
 
 
-def load_kept(run: Path) -> Checkpoint:
+def load_selected(run: Path) -> Checkpoint:
     """The checkpoint by which a run is judged: its best or last one, as its recipe says.
 
     Raises:
@@ -156,7 +148,7 @@ def load_kept(run: Path) -> Checkpoint:
     return load(run / BEST) if last.recipe.train.keep == "best" and last.best is not None else last
 
 
-def stream_of(path: Path) -> str:
+def stream_of_run(path: Path) -> str:
     """The stream of a training run's recipe; "" of what is no run's folder."""
     return load(path / LAST).recipe.stream if (path / LAST).exists() else ""
 
@@ -179,40 +171,6 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-@contextmanager
-def claimed(run: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, which is made, while the block runs.
-
-    Who died without letting go is told at once on this machine, where one that only sleeps is not passed
-    over; else by its silence, which is waited for: a job that is requeued goes on.
-
-    Raises:
-        UsageError: another process is at it.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    seen: dict[leases.Lease, float] = {}
-    while True:
-        for other in leases.find_leases(run, RUNNING):
-            with suppress(FileNotFoundError):  # it let go
-                name, touched = other.owner, other.touched()
-                who = described(name)
-                if other not in seen and not is_here(name):
-                    log.info("%s: waiting until it shows whether %s is still at it", run, who)
-                if seen.setdefault(other, touched) != touched or (is_here(name) and not is_dead(name)):
-                    raise UsageError(
-                        f"{run} is being trained by {who}: wait for it, or train into another --out"
-                    )
-        if lease := leases.Lease.acquire(run, RUNNING):
-            break
-        time.sleep(0.5)
-    try:
-        with lease.keep_alive():
-            yield
-    finally:
-        with suppress(OSError):
-            run.rmdir()  # if nothing came of it
 
 
 @contextmanager

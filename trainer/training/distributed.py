@@ -22,33 +22,33 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def total(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """The sum of the processes' tensors, which all get; it is written into `value`."""
     if dist.is_initialized():
         dist.all_reduce(value)
     return value
 
 
-def agree(model: torch.nn.Module) -> None:
+def broadcast_buffers(model: torch.nn.Module) -> None:
     """Give all processes the first one's buffers: each has its own statistics of batch normalisation."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[str]:
+def process_group(device: str) -> Iterator[str]:
     """Meet the other processes, if torchrun started this one; gives the name of this one's device.
 
     Args:
@@ -68,19 +68,20 @@ def joined(device: str) -> Iterator[str]:
     dist.init_process_group("nccl" if cuda else "gloo")
     yield device
     # Not where an error passes through: the others may be waiting for this one, and torchrun ends them.
-    meet()
+    barrier()
     gc.collect()  # networks in cycles hold the group, whose threads must not outlive it
     dist.destroy_process_group()
 
 
-def divide(batch: int, most: int) -> list[np.ndarray]:
+def microbatches(batch: int, max_samples: int) -> list[np.ndarray]:
     """What of a batch goes through the networks at once: parts of like sizes, for each process one at least.
 
-    Parts k, k + world(), ... are those of process k. The step is the whole batch's, however it is divided.
+    Parts k, k + world_size(), ... are those of process k. However the batch is divided, the step is that of
+    the whole batch.
 
     Args:
         batch: samples of a step.
-        most: samples that a process takes at once; 0 takes its share whole.
+        max_samples: samples that a process takes at once; 0 takes its share whole.
 
     Returns:
         Numbers of the samples of each part.
@@ -88,7 +89,7 @@ def divide(batch: int, most: int) -> list[np.ndarray]:
     Raises:
         UsageError: there are more processes than samples.
     """
-    if batch < world():
-        raise UsageError(f"train.batch is {batch} and there are {world()} processes: start fewer")
-    passes = -(-batch // (world() * (most or batch)))
-    return np.array_split(np.arange(batch), min(batch, passes * world()))
+    if batch < world_size():
+        raise UsageError(f"train.batch is {batch} and there are {world_size()} processes: start fewer")
+    passes = -(-batch // (world_size() * (max_samples or batch)))
+    return np.array_split(np.arange(batch), min(batch, passes * world_size()))

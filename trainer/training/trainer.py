@@ -22,15 +22,18 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from flowprep.errors import UsageError
-from trainer.data import lists, loading
-from trainer.data.lists import Examples
-from trainer.data.sampling import Clip, Sample
+from trainer.data import dataset, loading, splits
+from trainer.data.annotations import Examples, append_examples, write_list
+from trainer.data.clip import Clip
+from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
-from trainer.evaluation.evaluate import autocast, pick_device, pick_precision, score_videos
+from trainer.evaluation.evaluate import score_videos
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe, TrainRecipe
 from trainer.training import checkpoint, distributed
-from trainer.training.checkpoint import BEST, LAST, LOG, TRAIN_LIST, VALIDATION_LIST, Checkpoint
+from trainer.training.checkpoint import BEST, LAST, Checkpoint
+from trainer.training.device import autocast, pick_device, pick_precision
+from trainer.training.run_folder import LOG, TRAIN_LIST, VALIDATION_LIST
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -90,12 +93,12 @@ def train(
         loading.check_fit(where_from, some.ids, recipe)
         if differs := corpus.settings.differences(where_from.settings):
             log.warning("%s and %s differ: %s", corpus.path, where_from.path, "; ".join(differs))
-    rest, held = lists.hold_out(examples, recipe.train.validation_share, recipe.seed)
+    rest, held = splits.hold_out(examples, recipe.train.validation_share, recipe.seed)
     if recipe.train.keep == "best" and not len(held):
         raise UsageError("train.keep is 'best', but no video can be held out to choose by; set it to 'last'")
     first = [(corpus, rest)]
     for where_from, some in add_classes:
-        first.append((where_from, lists.behind(first[-1][1].classes, some)))
+        first.append((where_from, append_examples(first[-1][1].classes, some)))
     heads = [first, *([one] for one in multi_task)]
     sizes = [len(head[-1][1].classes) for head in heads]  # outputs of each
     for where_from, some in multi_task:
@@ -110,7 +113,7 @@ def train(
     former = _former(out, recipe, corpus, examples.classes, digest, resume)
     if former and former.step >= recipe.train.steps:
         return False
-    parts = distributed.divide(recipe.train.batch, recipe.train.micro_batch)
+    parts = distributed.microbatches(recipe.train.batch, recipe.train.micro_batch)
 
     # --- network and optimiser
     where = pick_device(device)
@@ -140,7 +143,7 @@ def train(
         scaler.load_state_dict(former.scaler)
     if compiled:
         model.compile()
-    learner = DistributedDataParallel(model) if distributed.world() > 1 else None
+    learner = DistributedDataParallel(model) if distributed.world_size() > 1 else None
     batches = _batches(recipe, heads, parts, start, workers, pin=where.type == "cuda")
 
     def state(done: int, optimizer: torch.optim.Optimizer | None) -> Checkpoint:
@@ -161,8 +164,8 @@ def train(
     # --- the steps
     if main := distributed.rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        lists.write_list(out / TRAIN_LIST, rest)
-        lists.write_list(out / VALIDATION_LIST, held)
+        write_list(out / TRAIN_LIST, rest)
+        write_list(out / VALIDATION_LIST, held)
     log.info(
         "%s: %d videos to train on, %d held out, %s classes, %.2f M parameters, on %s in %s",
         recipe.stream,
@@ -176,13 +179,13 @@ def train(
     log.info(
         "each step takes a batch of %d; processes: %d, passes of each: %d, samples of a pass: up to %d",
         recipe.train.batch,
-        distributed.world(),
-        -(-len(parts) // distributed.world()),
+        distributed.world_size(),
+        -(-len(parts) // distributed.world_size()),
         max(map(len, parts)),
     )
-    mine = range(distributed.rank(), len(parts), distributed.world())
+    mine = range(distributed.rank(), len(parts), distributed.world_size())
     lengths = [len(parts[part]) for part in mine]
-    sample = Sample.of(recipe)
+    sample = ClipSpec.from_recipe(recipe)
     # Samples of each head in a batch.
     counts = [len(range(h, recipe.train.batch, len(heads))) for h in range(len(heads))]
     with closing(_Log(out, start)) as writer:
@@ -210,7 +213,7 @@ def train(
                         logits = (learner or model)(*x)  # (b, classes of all heads[, K]): see models
                     loss, right = _loss(model, logits.float(), y, head, sizes, counts)
                     # The sum over the parts is the batch's loss; processes' gradients are averaged.
-                    scaler.scale(loss * distributed.world()).backward()  # type: ignore[no-untyped-call]
+                    scaler.scale(loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
                 writer.add(loss.detach(), right)
             scaler.step(optimizer)
             scaler.update()
@@ -226,7 +229,7 @@ def train(
                     _check_finite(model, done)
             if validates:
                 with writer.pause():
-                    distributed.agree(model)
+                    distributed.broadcast_buffers(model)
                     row = _validate(model, corpus, held, recipe, where, precision, workers)
             if row or saves or done % recipe.train.log_every == 0:
                 row = writer.write(done, learning_rate(recipe.train, step), row)
@@ -242,7 +245,7 @@ def train(
                     checkpoint.save(out / LAST, state(done, optimizer))
             if on_step:
                 on_step(done, row or None)
-    distributed.meet()  # the first may still be writing what the others will judge by
+    distributed.barrier()  # the first may still be writing what the others will judge by
     return True
 
 
@@ -322,14 +325,14 @@ def _batches(
     pin: bool,
 ) -> Iterator[tuple[Clip, torch.Tensor, torch.Tensor]]:
     """This process's parts of the batches of the steps from `start` on."""
-    mine = np.concatenate(parts[distributed.rank() :: distributed.world()]).tolist()
-    planes = Sample.of(recipe).planes
-    workers = loading.workers_that_fit(workers, 4 * len(mine) * planes * recipe.input.crop**2)
-    clips = loading.TrainingClips(heads, recipe)
+    mine = np.concatenate(parts[distributed.rank() :: distributed.world_size()]).tolist()
+    planes = ClipSpec.from_recipe(recipe).planes
+    workers = dataset.workers_that_fit(workers, 4 * len(mine) * planes * recipe.input.crop**2)
+    clips = dataset.TrainingClips(heads, recipe)
     steps = _Steps(range(start, recipe.train.steps), mine)
     return iter(
-        loading.make_loader(
-            clips, workers, batch_sampler=steps, collate_fn=loading.batch_clips, pin_memory=pin
+        dataset.make_loader(
+            clips, workers, batch_sampler=steps, collate_fn=dataset.batch_clips, pin_memory=pin
         )
     )
 
@@ -415,7 +418,7 @@ class _Log:
 
     def write(self, step: int, lr: float, more: dict[str, Any]) -> dict[str, Any]:
         sums = torch.stack([torch.stack(s).double().sum() for s in (self._losses, self._right)])
-        loss, right = distributed.total(sums).tolist()
+        loss, right = distributed.all_reduce_sum(sums).tolist()
         row = {
             "step": step,
             "loss": loss / self._steps,

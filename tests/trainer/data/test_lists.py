@@ -2,8 +2,9 @@ import pytest
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, write_lists
-from trainer.data import lists
-from trainer.data.lists import Entry, Examples
+from trainer.data import lists, splits
+from trainer.data.annotations import Examples, match_list, write_list
+from trainer.data.lists import Entry
 
 
 def write(path, text):
@@ -53,7 +54,7 @@ def test_official_lists_are_read(shared_data):
 
 def test_prepare(tmp_path):
     index, train, test = write_lists(tmp_path, crlf=True)
-    examples, judged = lists.prepare(FakeCorpus(), str(train), str(test), index)
+    examples, judged = splits.read_split(FakeCorpus(), str(train), str(test), index)
     assert (len(examples), len(judged)) == (24, 8)
     assert examples.classes == CLASSES
     assert all(v.startswith(CLASSES[n]) for v, n in zip(judged.ids, judged.labels, strict=True))
@@ -70,10 +71,10 @@ def test_class_order_follows_the_index(tmp_path):
             for line in text.splitlines()
         )
     train.write_text(text)
-    examples, _ = lists.prepare(FakeCorpus(), str(train), str(test), index)
+    examples, _ = splits.read_split(FakeCorpus(), str(train), str(test), index)
     assert examples.classes == turned
     assert turned[examples.labels[0]] == examples.ids[0].split("/")[0]
-    by_name, _ = lists.prepare(FakeCorpus(), str(train), str(test))
+    by_name, _ = splits.read_split(FakeCorpus(), str(train), str(test))
     assert by_name.classes == CLASSES
 
 
@@ -84,7 +85,7 @@ def refused(tmp_path, says, train="", test="", index=None, corpus=None, **option
     if index is not None:
         a.write_text(index)
     with pytest.raises(UsageError, match=says):
-        lists.prepare(corpus or FakeCorpus(), str(b), str(c), a, **options)
+        splits.read_split(corpus or FakeCorpus(), str(b), str(c), a, **options)
 
 
 def test_a_video_that_is_not_there(tmp_path):
@@ -108,7 +109,7 @@ def test_a_video_that_failed_is_named_with_its_reason(tmp_path):
 def test_a_list_of_other_folders_is_explained(tmp_path):
     path = write(tmp_path / "l.txt", "v_RedZoom_g01_c01.avi RedZoom\n")
     with pytest.raises(UsageError, match=r"calls a video of that name RedZoom/v_RedZoom_g01_c01.avi"):
-        lists.match(path, FakeCorpus())
+        match_list(path, FakeCorpus())
 
 
 def test_wrong_labels(tmp_path):
@@ -121,21 +122,24 @@ def test_wrong_labels(tmp_path):
     )
     path = write(tmp_path / "n.txt", "RedZoom/v_RedZoom_g01_c01.avi 1\nRedSpin/v_RedSpin_g01_c01.avi 1\n")
     with pytest.raises(UsageError, match=r"class 1 stands for both 'RedZoom' and 'RedSpin'"):
-        lists.match(path, FakeCorpus())
+        match_list(path, FakeCorpus())
 
 
 def test_a_class_that_the_list_names_counts_before_the_folder(tmp_path, caplog):
     caplog.set_level("INFO", "trainer")
     first, second = list(FakeCorpus())[:2]
     path = write(tmp_path / "l.txt", f"{first} Left\n{second} Right\n")
-    assert lists.match(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]
-    assert lists.match(path, FakeCorpus(), CLASSES) == [(first, "Left"), (second, "Right")]
+    assert match_list(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]
+    assert match_list(path, FakeCorpus(), CLASSES) == [(first, "Left"), (second, "Right")]
     assert caplog.text.count("2 videos have another class than their folder") == 2
     # A number is refused only where the folder is itself a class.
     path = write(tmp_path / "n.txt", f"{first} 1\n{second} 2\n")
-    assert lists.match(path, FakeCorpus(), ("Left", "Right")) == [(first, "Left"), (second, "Right")]
+    assert match_list(path, FakeCorpus(), ("Left", "Right")) == [
+        (first, "Left"),
+        (second, "Right"),
+    ]
     with pytest.raises(UsageError, match=r"of class 'RedZoom' in the list and 'BlueSpin' in the corpus"):
-        lists.match(path, FakeCorpus(), CLASSES[::-1])
+        match_list(path, FakeCorpus(), CLASSES[::-1])
 
 
 def test_training_classes_that_the_index_does_not_name(tmp_path):
@@ -144,17 +148,17 @@ def test_training_classes_that_the_index_does_not_name(tmp_path):
         path.write_text("".join(line.split()[0] + "\n" for line in path.read_text().split("\n") if line))
     a.write_text("1 BlueSpin\n2 BlueZoom\n")
     with pytest.raises(UsageError, match=r"that are not in classInd.txt: RedSpin, RedZoom"):
-        lists.prepare(FakeCorpus(), str(b), str(c), a)
+        splits.read_split(FakeCorpus(), str(b), str(c), a)
     a.write_text("1 Other\n2 Another\n")
     with pytest.raises(UsageError, match=r"not in classInd.txt: BlueSpin"):
-        lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+        splits.read_split(FakeCorpus(), str(b), str(c), a, allow_missing=True)
 
 
 @pytest.mark.parametrize("numbers", [True, False])
 def test_written_lists_are_read_back(tmp_path, numbers):
     ids = ("a b.avi", "a\tb.avi", "c\u2028d.avi", "frames/e f", " g.avi", "h 1", "i\t2", "j\x85k", "l ")
     examples = Examples(ids, (0, 1, 0, 1, 0, 1, 0, 1, 0), ("A", "B"))
-    lists.write_list(tmp_path / "l.txt", examples, numbers=numbers)
+    write_list(tmp_path / "l.txt", examples, numbers=numbers)
     found = lists.read_list(str(tmp_path / "l.txt"), set(ids))
     assert tuple(e.id for e in found) == ids
     assert [e.index for e in found] == [n + 1 if numbers else None for n in examples.labels]
@@ -171,7 +175,7 @@ def test_classes_without_training_videos(tmp_path, caplog):
     refused(tmp_path, "1 of 5 classes have no training video: Green", index=more)
     a, b, c = write_lists(tmp_path)
     a.write_text(more)
-    examples, _ = lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+    examples, _ = splits.read_split(FakeCorpus(), str(b), str(c), a, allow_missing=True)
     assert examples.classes == CLASSES
     assert "Green; left out" in caplog.text
 
@@ -179,7 +183,7 @@ def test_classes_without_training_videos(tmp_path, caplog):
 def test_allow_missing_says_what_it_leaves_out(tmp_path, caplog):
     a, b, c = write_lists(tmp_path)
     b.write_text(b.read_text() + "RedZoom/none_g9_1.avi 4\n")
-    examples, _ = lists.prepare(FakeCorpus(), str(b), str(c), a, allow_missing=True)
+    examples, _ = splits.read_split(FakeCorpus(), str(b), str(c), a, allow_missing=True)
     assert len(examples) == 24
     assert "1 of 25 videos are not in the corpus" in caplog.text and "none_g9_1.avi" in caplog.text
 
@@ -206,54 +210,54 @@ def test_leaks_are_refused(tmp_path):
     with pytest.raises(
         UsageError, match=r"groups that are in the training and in the test list: RedZoom g0002"
     ):
-        lists.prepare(FakeCorpus(), str(b), str(c), a)
+        splits.read_split(FakeCorpus(), str(b), str(c), a)
 
 
 def test_groups():
-    assert lists.groups(["A/v_A_g08_c01.avi", "A/v_A_g8_c02.avi"]) == ["g0008", "g0008"]
-    assert lists.groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["g0008", "A/other.avi"]
+    assert splits.recording_groups(["A/v_A_g08_c01.avi", "A/v_A_g8_c02.avi"]) == ["g0008", "g0008"]
+    assert splits.recording_groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["g0008", "A/other.avi"]
 
 
 def test_an_odd_name_leaves_the_groups_of_the_others(tmp_path):
     ids = [f"A/v_A_g{g:02d}_c{k}.avi" for g in range(5) for k in range(3)] + ["A/odd.avi"]
-    rest, held = lists.hold_out(Examples(tuple(ids), (0,) * 16, ("A", "B")), 0.4, seed=0)
-    assert not set(lists.groups(rest.ids)) & set(lists.groups(held.ids))
+    rest, held = splits.hold_out(Examples(tuple(ids), (0,) * 16, ("A", "B")), 0.4, seed=0)
+    assert not set(splits.recording_groups(rest.ids)) & set(splits.recording_groups(held.ids))
     train, test = (Examples((i,), (0,), ("A", "B")) for i in (ids[0], ids[1]))
     odd = Examples((ids[0], ids[-1]), (0, 0), ("A", "B"))
     for one in (train, odd):
         with pytest.raises(UsageError, match=r"groups that are in the training and in the test list"):
-            lists.check_leak(one, test)
+            splits.check_leak(one, test)
 
 
 def test_hold_out_keeps_groups_whole_and_the_same_in_all_classes():
     ids = [f"{c}/v_{c}_g{g:02d}_c{k}.avi" for c in "AB" for g in range(10) for k in range(3)]
     examples = Examples(tuple(ids), tuple("AB".index(i[0]) for i in ids), ("A", "B"))
-    rest, held = lists.hold_out(examples, 0.2, seed=3)
+    rest, held = splits.hold_out(examples, 0.2, seed=3)
     assert len(held) == 12 and len(rest) == 48
-    assert not set(lists.groups(rest.ids)) & set(lists.groups(held.ids))
-    again = lists.hold_out(examples, 0.2, seed=3)
+    assert not set(splits.recording_groups(rest.ids)) & set(splits.recording_groups(held.ids))
+    again = splits.hold_out(examples, 0.2, seed=3)
     assert again == (rest, held)
-    assert lists.hold_out(examples, 0.2, seed=4) != again
-    assert lists.hold_out(examples, 0.0, seed=3) == (examples, examples.subset([]))
+    assert splits.hold_out(examples, 0.2, seed=4) != again
+    assert splits.hold_out(examples, 0.0, seed=3) == (examples, examples.subset([]))
 
 
 def test_a_class_of_one_group_gives_nothing(caplog):
     ids = ("A/1.avi", "A/2.avi", "B/1.avi")
-    rest, held = lists.hold_out(Examples(ids, (0, 0, 1), ("A", "B")), 0.5, seed=0)
+    rest, held = splits.hold_out(Examples(ids, (0, 0, 1), ("A", "B")), 0.5, seed=0)
     assert held.labels == (0,) and set(rest.labels) == {0, 1}
     assert "1 classes of a single group, of which none is held out: B" in caplog.text
 
 
 def test_classes_of_one_group_are_one_warning(caplog):
-    lists.hold_out(Examples(("A/1.avi", "B/1.avi"), (0, 1), ("A", "B")), 0.5, seed=0)
+    splits.hold_out(Examples(("A/1.avi", "B/1.avi"), (0, 1), ("A", "B")), 0.5, seed=0)
     assert len(caplog.records) == 1 and "A, B" in caplog.text
 
 
 def test_split(tmp_path):
     corpus = FakeCorpus()
-    train, test = lists.write_split(corpus, tmp_path / "lists", test_share=0.25)
+    train, test = splits.write_split(corpus, tmp_path / "lists", test_share=0.25)
     assert sorted(train.ids + test.ids) == sorted(corpus)
-    examples, judged = lists.prepare(
+    examples, judged = splits.read_split(
         corpus,
         str(tmp_path / "lists" / "trainlist01.txt"),
         str(tmp_path / "lists" / "testlist01.txt"),
@@ -261,5 +265,5 @@ def test_split(tmp_path):
     )
     assert (examples, judged) == (train, test)
     with pytest.raises(UsageError, match=r"cannot be separated"):
-        lists.write_split(FakeCorpus(clips=1), tmp_path / "none")
+        splits.write_split(FakeCorpus(clips=1), tmp_path / "none")
     assert not (tmp_path / "none").exists()

@@ -10,9 +10,9 @@ from flowprep import encode
 from flowprep.codec.quantise import decode_codes
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, HEIGHT, PAIRS, WIDTH, FakeCorpus, FakeVideo, small
-from trainer.data import loading, sampling, transforms
-from trainer.data.lists import Examples
-from trainer.data.sampling import Clip
+from trainer.data import dataset, loading, sampling, transforms
+from trainer.data.annotations import Examples
+from trainer.data.clip import Clip
 
 
 def test_frames_are_equally_spaced_from_first_to_last():
@@ -26,7 +26,7 @@ def test_frames_are_equally_spaced_from_first_to_last():
 
 def test_samples_are_uniform_over_classes_whatever_their_videos():
     labels = [0] * 50 + [1] * 2 + [2]
-    drawn = sampling.BalancedClips(labels, [11] * 53, seed=0)
+    drawn = dataset.BalancedClips(labels, [11] * 53, seed=0)
     videos = [drawn.draw(step, i)[0] for step in range(100) for i in range(30)]
     by_class = Counter(labels[v] for v in videos)
     # 3000 draws of probability 1/3: five standard deviations are 129
@@ -35,7 +35,7 @@ def test_samples_are_uniform_over_classes_whatever_their_videos():
 
 
 def test_a_sample_follows_from_seed_step_and_number_alone():
-    a, b = (sampling.BalancedClips([0, 1], [31, 31], seed=7) for _ in range(2))
+    a, b = (dataset.BalancedClips([0, 1], [31, 31], seed=7) for _ in range(2))
     for step in range(3):
         a.draw(step, 99)
     assert a.draw(5, 3)[:2] == b.draw(5, 3)[:2]
@@ -155,7 +155,7 @@ def test_every_temporal_input_is_as_the_paper_defines_it(step, bidirectional, tr
     else:
         parts, reach = [forward[start : start + length]], length
         means = [video.mean_flow[start : start + length]]
-    assert sampling.Sample.of(recipe).length(step) == reach
+    assert sampling.ClipSpec.from_recipe(recipe).length(step) == reach
     want = np.empty_like(got)
     for y in range(HEIGHT):
         for x in range(WIDTH):
@@ -255,7 +255,7 @@ def test_shuffled_samples_follow_from_seed_step_and_number():
     corpus = FakeCorpus()
     examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
     recipe = small("temporal", input={"control": "shuffled"})
-    a, b = (loading.TrainingClips([[(corpus, examples)]], recipe) for _ in range(2))
+    a, b = (dataset.TrainingClips([[(corpus, examples)]], recipe) for _ in range(2))
     assert all(torch.equal(a[s, 1][0].planes, b[s, 1][0].planes) for s in range(3))
 
 
@@ -364,13 +364,13 @@ def test_corner_windows_are_of_all_sizes_shapes_and_places():
 
 def test_a_resized_window_keeps_its_values():
     ramp = torch.arange(168, dtype=torch.uint8).expand(2, 4, 192, 168)
-    got = transforms.resized(Clip(ramp, torch.ones(2, 4), torch.zeros(2, 4)), 224).normalised()
+    got = transforms.resize_clip(Clip(ramp, torch.ones(2, 4), torch.zeros(2, 4)), 224).normalised()
     assert got.shape == (2, 4, 224, 224)
     # Pixel centres: x of the new one lies at (x + 1/2) 168 / 224 - 1/2 of the old ones.
     want = ((torch.arange(224) + 0.5) * 0.75 - 0.5).clamp(0, 167)
     torch.testing.assert_close(got, want.expand_as(got))
     square = Clip(torch.randn(2, 224, 224), torch.ones(2), torch.zeros(2))
-    assert transforms.resized(square, 224) is square
+    assert transforms.resize_clip(square, 224) is square
 
 
 def test_training_flips_half_of_the_samples_with_u_negated():
@@ -379,9 +379,9 @@ def test_training_flips_half_of_the_samples_with_u_negated():
     name = "RedZoom/v_RedZoom_g01_c01.avi"
     recipe = small("temporal", input={"crop": 40, "flow_scale": 1.0})
     one = [[(corpus, Examples((name,), (3,), CLASSES))]]
-    samples = loading.TrainingClips(one, recipe)
+    samples = dataset.TrainingClips(one, recipe)
     still = small("temporal", input={"crop": 40, "flow_scale": 1.0, "flip": False})
-    plain = loading.TrainingClips(one, still)
+    plain = dataset.TrainingClips(one, still)
     flipped = 0
     sign = np.sign(corpus[name]._speed)
     for i in range(40):
@@ -402,8 +402,8 @@ def test_colour_jitter_shifts_whole_channels():
     name = "RedZoom/v_RedZoom_g01_c01.avi"
     base = {"crop": 40, "flip": False}
     one = [[(corpus, Examples((name,), (3,), CLASSES))]]
-    with_it = loading.TrainingClips(one, small(input={**base, "jitter": 0.5}))[0, 0][0]
-    without = loading.TrainingClips(one, small(input={**base, "jitter": 0.0}))[0, 0][0]
+    with_it = dataset.TrainingClips(one, small(input={**base, "jitter": 0.5}))[0, 0][0]
+    without = dataset.TrainingClips(one, small(input={**base, "jitter": 0.0}))[0, 0][0]
     shift = with_it.normalised() - without.normalised()
     assert shift.std((1, 2)).max() < 1e-5
     assert shift.mean((1, 2)).abs().max() > 0.01
@@ -423,7 +423,7 @@ def test_codes_and_pixels_meet_in_one_batch():
     plain, large = (loading.load_clip(FakeVideo("x", "RedZoom", seed=s), 0, recipe) for s in (0, 1))
     large = large._replace(planes=large.planes.float())
     assert plain.planes.dtype == torch.uint8
-    clip, y, head = loading.batch_clips([(plain, 2, 0), (large, 3, 1)])
+    clip, y, head = dataset.batch_clips([(plain, 2, 0), (large, 3, 1)])
     assert y.tolist() == [2, 3] and head.tolist() == [0, 1]
     assert torch.equal(clip.normalised(), torch.stack([plain.normalised(), large.normalised()]))
 
@@ -442,7 +442,7 @@ def test_what_does_not_fit_is_refused():
 def test_judged_clips_cover_the_video():
     corpus = FakeCorpus(clips=1)
     examples = Examples(tuple(corpus), (0,) * len(corpus), CLASSES)
-    judged = loading.JudgedClips(corpus, examples.ids, small("temporal", input={"stack": 3}), frames=4)
+    judged = dataset.EvalClips(corpus, examples.ids, small("temporal", input={"stack": 3}), frames=4)
     assert len(judged) == 4 * len(corpus)
     position, clip = judged[7]
     assert position == 1
@@ -452,7 +452,7 @@ def test_judged_clips_cover_the_video():
 
 
 def test_loaders_end_with_a_script_that_leaves_them_running():
-    code = "from trainer.data import loading; it = iter(loading.make_loader(range(99), 2)); next(it)"
+    code = "from trainer.data import dataset; it = iter(dataset.make_loader(range(99), 2)); next(it)"
     code += "; print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -10,9 +10,10 @@ import torch
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, HEIGHT, WIDTH, FakeCorpus, FakeVideo, small
-from trainer.data import loading, sampling, transforms
-from trainer.data.lists import Examples
-from trainer.data.sampling import Clip, Sample
+from trainer.data import dataset, loading, sampling, transforms
+from trainer.data.annotations import Examples
+from trainer.data.clip import Clip
+from trainer.data.sampling import ClipSpec
 from trainer.evaluation import svm
 from trainer.evaluation.evaluate import evaluate, load_run
 from trainer.models import registry, weights
@@ -44,16 +45,16 @@ def examples_of(corpus):
 
 
 def joint(**given):
-    return Sample.of(recipe_for("st_resnet", "both", input={"stack": 10, **given}))
+    return ClipSpec.from_recipe(recipe_for("st_resnet", "both", input={"stack": 10, **given}))
 
 
 def test_facts_become_samples_and_recipes_change_them():
-    assert Sample.of(small("temporal")) == Sample("temporal", 0, (1, 1), 3, False)
-    assert joint() == Sample("both", 5, (5, 15), 10, False)
-    assert joint(time_steps=11, spacing=[1, 15]) == Sample("both", 11, (1, 15), 10, False)
+    assert ClipSpec.from_recipe(small("temporal")) == ClipSpec("temporal", 0, (1, 1), 3, False)
+    assert joint() == ClipSpec("both", 5, (5, 15), 10, False)
+    assert joint(time_steps=11, spacing=[1, 15]) == ClipSpec("both", 11, (1, 15), 10, False)
     recipe = recipe_for("st_resnet", "both", test={"time_steps": 25, "spacing": 0})
-    assert Sample.of(recipe, evaluation=True) == Sample("both", 25, (0, 0), 2, False)
-    assert Sample.of(recipe_for("st_resnet", "both"), evaluation=True).spacing == (10, 10)  # the middle
+    assert ClipSpec.from_recipe(recipe, evaluation=True) == ClipSpec("both", 25, (0, 0), 2, False)
+    assert ClipSpec.from_recipe(recipe_for("st_resnet", "both"), evaluation=True).spacing == (10, 10)
 
 
 def test_spacing_is_uniform_and_clips_stay_within_the_video():
@@ -81,10 +82,10 @@ def test_a_short_video_narrows_the_spacing_and_then_spreads_the_steps():
 
 def test_judged_clips_are_spaced_over_the_video():
     recipe = recipe_for("c3d", "spatial")
-    places = Sample.of(recipe, evaluation=True).spaced(50, 1, 3)
+    places = ClipSpec.from_recipe(recipe, evaluation=True).spaced(50, 1, 3)
     assert [p.tolist() for p in places] == [list(range(i, i + 16)) for i in (0, 17, 34)]
     spread = recipe_for("siamese_transform", "temporal", input={"stack": 10, "time_steps": 6})
-    (only,) = Sample.of(spread, evaluation=True).spaced(60, 1, 1)
+    (only,) = ClipSpec.from_recipe(spread, evaluation=True).spaced(60, 1, 1)
     assert only.tolist() == [0, 10, 20, 30, 40, 50]
 
 
@@ -108,7 +109,7 @@ def test_a_joint_clip_is_frames_and_then_flows():
     places = np.array([3, 8, 20])
     clip = loading.load_clip(video, places, recipe)
     assert clip.planes.shape == (3, 23, HEIGHT, WIDTH) and clip.planes.dtype == torch.uint8
-    rgb, flow = Sample.of(recipe).tensors(Clip(*(part[None] for part in clip)))
+    rgb, flow = ClipSpec.from_recipe(recipe).tensors(Clip(*(part[None] for part in clip)))
     assert rgb.shape == (1, 3, 3, HEIGHT, WIDTH) and flow.shape == (1, 20, 3, HEIGHT, WIDTH)
     for t, place in enumerate(places):
         alone = small("temporal", input={"stack": 10, "flow_scale": 0.5})
@@ -155,10 +156,10 @@ def test_colours_shift_in_all_frames_of_a_joint_clip():
 def test_windows_of_several_scales_come_at_the_size_of_the_crop():
     corpus = FakeCorpus(clips=1)
     recipe = small("temporal", input={"crop": 32, "scales": [40, 32, 24], "flip": False})
-    samples = loading.TrainingClips([[(corpus, examples_of(corpus))]], recipe)
+    samples = dataset.TrainingClips([[(corpus, examples_of(corpus))]], recipe)
     kinds = {samples[0, i][0].planes.dtype for i in range(20)}
     assert kinds == {torch.uint8, torch.float32}  # a window of 32 pixels is not resized
-    clip, _, _ = loading.batch_clips([samples[0, i] for i in range(20)])
+    clip, _, _ = dataset.batch_clips([samples[0, i] for i in range(20)])
     assert clip.planes.shape == (20, 6, 32, 32)
     with pytest.raises(UsageError, match=r"the largest of input.scales is 48 and BlueSpin"):
         loading.check_fit(corpus, list(corpus), small("temporal", input={"scales": [48, 32]}))
@@ -200,7 +201,7 @@ def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, 
     one = Examples(examples.ids[:2], examples.labels[:2], CLASSES)
     scores = evaluate(tmp_path / "run", corpus, one, device="cpu").scores
     np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-5)
-    kept = checkpoint.load_kept(tmp_path / "run")
+    kept = checkpoint.load_selected(tmp_path / "run")
     assert kept.recipe == recipe
 
 
@@ -245,7 +246,7 @@ def test_a_joint_run_resumes_to_the_same_weights(tmp_path):
     with pytest.raises(Stop):
         train.train(recipe, corpus, examples, tmp_path / "b", device="cpu", on_step=stop)
     train.train(recipe, corpus, examples, tmp_path / "b", device="cpu", resume=True)
-    a, b = (checkpoint.load_kept(tmp_path / run).model for run in "ab")
+    a, b = (checkpoint.load_selected(tmp_path / run).model for run in "ab")
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -260,7 +261,7 @@ def test_towers_start_from_runs(tmp_path):
     net = registry.make_model(recipe, len(CLASSES))
     weights.start_from_weights(net, recipe, CLASSES)
     for stream in ("spatial", "temporal"):
-        kept = checkpoint.load_kept(tmp_path / stream).model
+        kept = checkpoint.load_selected(tmp_path / stream).model
         assert torch.equal(getattr(net, stream).layer3[2].conv2.weight, kept["layer3.2.conv2.weight"])
     bad = recipe_for("st_resnet", "both", model={"tower_weights": towers[:1]})
     with pytest.raises(UsageError, match=r"names 1 files; allowed: .* spatial, temporal"):
@@ -293,12 +294,12 @@ def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
     rows = []
     for name in everyone.ids:
         video = corpus[name]
-        places = Sample.of(recipe, evaluation=True).spaced(video.num_frames, 1, 2)
+        places = ClipSpec.from_recipe(recipe, evaluation=True).spaced(video.num_frames, 1, 2)
         crops = [
             transforms.fixed_crops(loading.load_clip(video, p, recipe), 112, 1, "spatial") for p in places
         ]
         with torch.no_grad():
-            seen = [model.features(*Sample.of(recipe).tensors(crop))[0] for crop in crops]
+            seen = [model.features(*ClipSpec.from_recipe(recipe).tensors(crop))[0] for crop in crops]
         mean = sum(seen) / 2
         rows.append((mean / mean.norm()).numpy())
     known = [rows[everyone.ids.index(name)] for name in fit.ids]

@@ -7,14 +7,15 @@ import torch
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, small
-from trainer.data import loading, transforms
-from trainer.data.lists import Examples
-from trainer.data.sampling import Sample, spaced_starts
+from trainer.data import dataset, loading, transforms
+from trainer.data.annotations import Examples
+from trainer.data.sampling import ClipSpec, spaced_starts
 from trainer.errors import NotFinite
-from trainer.evaluation.evaluate import autocast, evaluate, pick_device, pick_precision, score_videos
+from trainer.evaluation.evaluate import evaluate, score_videos
 from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
 from trainer.training import trainer as train
+from trainer.training.device import autocast, pick_device, pick_precision
 
 CPU = torch.device("cpu")
 
@@ -51,7 +52,9 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
     )
     for row, video in zip(got, (corpus[i] for i in ids), strict=True):
         total = torch.zeros(3)
-        starts = spaced_starts(loading.available(video, stream), Sample.of(recipe).length(1), 25)
+        starts = spaced_starts(
+            loading.stream_length(video, stream), ClipSpec.from_recipe(recipe).length(1), 25
+        )
         for start in starts:
             crops = transforms.fixed_crops(loading.load_clip(video, int(start), recipe), 32, 10, stream)
             total += model(crops.normalised()).softmax(1).sum(0).detach()
@@ -118,8 +121,8 @@ def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path
     frame = 4 * 3 * 56 * 40
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * frame * 2))
     asked = []
-    make = loading.make_loader
-    monkeypatch.setattr(loading, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
+    make = dataset.make_loader
+    monkeypatch.setattr(dataset, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
     corpus = FakeCorpus(clips=1)
     options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
     score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)

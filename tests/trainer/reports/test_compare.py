@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.support.fakes import CLASSES, FakeCorpus, small
-from trainer.data.lists import Examples
+from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import TEST_SCORES
 from trainer.models import registry, summary

@@ -6,7 +6,7 @@ import pytest
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, small
-from trainer.data.lists import Examples
+from trainer.data.annotations import Examples
 from trainer.evaluation.scores import Scores
 from trainer.reports import run
 from trainer.training import trainer as train

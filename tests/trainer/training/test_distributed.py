@@ -74,8 +74,8 @@ out, corpus, recipe = Path(sys.argv[1]), FakeCorpus(), RECIPES[sys.argv[3]]
 backend = sys.argv[4]
 if backend:
     torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend=backend)
-with distributed.joined("cpu") as device:
-    assert distributed.world() == int(os.environ.get("WORLD_SIZE", 1))
+with distributed.process_group("cpu") as device:
+    assert distributed.world_size() == int(os.environ.get("WORLD_SIZE", 1))
     trainer.train(recipe, corpus, own(corpus), out, device=device, compiled=bool(backend), on_step=on_step)
     evaluate(out, corpus, own(corpus).subset(range(5)), device=device).save(out / "scores.npz")
 """
@@ -156,19 +156,19 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
     [(1, 0, [256]), (4, 0, [64] * 4), (2, 50, [43] * 4 + [42] * 2), (3, 0, [86, 85, 85]), (3, 1, [1] * 256)],
 )
 def test_a_batch_is_divided_whole(monkeypatch, world, most, lengths):
-    monkeypatch.setattr(distributed, "world", lambda: world)
-    parts = distributed.divide(256, most)
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    parts = distributed.microbatches(256, most)
     assert [len(p) for p in parts] == lengths
     assert np.concatenate(parts).tolist() == list(range(256))
 
 
 def test_refusals(monkeypatch):
-    monkeypatch.setattr(distributed, "world", lambda: 17)
+    monkeypatch.setattr(distributed, "world_size", lambda: 17)
     with pytest.raises(UsageError, match=r"train.batch is 16 and there are 17 processes"):
-        distributed.divide(16, 0)
+        distributed.microbatches(16, 0)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with (
         pytest.raises(UsageError, match="--device cuda:1: under torchrun each process has its own"),
-        distributed.joined("cuda:1"),
+        distributed.process_group("cuda:1"),
     ):
         pass

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, rows, small
-from trainer.data import lists, loading
-from trainer.data.lists import Examples
+from trainer.data import dataset
+from trainer.data.annotations import Examples, auxiliary_examples, label_examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.training import checkpoint
 from trainer.training import trainer as train
@@ -26,7 +26,7 @@ def other(clips=2):
     corpus = FakeCorpus(clips=clips, prefix="Other")
     classes = tuple(f"Other{c}" for c in CLASSES[:3])
     pairs = [(i, n) for i, n in corpus.labels.items() if n in classes]
-    return corpus, lists.with_classes("list", pairs, classes)
+    return corpus, label_examples("list", pairs, classes)
 
 
 def run(out, recipe, **options):
@@ -65,7 +65,7 @@ def test_a_sample_moves_its_own_head_only():
 
 def test_every_head_has_the_same_share_of_a_batch():
     corpus = FakeCorpus()
-    clips = loading.TrainingClips([[(corpus, own(corpus))], [other()]], small())
+    clips = dataset.TrainingClips([[(corpus, own(corpus))], [other()]], small())
     assert [clips[0, i][2] for i in range(6)] == [0, 1, 0, 1, 0, 1]
     labels = {head: {clips[s, head][1] for s in range(60)} for head in (0, 1)}
     assert labels == {0: {0, 1, 2, 3}, 1: {0, 1, 2}}
@@ -110,7 +110,7 @@ def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
     recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 32, "validate_every": 200})
     corpus = FakeCorpus(prefix="Other")
     pairs = list(corpus.labels.items())
-    second = lists.with_classes("list", pairs, sorted(set(corpus.labels.values())))
+    second = label_examples("list", pairs, sorted(set(corpus.labels.values())))
     run(tmp_path, recipe, multi_task=[(corpus, second)])
     # log 4 for each of two heads that know nothing; twice log 2 = 1.39 is all that flow can tell.
     assert rows(tmp_path)[-1]["loss"] < 1.9
@@ -127,17 +127,17 @@ def test_added_classes_must_be_new(tmp_path):
 def test_a_head_of_one_class_is_refused(tmp_path):
     """It would learn nothing, and take its share of every batch."""
     corpus, examples = other()
-    alone = lists.with_classes("list", [(i, "everything") for i in examples.ids], ["everything"])
+    alone = label_examples("list", [(i, "everything") for i in examples.ids], ["everything"])
     with pytest.raises(UsageError, match=r"fake-corpus has the class 'everything' only; .* two are needed"):
         run(tmp_path, small(), multi_task=[(corpus, alone)])
 
 
 def test_what_a_further_data_set_gives():
     corpus, judged = FakeCorpus(prefix="Other"), own(FakeCorpus())
-    everything = lists.auxiliary(corpus, "all", judged, FakeCorpus())
+    everything = auxiliary_examples(corpus, "all", judged, FakeCorpus())
     assert len(everything) == len(corpus) and everything.classes == tuple(f"Other{c}" for c in CLASSES)
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
-        lists.auxiliary(FakeCorpus(), "all", judged, FakeCorpus())
+        auxiliary_examples(FakeCorpus(), "all", judged, FakeCorpus())
 
 
 def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
@@ -145,14 +145,14 @@ def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
     first, second = FakeCorpus(), FakeCorpus()
     second.path = tmp_path
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
-        lists.auxiliary(second, "all", own(first), first)
+        auxiliary_examples(second, "all", own(first), first)
     for video in list(second.videos.values())[:30]:
         video.num_frames += 1
     with pytest.raises(UsageError, match="all: 2 videos are in the test list"):
-        lists.auxiliary(second, "all", own(first), first)
+        auxiliary_examples(second, "all", own(first), first)
     for video in list(second.videos.values())[30:]:
         video.frame_rate = 24.0
-    assert len(lists.auxiliary(second, "all", own(first), first)) == 32
+    assert len(auxiliary_examples(second, "all", own(first), first)) == 32
 
 
 def test_a_run_starts_from_one_on_another_data_set(tmp_path):

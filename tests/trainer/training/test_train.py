@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, rows, small
 from trainer import errors
-from trainer.data.lists import Examples
+from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.models import registry, weights
 from trainer.training import checkpoint
@@ -228,7 +228,7 @@ def test_the_best_is_kept_by_validation(tmp_path):
     run(tmp_path, recipe)
     judged = [row for row in rows(tmp_path) if "val_accuracy" in row]
     best = max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
-    assert checkpoint.load_kept(tmp_path).step == best["step"]
+    assert checkpoint.load_selected(tmp_path).step == best["step"]
     with pytest.raises(UsageError, match=r"no video can be held out"):
         run(tmp_path / "none", recipe, corpus=FakeCorpus(clips=1))
 
