@@ -14,11 +14,9 @@ from flowprep import VIDEO_SUFFIXES, Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer.data import loading
 from trainer.evaluation.evaluate import load_run, score_videos
-from trainer.training.device import 
-from trainer.training.device import 
-from trainer.training.device import pick_device, pick_precision
 from trainer.evaluation.fusion import fit_on_runs
 from trainer.evaluation.scores import Scores
+from trainer.training.device import pick_device, pick_precision
 
 log = logging.getLogger(__name__)
 
