@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from flowprep import __version__
-from flowprep.codec import quantise
+from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
 from flowprep.convert.copy import store
 from flowprep.convert.layouts import LAYOUTS, Layout, step_mark
@@ -273,7 +273,7 @@ def _read(path: Path, frame: int, mode: str) -> tuple[bytes, npt.NDArray[np.uint
         jpeg = path.read_bytes()
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             found, size = image.mode, image.size
-        decode = quantise.decode_rgb if mode == "RGB" else quantise.decode_codes
+        decode = images.decode_rgb if mode == "RGB" else images.decode_codes
         pixels = decode(jpeg, size[::-1])
     except (OSError, UnidentifiedImageError, CorpusDamaged) as exc:
         raise VideoDamaged(f"{path.name} is no whole JPEG: {exc}", frame) from exc

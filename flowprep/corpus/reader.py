@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec import quantise
+from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_settings
@@ -277,7 +277,7 @@ class Video:
             OutOfRange: there is no such frame, or the corpus has no RGB stream.
             CorpusDamaged: a checksum does not hold.
         """
-        return quantise.decode_rgb(self.stored("rgb", index), (self.height, self.width))
+        return images.decode_rgb(self.stored("rgb", index), (self.height, self.width))
 
     def stored(self, stream: str, index: int) -> bytes:
         """Image `index` of a stream, "rgb", "flow_u", ..., as it is stored.
@@ -422,7 +422,7 @@ class Video:
         shape = (self.height, self.width)
         for i, jpegs in enumerate(self._jpegs(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
-                codes = quantise.decode_codes(jpeg, shape)
+                codes = images.decode_codes(jpeg, shape)
                 yield (i, channel), codes[top : top + height, left : left + width]
 
     def _check(self, start: int, count: int, backward: bool) -> None:

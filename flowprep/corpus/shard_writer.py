@@ -20,7 +20,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec.quantise import EncodedField, encode_rgb
+from flowprep.codec.images import encode_rgb
+from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
 from flowprep.settings import Settings
 from flowprep.system.atomic import publish, temporary_path

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowprep.codec import quantise
+from flowprep.codec import images
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import load_index, read_record, recorded_tasks
 from flowprep.corpus.shard_reader import Shard
@@ -177,7 +177,7 @@ def _check_images(shard: Shard) -> Iterator[Problem]:
     for row in shard.videos:
         shape = int(row["height"]), int(row["width"])
         for stream in fmt.STREAMS:
-            decode = quantise.decode_rgb if stream == "rgb" else quantise.decode_codes
+            decode = images.decode_rgb if stream == "rgb" else images.decode_codes
             first = int(row[f"{stream}_first"])
             for image in range(first, min(first + int(row[f"{stream}_count"]), len(shard.images))):
                 try:

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep import __version__
-from flowprep.codec import quantise
+from flowprep.codec.clipping import clipping_warning, count_clipped
+from flowprep.codec.quantise import encode_pair
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import RECORD_FORMAT, RECORD_VERSION, write_record
 from flowprep.corpus.shard_writer import ShardWriter
@@ -287,7 +288,7 @@ class _Extractor:
         decoded = _ahead(self._batches(segment), limit=limit)
         batches = _ahead(map(self._solve, decoded), limit=limit) if self.engine else decoded
         frames = values = 0
-        clipped = quantise.outside(np.zeros(0, np.float32), self.settings)
+        clipped = count_clipped(np.zeros(0, np.float32), self.settings)
         last = segment.count or sys.maxsize  # frames behind it only complete the last pairs
         for batch in batches:
             source = batch.source
@@ -299,11 +300,11 @@ class _Extractor:
                     self.writer.add_frame(frame.rgb, frame.pts_seconds)
             with _timed(self.seconds, "codes"):  # quantised and made JPEG in one pass
                 for i, pair in enumerate(batch.flow):
-                    u, v = quantise.encode_pair(pair, self.settings)
+                    u, v = encode_pair(pair, self.settings)
                     camera = None if batch.cameras is None else batch.cameras[i]
                     backward = i >= len(batch.grey) - self.settings.step
                     self.writer.add_pair(u, v, backward=backward, camera=camera)
-                clipped += quantise.outside(batch.flow, self.settings)
+                clipped += count_clipped(batch.flow, self.settings)
                 values += batch.flow.size
             frames += len(batch.frames)
             self._pairs_done += max(0, len(batch.grey) - self.settings.step)
@@ -314,7 +315,7 @@ class _Extractor:
             raise VideoUnsuitable(
                 f"too few frames: {frames}; one pair at step {self.settings.step} needs {least}"
             )
-        return quantise.clipping_warning(clipped, values, self.settings)
+        return clipping_warning(clipped, values, self.settings)
 
     def _batches(self, segment: Segment) -> Iterator[Batch]:
         """Decode a segment's frames, and `step` more to complete its last pairs.

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from flowprep import decode, encode
-from flowprep.codec import quantise
+from flowprep.codec import images, quantise
+from flowprep.codec.clipping import clipping_warning, count_clipped
 from flowprep.errors import CorpusDamaged, EngineError, SettingsError, UsageError
 from flowprep.settings import Settings
 
@@ -97,18 +98,18 @@ def test_a_range_that_clips_more_than_a_hundredth_is_said_with_the_right_one():
     flow = np.zeros((1, 2, 100, 100), np.float32)
     flow[0, 0].flat[:190] = -7.3
     settings = Settings(codes="fixed", range=5)
-    counts = quantise.outside(flow, settings)
-    assert counts.sum() == 190 and quantise.clipping_warning(counts, flow.size, settings) == ""  # .95%
+    counts = count_clipped(flow, settings)
+    assert counts.sum() == 190 and clipping_warning(counts, flow.size, settings) == ""  # .95%
     flow[0, 1].flat[:190] = 33.0
     flow[0, 1].flat[:15] = 4000.0  # fewer than a thousandth: no range has to hold them
-    counts = quantise.outside(flow, settings)
-    warning = quantise.clipping_warning(counts, flow.size, settings)
+    counts = count_clipped(flow, settings)
+    warning = clipping_warning(counts, flow.size, settings)
     assert warning.startswith(
         "1.9% of its displacements are clipped to +-5 px; range 33 would clip at most 0.1%"
     )
     right = Settings(codes="fixed", range=33)
-    assert quantise.outside(flow, right).sum() == 15
-    assert quantise.outside(flow, Settings()).sum() == 0  # adaptive codes clip nothing
+    assert count_clipped(flow, right).sum() == 15
+    assert count_clipped(flow, Settings()).sum() == 0  # adaptive codes clip nothing
 
 
 @pytest.mark.parametrize("codes", ["adaptive", "fixed", "tsn"])
@@ -151,7 +152,7 @@ def test_any_jpeg_decoder_reads_the_same_codes(codes):
     encoded = encode(smooth_flow(), codes)
     for field in encoded.fields:
         assert Image.open(io.BytesIO(field.jpeg)).mode == "L"
-        assert np.array_equal(codes_of(field.jpeg), quantise.decode_codes(field.jpeg, (96, 128)))
+        assert np.array_equal(codes_of(field.jpeg), images.decode_codes(field.jpeg, (96, 128)))
         with av.open(
             io.BytesIO(field.jpeg), format="mjpeg"
         ) as container:  # FFmpeg has a transform of its own
@@ -211,13 +212,13 @@ def test_bytes_that_are_no_whole_jpeg_are_noticed():
     jpeg = encode(smooth_flow()).jpegs[0]
     for spoiled in (b"", jpeg[:20], b"\0" * 500):
         with pytest.raises(CorpusDamaged):
-            quantise.decode_codes(spoiled, (96, 128))
-    with pytest.raises(CorpusDamaged, match="128x96, not 96x128"):
-        quantise.decode_codes(jpeg, (128, 96))
+            images.decode_codes(spoiled, (96, 128))
+    with pytest.raises(CorpusDamaged, match="an image of 128x96, not 96x128 pixels"):
+        images.decode_codes(jpeg, (128, 96))
 
 
 def test_frames_keep_their_colours():
     rgb = np.zeros((32, 32, 3), np.uint8)
     rgb[..., 0], rgb[..., 2] = 200, 40
-    back = quantise.decode_rgb(quantise.encode_rgb(rgb, Settings().quality), (32, 32))
+    back = images.decode_rgb(images.encode_rgb(rgb, Settings().quality), (32, 32))
     assert np.abs(back.astype(int) - rgb).max() <= 3

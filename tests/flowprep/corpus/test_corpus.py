@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from flowprep import open_corpus
-from flowprep.codec import quantise
+from flowprep.codec import images, quantise
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import ARRAYS, load_index, read_record, save_index, write_record
 from flowprep.corpus.shard_reader import Shard
@@ -335,7 +335,7 @@ def test_shards_open_with_h5py_alone(corpus):
         image = file["images"][row["flow_v_first"] + 2]
         jpeg = file["bytes"][image["offset"] : image["offset"] + image["size"]].tobytes()
         pair = file["pairs"][row["first_pair"] + 2]
-        v = (quantise.decode_codes(jpeg, SHAPE).astype(np.float32) - pair["v_zero"]) * pair["v_scale"]
+        v = (images.decode_codes(jpeg, SHAPE).astype(np.float32) - pair["v_zero"]) * pair["v_scale"]
     assert np.array_equal(v, open_corpus(corpus)["a/öne.mp4"].flow(2, 1)[0, 1])
 
 

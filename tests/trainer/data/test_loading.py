@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowprep import encode
-from flowprep.codec.quantise import decode_codes
+from flowprep.codec.images import decode_codes
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, HEIGHT, PAIRS, WIDTH, FakeCorpus, FakeVideo, small
 from trainer.data import dataset, loading, sampling, transforms
