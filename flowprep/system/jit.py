@@ -56,7 +56,7 @@ class _CompilationNotice(event.Listener):
             (_CACHE / "told").touch(exist_ok=False)
         except OSError:  # logged already
             return
-        _log.warning("compiling the engine for this processor, once: this takes about 15 s")
+        _log.warning("compiling for this processor, once: this takes about 15 s")
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing; numba requires the method."""
@@ -66,7 +66,7 @@ event.register("numba:compile", _CompilationNotice())  # type: ignore[no-untyped
 
 
 def jit(function: _Function) -> _Function:
-    """Compile a module-level function when it is first called, once for each combination of argument types."""
+    """Compile a module-level function at its first call, once for each combination of argument types."""
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if _CACHE is not None:
         config: Any = numba.config
