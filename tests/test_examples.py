@@ -1,0 +1,70 @@
+"""Each example runs as a program, from a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.support.videos import write_video
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(folder: Path, name: str, *arguments: object) -> str:
+    """The output of an example; a failure shows its errors."""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Two classes of three short videos; one file is no video."""
+    folder = tmp_path_factory.mktemp("examples") / "videos"
+    for label, speed in (("left", -1.0), ("right", 1.0)):
+        for number in range(3):
+            path = folder / label / f"v_{label}_g{number:02d}_c01.mp4"
+            write_video(path, frames=14, size=(64, 48), speed=speed, seed=number)
+    (folder / "right" / "broken.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(videos) -> tuple[Path, str]:
+    """The corpus that the first example writes, and its output."""
+    folder = videos.parent / "corpus"
+    return folder, run(videos.parent, "extract_and_read.py", videos, folder)
+
+
+@pytest.mark.slow
+def test_extract_and_read(corpus):
+    _, output = corpus
+    assert output.count("class 'left'") == output.count("class 'right'") == 3
+    assert "right/broken.mp4 failed" in output
+
+
+@pytest.mark.slow
+def test_flow_of_a_pair(videos, tmp_path):
+    capture = cv2.VideoCapture(str(next(videos.rglob("v_right*.mp4"))))
+    for name in ("first.png", "second.png"):
+        cv2.imwrite(str(tmp_path / name), capture.read()[1])
+    output = run(tmp_path, "flow_of_a_pair.py", "first.png", "second.png")
+    right = float(output.split("displacement: ")[1].split(" px")[0])
+    assert 0.5 < right < 1.5
+
+
+@pytest.mark.slow
+def test_torch_dataset(corpus, tmp_path):
+    output = run(tmp_path, "torch_dataset.py", corpus[0])
+    assert "(4, 20, 96, 96)" in output and "(2, 20, 96, 96)" in output
