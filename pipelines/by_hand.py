@@ -27,7 +27,7 @@ from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.evaluation.evaluate import score_videos
 from trainer.models import layers, objective, registry, weights
-from trainer.recipe.schema import read_recipe
+from trainer.recipe.toml import read_recipe
 from trainer.training.device import autocast, pick_device, pick_precision
 from trainer.training.trainer import train
 

@@ -23,7 +23,7 @@ from trainer.data import dataset, loading
 from trainer.data.annotations import corpus_examples
 from trainer.data.sampling import ClipSpec
 from trainer.models import layers, objective, registry, weights
-from trainer.recipe.schema import read_recipe
+from trainer.recipe.toml import read_recipe
 from trainer.training.device import autocast, pick_device, pick_precision
 
 CLIPS, LONGEST = 8, 10.0  # clips of the batch; norm of a gradient

@@ -126,7 +126,7 @@ def test_a_damaged_corpus_is_refused_or_read_as_it_was(corpus, file, number):
 def test_a_damaged_checkpoint_is_refused(file, tmp_path):
     checkpoint, recipe = (
         pytest.importorskip("trainer.training.checkpoint"),
-        pytest.importorskip("trainer.recipe.schema"),
+        pytest.importorskip("trainer.recipe.toml"),
     )
     import torch
 

@@ -14,7 +14,7 @@ import flowprep
 from tests.support.fakes import PAIRS, FakeCorpus, FakeVideo
 from trainer.evaluation.scores import Scores
 from trainer.models import registry
-from trainer.recipe.schema import read_recipe
+from trainer.recipe.toml import read_recipe
 
 SCRIPT = Path(__file__).parents[2] / "pipelines" / "ucf101" / "ablations"
 

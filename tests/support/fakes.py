@@ -12,7 +12,8 @@ import torch
 
 from flowprep import Settings
 from flowprep.corpus.reader import Coding
-from trainer.recipe.schema import Recipe, as_toml
+from trainer.recipe.schema import Recipe
+from trainer.recipe.toml import as_toml
 
 torch.set_num_threads(1)  # the networks here are too small to share, and other tests may be running
 

@@ -194,7 +194,7 @@ def train(
     from trainer.data.annotations import auxiliary_examples
     from trainer.evaluation import evaluate
     from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES
-    from trainer.recipe.schema import read_recipe
+    from trainer.recipe.toml import read_recipe
     from trainer.training import distributed, run_folder
     from trainer.training import trainer as train
 
@@ -446,7 +446,7 @@ def bench(
     from flowprep import open_corpus
     from trainer.bench import bench
     from trainer.data.annotations import corpus_examples
-    from trainer.recipe.schema import read_recipe
+    from trainer.recipe.toml import read_recipe
 
     loaders = _share_cores(device, workers)
     opened = open_corpus(corpus)
@@ -614,7 +614,8 @@ def recipe(path: Path | None, changes: tuple[str, ...]) -> None:
     Without RECIPE the values are the defaults, which are for a GPU; `stream` has none and must be given. What
     is printed is a recipe itself. Whether it fits its network is seen by `trainer train` only.
     """
-    from trainer.recipe.schema import Recipe, as_toml, read_recipe
+    from trainer.recipe.schema import Recipe
+    from trainer.recipe.toml import as_toml, read_recipe
 
     if changes and not path:
         raise UsageError("--set changes a recipe: name its file")

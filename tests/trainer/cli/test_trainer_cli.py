@@ -12,7 +12,8 @@ from tests.support.fakes import CLASSES, small, toml, write_lists
 from trainer.cli import main
 from trainer.evaluation.scores import Scores
 from trainer.models.registry import MODELS
-from trainer.recipe.schema import Recipe, as_toml, read_recipe
+from trainer.recipe.schema import Recipe
+from trainer.recipe.toml import as_toml, read_recipe
 from trainer.training import distributed
 
 

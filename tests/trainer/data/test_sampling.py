@@ -17,7 +17,7 @@ from trainer.data.sampling import ClipSpec
 from trainer.evaluation import svm
 from trainer.evaluation.evaluate import evaluate, load_run
 from trainer.models import registry, weights
-from trainer.recipe.schema import read_recipe
+from trainer.recipe.toml import read_recipe
 from trainer.training import checkpoint
 from trainer.training import trainer as train
 

@@ -8,7 +8,8 @@ import pytest
 from flowprep.errors import UsageError
 from tests.support.fakes import small, toml
 from trainer.models import registry
-from trainer.recipe.schema import Recipe, as_toml, read_recipe
+from trainer.recipe.schema import Recipe
+from trainer.recipe.toml import as_toml, read_recipe
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"
 of_the_pipelines = pytest.mark.parametrize(
@@ -118,6 +119,18 @@ def test_changes_are_parsed_as_toml(tmp_path):
         ("input.resize=30", r"input.crop is 32; allowed: at most input.resize, 30"),
         ("train.keep=first", r"train.keep is 'first'; allowed: last \| best"),
         ("seed", r"write key=value"),
+        ("train.lr=0", r"train.lr is 0.0; allowed: a number above 0"),
+        ("train.steps=0", r"train.steps is 0; allowed: a whole number from 1"),
+        ("train.momentum=1", r"train.momentum is 1.0; allowed: a number in \[0, 1\)"),
+        ("train.factor=0", r"train.factor is 0.0; allowed: a number in \(0, 1\]"),
+        ("train.validation_share=0.6", r"train.validation_share is 0.6; allowed: a number in \[0, 0.5\]"),
+        ("train.micro_batch=9", r"train.micro_batch is 9; allowed: 0 to train.batch"),
+        ("test.spacing=-2", r"test.spacing is -2; allowed: a whole number from -1"),
+        ("input.spacing=[3, 2]", r"input.spacing is \[3, 2\]; allowed: \[least, greatest\]"),
+        ("input.rgb_scale=[1, 0, 1]", r"input.rgb_scale is \[1.0, 0.0, 1.0\]; allowed: 3 numbers above 0"),
+        ("input.scales=[20, 30]", r"input.scales is \[20, 30\]; allowed: sides in pixels, in falling order"),
+        ("input.control=reversed", r"input.control is 'reversed'; allowed: \"\", for a spatial input"),
+        ("model.cross_modality=true", r"model.cross_modality is True; allowed: false, unless"),
         ("seed=9223372036854775808", r"allowed: a whole number from 0, below 2\^63"),
     ],
 )
