@@ -602,7 +602,7 @@ def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str, a
     rows = compare(runs, device=device, batch=batch)
     if out:
         write_page(out, rows)
-    click.echo(json.dumps(rows) if as_json else as_text(rows))
+    click.echo(json.dumps([row.to_dict() for row in rows]) if as_json else as_text(rows))
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def summarise(splits: Sequence[Scores]) -> dict[str, Any]:
         ],
         "confusion": confusion.tolist(),
     }
+
+
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """The 95% interval of the share `correct` of `count` (Wilson 1927)."""
+    z, share = 1.96, correct / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def write_confusion(path: Path, found: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -10,6 +11,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import TEST_SCORES
 from trainer.models import registry, summary
 from trainer.reports import compare
+from trainer.reports.run_data import read_log
 from trainer.training import trainer as train
 
 QUICK = {"steps": 4, "milestones": [], "log_every": 1, "validation_share": 0.0}
@@ -17,7 +19,7 @@ QUICK = {"steps": 4, "milestones": [], "log_every": 1, "validation_share": 0.0}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A spatial run that is judged, and a temporal one that is not."""
+    """A spatial run with test scores, and a temporal run without."""
     corpus, folder = FakeCorpus(clips=2), tmp_path_factory.mktemp("runs")
     labels = tuple(CLASSES.index(label) for label in corpus.labels.values())
     examples = Examples(tuple(corpus), labels, CLASSES)
@@ -34,52 +36,52 @@ def rows(runs):
 
 def test_a_row_says_what_a_run_is(runs, rows):
     spatial, temporal = rows
-    assert spatial["model"] == "resnet18" and spatial["step"] == 4
-    assert spatial["input"] == {"spatial": "3x32x32"} and temporal["input"] == {"temporal": "6x32x32"}
-    low, high = spatial["interval"]
-    assert spatial["videos"] == 16 and low <= spatial["accuracy"] <= high and low < high
-    assert temporal["accuracy"] is temporal["interval"] is None
+    assert spatial.model == "resnet18" and spatial.step == 4
+    assert spatial.input == {"spatial": "3x32x32"} and temporal.input == {"temporal": "6x32x32"}
+    low, high = spatial.interval
+    assert spatial.videos == 16 and low <= spatial.accuracy <= high and low < high
+    assert temporal.accuracy is temporal.interval is None
 
 
 def test_sizes_are_of_the_run_and_of_the_published_network(rows):
     net = registry.make_model(small("temporal"), len(CLASSES))
     temporal = rows[1]
-    assert temporal["parameters"] == sum(p.numel() for p in net.parameters())
+    assert temporal.parameters == sum(p.numel() for p in net.parameters())
     # Of one clip: twice the batch is twice the work.
     _, twice = summary.count_operations(net.eval(), [torch.zeros(2, 6, 32, 32)])
-    assert 2 * temporal["multiply_adds"] == twice
+    assert 2 * temporal.multiply_adds == twice
     known = next(row for row in summary.describe_models() if row["name"] == "resnet18")
-    assert temporal["published_parameters"] == known["parameters"]["temporal"]
-    assert temporal["published_multiply_adds"] == known["multiply_adds"]["temporal"]
+    assert temporal.published_parameters == known["parameters"]["temporal"]
+    assert temporal.published_multiply_adds == known["multiply_adds"]["temporal"]
 
 
 def test_speeds(runs, rows):
     for run, row in zip(runs, rows, strict=True):
-        speeds = sorted(line["clips_per_second"] for line in compare.read_log(run))
-        assert row["train_clips_per_second"] == (speeds[1] + speeds[2]) / 2
-        assert row["clips_per_second"] > 0
+        speeds = sorted(line["clips_per_second"] for line in read_log(run))
+        assert row.train_clips_per_second == (speeds[1] + speeds[2]) / 2
+        assert row.clips_per_second > 0
 
 
 def test_text(rows):
-    text = compare.as_text([{**rows[0], "published": {"UCF-101 spatial": 73.0}}, rows[1]])
+    text = compare.as_text([replace(rows[0], published={"UCF-101 spatial": 73.0}), rows[1]])
     first, what, published, share, second, *_ = text.splitlines()[1:]
-    assert first.split()[0] == f"{rows[0]['accuracy']:.1%}" and second.split()[0] == "-"
+    assert first.split()[0] == f"{rows[0].accuracy:.1%}" and second.split()[0] == "-"
     assert what.strip() == "resnet18, spatial 3x32x32, after 4 steps"
     assert published.split() == ["published:", "11.23", "M,", "1.81", "G"]
     assert share.split() == ["UCF-101", "spatial", "73%"]
 
 
 def test_page(rows, tmp_path):
-    compare.write_page(tmp_path / "new" / "c.html", [{**rows[0], "run": "<b>&"}, rows[1]])
+    compare.write_page(tmp_path / "new" / "c.html", [replace(rows[0], run="<b>&"), rows[1]])
     text = (tmp_path / "new" / "c.html").read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     HTMLParser().feed(text)
     assert "<b>&" not in text and "&lt;b&gt;&amp;" in text
-    assert "2 runs side by side" in text and "11.23 M" in text and f"{rows[0]['accuracy']:.1%}" in text
+    assert "2 runs side by side" in text and "11.23 M" in text and f"{rows[0].accuracy:.1%}" in text
 
 
 def test_a_log_of_nothing_gives_no_speed(runs, tmp_path):
     (tmp_path / "last.pt").write_bytes((runs[0] / "last.pt").read_bytes())
     (row,) = compare.compare([tmp_path], device="cpu", batch=1)
-    assert row["train_clips_per_second"] is None and row["accuracy"] is None
+    assert row.train_clips_per_second is None and row.accuracy is None
     assert compare.as_text([row]).splitlines()[1].split()[0] == "-"

@@ -7,6 +7,7 @@ import pytest
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data.annotations import Examples
+from trainer.evaluation.metrics import wilson_interval
 from trainer.evaluation.scores import Scores
 from trainer.reports import run
 from trainer.training import trainer as train
@@ -24,12 +25,12 @@ def runs(tmp_path_factory):
 
 
 def scores(corpus, wrong, classes=CLASSES):
-    """All right but the videos at the positions `wrong`, which are taken for the next class."""
+    """All predictions are right but those at the positions `wrong`, which are the next class."""
     ids = list(corpus)
     labels = np.array([CLASSES.index(corpus.labels[i]) for i in ids])
-    said = labels.copy()
-    said[wrong] = (said[wrong] + 1) % len(classes)
-    return Scores(np.array(ids), labels, np.array(classes), np.eye(len(classes), dtype=np.float32)[said])
+    predicted = labels.copy()
+    predicted[wrong] = (predicted[wrong] + 1) % len(classes)
+    return Scores(np.array(ids), labels, np.array(classes), np.eye(len(classes), dtype=np.float32)[predicted])
 
 
 def streams(folder):
@@ -53,19 +54,19 @@ def test_it_needs_nothing_from_outside(runs, tmp_path):
     HTMLParser().feed(text)
 
 
-def test_what_it_says(runs, tmp_path):
+def test_the_content_of_the_page(runs, tmp_path):
     text = write(runs, tmp_path)
     cards = re.findall(r"class=big>([\d.]+)<", text)
     assert cards == ["75.0", "87.5", "93.8"]
     assert "adds 6.2 points" in text
-    assert "BlueSpin taken for BlueZoom: 1 of 4" in text
-    assert "1 of 1: scores of the fusion" in text
+    assert "BlueSpin predicted as BlueZoom: 1 of 4" in text
+    assert "1 of 1 mistakes of the fusion" in text
     assert "The only mistake" in text
     assert "train.milestones" in text and "shard_pairs" in text
     assert text.count("<polyline") == 8
 
 
-def test_a_torn_row_is_passed_over(runs, tmp_path):
+def test_a_torn_row_of_the_log_is_skipped(runs, tmp_path):
     log = runs[0] / "spatial" / "log.jsonl"
     text = log.read_text()
     log.write_text(text + '{"step": 5, "lo')
@@ -78,7 +79,7 @@ def test_a_torn_row_is_passed_over(runs, tmp_path):
 def test_runs_of_the_wrong_stream_are_refused(runs, tmp_path):
     folder, corpus = runs
     a = scores(corpus, [])
-    with pytest.raises(UsageError, match="the spatial run that was given is a temporal run"):
+    with pytest.raises(UsageError, match="given as spatial is a temporal run"):
         run.write_report(tmp_path / "r.html", {"spatial": folder / "temporal"}, {"spatial": a}, corpus)
 
 
@@ -100,8 +101,9 @@ def test_one_run_alone(runs, tmp_path):
     one = {"spatial": scores(corpus, [0, 1, 2, 3])}
     run.write_report(tmp_path / "r.html", {"spatial": folder / "spatial"}, one, corpus)
     text = (tmp_path / "r.html").read_text()
-    assert "75.0% by the spatial stream" in text and re.findall(r"class=big>([\d.]+)<", text) == ["75.0"]
-    assert "4 of 4: scores of the spatial stream" in text and "the fusion" not in text
+    assert "75.0% accuracy of the spatial stream" in text
+    assert re.findall(r"class=big>([\d.]+)<", text) == ["75.0"]
+    assert "4 of 4 mistakes of the spatial stream" in text and "the fusion" not in text
     HTMLParser().feed(text)
 
 
@@ -124,13 +126,6 @@ def test_order_of_videos_in_the_files_does_not_matter(runs, tmp_path):
     assert (tmp_path / "x.html").read_text() == (tmp_path / "y.html").read_text()
 
 
-def test_interval():
-    """Wilson's interval of 8 in 10, from Brown, Cai, DasGupta 2001: 0.490 to 0.943."""
-    np.testing.assert_allclose(run.interval(8, 10), (0.490, 0.943), atol=5e-4)
-
-
-def test_a_loss_above_all_others_is_drawn_where_it_is():
-    """A validation loss far above training's must not look like a plateau at the chart's edge."""
-    svg = run._chart([("train", [(10, 1.0), (20, 0.5)]), ("val", [(10, 1.5), (20, 2.9)])], [], share=False)
-    heights = [float(h) for h in re.findall(r"<circle cx=[\d.]+ cy=([\d.]+)", svg)]
-    assert len(heights) == 2 and heights[0] > heights[1] + 40
+def test_wilson_interval():
+    """The interval of 8 in 10 is 0.490 to 0.943 (Brown, Cai, DasGupta 2001)."""
+    np.testing.assert_allclose(wilson_interval(8, 10), (0.490, 0.943), atol=5e-4)
