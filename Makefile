@@ -1,6 +1,7 @@
 # make train                    sample clips -> corpus -> two streams -> fusion -> report
 # make train VIDEOS=dir         the same on your own folder of class folders
 PYTHON ?= python3
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -15,10 +16,10 @@ RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
 EXTRACT ?= $(if $(VIDEOS),,--size source)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extract train test test-faults soak lint bench clean
+.PHONY: help setup extract train test test-all test-faults test-pythons soak lint docs dist bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  VIDEOS=dir   class folders of videos (without it: sample clips are written)"
 	@echo "  LISTS=dir    classInd.txt, trainlist01.txt, testlist01.txt (without it: a split is made)"
@@ -41,14 +42,28 @@ train: extract ## extract, train both streams, fuse, and write OUT/report.html
 	@PATH="$(CURDIR)/$(BIN):$$PATH" SPLIT="$(SPLIT)" WEIGHTS="$(WEIGHTS)" TRAIN="$(TRAIN)" \
 		pipelines/train.sh "$(OUT)" "$(RECIPE)" "$(LISTS)" "$(VIDEOS)"
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest
+# Test modules go to one worker each, so that what a module's fixtures make is made once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+
+test: setup ## run the quick tests in parallel (a few minutes)
+	$(PYTEST) -m "not slow"
+	@echo "left out: tests marked slow (make test-all), runs that are killed and starved (make test-faults)"
+
+test-all: setup ## run every test but the faults
+	$(PYTEST)
 
 test-faults: setup ## kill, fill, stop and starve runs, on this machine, Dask and Slurm (some minutes)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dask]'
 	$(BIN)/python -m pytest tests/faults
 
-soak: setup ## extract for 20 minutes, and see that memory, files and threads do not grow
+test-pythons: ## run the quick tests on every Python from 3.10 to 3.13 that is found
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+			{ echo "$$python: not found"; continue; }; \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
+
+soak: setup ## extract for 20 minutes; memory, open files and threads must not grow
 	$(BIN)/python tests/faults/soak.py
 
 lint: setup ## check style and types
@@ -56,9 +71,16 @@ lint: setup ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup ## build the documentation into site/
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+dist: setup ## build the sdist and the wheel into dist/
+	$(BIN)/python -m build
+
 bench: setup ## time the cpu engine against OpenCV, on VIDEOS' files or on sample clips
 	$(BIN)/flowprep bench $(if $(VIDEOS),$$(find "$(VIDEOS)" -type f | sort | head -n 6))
 
 clean: ## remove .venv, caches and OUT
-	rm -rf $(VENV) "$(OUT)" build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-3.* "$(OUT)" build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.engines import gpu_fault, resolve
-from flowprep.engines.cuda import driver
+from flowprep.engines.cuda import compiler, driver
 from flowprep.errors import EngineError
 
 # What videos are mostly coded in, by the names of FFmpeg's decoders.
@@ -64,7 +64,7 @@ def _gpus(advise: Callable[[str], object]) -> dict[str, Any]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     try:
-        found["nvrtc"] = driver.nvrtc_version()
+        found["nvrtc"] = compiler.nvrtc_version()
         found["driver_cuda"] = driver.driver_version()
         for gpu in driver.gpus():
             capability = "{}.{}".format(*gpu.capability)

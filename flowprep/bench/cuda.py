@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.engines.cuda import driver
-from flowprep.engines.cuda import engine as cuda
+from flowprep.engines.cuda.device import Launch
+from flowprep.engines.cuda.engine import IN_FLIGHT, Engine
+from flowprep.engines.cuda.kernels import Tile
+from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.pyramid import level_sizes
 from flowprep.settings import PRESETS, Tvl1Settings
 
@@ -118,14 +121,14 @@ def bench_cuda(
 
 
 def pairs_per_second(
-    device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8], batch: int, tile: cuda.Tile | None = None
+    device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8], batch: int, tile: Tile | None = None
 ) -> float:
     """The rate of an engine with batches of this size, as many in flight as it has."""
-    engine = cuda.Engine(tvl1, device=device)
+    engine = Engine(tvl1, device=device)
     engine.batch = batch
     if tile:
         engine.use_tile(tile)
-    first = np.tile(np.arange(batch), cuda.IN_FLIGHT)
+    first = np.tile(np.arange(batch), IN_FLIGHT)
     for _ in range(2):  # compiles and allocates; makes what comes again into graphs
         engine.solve(frames, first, first + 1)
     done, began = 0, time.perf_counter()
@@ -154,7 +157,7 @@ def ceilings(device: Any) -> dict[str, float]:
     try:
         times = {}
         for kernel in ("fma_rate", "special_rate", "copy_rate"):
-            launch = cuda.Launch(kernel, blocks, 1, 256, 0, work)
+            launch = Launch(kernel, blocks, 1, 256, 0, work)
             times[kernel] = min(device.queue().timed(RATES, [launch] * 5)) / 1e3
     finally:
         device.release(address)
@@ -171,10 +174,10 @@ def ceilings(device: Any) -> dict[str, float]:
 
 def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
     """The share of each kernel in the time of a batch of consecutive frames, the largest first."""
-    engine = cuda.Engine(tvl1, device=device)
+    engine = Engine(tvl1, device=device)
     pairs = len(frames) - 1
-    shape = cuda.Shape(frames.shape[1], frames.shape[2], len(frames), pairs, False)
-    layout = cuda.Layout(shape, tvl1, engine.tile)
+    shape = Shape(frames.shape[1], frames.shape[2], len(frames), pairs, False)
+    layout = Layout(shape, tvl1, engine.tile)
     address, memory = device.allocate(layout.bytes), device.pinned(layout.input_bytes)
     layout.write_input(memory, frames, range(pairs), range(1, pairs + 1))
     queue, sequence = device.queue(), layout.launches(address)

@@ -1,4 +1,4 @@
-"""Where code that was compiled for this machine is kept."""
+"""The folder for code that was compiled for this machine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from pathlib import Path
 
 
 def cache_folder(name: str, *preferred: str | None) -> Path | None:
-    """A folder that can be written: in one of `preferred`, beside the sources, or in the user's cache folder.
+    """Make a writable folder: in one of `preferred`, beside the sources, or in the user's cache folder.
+
+    Args:
+        name: the name of the folder.
+        preferred: parent folders to try first; empty ones and None are ignored.
 
     Returns:
-        None if none of them can be.
+        The folder, or None if none of these places is writable.
     """
     parents = [Path(each) for each in preferred if each]
     parents.append(Path(__file__).parents[1] / "__pycache__")

@@ -1,4 +1,4 @@
-"""numba.njit as flowprep uses it: free of the interpreter's lock, machine code kept on disk."""
+"""The decorator `jit`: numba.njit without the interpreter's lock, with machine code cached on disk."""
 
 from __future__ import annotations
 
@@ -18,45 +18,55 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
-def _cache() -> Path | None:
-    """Where machine code is kept: NUMBA_CACHE_DIR, or where `cache_folder` says.
+def cache_name(sources: Path) -> str:
+    """The name of the cache folder for the machine code of these sources.
 
-    Numba compiles a function anew when its own file changes, but the engines also hold code of simd.py: so
-    the folder is named by a digest of their sources.
+    Numba compiles a function again when its own file changes. It does not notice a change in another file
+    whose code was compiled into the function. So the name contains a digest of every file.
+
+    Args:
+        sources: the folder with the Python files, at any depth.
     """
-    sources = sorted((Path(__file__).parents[1] / "engines").rglob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
-    folder = cache_folder(f"flowprep-{digest.hexdigest()[:16]}", os.environ.get("NUMBA_CACHE_DIR"))
+    digest = hashlib.sha256()
+    for path in sorted(sources.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return f"flowprep-{digest.hexdigest()[:16]}"
+
+
+def _cache() -> Path | None:
+    """The cache folder: in NUMBA_CACHE_DIR, or where `cache_folder` finds one."""
+    name = cache_name(Path(__file__).parents[1] / "engines")
+    folder = cache_folder(name, os.environ.get("NUMBA_CACHE_DIR"))
     if folder is None:
-        _log.warning("no cache folder can be written: each process compiles anew (about 15 s)")
+        _log.warning("no cache folder is writable: each process compiles the engine again (about 15 s)")
     return folder
 
 
 _CACHE = _cache()
 
 
-class _Teller(event.Listener):
-    """Says why nothing seems to happen, in the first process that compiles for this cache."""
+class _CompilationNotice(event.Listener):
+    """Logs one warning per cache folder, in the first process that compiles: the user sees why it waits."""
 
     def on_start(self, event: event.Event) -> None:
-        """Say it, if no one has."""
+        """Log the warning, if no process has done so for this folder."""
         if _CACHE is None:
             return
         try:
             (_CACHE / "told").touch(exist_ok=False)
-        except OSError:  # another process did, or this one for another function
+        except OSError:  # logged already
             return
-        _log.warning("compiling for this processor, once: it takes some 15 s")
+        _log.warning("compiling for this processor, once: this takes about 15 s")
 
     def on_end(self, event: event.Event) -> None:
-        """Nothing: what a listener must have."""
+        """Do nothing; numba requires the method."""
 
 
-event.register("numba:compile", _Teller())  # type: ignore[no-untyped-call]
+event.register("numba:compile", _CompilationNotice())  # type: ignore[no-untyped-call]
 
 
 def jit(function: _Function) -> _Function:
-    """Compile a module-level function for its arguments' types when it is first called with them."""
+    """Compile a module-level function at its first call, once for each combination of argument types."""
     compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
     if _CACHE is not None:
         config: Any = numba.config

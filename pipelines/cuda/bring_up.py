@@ -35,7 +35,9 @@ from flowprep.corpus.index import load_index
 from flowprep.doctor import examine
 from flowprep.engines import make_engine
 from flowprep.engines.cuda import driver
-from flowprep.engines.cuda import engine as cuda
+from flowprep.engines.cuda.compiler import nvrtc_version
+from flowprep.engines.cuda.engine import Engine
+from flowprep.engines.cuda.kernels import Tile, tile_for
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
 from flowprep.settings import PRESETS, Settings
@@ -50,7 +52,7 @@ CLIPS = 480  # of the whole extraction
 MEAN_DISTANCE = 0.02
 SCHEDULES = {"OpenCV's CUDA schedule": OPENCV_CUDA, "accurate": PRESETS["accurate"]}
 TILES = [
-    cuda.Tile(stages, threads, blocks, rows)
+    Tile(stages, threads, blocks, rows)
     for stages, threads, blocks, rows in [
         (8, 192, 2, 256),
         (8, 192, 1, 256),
@@ -79,7 +81,7 @@ def main() -> int:
     """Everything, and what to print last."""
     print(json.dumps(examine(), indent=1))
     device = driver.open_device()
-    say(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {driver.nvrtc_version()}", last=True)
+    say(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvrtc_version()}", last=True)
     with tempfile.TemporaryDirectory(prefix="flowprep-bring-up-") as name:
         folder = Path(name)
         videos = [Path(v) for v in sys.argv[1:]] or clips(folder)
@@ -131,9 +133,9 @@ def compare(frames: Frames) -> None:
         if not (np.median(apart) if tvl1.epsilon else apart.max()) <= MEAN_DISTANCE:
             wrong.append(line)
         some = range(min(40, len(frames) - 1))
-        engine = cuda.Engine(tvl1)
+        engine = Engine(tvl1)
         whole = engine.solve(frames, some, range(1, len(some) + 1))
-        engine = cuda.Engine(tvl1)
+        engine = Engine(tvl1)
         engine.batch = 7
         if not np.array_equal(whole, engine.solve(frames, some, range(1, len(some) + 1))):
             wrong.append(f"{preset}: results depend on the batch")
@@ -160,7 +162,7 @@ def time_tiles(frames: Frames) -> None:
             share = reached / roof["pixel_iterations_per_second"]
             say(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the ceiling")
         fastest = max(rates, key=lambda tile: rates[tile])
-        default = rates.get(cuda.tile_for(driver.open_device()), 0.0)
+        default = rates.get(tile_for(driver.open_device()), 0.0)
         say(f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} as it is", last=True)
 
 

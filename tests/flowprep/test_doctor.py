@@ -35,7 +35,7 @@ def test_what_is_missing_for_a_gpu_is_advice(fault: str, monkeypatch: pytest.Mon
     def fail() -> Any:
         raise EngineError(fault)
 
-    monkeypatch.setattr(doctor.driver, "nvrtc_version", lambda: "13.5")
+    monkeypatch.setattr(doctor.compiler, "nvrtc_version", lambda: "13.5")
     monkeypatch.setattr(doctor.driver, "driver_version", fail)
     found = doctor.examine()
     assert found["gpus"]["works"] is False and found["gpus"]["nvrtc"] == "13.5"
@@ -44,7 +44,7 @@ def test_what_is_missing_for_a_gpu_is_advice(fault: str, monkeypatch: pytest.Mon
 
 def test_what_works_is_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = doctor.driver.Gpu(0, "Some GPU", (9, 0), 132, 1.98e9, 141 << 30)
-    monkeypatch.setattr(doctor.driver, "nvrtc_version", lambda: "13.5")
+    monkeypatch.setattr(doctor.compiler, "nvrtc_version", lambda: "13.5")
     monkeypatch.setattr(doctor.driver, "driver_version", lambda: "13.0")
     monkeypatch.setattr(doctor.driver, "gpus", lambda: [gpu])
     monkeypatch.setattr(doctor, "gpu_fault", lambda: "")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flowprep.engines.cuda.engine import Launch
+from flowprep.engines.cuda.device import Launch
 from flowprep.errors import EngineError
 
 HEADER = Path(__file__).with_name("cuda_on_host.h")

@@ -11,18 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.engines import reference
-from flowprep.engines.cuda.engine import (
-    Device,
-    Launch,
-    Layout,
-    Level,
-    Pair,
-    Shape,
-    Span,
-    changed,
-    source,
-    tile_for,
-)
+from flowprep.engines.cuda.device import Device, Launch
+from flowprep.engines.cuda.kernels import Level, Pair, Span, changed, source, tile_for
+from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.pyramid import TINY_GRADIENT
 from flowprep.errors import EngineError
 from flowprep.settings import Tvl1Settings

@@ -17,9 +17,11 @@ import pytest
 
 from flowprep.bench import cuda as measured
 from flowprep.engines import make_engine
-from flowprep.engines.cuda import driver
-from flowprep.engines.cuda import engine as cuda
-from flowprep.engines.cuda.engine import Engine, Launch, Tile, source, tile_for
+from flowprep.engines.cuda import compiler, driver, kernels
+from flowprep.engines.cuda.device import Launch
+from flowprep.engines.cuda.engine import BATCH_PAIRS, BATCH_PIXELS, IN_FLIGHT, Engine
+from flowprep.engines.cuda.kernels import Tile, source, tile_for
+from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
 from flowprep.settings import PRESETS, Tvl1Settings
@@ -169,11 +171,11 @@ def test_a_batch_is_cut_to_the_memory_that_is_free() -> None:
     settings = PRESETS["fast"]
     roomy, tight = Engine(settings, device=HostDevice()), Engine(settings, device=HostDevice(size=20_000_000))
     frames = frames_of(2, 64, 64)
-    assert roomy._most_pairs(frames) == cuda.BATCH_PAIRS
-    assert roomy._most_pairs(frames_of(1, 256, 340)) == cuda.BATCH_PIXELS // (256 * 340)
+    assert roomy._most_pairs(frames) == BATCH_PAIRS
+    assert roomy._most_pairs(frames_of(1, 256, 340)) == BATCH_PIXELS // (256 * 340)
     pairs = tight._most_pairs(frames)
-    shape = cuda.Shape(64, 64, pairs, pairs, False)
-    taken = cuda.IN_FLIGHT * cuda.Layout(shape, settings, tight.tile).bytes
+    shape = Shape(64, 64, pairs, pairs, False)
+    taken = IN_FLIGHT * Layout(shape, settings, tight.tile).bytes
     assert 0.6 * 20_000_000 < taken < 20_000_000
 
 
@@ -196,16 +198,16 @@ def test_each_kernel_does_its_step(preset: str) -> None:
 
 
 def test_the_check_names_the_kernel_and_the_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = cuda.SOURCE.read_text().replace("theta, div2,", "theta, i_am_wrong(div2),")
+    text = kernels.SOURCE.read_text().replace("theta, div2,", "theta, i_am_wrong(div2),")
     text = text.replace("// The primal step:", "BOTH float i_am_wrong(float x) { return x * 1.01f; }\n// ")
-    monkeypatch.setattr(cuda, "SOURCE", type("Wrong", (), {"read_text": staticmethod(lambda _: text)}))
+    monkeypatch.setattr(kernels, "SOURCE", type("Wrong", (), {"read_text": staticmethod(lambda _: text)}))
     with pytest.raises(EngineError, match=r"kernel iterate: pair \d, level of \d+x\d+, pixel x=\d+ y=\d+"):
         check_kernels(HostDevice(), PRESETS["fast"], frames_of(2, 24, 30))
 
 
 def test_an_index_out_of_bounds_is_named() -> None:
     engine = Engine(PRESETS["fast"], device=HostDevice())
-    layout = cuda.Layout(cuda.Shape(20, 20, 2, 1, False), engine.tvl1, engine.tile)
+    layout = Layout(Shape(20, 20, 2, 1, False), engine.tvl1, engine.tile)
     address = engine.device.allocate(layout.bytes)
     launch = layout.launches(address)[0]
     launch.record.output.size -= 1
@@ -225,7 +227,7 @@ def test_nvrtc_makes_machine_code(arch: str, preset: str) -> None:
     needs_nvrtc()
     tile = tile_for(HostDevice(shared_bytes=ARCHITECTURES[arch] << 10))
     text = source(PRESETS[preset], tile)
-    report = driver.resource_report(text, arch)
+    report = compiler.resource_report(text, arch)
     spilled = {
         name: int(size)
         for name, size in re.findall(r"entry function '(\w+)'.*?(\d+) bytes spill stores", report, re.S)
@@ -237,7 +239,7 @@ def test_nvrtc_makes_machine_code(arch: str, preset: str) -> None:
 @pytest.mark.parametrize("bounds", [False, True])
 def test_a_build_that_checks_bounds_compiles(bounds: bool) -> None:
     needs_nvrtc()
-    code = driver._compile(source(PRESETS["best"], Tile(), bounds), "sm_90")[0]
+    code = compiler._compile(source(PRESETS["best"], Tile(), bounds), "sm_90")[0]
     assert code[:4] == b"\x7fELF" and (b"index %lld of %lld" in code) == bounds
 
 
@@ -247,20 +249,20 @@ def test_machine_code_is_kept_and_a_cache_may_be_missing(
     needs_nvrtc()
     text = 'extern "C" __global__ void nothing() {}'
     monkeypatch.setenv("FLOWPREP_CACHE_DIR", str(tmp_path))
-    code = driver.compile_source(text, "sm_90")
+    code = compiler.compile_source(text, "sm_90")
     (kept,) = (tmp_path / "flowprep-cuda").iterdir()
     assert kept.read_bytes() == code
     kept.write_bytes(b"what was kept")
-    assert driver.compile_source(text, "sm_90") == b"what was kept"
-    assert driver.compile_source(text, "sm_80") not in (code, b"what was kept")
-    monkeypatch.setattr(driver, "cache_folder", lambda *_: None)
-    assert driver.compile_source(text, "sm_90")[:4] == b"\x7fELF"
+    assert compiler.compile_source(text, "sm_90") == b"what was kept"
+    assert compiler.compile_source(text, "sm_80") not in (code, b"what was kept")
+    monkeypatch.setattr(compiler, "cache_folder", lambda *_: None)
+    assert compiler.compile_source(text, "sm_90")[:4] == b"\x7fELF"
 
 
 def test_a_fault_in_the_source_is_an_error() -> None:
     needs_nvrtc()
     with pytest.raises(EngineError, match="NVRTC could not compile the kernels for sm_90"):
-        driver._compile("this is no C++", "sm_90")
+        compiler._compile("this is no C++", "sm_90")
 
 
 def needs_nvrtc() -> None:

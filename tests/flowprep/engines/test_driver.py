@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from flowprep.engines.cuda import driver
-from flowprep.engines.cuda import engine as cuda
+import flowprep
+from flowprep.engines.cuda.compiler import compile_source
+from flowprep.engines.cuda.kernels import source, tile_for
 from flowprep.settings import PRESETS
 from tests.support.cuda_host import HostDevice, compiler, library
 from tests.support.videos import write_video
@@ -49,7 +50,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     command = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
     subprocess.run([*command, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
     cache = folder / "cache"
-    text = cuda.source(PRESETS["accurate"], cuda.tile_for(HostDevice()))
+    text = source(PRESETS["accurate"], tile_for(HostDevice()))
     environment = {
         "LD_LIBRARY_PATH": str(folder),
         "FAKE_CUDA_KERNELS": str(library(text)),
@@ -59,14 +60,14 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     # NVRTC does not work beside a driver that is none: machine code is made before.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWPREP_CACHE_DIR", str(cache))
-        driver.compile_source(text, "sm_90")
+        compile_source(text, "sm_90")
 
     def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
         (folder / "log").unlink(missing_ok=True)
         done = subprocess.run(
             [sys.executable, "-c", PRELUDE + code],
             env={**os.environ, **environment, **more},
-            cwd=Path(cuda.__file__).parents[3],
+            cwd=Path(flowprep.__file__).parents[1],
             capture_output=True,
             text=True,
         )

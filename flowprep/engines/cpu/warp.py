@@ -1,0 +1,255 @@
+"""The second image and its gradient at x + u(x), and the constants of a warp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowprep.engines.cpu.memory import (
+    BLOCK,
+    HALF,
+    I1X,
+    I1Y,
+    INVERSE,
+    ONE,
+    RHO,
+    TEXEL,
+    TEXEL_MARGIN,
+    U1,
+    U2,
+    Floats,
+    Ints,
+    Level,
+    Parameters,
+    Scratch,
+)
+from flowprep.engines.cpu.simd import (
+    LANES,
+    floor,
+    fma,
+    lane_numbers,
+    load,
+    load_each_four_times,
+    load_interleaved,
+    maximum,
+    minimum,
+    splat,
+    splat_ints,
+    store,
+    store_interleaved,
+    store_ints,
+    sums_of_fours,
+    to_ints,
+    where_above,
+)
+from flowprep.engines.pyramid import CUBIC_A, TINY_GRADIENT
+from flowprep.system.jit import jit
+
+# What a warp keeps of 16 pixels, as offsets in floats: weights of the columns, four a pixel; weights of the
+# rows, 16 of each; warped texels. A spline's: weights and slopes of the columns; the sums that they give.
+WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
+SLOPE_X, SLOPED = 4 * LANES, 12 * LANES
+A = np.float32(CUBIC_A)
+TINY = np.float32(TINY_GRADIENT)
+
+
+@jit
+def make_spline_texels(samples: Floats, level: Level, texels: Floats) -> None:
+    """Lay the coefficients of four rows side by side: the 4 x 4 of a sample then lie together."""
+    stride = level.stride
+    for y in range(level.height):
+        row = (y + TEXEL_MARGIN) * level.texels + TEXEL_MARGIN * TEXEL
+        for x in range(-1, level.width + 2, LANES):
+            i = level.origin + y * stride + x
+            c0, c1, c2, c3 = (
+                load(samples, i - stride),
+                load(samples, i),
+                load(samples, i + stride),
+                load(samples, i + 2 * stride),
+            )
+            store_interleaved(texels, row + x * TEXEL, c0, c1, c2, c3)
+
+
+@jit
+def make_texels(i1: Floats, level: Level, texels: Floats) -> None:
+    """Lay I1 and its centred gradient side by side, so that a warp reads them together."""
+    texels[: (level.height + 2 * TEXEL_MARGIN) * level.texels] = 0
+    half, nothing = splat(HALF), splat(np.float32(0))
+    for y in range(level.height):
+        row = (y + TEXEL_MARGIN) * level.texels + TEXEL_MARGIN * TEXEL
+        for b in range(level.blocks):
+            i = level.origin + y * level.stride + b * LANES
+            i1x = (load(i1, i + 1) - load(i1, i - 1)) * half
+            i1y = (load(i1, i + level.stride) - load(i1, i - level.stride)) * half
+            store_interleaved(texels, row + b * LANES * TEXEL, load(i1, i), i1x, i1y, nothing)
+        for x in range(row + level.width * TEXEL, row + level.blocks * LANES * TEXEL):
+            texels[x] = 0
+
+
+@jit
+def _cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Weights of the pixels at -1, 0, 1, 2 for samples at t (a vector) between pixels 0 and 1.
+
+    Those of reference.py, multiplied out: a t (1 - t)^2, ((a + 2) t - (a + 3)) t^2 + 1, and so on.
+    """
+    one, a = splat(ONE), splat(A)
+    r = one - t
+    far_left, far_right = a * t * r * r, a * t * t * r
+    left = fma(splat(A + np.float32(2)) * t - splat(A + np.float32(3)), t * t, one)
+    return far_left, left, one - far_left - left - far_right, far_right
+
+
+@jit
+def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> Any:
+    """Texels of a pixel's four columns of taps, each times its weight: their sum is I1(x + u), and so on."""
+    at = np.int64(indices[k])
+    columns = load(texels, at) * splat(pixels[WY + k])
+    columns = fma(load(texels, at + row), splat(pixels[WY + LANES + k]), columns)
+    columns = fma(load(texels, at + 2 * row), splat(pixels[WY + 2 * LANES + k]), columns)
+    columns = fma(load(texels, at + 3 * row), splat(pixels[WY + 3 * LANES + k]), columns)
+    return columns * load_each_four_times(pixels, WX + 4 * k)
+
+
+@jit
+def warp(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
+    """Fill a warp's constants in the state, through cubic convolution."""
+    state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
+    lowest = splat(np.float32(-3))
+    last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
+    margin = splat(np.float32(TEXEL_MARGIN - 1))
+    row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
+    for y in range(level.height):
+        y_here = splat(np.float32(y))
+        for b in range(level.blocks):
+            i = (y + 1) * level.row + b * BLOCK
+            u1, u2 = load(state, i + U1), load(state, i + U2)
+            x_to = u1 + (splat(np.float32(b * LANES)) + lane_numbers())
+            y_to = u2 + y_here
+            column, line = floor(x_to), floor(y_to)
+
+            w0, w1, w2, w3 = _cubic_weights(x_to - column)
+            store_interleaved(pixels, WX, w0, w1, w2, w3)
+            w0, w1, w2, w3 = _cubic_weights(y_to - line)
+            store(pixels, WY, w0)
+            store(pixels, WY + LANES, w1)
+            store(pixels, WY + 2 * LANES, w2)
+            store(pixels, WY + 3 * LANES, w3)
+
+            column = maximum(minimum(column, last_x), lowest) + margin
+            line = maximum(minimum(line, last_y), lowest) + margin
+            store_ints(indices, 0, to_ints(line) * row_length + to_ints(column) * texel)
+            for k in range(0, LANES, 4):
+                four = sums_of_fours(
+                    _taps(texels, level.texels, pixels, indices, k),
+                    _taps(texels, level.texels, pixels, indices, k + 1),
+                    _taps(texels, level.texels, pixels, indices, k + 2),
+                    _taps(texels, level.texels, pixels, indices, k + 3),
+                )
+                store(pixels, WARPED + TEXEL * k, four)
+            i1w, i1wx, i1wy, _ = load_interleaved(pixels, WARPED)
+
+            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+
+
+@jit
+def _spline_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Weights of the coefficients at -1, 0, 1, 2 for samples at t (a vector) from 0 to 1."""
+    r = splat(ONE) - t
+    sixth, half, two_thirds = splat(np.float32(1 / 6)), splat(HALF), splat(np.float32(2 / 3))
+    left = two_thirds - t * t * (half + half * r)
+    right = two_thirds - r * r * (half + half * t)
+    return r * r * r * sixth, left, right, t * t * t * sixth
+
+
+@jit
+def _spline_slopes(t: Any) -> tuple[Any, Any, Any, Any]:
+    """The derivatives of _spline_weights."""
+    r = splat(ONE) - t
+    half, three_halves, two = splat(HALF), splat(np.float32(1.5)), splat(np.float32(2))
+    outer_left, outer_right = (t - splat(ONE)) * r * half, t * t * half
+    return outer_left, t * (three_halves * t - two), r * (two - three_halves * r), outer_right
+
+
+@jit
+def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: int) -> Any:
+    """The sums along the four rows of coefficients of pixels k to k + 3: four a pixel."""
+    return sums_of_fours(
+        load(texels, np.int64(indices[k])) * load_each_four_times(pixels, weights + 4 * k),
+        load(texels, np.int64(indices[k + 1])) * load_each_four_times(pixels, weights + 4 * (k + 1)),
+        load(texels, np.int64(indices[k + 2])) * load_each_four_times(pixels, weights + 4 * (k + 2)),
+        load(texels, np.int64(indices[k + 3])) * load_each_four_times(pixels, weights + 4 * (k + 3)),
+    )
+
+
+@jit
+def warp_spline(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
+    """As warp, through a cubic B-spline."""
+    state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
+    zero = splat(np.float32(0))
+    last_x, last_y = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
+    row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
+    start = splat_ints(np.int32(TEXEL_MARGIN * level.texels + (TEXEL_MARGIN - 1) * TEXEL))
+    for y in range(level.height):
+        y_here = splat(np.float32(y))
+        for b in range(level.blocks):
+            i = (y + 1) * level.row + b * BLOCK
+            x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
+            y_to = load(state, i + U2) + y_here
+            x_in = maximum(minimum(x_to, last_x), zero)
+            y_in = maximum(minimum(y_to, last_y), zero)
+            column, line = floor(x_in), floor(y_in)
+            store_ints(indices, 0, to_ints(line) * row_length + (to_ints(column) * texel + start))
+
+            w0, w1, w2, w3 = _spline_weights(x_in - column)
+            store_interleaved(pixels, WX, w0, w1, w2, w3)
+            s0, s1, s2, s3 = _spline_slopes(x_in - column)
+            store_interleaved(pixels, SLOPE_X, s0, s1, s2, s3)
+            for k in range(0, LANES, 4):
+                store(pixels, WARPED + 4 * k, _four_rows(texels, pixels, indices, WX, k))
+                store(pixels, SLOPED + 4 * k, _four_rows(texels, pixels, indices, SLOPE_X, k))
+
+            w0, w1, w2, w3 = _spline_weights(y_in - line)
+            s0, s1, s2, s3 = _spline_slopes(y_in - line)
+            r0, r1, r2, r3 = load_interleaved(pixels, WARPED)
+            i1w = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
+            i1wy = fma(s0, r0, fma(s1, r1, fma(s2, r2, s3 * r3)))
+            r0, r1, r2, r3 = load_interleaved(pixels, SLOPED)
+            i1wx = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
+            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+
+
+@jit
+def _set_warped(
+    i0: Floats,
+    y: int,
+    b: int,
+    x_to: Any,
+    y_to: Any,
+    i1w: Any,
+    i1wx: Any,
+    i1wy: Any,
+    level: Level,
+    parameters: Parameters,
+    scratch: Scratch,
+) -> None:
+    """Fill the constants of a block: the data term's gradient, rho without u, and -1 / |grad|^2."""
+    one, zero = splat(ONE), splat(np.float32(0))
+    state, at = scratch.state, level.origin + y * level.stride + b * LANES
+    i = (y + 1) * level.row + b * BLOCK
+    if parameters.blend > 0:
+        keep, add = splat(ONE - parameters.blend), splat(HALF * parameters.blend)
+        i1wx = fma(keep, i1wx, add * (load(i0, at + 1) - load(i0, at - 1)))
+        i1wy = fma(keep, i1wy, add * (load(i0, at + level.stride) - load(i0, at - level.stride)))
+    if parameters.mask:
+        right, below = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
+        away = maximum(maximum(zero - x_to, x_to - right), maximum(zero - y_to, y_to - below))
+        i1wx, i1wy = i1wx - where_above(away, zero, i1wx), i1wy - where_above(away, zero, i1wy)
+    inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
+    i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
+    square = fma(i1wx, i1wx, i1wy * i1wy)
+    store(state, i + I1X, i1wx)
+    store(state, i + I1Y, i1wy)
+    rho = i1w - i1wx * load(state, i + U1) - i1wy * load(state, i + U2) - load(i0, at)
+    store(state, i + RHO, rho)
+    store(state, i + INVERSE, where_above(square, splat(TINY), (zero - one) / square))
