@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 import flowprep
-from flowprep.settings import tvl1_settings
+from flowprep.presets import tvl1_settings
 
 
 def main(videos: str, folder: str) -> None:

@@ -19,7 +19,7 @@ from flowprep.executors.progress import Progress
 from flowprep.executors.run import Executor, run_tasks
 from flowprep.extraction.task import TaskOptions
 from flowprep.planning.tasks import Plan, Task, find_videos, make_plan, read_plan, summarise
-from flowprep.settings import MOST_SEGMENTS, Settings
+from flowprep.settings import MAX_SEGMENTS, Settings
 from flowprep.system.atomic import remove_leftovers
 from flowprep.system.progress import Progress as ReportProgress
 from flowprep.system.progress import no_progress
@@ -50,7 +50,7 @@ def plan_corpus(
     *,
     here: bool = False,
     progress: ReportProgress = no_progress,
-    segments: int = MOST_SEGMENTS,
+    segments: int = MAX_SEGMENTS,
 ) -> tuple[Plan, int]:
     """Plan the videos of the inputs into the corpus `out`, as make_plan does; count the files passed over.
 

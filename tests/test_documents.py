@@ -14,7 +14,8 @@ import pytest
 import flowprep
 import flowprep.cli
 import trainer.cli
-from flowprep.settings import PRESETS, Settings
+from flowprep.presets import PRESETS
+from flowprep.settings import Settings
 from tests.support.sentences import documents, sentence_lengths
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the lowest to the highest; a module imports only from layers below its own, or from its own package.
 LAYERS = [
     {"flowprep.errors", "flowprep.system"},
+    {"flowprep.validation"},
+    {"flowprep.presets"},
     {"flowprep.settings"},
     {"flowprep.codec", "flowprep.video"},
     {

@@ -19,7 +19,7 @@ from flowprep.engines.cuda.engine import IN_FLIGHT, Engine
 from flowprep.engines.cuda.kernels import Tile
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.pyramid import level_sizes
-from flowprep.settings import PRESETS, Tvl1Settings
+from flowprep.presets import PRESETS, Tvl1Settings
 
 SIZES = ((340, 256), (640, 480), (1920, 1080))
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

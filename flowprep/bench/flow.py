@@ -32,7 +32,8 @@ from flowprep.errors import EngineError, UsageError
 from flowprep.executors.run import run_tasks
 from flowprep.flo import read_flo
 from flowprep.planning.tasks import Segment, Task
-from flowprep.settings import CODES, PRESETS, Settings, Tvl1Settings, default_preset
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset
+from flowprep.settings import CODES, Settings
 from flowprep.synthetic import write_samples
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import read_image, to_grey

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from flowprep.codec.quantise import decode, encode
 from flowprep.engines import make_engine, resolve
 from flowprep.errors import UsageError
-from flowprep.settings import PRESETS, Tvl1Settings, default_preset
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
 from flowprep.viz.canvas import EDGE, GREY, INK, PAPER, Canvas, number

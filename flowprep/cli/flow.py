@@ -11,7 +11,7 @@ import click
 from flowprep.cli.options import chosen_tvl1, engine_option, json_option, preset_option, tvl1_option
 from flowprep.cli.output import print_table
 from flowprep.errors import UsageError
-from flowprep.settings import default_preset
+from flowprep.presets import default_preset
 
 
 @click.command()

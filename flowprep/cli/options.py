@@ -8,16 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from flowprep.settings import (
-    CODECS,
-    CODES,
-    MOST_SEGMENTS,
-    PRESETS,
-    Settings,
-    Tvl1Settings,
-    default_preset,
-    tvl1_settings,
-)
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.settings import CODECS, CODES, MAX_SEGMENTS, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,7 +126,7 @@ def what_to_make(command: F) -> F:
         click.option(
             "--segments",
             type=click.IntRange(1),
-            default=MOST_SEGMENTS,
+            default=MAX_SEGMENTS,
             show_default=True,
             help="Tasks that a long video is cut into, at most: as many cores are at it, and each decodes it"
             " from its beginning. Its frames and flow stay the same.",

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from flowprep.errors import EngineError, SettingsError, UsageError
-from flowprep.settings import DEFAULT_PRESET, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.presets import DEFAULT_PRESET, Tvl1Settings, default_preset, tvl1_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +105,7 @@ def tvl1(
         prev: grey image (H, W) or batch (N, H, W), uint8 or any float type on the 0-255 scale.
         next: the same shape and dtype; `next` at x + flow(x) looks like `prev` at x.
         engine: a key of `flowprep.engines.ENGINES`, or "auto".
-        preset: a key of `flowprep.settings.PRESETS`, or the solver's parameters themselves; by default
+        preset: a key of `flowprep.presets.PRESETS`, or the solver's parameters themselves; by default
             "accurate", or "opencv" if that is the engine.
         threads: pairs that are solved at the same time.
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowprep.errors import SettingsError, UsageError
-from flowprep.settings import MIN_SIDE, Tvl1Settings
+from flowprep.presets import Tvl1Settings
+from flowprep.settings import MIN_SIDE
 
 _T = TypeVar("_T")
 

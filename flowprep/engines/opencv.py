@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowprep.engines import base
 from flowprep.errors import EngineError
-from flowprep.settings import Tvl1Settings, check_engine
+from flowprep.presets import Tvl1Settings, check_engine
 
 
 class Engine(base.Engine):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.settings import MIN_SIDE, Tvl1Settings
+from flowprep.presets import Tvl1Settings
+from flowprep.settings import MIN_SIDE
 
 CUBIC_A = -0.75  # the free parameter of the cubic convolution kernel
 SPLINE_POLE = np.sqrt(3) - 2  # of the filter that gives a cubic B-spline's coefficients

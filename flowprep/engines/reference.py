@@ -43,7 +43,7 @@ from flowprep.engines.pyramid import (
     spline_taps,
     stop_below,
 )
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 Image = NDArray[np.float32]  # (h, w)
 Flow = NDArray[np.float32]  # (2, h, w): u1 = right, u2 = down

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TextIO
 from flowprep.corpus import format as fmt
 from flowprep.corpus.index import Index, done_tasks, recorded_tasks
 from flowprep.errors import CorpusFormatError, SettingsConflict, UsageError
-from flowprep.settings import MOST_SEGMENTS, Settings
+from flowprep.settings import MAX_SEGMENTS, Settings
 from flowprep.system.atomic import atomic_path
 from flowprep.system.paths import printable
 from flowprep.system.progress import Progress, no_progress
@@ -185,7 +185,7 @@ def make_plan(
     found: Sequence[Found],
     settings: Settings,
     progress: Progress = no_progress,
-    segments: int = MOST_SEGMENTS,
+    segments: int = MAX_SEGMENTS,
 ) -> Plan:
     """Plan the videos that no task holds yet, behind the tasks that are planned already, and store it.
 
@@ -217,7 +217,7 @@ def make_plan(
 
 
 def plan_segments(
-    videos: Sequence[Segment], pairs: Sequence[int], settings: Settings, most: int = MOST_SEGMENTS
+    videos: Sequence[Segment], pairs: Sequence[int], settings: Settings, most: int = MAX_SEGMENTS
 ) -> tuple[Task, ...]:
     """Tasks for whole videos of so many pairs, each cut into `most` segments at most."""
     cut = [_split(v, n, settings.shard_pairs, most) for v, n in zip(videos, pairs, strict=True)]

@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from flowprep.errors import VideoDamaged, VideoUnreadable
-from flowprep.settings import MOST_PIXELS
+from flowprep.settings import MAX_PIXELS
 from flowprep.video.frame_folder import check_same_size, numbered_frames, read_frame_folder
 from flowprep.video.frames import Frame, SourceFormat, check_pixels, fit_size, reason, resize
 from flowprep.video.truncation import describe_truncation
@@ -38,7 +38,7 @@ _FRAME_PER_PACKET = frozenset({"h264", "hevc"})
 
 
 def read_frames(
-    path: Path, size: str, start: int = 0, max_pixels: int = MOST_PIXELS
+    path: Path, size: str, start: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[SourceFormat, Frame]]:
     """Decode a video, or a folder of numbered frames, at its stored size, in presentation order.
 
@@ -64,7 +64,7 @@ def read_frames(
 
 
 def decode_frames(
-    path: Path, start: int = 0, max_pixels: int = MOST_PIXELS
+    path: Path, start: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[SourceFormat, Frame]]:
     """As `read_frames`, but at the size of the source."""
     if path.is_dir():
@@ -119,7 +119,7 @@ def open_video(path: Path, options: Mapping[str, str] = SAFE_OPTIONS) -> Any:
     return av.open(os.fspath(path), options=dict(options))
 
 
-def limit_decoder(stream: Any, max_pixels: int = MOST_PIXELS) -> None:
+def limit_decoder(stream: Any, max_pixels: int = MAX_PIXELS) -> None:
     """Give the decoder of a stream one thread and a bound on the size of a frame.
 
     The bound also holds if the size changes in the middle of the stream.

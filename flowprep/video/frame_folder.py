@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable
-from flowprep.settings import MOST_PIXELS
+from flowprep.settings import MAX_PIXELS
 from flowprep.system.paths import printable
 from flowprep.video.frames import Frame, SourceFormat, decode_image, reason
 from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -57,7 +57,7 @@ def is_frame_folder(folder: Path, nested: bool = False) -> bool:
 
 
 def read_frame_folder(
-    folder: Path, start: int = 0, max_pixels: int = MOST_PIXELS
+    folder: Path, start: int = 0, max_pixels: int = MAX_PIXELS
 ) -> Iterator[tuple[SourceFormat, Frame]]:
     """Decode the images of a folder in order; see `flowprep.video.decode.decode_frames`."""
     source: SourceFormat | None = None

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from flowprep.errors import VideoError, VideoUnreadable, VideoUnsuitable
-from flowprep.settings import MAX_SIDE, MIN_SIDE, MOST_PIXELS, stored_size
+from flowprep.settings import MAX_PIXELS, MAX_SIDE, MIN_SIDE, stored_size
 from flowprep.system.paths import printable
 
 Pixels = TypeVar("Pixels", np.uint8, np.float32)
@@ -43,7 +43,7 @@ class SourceFormat(NamedTuple):
     frame_rate: float
 
 
-def check_pixels(width: int, height: int, max_pixels: int = MOST_PIXELS) -> None:
+def check_pixels(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     """Refuse a frame that would need too much memory. Call this before the frame is decoded.
 
     Args:
@@ -65,7 +65,7 @@ def fit_size(source: SourceFormat, size: str) -> tuple[int, int]:
         size: as in `Settings.size`.
 
     Raises:
-        VideoUnsuitable: a side is under MIN_SIDE, or the frame exceeds MAX_SIDE or MOST_PIXELS.
+        VideoUnsuitable: a side is under MIN_SIDE, or the frame exceeds MAX_SIDE or MAX_PIXELS.
     """
     width, height = stored_size(size, source.width, source.height)
     if min(width, height) < MIN_SIDE:
@@ -73,10 +73,10 @@ def fit_size(source: SourceFormat, size: str) -> tuple[int, int]:
             f"too small: {width}x{height} pixels at size {size}; allowed: at least {MIN_SIDE} on each side."
             " A size such as short:256 enlarges the frames"
         )
-    if max(width, height) > MAX_SIDE or width * height > MOST_PIXELS:
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise VideoUnsuitable(
             f"too large: {width}x{height} pixels at size {size}; allowed: at most {MAX_SIDE} on a side and"
-            f" {MOST_PIXELS} in all. A size such as short:256 shrinks the frames"
+            f" {MAX_PIXELS} in all. A size such as short:256 shrinks the frames"
         )
     return width, height
 
@@ -99,7 +99,7 @@ def to_grey(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def read_image(path: Path, max_pixels: int = MOST_PIXELS) -> npt.NDArray[np.uint8]:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Read an image file as (H, W, 3) uint8, RGB.
 
     Raises:
@@ -113,7 +113,7 @@ def read_image(path: Path, max_pixels: int = MOST_PIXELS) -> npt.NDArray[np.uint
         raise type(exc)(f"{path} cannot be read: {exc}") from exc
 
 
-def decode_image(data: bytes, max_pixels: int = MOST_PIXELS) -> npt.NDArray[np.uint8]:
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode the bytes of an image file to (H, W, 3) uint8, RGB.
 
     Raises:

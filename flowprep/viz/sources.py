@@ -20,7 +20,8 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.reader import Video, open_corpus
 from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
-from flowprep.settings import PRESETS, Settings, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.decode import decode_frames
 from flowprep.video.frames import Frame, SourceFormat, fit_size, read_image, resize, to_grey

@@ -40,7 +40,8 @@ from flowprep.engines.cuda.engine import Engine
 from flowprep.engines.cuda.kernels import Tile, tile_for
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
-from flowprep.settings import PRESETS, Settings
+from flowprep.presets import PRESETS
+from flowprep.settings import Settings
 from flowprep.synthetic import write_samples
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey

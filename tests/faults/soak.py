@@ -21,7 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import flowprep
-from flowprep.settings import PRESETS, Settings
+from flowprep.presets import PRESETS
+from flowprep.settings import Settings
 from tests.faults.conftest import children, leftovers, making, shards
 
 SETTINGS = Settings(size="source", engine="cpu", tvl1=PRESETS["fast"], shard_pairs=5)

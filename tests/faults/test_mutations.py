@@ -16,7 +16,8 @@ import pytest
 import flowprep
 from flowprep.corpus.index import save_index
 from flowprep.corpus.reader import Video
-from flowprep.settings import PRESETS, Settings
+from flowprep.presets import PRESETS
+from flowprep.settings import Settings
 from tests.faults.conftest import FLOWPREP, ROOT, making
 from tests.faults.mutating import FRAMES, KINDS, MEMORY, mutants, write_kind
 

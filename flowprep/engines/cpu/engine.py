@@ -57,7 +57,7 @@ from flowprep.engines.pyramid import (
     spline_taps,
     stop_below,
 )
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together, and memory is bounded
 

@@ -23,7 +23,7 @@ from flowprep.engines.cuda.device import Device, Launch
 from flowprep.engines.cuda.kernels import Tile, source, tile_for
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.errors import EngineError
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 log = logging.getLogger(__name__)
 

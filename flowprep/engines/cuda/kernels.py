@@ -11,7 +11,7 @@ from typing import Any
 from flowprep.engines import networks
 from flowprep.engines.cuda.device import Device
 from flowprep.engines.pyramid import CUBIC_A, LONGEST_TAPS, TINY_GRADIENT
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 SOURCE = Path(__file__).with_name("tvl1.cu")
 

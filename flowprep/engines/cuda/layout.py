@@ -30,7 +30,7 @@ from flowprep.engines.pyramid import (
     spline_taps,
     stop_below,
 )
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 
 class Shape(NamedTuple):

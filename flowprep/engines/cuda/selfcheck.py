@@ -16,7 +16,7 @@ from flowprep.engines.cuda.kernels import Level, Pair, Span, changed, source, ti
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.pyramid import TINY_GRADIENT
 from flowprep.errors import EngineError
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import Tvl1Settings
 
 # Relative to the largest value: approximate quotients and square roots have 22 bits, and sums of a few dozen
 # terms lose some.

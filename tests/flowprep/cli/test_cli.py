@@ -13,7 +13,7 @@ from PIL import Image
 
 from flowprep import open_corpus
 from flowprep.flo import read_flo, write_flo
-from flowprep.settings import PRESETS
+from flowprep.presets import PRESETS
 from tests.support.videos import write_frames, write_video
 
 SIZE = ("--size", "source", "--engine", "opencv")

@@ -27,7 +27,7 @@ from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import SettingsConflict, UsageError
 from flowprep.flo import read_flo
 from flowprep.planning.tasks import read_plan
-from flowprep.settings import PRESETS
+from flowprep.presets import PRESETS
 from tests.support.videos import write_frames, write_video
 
 SETTINGS = Settings(

@@ -24,7 +24,7 @@ from flowprep.engines.cuda.kernels import Tile, source, tile_for
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
-from flowprep.settings import PRESETS, Tvl1Settings
+from flowprep.presets import PRESETS, Tvl1Settings
 from tests.flowprep.engines.test_engines import (
     BEYOND_OPENCV,
     FEW,

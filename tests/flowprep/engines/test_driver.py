@@ -19,7 +19,7 @@ import pytest
 import flowprep
 from flowprep.engines.cuda.compiler import compile_source
 from flowprep.engines.cuda.kernels import source, tile_for
-from flowprep.settings import PRESETS
+from flowprep.presets import PRESETS
 from tests.support.cuda_host import HostDevice, compiler, library
 from tests.support.videos import write_video
 
@@ -30,7 +30,7 @@ import numpy as np
 from flowprep.engines import gpu_fault, make_engine, resolve
 from flowprep.engines.cuda import driver
 from flowprep.errors import FlowprepError
-from flowprep.settings import PRESETS
+from flowprep.presets import PRESETS
 
 y, x = np.mgrid[:34, :47]
 frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 50 * np.cos((y + t / 2) / 4) for t in range(4)])

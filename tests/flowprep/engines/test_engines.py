@@ -21,7 +21,7 @@ from flowprep.engines.cuda.driver import open_device
 from flowprep.engines.opencv import Engine as OpenCVSolver
 from flowprep.engines.reference import median, median_weights, structure, warp, weighted_median
 from flowprep.errors import EngineError, SettingsError, UsageError
-from flowprep.settings import PRESETS, Tvl1Settings
+from flowprep.presets import PRESETS, Tvl1Settings
 
 OPENCV = PRESETS["opencv"]
 # A fixed and small number of iterations: what two solvers that do the same arithmetic agree on but for

@@ -146,7 +146,7 @@ import dataclasses
 import zlib
 import numpy as np
 from flowprep.engines import make_engine
-from flowprep.settings import PRESETS
+from flowprep.presets import PRESETS
 few = dict(scales=2, warps=2, outer_iterations=2, inner_iterations=10, epsilon=0.0)
 y, x = np.mgrid[:37, :45].astype(np.float32)
 frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 60 * np.cos((y + t / 2) / 4 + x / 9) for t in (0, 0.8)])

@@ -25,7 +25,8 @@ from flowprep.corpus.verify import verify_corpus
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError
 from flowprep.extraction.task import _ahead
-from flowprep.settings import Settings, Tvl1Settings
+from flowprep.presets import Tvl1Settings
+from flowprep.settings import Settings
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
 from tests.support.videos import texture, write_frames, write_video

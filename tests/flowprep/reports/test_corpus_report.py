@@ -14,12 +14,13 @@ from PIL import Image
 
 from flowprep.api import make_corpus
 from flowprep.corpus.reader import open_corpus
+from flowprep.presets import PRESETS
 from flowprep.reports.corpus import write_report
 from flowprep.reports.corpus_charts import mean_flow_section
 from flowprep.reports.corpus_videos import video_section
 from flowprep.reports.numbers import format_count, format_share
 from flowprep.reports.statistics import MEANS, CorpusStatistics, collect
-from flowprep.settings import PRESETS, Settings
+from flowprep.settings import Settings
 from tests.support.videos import write_video
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

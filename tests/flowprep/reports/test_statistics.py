@@ -8,6 +8,7 @@ import pytest
 from flowprep import open_corpus
 from flowprep.api import make_corpus
 from flowprep.corpus.index import load_index
+from flowprep.presets import PRESETS
 from flowprep.reports.statistics import (
     DISPLACEMENTS,
     MEANS,
@@ -17,7 +18,7 @@ from flowprep.reports.statistics import (
     read_spans,
     throughput,
 )
-from flowprep.settings import PRESETS, Settings
+from flowprep.settings import Settings
 from tests.support.videos import write_video
 
 SETTINGS = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], codes="tsn", range=2.0)

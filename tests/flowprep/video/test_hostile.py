@@ -220,7 +220,7 @@ def test_damage_is_told_as_before(tmp_path):
 
 @pytest.fixture
 def large_frames(tmp_path: Path) -> Path:
-    """A folder of two frames of 8300x8300 pixels, which is more than MOST_PIXELS."""
+    """A folder of two frames of 8300x8300 pixels, which is more than MAX_PIXELS."""
     folder = tmp_path / "frames"
     folder.mkdir()
     cv2.imwrite(str(folder / "0.png"), np.zeros((8300, 8300), np.uint8))

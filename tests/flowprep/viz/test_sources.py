@@ -5,7 +5,8 @@ import pytest
 
 from flowprep.api import make_corpus
 from flowprep.errors import OutOfRange, SettingsError, UsageError, VideoMissing, VideoUnreadable
-from flowprep.settings import PRESETS, Settings
+from flowprep.presets import PRESETS
+from flowprep.settings import Settings
 from flowprep.viz.sources import open_views
 from tests.support.videos import texture, write_frames, write_video
 
