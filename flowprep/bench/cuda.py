@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from flowprep.engines.cuda import driver
 from flowprep.engines.cuda.device import Launch
-from flowprep.engines.cuda.engine import IN_FLIGHT, Engine
+from flowprep.engines.cuda.engine import IN_FLIGHT, CudaEngine
 from flowprep.engines.cuda.kernels import Tile
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.pyramid import level_sizes
@@ -124,7 +124,7 @@ def pairs_per_second(
     device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8], batch: int, tile: Tile | None = None
 ) -> float:
     """The rate of an engine with batches of this size, as many in flight as it has."""
-    engine = Engine(tvl1, device=device)
+    engine = CudaEngine(tvl1, device=device)
     engine.batch = batch
     if tile:
         engine.use_tile(tile)
@@ -174,7 +174,7 @@ def ceilings(device: Any) -> dict[str, float]:
 
 def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
     """The share of each kernel in the time of a batch of consecutive frames, the largest first."""
-    engine = Engine(tvl1, device=device)
+    engine = CudaEngine(tvl1, device=device)
     pairs = len(frames) - 1
     shape = Shape(frames.shape[1], frames.shape[2], len(frames), pairs, False)
     layout = Layout(shape, tvl1, engine.tile)

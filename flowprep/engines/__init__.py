@@ -1,7 +1,8 @@
-"""TV-L1 optical flow: the table of engines and the public function `tvl1`.
+"""TV-L1 optical flow: the table of engines, and the public function `tvl1`.
 
-A new engine is one module with a class `Engine` derived from `flowprep.engines.base.Engine`, one line in
-`ENGINES`, and one subclass of the conformance suite in tests/flowprep/test_engines.py.
+An engine is a class derived from `flowprep.engines.base.Engine`. Engines of flowprep have a name in `ENGINES`.
+Any other engine is named by its place, such as "mypackage.engine:MyEngine". `flowprep.testing.engines` has the
+tests that every engine must pass.
 """
 
 from __future__ import annotations
@@ -23,31 +24,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Name -> module, imported only when the engine is asked for.
+# Name -> "module:class". The module is imported when the engine is made.
 ENGINES: dict[str, str] = {
-    "cpu": "flowprep.engines.cpu.engine",
-    "cuda": "flowprep.engines.cuda.engine",
-    "opencv": "flowprep.engines.opencv",
-    "reference": "flowprep.engines.reference",
+    "cpu": "flowprep.engines.cpu.engine:CpuEngine",
+    "cuda": "flowprep.engines.cuda.engine:CudaEngine",
+    "opencv": "flowprep.engines.opencv:OpenCVEngine",
+    "reference": "flowprep.engines.reference:ReferenceEngine",
 }
 
 
 def resolve(name: str) -> str:
-    """The concrete engine that `name` stands for: "auto" is "cuda" where a GPU works, or else "cpu".
+    """Replace "auto" by the fastest engine of this machine: "cuda" where a GPU works, otherwise "cpu".
+
+    Args:
+        name: "auto", a key of `ENGINES`, or "module:class".
+
+    Returns:
+        The name of an engine, never "auto".
 
     Raises:
         SettingsError: no engine has this name; the message lists those that exist.
     """
     if name == "auto":
-        return _best()
-    if name not in ENGINES:
-        raise SettingsError(f"engine is {name!r}; allowed: auto, {', '.join(ENGINES)}")
+        return _fastest()
+    if name not in ENGINES and ":" not in name:
+        raise SettingsError(
+            f'engine is {name!r}; allowed: auto, {", ".join(ENGINES)}, or "module:class" of another engine'
+        )
     return name
 
 
 @cache
-def _best() -> str:
-    """The fastest engine here. Without a driver, nothing is imported to find out."""
+def _fastest() -> str:
+    """The fastest engine of this machine. Where there is no NVIDIA driver, nothing is imported to find out."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -59,10 +68,10 @@ def _best() -> str:
 
 
 def gpu_fault(device: int | None = None) -> str:
-    """Why engine cuda cannot solve a pair in this process now, or "" if it can.
+    """Solve a small pair on a GPU, and return the error message, or "" if it worked.
 
     Args:
-        device: the number of the GPU; the first one if None.
+        device: the number of the GPU; None for the first one.
     """
     import numpy as np
 
@@ -75,56 +84,78 @@ def gpu_fault(device: int | None = None) -> str:
 
 
 def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> Engine:
-    """An engine, ready to solve.
+    """Make an engine that is ready to solve.
 
     Args:
-        name: a key of `ENGINES`, or "auto".
+        name: "auto", a key of `ENGINES`, or "module:class" of any other subclass of `Engine`.
         tvl1: the solver's parameters.
-        threads: pairs that are solved at the same time.
-        device: the number of the GPU that engine cuda uses; the first one if None.
+        threads: number of pairs that are solved at the same time.
+        device: the number of the GPU, for engine cuda; None for the first one.
 
     Raises:
-        SettingsError: an unknown name, or fewer than one thread.
-        UsageError: a device, for an engine that uses no GPU.
+        SettingsError: the name is unknown, or `threads` is less than 1.
+        UsageError: `device` is given, but the engine uses no GPU.
         EngineError: the engine cannot run on this machine.
     """
-    engine_class: type[Engine] = import_module(ENGINES[resolve(name)]).Engine
-    return engine_class(tvl1, threads, device)
+    return _engine_class(resolve(name))(tvl1, threads, device)
+
+
+def _engine_class(name: str) -> type[Engine]:
+    from flowprep.engines.base import Engine
+
+    module, _, attribute = ENGINES.get(name, name).partition(":")
+    try:
+        engine_class = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise SettingsError(f"engine is {name!r}, which cannot be imported: {exc}") from exc
+    if not isinstance(engine_class, type) or not issubclass(engine_class, Engine):
+        raise SettingsError(f"engine is {name!r}; allowed: a subclass of flowprep.engines.base.Engine")
+    return engine_class
 
 
 def tvl1(
     prev: NDArray[Any],
     next: NDArray[Any],
-    engine: str = "auto",
+    engine: str | Engine = "auto",
     preset: str | Tvl1Settings | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """TV-L1 optical flow from `prev` to `next`.
+    """Compute TV-L1 optical flow from `prev` to `next`.
 
     Args:
-        prev: grey image (H, W) or batch (N, H, W), uint8 or any float type on the 0-255 scale.
-        next: the same shape and dtype; `next` at x + flow(x) looks like `prev` at x.
-        engine: a key of `flowprep.engines.ENGINES`, or "auto".
-        preset: a key of `flowprep.presets.PRESETS`, or the solver's parameters themselves; by default
-            "accurate", or "opencv" if that is the engine.
-        threads: pairs that are solved at the same time.
+        prev: a grey image (H, W) or a batch (N, H, W); uint8, or any float type on the 0-255 scale.
+        next: an image or a batch with the shape and dtype of `prev`. `next` at x + flow(x) looks like `prev`
+            at x.
+        engine: "auto", a key of `flowprep.engines.ENGINES`, "module:class", or an `Engine` object. An object
+            has its own parameters and threads: `preset` must be None, and `threads` is ignored.
+        preset: a key of `flowprep.presets.PRESETS`, or the solver's parameters. By default "accurate", or
+            "opencv" for engine opencv.
+        threads: number of pairs that are solved at the same time.
 
     Returns:
-        float32 (2, H, W) or (N, 2, H, W): u = right, v = down, in pixels.
+        float32 (2, H, W) or (N, 2, H, W), in pixels: u to the right, v downwards.
 
     Raises:
-        SettingsError: an unknown engine or preset, or fewer than one thread.
-        UsageError: images that no engine takes (shape, dtype, size, values).
+        SettingsError: the engine or the preset is unknown, or `threads` is less than 1.
+        UsageError: an image has a wrong shape, dtype, size or value.
     """
     import numpy as np
 
-    preset = preset or default_preset(engine)
-    settings = tvl1_settings(preset) if isinstance(preset, str) else preset
+    if isinstance(engine, str):
+        preset = preset or default_preset(engine)
+        settings = tvl1_settings(preset) if isinstance(preset, str) else preset
+        solver = make_engine(engine, settings, threads)
+    elif preset is not None:
+        raise UsageError(
+            f"preset is {preset!r} and engine is an object; allowed: None (the object has its own)"
+        )
+    else:
+        solver = engine
     prev, next = np.asarray(prev), np.asarray(next)
     if prev.shape != next.shape or prev.dtype != next.dtype:
         raise UsageError(
             f"prev is {prev.dtype} {prev.shape} and next is {next.dtype} {next.shape}; "
-            "both must have one shape and one dtype"
+            "allowed: the same shape and dtype for both"
         )
     if prev.ndim not in (2, 3):
         raise UsageError(f"images have shape {prev.shape}; allowed: grey (H, W) or a batch (N, H, W)")
@@ -133,5 +164,5 @@ def tvl1(
         frames = frames.astype(np.float32, copy=False)
     count = len(frames) // 2
     indices = np.arange(count)
-    flow = make_engine(engine, settings, threads).solve(frames, indices, indices + count)
+    flow = solver.solve(frames, indices, indices + count)
     return flow[0] if prev.ndim == 2 else flow

@@ -1,4 +1,4 @@
-"""What all engines have in common: the call, its checks, and one pair per thread."""
+"""The base class of all engines: the call, its checks, and one pair per thread."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from flowprep.settings import MIN_SIDE
 
 _T = TypeVar("_T")
 
-# Grey levels are on the 0-255 scale. Resampled images overshoot it; images on another scale (16 bits, say)
-# go far beyond, and would give flow that looks plausible and is wrong.
+# Grey levels are on the 0-255 scale. Resampled images may leave it by a little. Images on another scale, such
+# as 16 bits, leave it by much: their flow would look plausible and be wrong.
 LOWEST, HIGHEST = -255.0, 510.0
 
 
 class Engine(ABC):
-    """A TV-L1 solver with fixed parameters. Its results do not depend on `threads` or on the batching.
+    """A TV-L1 solver with fixed parameters.
+
+    A subclass defines `_solve`. Its results must depend neither on `threads` nor on how the pairs are split
+    over calls. `flowprep.testing.engines` tests this and more.
 
     Args:
         tvl1: the solver's parameters.
-        threads: pairs that are solved at the same time.
-        device: the number of the GPU to run on; the first one if None.
+        threads: number of pairs that are solved at the same time.
+        device: the number of the GPU; None for the first one.
 
     Attributes:
-        uses_gpu: whether it runs on a GPU.
-        batch_pairs, batch_pixels: what to give it at a time, at most, to keep it busy.
+        uses_gpu: whether the engine runs on a GPU.
+        batch_pairs: largest number of pairs to give to one call of `solve`.
+        batch_pixels: largest number of pixels of these pairs: more needs memory and saves no time.
 
     Raises:
-        SettingsError: fewer than one thread.
-        UsageError: a device, for an engine that uses no GPU.
+        SettingsError: `threads` is less than 1.
+        UsageError: `device` is given, but the engine uses no GPU.
     """
 
     uses_gpu: ClassVar[bool] = False
@@ -46,50 +50,52 @@ class Engine(ABC):
         if threads < 1:
             raise SettingsError(f"threads is {threads}; allowed: a whole number from 1")
         if device is not None and not self.uses_gpu:
-            raise UsageError(f"device is {device}, and this engine uses no GPU; allowed: None")
+            raise UsageError(f"device is {device}, but this engine uses no GPU; allowed: None")
         self.tvl1 = tvl1
         self.threads = threads
 
     def solve(self, frames: NDArray[Any], first: ArrayLike, second: ArrayLike) -> NDArray[np.float32]:
-        """Flow from frames[first[i]] to frames[second[i]], for every i.
+        """Compute the flow from frames[first[i]] to frames[second[i]], for every i.
 
         Args:
-            frames: grey images (F, H, W), uint8, or float32 on the 0-255 scale.
-            first: (N,) integer indices into frames.
-            second: (N,) integer indices into frames.
+            frames: grey images (F, H, W); uint8, or float32 on the 0-255 scale.
+            first: (N,) indices into `frames`.
+            second: (N,) indices into `frames`.
 
         Returns:
-            float32 (N, 2, H, W): u = right, v = down, in pixels.
+            float32 (N, 2, H, W), in pixels: u to the right, v downwards.
 
         Raises:
-            UsageError: a wrong shape, dtype, size or index, or values that are not finite grey levels.
+            UsageError: an argument has a wrong shape, dtype, size, index or value.
+            EngineError: the solver failed.
         """
         _check_frames(frames)
-        one, two = _indices("first", first, len(frames)), _indices("second", second, len(frames))
-        if len(one) != len(two):
-            raise UsageError(f"first has {len(one)} indices and second has {len(two)}; allowed: as many")
-        flow = np.empty((len(one), 2, *frames.shape[1:]), np.float32)
-        self._solve(frames, one, two, flow)
+        first, second = _indices("first", first, len(frames)), _indices("second", second, len(frames))
+        if len(first) != len(second):
+            raise UsageError(f"first has {len(first)} indices and second has {len(second)}; allowed: as many")
+        flow = np.empty((len(first), 2, *frames.shape[1:]), np.float32)
+        self._solve(frames, first, second, flow)
         return flow
 
     @abstractmethod
     def _solve(
         self, frames: NDArray[Any], first: list[int], second: list[int], flow: NDArray[np.float32]
     ) -> None:
-        """Fill `flow` (N, 2, H, W); everything has been checked."""
+        """Fill `flow` (N, 2, H, W). The arguments are those of `solve`, already checked."""
 
-    def _each(self, numbers: Sequence[int], work: Callable[[int], _T]) -> list[_T]:
-        """work(i) for each number i, on as many threads as the engine has; the results in order."""
-        if min(self.threads, len(numbers)) < 2:
+    def _map(self, work: Callable[[int], _T], numbers: Sequence[int]) -> list[_T]:
+        """Call work(i) for each number i, on the engine's threads, and return the results in order."""
+        threads = min(self.threads, len(numbers))
+        if threads < 2:
             return [work(i) for i in numbers]
-        with ThreadPoolExecutor(min(self.threads, len(numbers))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(work, numbers))
 
 
 def _check_frames(frames: NDArray[Any]) -> None:
     if not isinstance(frames, np.ndarray) or frames.ndim != 3:
-        found = frames.shape if isinstance(frames, np.ndarray) else type(frames).__name__
-        raise UsageError(f"frames are {found}; allowed: an array (F, H, W) of grey images")
+        actual = frames.shape if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise UsageError(f"frames are {actual}; allowed: an array (F, H, W) of grey images")
     if frames.dtype not in (np.uint8, np.float32):
         raise UsageError(f"frames are {frames.dtype}; allowed: uint8, or float32 on the 0-255 scale")
     height, width = frames.shape[1:]
@@ -99,9 +105,9 @@ def _check_frames(frames: NDArray[Any]) -> None:
         return
     low, high = float(frames.min()), float(frames.max())
     if not np.isfinite([low, high]).all():
-        raise UsageError("frames hold values that are not finite; allowed: grey levels on the 0-255 scale")
+        raise UsageError("frames have values that are not finite; allowed: grey levels on the 0-255 scale")
     if low < LOWEST or high > HIGHEST:
-        raise UsageError(f"frames hold values from {low:g} to {high:g}; allowed: grey levels, about 0 to 255")
+        raise UsageError(f"frames have values from {low:g} to {high:g}; allowed: grey levels, about 0 to 255")
 
 
 def _indices(name: str, values: ArrayLike, frames: int) -> list[int]:
@@ -112,6 +118,7 @@ def _indices(name: str, values: ArrayLike, frames: int) -> list[int]:
         raise UsageError(f"{name} is {array.dtype} {array.shape}; allowed: a list of integer indices (N,)")
     if array.min() < 0 or array.max() >= frames:
         raise UsageError(
-            f"{name} has indices from {array.min()} to {array.max()}; allowed: 0 to {frames - 1} (the frames)"
+            f"{name} has indices from {array.min()} to {array.max()}; "
+            f"allowed: 0 to {frames - 1} (there are {frames} frames)"
         )
     return [int(i) for i in array]

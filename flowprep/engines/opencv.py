@@ -15,7 +15,7 @@ from flowprep.errors import EngineError
 from flowprep.presets import Tvl1Settings, check_engine
 
 
-class Engine(base.Engine):
+class OpenCVEngine(base.Engine):
     """`cv2.optflow.DualTVL1OpticalFlow`, one pair per thread.
 
     Raises:
@@ -46,7 +46,7 @@ class Engine(base.Engine):
             flow[i] = found.transpose(2, 0, 1)
 
         with _one_thread_each():
-            self._each(range(len(first)), solve_one)
+            self._map(solve_one, range(len(first)))
 
     def _solver(self) -> Any:
         # A fresh object for every pair: OpenCV writes the number of scales that it used back into the

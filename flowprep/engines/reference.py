@@ -49,7 +49,7 @@ Image = NDArray[np.float32]  # (h, w)
 Flow = NDArray[np.float32]  # (2, h, w): u1 = right, u2 = down
 
 
-class Engine(base.Engine):
+class ReferenceEngine(base.Engine):
     """The reference engine."""
 
     def _solve(
@@ -60,7 +60,7 @@ class Engine(base.Engine):
         def solve_one(i: int) -> None:
             flow[i] = solve_pair(pyramids[first[i]], pyramids[second[i]], self.tvl1)
 
-        self._each(range(len(first)), solve_one)
+        self._map(solve_one, range(len(first)))
 
 
 def pyramid(image: Image, tvl1: Tvl1Settings) -> list[Image]:

@@ -36,7 +36,7 @@ from flowprep.doctor import examine
 from flowprep.engines import make_engine
 from flowprep.engines.cuda import driver
 from flowprep.engines.cuda.compiler import nvrtc_version
-from flowprep.engines.cuda.engine import Engine
+from flowprep.engines.cuda.engine import CudaEngine
 from flowprep.engines.cuda.kernels import Tile, tile_for
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
@@ -134,9 +134,9 @@ def compare(frames: Frames) -> None:
         if not (np.median(apart) if tvl1.epsilon else apart.max()) <= MEAN_DISTANCE:
             wrong.append(line)
         some = range(min(40, len(frames) - 1))
-        engine = Engine(tvl1)
+        engine = CudaEngine(tvl1)
         whole = engine.solve(frames, some, range(1, len(some) + 1))
-        engine = Engine(tvl1)
+        engine = CudaEngine(tvl1)
         engine.batch = 7
         if not np.array_equal(whole, engine.solve(frames, some, range(1, len(some) + 1))):
             wrong.append(f"{preset}: results depend on the batch")

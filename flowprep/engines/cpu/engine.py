@@ -62,7 +62,7 @@ from flowprep.presets import Tvl1Settings
 PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together, and memory is bounded
 
 
-class Engine(base.Engine):
+class CpuEngine(base.Engine):
     """The compiled engine: fastest on a processor, and what "auto" stands for."""
 
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
@@ -92,8 +92,8 @@ class Engine(base.Engine):
             needed = {index for i in pairs for index in (first[i], second[i])}
             self._spare += [prepared.pop(index) for index in prepared.keys() - needed]
             missing = sorted(needed - prepared.keys())
-            prepared.update(zip(missing, self._each(missing, prepare_one), strict=True))
-            self._each(pairs, solve_one)
+            prepared.update(zip(missing, self._map(prepare_one, missing), strict=True))
+            self._map(solve_one, pairs)
         self._spare += prepared.values()
 
     def _take(self, height: int, width: int) -> _Workspace:

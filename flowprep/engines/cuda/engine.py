@@ -35,7 +35,7 @@ SHARE = 0.8  # of the free memory that they may take together
 KEPT_LAYOUTS = 8  # of a batch
 
 
-class Engine(base.Engine):
+class CudaEngine(base.Engine):
     """The engine for a GPU. Several threads may solve with one engine, and share the GPU.
 
     Args:
@@ -166,7 +166,7 @@ class Batch:
         self.made: dict[tuple[Any, ...], tuple[Layout, list[Launch]]] = {}
 
     def start(
-        self, engine: Engine, frames: NDArray[Any], needed: list[int], first: list[int], second: list[int]
+        self, engine: CudaEngine, frames: NDArray[Any], needed: list[int], first: list[int], second: list[int]
     ) -> None:
         """Upload frames, solve, and download, without waiting. Raises MemoryError, with nothing begun."""
         height, width = frames.shape[1:]

@@ -19,7 +19,7 @@ from flowprep.bench import cuda as measured
 from flowprep.engines import make_engine
 from flowprep.engines.cuda import compiler, driver, kernels
 from flowprep.engines.cuda.device import Launch
-from flowprep.engines.cuda.engine import BATCH_PAIRS, BATCH_PIXELS, IN_FLIGHT, Engine
+from flowprep.engines.cuda.engine import BATCH_PAIRS, BATCH_PIXELS, IN_FLIGHT, CudaEngine
 from flowprep.engines.cuda.kernels import Tile, source, tile_for
 from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.cuda.selfcheck import check_kernels
@@ -58,7 +58,7 @@ def test_kernels_on_the_host_agree_with_the_other_engines(preset: str, height: i
     if preset == "opencv":  # with its stopping test and many iterations, rounding decides: see FEW
         settings = replace(settings, **FEW)
     frames = frames_of(3, height, width)
-    flow = Engine(settings, device=HostDevice()).solve(frames, [0, 1], [1, 2])
+    flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0, 1], [1, 2])
     for name in ("reference", "cpu"):
         expected = make_engine(name, settings).solve(frames, [0, 1], [1, 2])
         assert distance(flow, expected) < CLOSE
@@ -70,7 +70,7 @@ def test_kernels_on_the_host_agree_with_the_other_engines(preset: str, height: i
 def test_every_setting_does_what_it_does_in_the_reference(change: dict[str, Any]) -> None:
     settings = replace(FIXED, **change)
     frames = drifting(2, 48, 61, 2.2, -1.4)
-    flow = Engine(settings, device=HostDevice()).solve(frames, [0], [1])
+    flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0], [1])
     assert distance(flow, make_engine("reference", settings).solve(frames, [0], [1])) < ROUNDING
 
 
@@ -83,10 +83,10 @@ def test_the_stopping_test_stops_in_the_same_iteration(epsilon: float, median_af
         **{**FEW, "scales": 1, "epsilon": epsilon, "inner_iterations": 21, "median_after": median_after},
     )
     frames = drifting(2, 48, 61, 0.7, 0.4)
-    flow = Engine(settings, device=HostDevice()).solve(frames, [0], [1])
+    flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0], [1])
     assert distance(flow, make_engine("reference", settings).solve(frames, [0], [1])) < CLOSE
     unstopped = replace(settings, epsilon=0.0)
-    assert distance(flow, Engine(unstopped, device=HostDevice()).solve(frames, [0], [1])) > 10 * CLOSE
+    assert distance(flow, CudaEngine(unstopped, device=HostDevice()).solve(frames, [0], [1])) > 10 * CLOSE
 
 
 def test_on_action_clips_it_is_as_close_as_can_be(shared_data: Path) -> None:
@@ -94,7 +94,7 @@ def test_on_action_clips_it_is_as_close_as_can_be(shared_data: Path) -> None:
     pairs = [crop_of_clip(clip)[:, :64, :80] for clip in clips]
 
     def distances(preset: str, other: str) -> list[float]:
-        engine = Engine(PRESETS[preset], device=HostDevice())
+        engine = CudaEngine(PRESETS[preset], device=HostDevice())
         expected = make_engine(other, PRESETS[preset])
         return [distance(engine.solve(p, [0], [1]), expected.solve(p, [0], [1])) for p in pairs]
 
@@ -110,7 +110,7 @@ def test_on_action_clips_it_is_as_close_as_can_be(shared_data: Path) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_constant_images_do_not_move(preset: str, levels: tuple[int, int]) -> None:
     frames = np.stack([np.full((20, 37), level, np.uint8) for level in levels])
-    assert np.abs(Engine(PRESETS[preset], device=HostDevice()).solve(frames, [0], [1])).max() < 1e-5
+    assert np.abs(CudaEngine(PRESETS[preset], device=HostDevice()).solve(frames, [0], [1])).max() < 1e-5
 
 
 @pytest.mark.parametrize("preset", ["opencv", "best"])
@@ -120,8 +120,8 @@ def test_results_do_not_depend_on_the_batch(preset: str) -> None:
     # A pair of noise stops elsewhere than its neighbours.
     frames[3] = np.random.default_rng(0).integers(0, 256, frames[3].shape)
     first, second = [0, 1, 2, 3, 4, 5, 0], [1, 2, 3, 4, 5, 0, 0]
-    whole = Engine(settings, device=HostDevice()).solve(frames, first, second)
-    engine = Engine(settings, device=HostDevice(seed=7))
+    whole = CudaEngine(settings, device=HostDevice()).solve(frames, first, second)
+    engine = CudaEngine(settings, device=HostDevice(seed=7))
     for most in (1, 2, 3):
         engine._most = {(40, 53): most}
         np.testing.assert_array_equal(engine.solve(frames, first, second), whole)
@@ -132,9 +132,9 @@ def test_results_do_not_depend_on_the_batch(preset: str) -> None:
 def test_results_do_not_depend_on_the_tile_or_the_order_of_threads(preset: str, tile: Tile) -> None:
     settings = replace(PRESETS[preset], scales=2, warps=2, inner_iterations=13)
     frames = frames_of(2, 45, 83)
-    expected = Engine(settings, device=HostDevice()).solve(frames, [0], [1])
+    expected = CudaEngine(settings, device=HostDevice()).solve(frames, [0], [1])
     for seed in (0, 1, 2):
-        engine = Engine(settings, device=HostDevice(seed=seed))
+        engine = CudaEngine(settings, device=HostDevice(seed=seed))
         engine.use_tile(tile)
         np.testing.assert_array_equal(engine.solve(frames, [0], [1]), expected)
 
@@ -153,9 +153,9 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_is_said_once(caplog: 
     settings = replace(PRESETS["fast"], scales=2, warps=1, inner_iterations=4)
     frames = frames_of(9)
     first, second = range(8), range(1, 9)
-    expected = Engine(settings, device=HostDevice()).solve(frames, first, second)
+    expected = CudaEngine(settings, device=HostDevice()).solve(frames, first, second)
     device = HostDevice(size=2_000_000)
-    engine = Engine(settings, device=device)
+    engine = CudaEngine(settings, device=device)
     engine._most = {(48, 61): 8}  # more than there is room for
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(engine.solve(frames, first, second), expected)
@@ -164,12 +164,15 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_is_said_once(caplog: 
     assert sum(len(memory) for memory in device.memory.values()) <= device.size
 
     with pytest.raises(EngineError, match="memory does not suffice for a pair of 61x48"):
-        Engine(settings, device=HostDevice(size=100_000)).solve(frames, [0], [1])
+        CudaEngine(settings, device=HostDevice(size=100_000)).solve(frames, [0], [1])
 
 
 def test_a_batch_is_cut_to_the_memory_that_is_free() -> None:
     settings = PRESETS["fast"]
-    roomy, tight = Engine(settings, device=HostDevice()), Engine(settings, device=HostDevice(size=20_000_000))
+    roomy, tight = (
+        CudaEngine(settings, device=HostDevice()),
+        Engine(settings, device=HostDevice(size=20_000_000)),
+    )
     frames = frames_of(2, 64, 64)
     assert roomy._most_pairs(frames) == BATCH_PAIRS
     assert roomy._most_pairs(frames_of(1, 256, 340)) == BATCH_PIXELS // (256 * 340)
@@ -186,9 +189,9 @@ def test_a_failing_launch_is_an_error_and_leaves_nothing_behind() -> None:
 
     device = HostDevice(watch=fail)
     with pytest.raises(EngineError, match="the device is lost"):
-        Engine(PRESETS["fast"], device=device).solve(frames_of(3), [0, 1], [1, 2])
+        CudaEngine(PRESETS["fast"], device=device).solve(frames_of(3), [0, 1], [1, 2])
     device.watch = None
-    assert Engine(PRESETS["fast"], device=device).solve(frames_of(3), [0], [1]).shape == (1, 2, 48, 61)
+    assert CudaEngine(PRESETS["fast"], device=device).solve(frames_of(3), [0], [1]).shape == (1, 2, 48, 61)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -206,7 +209,7 @@ def test_the_check_names_the_kernel_and_the_pixel(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_index_out_of_bounds_is_named() -> None:
-    engine = Engine(PRESETS["fast"], device=HostDevice())
+    engine = CudaEngine(PRESETS["fast"], device=HostDevice())
     layout = Layout(Shape(20, 20, 2, 1, False), engine.tvl1, engine.tile)
     address = engine.device.allocate(layout.bytes)
     launch = layout.launches(address)[0]

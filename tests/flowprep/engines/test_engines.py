@@ -18,7 +18,7 @@ from flowprep.bench.flow import endpoint_errors
 from flowprep.codec.quantise import encode
 from flowprep.engines import ENGINES, make_engine, resolve, tvl1
 from flowprep.engines.cuda.driver import open_device
-from flowprep.engines.opencv import Engine as OpenCVSolver
+from flowprep.engines.opencv import OpenCVEngine
 from flowprep.engines.reference import median, median_weights, structure, warp, weighted_median
 from flowprep.errors import EngineError, SettingsError, UsageError
 from flowprep.presets import PRESETS, Tvl1Settings
@@ -475,15 +475,15 @@ def test_presets_are_more_accurate_on_middlebury(
     solved_by_opencv: dict[bytes, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    solve = OpenCVSolver.solve
+    solve = OpenCVEngine.solve
 
-    def once(engine: OpenCVSolver, frames: np.ndarray, first: list[int], second: list[int]) -> np.ndarray:
+    def once(engine: OpenCVEngine, frames: np.ndarray, first: list[int], second: list[int]) -> np.ndarray:
         key = repr((engine.tvl1, first, second)).encode() + frames.tobytes()
         if key not in solved_by_opencv:
             solved_by_opencv[key] = solve(engine, frames, first, second)
         return solved_by_opencv[key]
 
-    monkeypatch.setattr(OpenCVSolver, "solve", once)
+    monkeypatch.setattr(OpenCVEngine, "solve", once)
     # OpenCV: 1.01 px by default, 0.223 px with 12 scales.
     errors = endpoint_errors(shared_data / "flow_gt" / "middlebury", tvl1=PRESETS[preset])["errors_px"]
     assert len(errors) == 5 and errors["mean"]["ours"] < most
