@@ -1,8 +1,8 @@
 """TV-L1 optical flow: the table of engines, and the public function `tvl1`.
 
-An engine is a class derived from `flowprep.engines.base.Engine`. Engines of flowprep have a name in `ENGINES`.
-Any other engine is named by its place, such as "mypackage.engine:MyEngine". `flowprep.testing.engines` has the
-tests that every engine must pass.
+An engine is a class derived from `flowprep.engines.base.Engine`. Those of flowprep have names in `ENGINES`.
+Any other engine is named by its place, such as "mypackage.engine:MyEngine". `flowprep.testing.engines` has
+the tests that every engine must pass.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def resolve(name: str) -> str:
 
 @cache
 def _fastest() -> str:
-    """The fastest engine of this machine. Where there is no NVIDIA driver, nothing is imported to find out."""
+    """The fastest engine of this machine. Without an NVIDIA driver, nothing is imported to find out."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -146,9 +146,7 @@ def tvl1(
         settings = tvl1_settings(preset) if isinstance(preset, str) else preset
         solver = make_engine(engine, settings, threads)
     elif preset is not None:
-        raise UsageError(
-            f"preset is {preset!r} and engine is an object; allowed: None (the object has its own)"
-        )
+        raise UsageError(f"preset is {preset!r}; allowed with an engine object: None (it has its own)")
     else:
         solver = engine
     prev, next = np.asarray(prev), np.asarray(next)

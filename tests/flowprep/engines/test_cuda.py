@@ -171,7 +171,7 @@ def test_a_batch_is_cut_to_the_memory_that_is_free() -> None:
     settings = PRESETS["fast"]
     roomy, tight = (
         CudaEngine(settings, device=HostDevice()),
-        Engine(settings, device=HostDevice(size=20_000_000)),
+        CudaEngine(settings, device=HostDevice(size=20_000_000)),
     )
     frames = frames_of(2, 64, 64)
     assert roomy._most_pairs(frames) == BATCH_PAIRS
