@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowprep.corpus.format import LEASES, PLAN, RECORDS, SHARDS
-from flowprep.corpus.index import drop_stale_index, load_index, save_index
-from flowprep.corpus.task_lease import remove_dead
+from flowprep.corpus.plan import Plan, Task
+from flowprep.corpus.store import CorpusStore
 from flowprep.engines import gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
 from flowprep.executors.progress import Progress
 from flowprep.executors.run import Executor, run_tasks
 from flowprep.extraction.task import TaskOptions
-from flowprep.planning.tasks import Plan, Task, find_videos, make_plan, read_plan, summarise
+from flowprep.planning.discover import discover_videos
+from flowprep.planning.status import corpus_status
+from flowprep.planning.tasks import make_plan
 from flowprep.settings import MAX_SEGMENTS, Settings
-from flowprep.system.atomic import remove_leftovers
 from flowprep.system.progress import Progress as ReportProgress
 from flowprep.system.progress import no_progress
 
@@ -61,22 +61,23 @@ def plan_corpus(
         EngineError: the engine does not work on this machine, and `here` says that it must.
     """
     out = Path(out)
-    found, skipped = find_videos(inputs)
+    store = CorpusStore(out)
+    discovery = discover_videos(inputs)
     folder = os.path.abspath(out) + os.sep
-    if inside := [f.path for f in found if f.path.startswith(folder)]:
+    if inside := [f.path for f in discovery.videos if f.path.startswith(folder)]:
         raise UsageError(
             f"{out} holds {inside[0]}, an input; use a folder of its own as --out: {out}/corpus, say"
         )
-    if settings.engine == "auto" and (out / PLAN).exists():
-        settings = dataclasses.replace(settings, engine=read_plan(out).settings.engine)
+    if settings.engine == "auto" and store.has_plan():
+        settings = dataclasses.replace(settings, engine=store.read_plan().settings.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
     if here and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
         raise EngineError(fault)
-    return make_plan(out, found, settings, progress, segments), skipped
+    return make_plan(store, discovery.videos, settings, progress, segments), discovery.skipped
 
 
 def extract_tasks(
-    corpus: Path,
+    store: CorpusStore,
     plan: Plan,
     tasks: Sequence[Task],
     jobs: int,
@@ -94,10 +95,10 @@ def extract_tasks(
         The faults by task.
     """
     scratch = options.scratch if options else None
-    _tidy(corpus, scratch)
-    drop_stale_index(corpus)
+    store.tidy(scratch)
+    store.drop_stale_index()
     faults = run_tasks(
-        corpus,
+        store,
         tasks,
         plan.settings,
         jobs,
@@ -107,17 +108,10 @@ def extract_tasks(
         executor=executor,
         devices=devices,
     )
-    _tidy(corpus, scratch)  # another run may have been killed meanwhile
+    store.tidy(scratch)  # another run may have been killed meanwhile
     if index:
-        save_index(corpus)
+        store.save_index()
     return faults
-
-
-def _tidy(corpus: Path, scratch: Path | None) -> None:
-    """Remove what processes of this machine that were killed have left, but for leases that are still due."""
-    for folder in (corpus, corpus / SHARDS, corpus / RECORDS, corpus / LEASES, scratch or corpus):
-        remove_leftovers(folder)
-    remove_dead(corpus)
 
 
 @contextmanager
@@ -165,11 +159,11 @@ def make_corpus(
         UsageError: the request is wrong; nothing was changed. Bad videos and faults raise nothing: they
             are in the result.
     """
-    out = Path(out)
+    store = CorpusStore(Path(out))
     plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"), here=True)
-    again = load_index(out).not_whole if retry_failed else ()
-    faults = extract_tasks(out, plan, plan.pending(out, again), jobs or default_jobs())
-    return Result(summarise(plan, load_index(out)), faults, skipped)
+    again = store.load_index().not_whole if retry_failed else ()
+    faults = extract_tasks(store, plan, store.pending_tasks(plan, again), jobs or default_jobs())
+    return Result(corpus_status(plan, store.load_index()).to_dict(), faults, skipped)
 
 
 def default_jobs() -> int:

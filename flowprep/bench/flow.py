@@ -24,14 +24,13 @@ import numpy.typing as npt
 from flowprep.api import default_jobs
 from flowprep.bench.cuda import bench_cuda
 from flowprep.bench.tune import fidelity, sample_pairs
-from flowprep.corpus import format as fmt
-from flowprep.corpus.index import load_index
+from flowprep.corpus.plan import Segment, Task
+from flowprep.corpus.store import CorpusStore
 from flowprep.doctor import processor_name
 from flowprep.engines import make_engine, resolve
 from flowprep.errors import EngineError, UsageError
 from flowprep.executors.run import run_tasks
 from flowprep.flo import read_flo
-from flowprep.planning.tasks import Segment, Task
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset
 from flowprep.settings import CODES, Settings
 from flowprep.synthetic import write_samples
@@ -228,13 +227,13 @@ def _extraction(
     starting = [Task(t.id, (replace(t.segments[0], count=1),)) for t in tasks[: 2 * jobs]]
     seconds = 0.0
     for name, some in (("start", starting), ("corpus", tasks)):
-        for part in (fmt.SHARDS, fmt.RECORDS):
-            (folder / name / part).mkdir(parents=True)
+        store = CorpusStore(folder / name)
+        store.make_folders()
         began = time.perf_counter()
-        if faults := run_tasks(folder / name, some, settings, jobs):
+        if faults := run_tasks(store, some, settings, jobs):
             raise EngineError("; ".join(faults.values()))
         seconds = time.perf_counter() - began
-    totals = load_index(folder / "corpus").totals
+    totals = store.load_index().totals
     stages = {
         name.removesuffix("_seconds"): round(1e3 * value / totals["pairs"], 3)
         for name, value in totals.items()

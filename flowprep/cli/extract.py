@@ -30,7 +30,7 @@ def extract(
     Several of these may run on one corpus: they share the tasks, and each ends when all are done.
     """
     from flowprep.api import plan_corpus
-    from flowprep.corpus.index import load_index
+    from flowprep.corpus.store import CorpusStore
 
     how = {name: options.pop(name) for name in HOW}
     with progress_bar("videos planned", transient=True) as show:
@@ -38,15 +38,16 @@ def extract(
         plan, skipped = plan_corpus(
             inputs, out, chosen_settings(**options), here=here, progress=show, segments=segments
         )
-    pending = plan.pending(out, load_index(out).not_whole if retry_failed else ())
+    store = CorpusStore(out)
+    pending = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
     click.echo(
         f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
         f" {len(pending)} to do;"
         f" engine {plan.settings.engine}; {count_noun(skipped, 'other file')} passed over",
         err=True,
     )
-    ran = carry_out(out, plan, pending, **how)
-    report_corpus(out, plan, ran, as_json, skipped_files=skipped)
+    ran = carry_out(store, plan, pending, **how)
+    report_corpus(store, plan, ran, as_json, skipped_files=skipped)
 
 
 @click.command()
@@ -57,6 +58,7 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, as_json: bool, **op
     INPUT and options are those of `extract`; the same `extract` command then carries it out.
     """
     from flowprep.api import plan_corpus
+    from flowprep.corpus.store import CorpusStore
 
     with progress_bar("videos planned", transient=True) as show:
         made, skipped = plan_corpus(inputs, out, chosen_settings(**options), progress=show, segments=segments)
@@ -64,7 +66,7 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, as_json: bool, **op
         "corpus": str(out),
         "videos": len(made.video_ids()),
         "tasks": len(made.tasks),
-        "pending_tasks": len(made.pending(out)),
+        "pending_tasks": len(CorpusStore(out).pending_tasks(made)),
         "pairs": sum(t.estimate for t in made.tasks),
         "skipped_files": skipped,
         "settings": made.settings.to_dict(),

@@ -18,10 +18,11 @@ from flowprep.system.units import count_noun
 @json_option
 def status(corpus: Path, as_json: bool) -> None:
     """Say how far an extraction is, and which videos failed and why."""
-    from flowprep.corpus.index import load_index
-    from flowprep.planning.tasks import read_plan, summarise
+    from flowprep.corpus.store import CorpusStore
+    from flowprep.planning.status import corpus_status
 
-    summary = summarise(read_plan(corpus), load_index(corpus))
+    store = CorpusStore(corpus)
+    summary = corpus_status(store.read_plan(), store.load_index()).to_dict()
     if as_json:
         click.echo(json.dumps({"corpus": str(corpus), **summary}))
         return
@@ -41,10 +42,12 @@ def verify(corpus: Path, jobs: int | None, repair: bool, as_json: bool) -> None:
     """Check every checksum, image and count; exit 1 if one does not hold."""
     from flowprep.api import default_jobs
     from flowprep.corpus.format import DAMAGED
+    from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.verify import set_aside, verify_corpus
 
-    report = verify_corpus(corpus, jobs or default_jobs())
-    aside = set_aside(corpus, report) if repair else []
+    store = CorpusStore(corpus)
+    report = verify_corpus(store, jobs or default_jobs())
+    aside = set_aside(store, report) if repair else []
     if as_json:
         problems = [p._asdict() for p in report.problems]
         click.echo(
@@ -106,9 +109,10 @@ def info(corpus: Path, video: str | None, as_list: bool, as_json: bool) -> None:
 @json_option
 def log(corpus: Path, tasks: tuple[str, ...], as_json: bool) -> None:
     """Print what was done with each task of CORPUS, or with those named: when, where, and what came of it."""
-    from flowprep.corpus.task_log import FIELDS, merged
+    from flowprep.corpus.store import CorpusStore
+    from flowprep.corpus.task_log import FIELDS
 
-    lines = merged(corpus, tasks)
+    lines = CorpusStore(corpus).read_logs(tasks)
     if as_json:
         click.echo(json.dumps([dict(zip(FIELDS, line.split(" ", 3), strict=False)) for line in lines]))
     elif lines:
@@ -122,9 +126,9 @@ def log(corpus: Path, tasks: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def index(corpus: Path, as_json: bool) -> None:
     """Make the index of CORPUS anew from its shards and records."""
-    from flowprep.corpus.index import rebuild_index
+    from flowprep.corpus.store import CorpusStore
 
-    made = rebuild_index(corpus)
+    made = CorpusStore(corpus).rebuild_index()
     facts = {"corpus": str(corpus), "tasks": len(made.tasks), "segments": len(made.rows)}
     click.echo(
         json.dumps(facts) if as_json else "index of {tasks} tasks, {segments} segments".format(**facts)

@@ -17,7 +17,8 @@ from flowprep.cli.output import EXIT_FAULT, EXIT_SOME_FAILED, Fault, counts_line
 from flowprep.system.progress import progress_bar
 
 if TYPE_CHECKING:
-    from flowprep.planning.tasks import Plan, Task
+    from flowprep.corpus.plan import Plan, Task
+    from flowprep.corpus.store import CorpusStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,7 +105,7 @@ class Ran(NamedTuple):
 
 
 def carry_out(
-    corpus: Path,
+    store: CorpusStore,
     plan: Plan,
     tasks: Sequence[Task],
     *,
@@ -136,7 +137,7 @@ def carry_out(
                 bar(pairs, expected, f"{taken} videos" + (f", {failed} failed" if failed else ""))
 
             faults = extract_tasks(
-                corpus,
+                store,
                 plan,
                 tasks,
                 jobs or default_jobs(),
@@ -148,21 +149,22 @@ def carry_out(
                 index=index,
             )
     except KeyboardInterrupt as exc:
-        raise Fault(f"stopped by {exc}; {corpus} keeps what is done, and the same command resumes") from None
+        raise Fault(
+            f"stopped by {exc}; {store.path} keeps what is done, and the same command resumes"
+        ) from None
     for task, fault in faults.items():
         click.echo(f"Error: task {task}: {fault}", err=True)
     return Ran(faults, counts[0], counts[1], counts[2], time.perf_counter() - began)
 
 
-def report_corpus(corpus: Path, plan: Plan, ran: Ran, as_json: bool, **more: Any) -> None:
+def report_corpus(store: CorpusStore, plan: Plan, ran: Ran, as_json: bool, **more: Any) -> None:
     """Print where a corpus stands after a run, and exit by it."""
-    from flowprep.corpus.index import load_index
-    from flowprep.planning.tasks import summarise
+    from flowprep.planning.status import corpus_status
 
-    summary = summarise(plan, load_index(corpus))
+    summary = corpus_status(plan, store.load_index()).to_dict()
     run = ran.facts()
     if as_json:
-        facts = {"corpus": str(corpus), **summary, **more, "faults": ran.faults, "run": run}
+        facts = {"corpus": str(store.path), **summary, **more, "faults": ran.faults, "run": run}
         click.echo(json.dumps(facts))
     else:
         print_failures(summary)
@@ -190,18 +192,19 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, as_json: bool, *
     nothing left to claim waits for the others, and takes over from those that die; so each ends when all is
     done. The counts are of this process.
     """
-    from flowprep.planning.tasks import read_plan
+    from flowprep.corpus.store import CorpusStore
 
-    plan = read_plan(corpus)
+    store = CorpusStore(corpus)
+    plan = store.read_plan()
     known = {task.id: task for task in plan.tasks}
     if bool(tasks) == array:
         raise click.UsageError("name tasks, as they stand in plan.jsonl, or give --array")
     if unknown := [name for name in tasks if name not in known]:
         raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {len(known)}")
-    pending = [t for t in plan.pending(corpus) if array or t.id in tasks]
+    pending = [t for t in store.pending_tasks(plan) if array or t.id in tasks]
     random.shuffle(pending)
     # Each of a thousand processes would read all records for the index; `verify`, behind them, does.
-    ran = carry_out(corpus, plan, pending, index=False, **how)
+    ran = carry_out(store, plan, pending, index=False, **how)
     if as_json:
         videos = {"ok": ran.taken, "failed": ran.failed}
         facts = {"corpus": str(corpus), "videos": videos, "faults": ran.faults, "run": ran.facts()}
@@ -225,9 +228,9 @@ def retry(corpus: Path, failed: bool, as_json: bool, **how: Any) -> None:
     As `extract` does, but without its inputs: what the plan says counts. A file that has changed since then
     is taken as it is now.
     """
-    from flowprep.corpus.index import load_index
-    from flowprep.planning.tasks import read_plan
+    from flowprep.corpus.store import CorpusStore
 
-    plan = read_plan(corpus)
-    pending = plan.pending(corpus, load_index(corpus).not_whole if failed else ())
-    report_corpus(corpus, plan, carry_out(corpus, plan, pending, **how), as_json)
+    store = CorpusStore(corpus)
+    plan = store.read_plan()
+    pending = store.pending_tasks(plan, store.load_index().not_whole if failed else ())
+    report_corpus(store, plan, carry_out(store, plan, pending, **how), as_json)

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.convert.select import select
-from flowprep.corpus import format as fmt
-from flowprep.corpus.index import drop_stale_index, load_index, save_index
+from flowprep.corpus.plan import Plan, Segment, Task
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.corpus.shard_writer import ShardWriter
-from flowprep.corpus.task_lease import claimed, record_stamp, remove_dead
+from flowprep.corpus.store import CorpusStore
 from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDamaged, VideoUnreadable
 from flowprep.extraction.task import store_task
-from flowprep.planning.tasks import Plan, Segment, Task, plan_segments, read_plan, store_plan, summarise
-from flowprep.system.atomic import remove_leftovers
+from flowprep.planning.status import corpus_status
+from flowprep.planning.tasks import plan_segments
 from flowprep.system.progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def copy_videos(
         progress: called after each task, with pairs.
 
     Returns:
-        The new corpus's `summarise`.
+        The status of the new corpus, as `CorpusStatus.to_dict` gives it.
 
     Raises:
         SettingsConflict: the settings of the corpora differ.
@@ -105,11 +104,11 @@ def copy_videos(
         return corpus.warnings.get(segment.id, "") if corpus else ""
 
     plan = Plan(settings, tuple(task for some in tasks.values() for task in some))
-    return store(out, plan, feed, software, progress)
+    return store_videos(CorpusStore(out), plan, feed, software, progress)
 
 
-def store(
-    out: Path,
+def store_videos(
+    store: CorpusStore,
     plan: Plan,
     feed: Callable[[ShardWriter, Segment], str | None],
     software: Mapping[str, Mapping[str, str]],
@@ -121,7 +120,7 @@ def store(
     Several processes may do so at once: they share the tasks by leases, and each ends when all are done.
 
     Args:
-        out: the corpus.
+        store: the corpus.
         plan: what it is to hold.
         feed: adds a segment's images to the writer of its shard; what it returns is recorded as a warning.
         software: by task, what made the images.
@@ -129,39 +128,37 @@ def store(
         retry_failed: also the tasks with a video that failed before, or is partial.
 
     Raises:
-        UsageError: `out` is planned otherwise.
+        UsageError: the corpus is planned otherwise.
     """
-    if (out / fmt.PLAN).exists():
-        if {t.id for t in read_plan(out).tasks} != {t.id for t in plan.tasks}:
-            raise UsageError(f"{out} is another corpus already; give another folder")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and is no such corpus; give another folder")
+    if store.has_plan():
+        if {t.id for t in store.read_plan().tasks} != {t.id for t in plan.tasks}:
+            raise UsageError(f"{store.path} is another corpus already; give another folder")
+    elif store.path.is_dir() and any(store.path.iterdir()):
+        raise UsageError(f"{store.path} is not empty and is no such corpus; give another folder")
     else:
-        store_plan(out, plan)
-    for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
-        remove_leftovers(out / folder)
-    drop_stale_index(out)
-    todo = plan.pending(out, load_index(out).not_whole if retry_failed else ())
-    seen = {task.id: record_stamp(out, task.id) for task in todo}
+        store.write_plan(plan)
+    store.tidy()
+    store.drop_stale_index()
+    todo = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
+    seen = {task.id: store.record_stamp(task.id) for task in todo}
     pairs_done, pairs_to_do = 0, sum(task.estimate for task in todo)
     while todo:
         held = []
         for task in todo:
-            with claimed(out, task.id, seen[task.id]) as deaths:
+            with store.lease(task.id, seen[task.id]) as deaths:
                 if deaths is not None:
-                    path = fmt.shard_path(out, task.id)
+                    path = store.shard_path(task.id)
                     seconds: defaultdict[str, float] = defaultdict(float)
                     with ShardWriter(path, plan.settings, dict(software[task.id])) as writer:
-                        record = store_task(out, task, writer, partial(feed, writer), seconds)
-                    pairs_done += record["totals"]["pairs"]
+                        record = store_task(store, task, writer, partial(feed, writer), seconds)
+                    pairs_done += int(record.totals["pairs"])
                     progress(pairs_done, pairs_to_do)
-                elif record_stamp(out, task.id) == seen[task.id]:
+                elif store.record_stamp(task.id) == seen[task.id]:
                     held.append(task)
         if todo := held:
             time.sleep(POLL_SECONDS)
-    remove_dead(out)
-    save_index(out)
-    return summarise(plan, load_index(out))
+    store.tidy()
+    return corpus_status(plan, store.save_index()).to_dict()
 
 
 def _holders(sources: Sequence[Corpus]) -> dict[str, Corpus]:
@@ -179,10 +176,10 @@ def _holders(sources: Sequence[Corpus]) -> dict[str, Corpus]:
 
 def _planned(corpus: Corpus) -> dict[str, Segment]:
     """What the corpus's plan says of each video, if it has one."""
-    if not (corpus.path / fmt.PLAN).exists():
+    if not corpus.store.has_plan():
         return {}
     found: dict[str, Segment] = {}
-    for segment in (s for task in read_plan(corpus.path).tasks for s in task.segments):
+    for segment in (s for task in corpus.store.read_plan().tasks for s in task.segments):
         before = found.get(segment.id, segment)
         estimate = segment.estimate + (before.estimate if segment.id in found else 0)
         found[segment.id] = dataclasses.replace(

@@ -32,7 +32,6 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
 from flowprep.flo import write_flo
-from flowprep.planning.tasks import read_plan
 from flowprep.settings import Settings
 from flowprep.system.atomic import atomic_path, remove_leftovers, temporary_path
 from flowprep.system.progress import Progress, no_progress
@@ -197,7 +196,7 @@ def _target_codes(
 def _identity(corpus: Corpus) -> str:
     """What tells a corpus from others, wherever it lies and whatever is added to it: its first task."""
     try:
-        return read_plan(corpus.path).tasks[0].id
+        return corpus.store.read_plan().tasks[0].id
     except (CorpusFormatError, IndexError):
         return str(corpus.path)
 

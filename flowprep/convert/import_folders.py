@@ -23,12 +23,13 @@ from PIL import Image, UnidentifiedImageError
 from flowprep import __version__
 from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
-from flowprep.convert.copy import store
+from flowprep.convert.copy import store_videos
 from flowprep.convert.layouts import LAYOUTS, Layout, step_mark
-from flowprep.corpus import format as fmt
+from flowprep.corpus.plan import Plan, Segment
 from flowprep.corpus.shard_writer import ShardWriter
+from flowprep.corpus.store import CorpusStore
 from flowprep.errors import CorpusDamaged, UsageError, VideoDamaged, VideoUnreadable
-from flowprep.planning.tasks import Plan, Segment, plan_segments, read_plan
+from flowprep.planning.tasks import plan_segments
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.paths import printable
 from flowprep.system.progress import Progress, no_progress
@@ -71,7 +72,7 @@ def import_folders(
         progress: called after each task, with pairs.
 
     Returns:
-        The corpus's `summarise`.
+        The status of the corpus, as `CorpusStatus.to_dict` gives it.
 
     Raises:
         UsageError: there is no such folder, or `out` is another corpus.
@@ -105,7 +106,8 @@ def import_folders(
     segments = [Segment(i, str(found[i].folder), i, n, 0) for i, n in zip(ids, names, strict=True)]
     counted = "flow_u" if flow else "rgb"
     plan = Plan(settings, plan_segments(segments, [len(found[i].images[counted]) for i in ids], settings, 1))
-    if (out / fmt.PLAN).exists() and _of_same_videos(before := read_plan(out), plan):
+    store = CorpusStore(out)
+    if store.has_plan() and _of_same_videos(before := store.read_plan(), plan):
         plan = before
     like = quantise.encode_field(np.zeros((16, 16), np.float32), settings)
 
@@ -113,7 +115,7 @@ def import_folders(
         _feed(writer, found[segment.id], LAYOUTS[layout], settings, like)
 
     software = {task.id: {"flowprep": __version__} for task in plan.tasks}
-    return store(out, plan, feed, software, progress, retry_failed)
+    return store_videos(store, plan, feed, software, progress, retry_failed)
 
 
 def _of_same_videos(before: Plan, now: Plan) -> bool:

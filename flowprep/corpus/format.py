@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -92,18 +91,3 @@ def text_checksum(text: str) -> int:
 def checksum(table: npt.NDArray[np.generic]) -> int:
     """CRC-32 of a table's bytes."""
     return zlib.crc32(np.ascontiguousarray(table).tobytes())
-
-
-def shard_path(corpus: Path, task: str) -> Path:
-    """Where the shard of a task lies."""
-    return corpus / SHARDS / f"{task}.h5"
-
-
-def record_path(corpus: Path, task: str) -> Path:
-    """Where the record of a task lies."""
-    return corpus / RECORDS / f"{task}.json"
-
-
-def log_path(corpus: Path, task: str) -> Path:
-    """Where the log of a task lies."""
-    return corpus / LOGS / f"{task}.log"

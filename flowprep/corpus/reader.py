@@ -25,8 +25,9 @@ import numpy.typing as npt
 from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import load_index, read_settings
+from flowprep.corpus.index import Index
 from flowprep.corpus.shard_reader import Shard
+from flowprep.corpus.store import CorpusStore
 from flowprep.errors import CorpusDamaged, CorpusFormatError, OutOfRange, VideoMissing
 from flowprep.settings import IMPORTED, Settings
 
@@ -64,12 +65,12 @@ class Corpus(Mapping[str, "Video"]):
         self.path = Path(path).absolute()
         if not self.path.is_dir():
             raise CorpusFormatError(f"{self.path} is not a corpus: no such folder")
-        index = load_index(self.path)
-        self.settings: Settings = read_settings(self.path, index)
-        self.failures: dict[str, str] = dict(index.failures)
-        self.partial: dict[str, str] = dict(index.partial)
-        self.warnings: dict[str, str] = dict(index.warnings)
-        self._index = index
+        self.store = CorpusStore(self.path)
+        self.index: Index = self.store.load_index()
+        self.settings: Settings = self.store.read_settings(self.index)
+        self.failures: dict[str, str] = dict(self.index.failures)
+        self.partial: dict[str, str] = dict(self.index.partial)
+        self.warnings: dict[str, str] = dict(self.index.warnings)
         self._shards: OrderedDict[str, Shard] = OrderedDict()
 
     def __getitem__(self, video_id: str) -> Video:
@@ -81,29 +82,29 @@ class Corpus(Mapping[str, "Video"]):
                 if reason
                 else f"no video {video_id!r} in {self.path}"
             )
-        index = self._index
+        index = self.index
         return Video(self, [(index.tasks[index.row_task[r]], index.rows[r]) for r in rows])
 
     def __contains__(self, video_id: object) -> bool:
         return bool(self._rows_of(video_id))
 
     def __iter__(self) -> Iterator[str]:
-        return _texts(self._index.ids)
+        return _texts(self.index.ids)
 
     def __len__(self) -> int:
-        return len(self._index.whole)
+        return len(self.index.whole)
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """id -> label, without opening any shard; "" where a video has none."""
         # One text for all videos of a class.
-        return {i: sys.intern(label) for i, label in zip(self, _texts(self._index.labels), strict=True)}
+        return {i: sys.intern(label) for i, label in zip(self, _texts(self.index.labels), strict=True)}
 
     def _rows_of(self, video_id: object) -> range:
         """A video's rows of the index; none if it is not there."""
         if not isinstance(video_id, str):
             return range(0)
-        index, key = self._index, video_id.encode()
+        index, key = self.index, video_id.encode()
         place = bisect_left(index.ids, key)
         if place == len(index.ids) or index.ids[place] != key:
             return range(0)
@@ -127,11 +128,11 @@ class Corpus(Mapping[str, "Video"]):
             "format": ".".join(map(str, fmt.VERSION)),
             "videos": len(self),
             "failed": len(self.failures),
-            "frames": int(self._index.totals.get("frames", 0)),
-            "pairs": int(self._index.totals.get("pairs", 0)),
+            "frames": int(self.index.totals.get("frames", 0)),
+            "pairs": int(self.index.totals.get("pairs", 0)),
             "streams": list(self.settings.streams),
             "labels": dict(sorted(labels.items())),
-            "bytes": {k: int(v) for k, v in sorted(self._index.totals.items()) if k.endswith("_bytes")},
+            "bytes": {k: int(v) for k, v in sorted(self.index.totals.items()) if k.endswith("_bytes")},
             "settings": {k: v for k, v in self.settings.to_dict().items() if k not in unknown},
             "software": shard.software if shard else {},
         }
@@ -145,7 +146,7 @@ class Corpus(Mapping[str, "Video"]):
     def _shard(self, task: str) -> Shard:
         shard = self._shards.get(task)
         if shard is None:
-            shard = self._shards[task] = Shard(fmt.shard_path(self.path, task))
+            shard = self._shards[task] = Shard(self.store.shard_path(task))
             if len(self._shards) > OPEN_SHARDS:
                 self._shards.popitem(last=False)
         else:

@@ -1,8 +1,8 @@
-"""A log of each task: what was done, when, where, and what came of it.
+"""The log of a task: what was done, when, where, and with which result.
 
-It is for people, and no part of the corpus: who holds the lease of a task appends lines to its file, each
-complete in itself, so that `sort logs/*` is what all of them did. Who dies leaves what it wrote until then;
-a line that cannot be written is left out.
+It is for people, and not part of the corpus. The holder of a task's lease appends lines to the task's file.
+Each line is complete in itself, so that `sort logs/*` gives the history of the whole corpus. The lines of a
+process that died stay. A line that cannot be written is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from flowprep.corpus import format as fmt
 from flowprep.system.processes import owner
 
 log = logging.getLogger(__name__)
@@ -21,25 +20,23 @@ log = logging.getLogger(__name__)
 FIELDS = ("time", "task", "by", "what")  # of a line, with spaces between them
 
 
-def note(corpus: Path, task: str, what: str) -> None:
-    """Append a line to the log of a task."""
-    # An id or an error's text may hold what would end the line, or move a terminal's cursor.
-    what = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in what)
-    log.info("task %s: %s", task, what)
+def append(path: Path, task: str, event: str) -> None:
+    """Append a line to a log file, whose folder is created."""
+    # An id or the text of an error may contain a line feed, or a terminal's control sequence.
+    event = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in event)
+    log.info("task %s: %s", task, event)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    line = f"{now} {task} {owner()} {what}\n".encode(errors="backslashreplace")
-    path = fmt.log_path(corpus, task)
+    line = f"{now} {task} {owner()} {event}\n".encode(errors="backslashreplace")
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab", buffering=0) as file:  # one write: lines of two processes do not mix
+        with path.open("ab", buffering=0) as file:  # one write: the lines of two processes do not mix
             file.write(line)
 
 
-def merged(corpus: Path, tasks: Iterable[str] = ()) -> list[str]:
-    """The lines of some tasks' logs, of all if none is named, in order of the time of those who wrote them.
+def read_merged(paths: Iterable[Path]) -> list[str]:
+    """The lines of log files, in order of the time that their writers gave.
 
     Raises:
-        FileNotFoundError: a task that is named has no log.
+        FileNotFoundError: a file does not exist.
     """
-    paths = [fmt.log_path(corpus, task) for task in tasks] or (corpus / fmt.LOGS).glob("*.log")
     return sorted(line for path in paths for line in path.read_text("utf-8", "replace").splitlines())

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from flowprep.corpus.records import TaskRecord
 from flowprep.system.atomic import atomic_path
 
 # Called with the pairs that tasks have done and the videos of finished tasks, taken and failed.
@@ -40,16 +41,16 @@ class Watch:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def finished(self, record: dict[str, Any]) -> None:
+    def finished(self, record: TaskRecord) -> None:
         """Count a task by its record."""
-        self._totals.update(record["totals"])
-        if not (path := self._folder / record["task"]).exists():  # it ran on another machine
-            path.write_text(str(record["totals"].get("pairs", 0)))
-        for video in record["videos"]:
-            if video["segment"] == 0:
-                self._videos[video["status"]] += 1
-            if video["status"] == "failed":
-                self._reasons[_kind(video["reason"])] += 1
+        self._totals.update(record.totals)
+        if not (path := self._folder / record.task).exists():  # it ran on another machine
+            path.write_text(str(record.totals.get("pairs", 0)))
+        for video in record.videos:
+            if video.segment == 0:
+                self._videos[video.status] += 1
+            if video.failed:
+                self._reasons[_kind(video.reason)] += 1
 
     def broke(self) -> None:
         """Count a task that ended by a fault."""

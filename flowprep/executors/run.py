@@ -18,15 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flowprep.corpus.index import recorded_tasks
-from flowprep.corpus.task_lease import is_held, record_stamp, release
+from flowprep.corpus.plan import Task
+from flowprep.corpus.store import CorpusStore
 from flowprep.engines.cuda.driver import chosen_gpus
 from flowprep.errors import UsageError
 from flowprep.executors import local
 from flowprep.executors.progress import Progress, Watch
 from flowprep.executors.worker import Job, Outcome, attempt
 from flowprep.extraction.task import TaskOptions
-from flowprep.planning.tasks import Task
 from flowprep.settings import Settings
 from flowprep.system.processes import owner
 
@@ -44,7 +43,7 @@ GRACE_SECONDS = 7.0  # from a signal to the end, however busy this process is
 
 
 def run_tasks(
-    corpus: Path,
+    store: CorpusStore,
     tasks: Sequence[Task],
     settings: Settings,
     jobs: int,
@@ -62,7 +61,7 @@ def run_tasks(
     drop what is running, with its files.
 
     Args:
-        corpus: the corpus folder.
+        store: the corpus.
         tasks: of its plan.
         settings: the plan's.
         jobs: cores of this machine; without meaning for another executor.
@@ -83,20 +82,20 @@ def run_tasks(
             f"devices is {devices}, and engine {settings.engine} uses no GPU; allowed: engine cuda"
         )
     options = options or TaskOptions()
-    done = recorded_tasks(corpus)
-    todo = [Job(t, record_stamp(corpus, t.id) if t.id in done else 0) for t in tasks]
+    done = store.recorded_tasks()
+    todo = [Job(t, store.record_stamp(t.id) if t.id in done else 0) for t in tasks]
     if executor is None:
         gpus = chosen_gpus(devices) if settings.flow and settings.engine == "cuda" else ()
         processes = max(1, min(jobs, len(todo), PROCESSES_A_GPU * len(gpus) or jobs))
         options = dataclasses.replace(options, threads=max(1, jobs // processes))
-        executor = partial(local.run, processes=processes, killed=partial(release, corpus), devices=gpus)
+        executor = partial(local.run, processes=processes, killed=store.release, devices=gpus)
     faults: dict[str, str] = {}
     with (
-        _signals(corpus),
+        _signals(store),
         tempfile.TemporaryDirectory(prefix="flowprep-") as folder,
         Watch(Path(folder), progress, metrics) as watch,
     ):
-        call = partial(attempt, corpus, settings, options, Path(folder))
+        call = partial(attempt, store, settings, options, Path(folder))
         while todo:
             left = {job.task.id: job for job in todo}
             # Closed here also when a signal comes while an outcome is dealt with: what is running is dropped.
@@ -111,11 +110,11 @@ def run_tasks(
                         left.pop(outcome.task, None)
                     if outcome.record:
                         watch.finished(outcome.record)
-            todo = _wait(corpus, list(left.values()))
+            todo = _wait(store, list(left.values()))
     return faults
 
 
-def _wait(corpus: Path, held: list[Job]) -> list[Job]:
+def _wait(store: CorpusStore, held: list[Job]) -> list[Job]:
     """Wait while all of some tasks are claimed by living processes; then return what is left.
 
     Only one is looked at again and again, and each process draws its own, so that a thousand processes that
@@ -123,9 +122,9 @@ def _wait(corpus: Path, held: list[Job]) -> list[Job]:
     """
     random.shuffle(held)
     while held:
-        if record_stamp(corpus, held[-1].task.id) != held[-1].seen:
+        if store.record_stamp(held[-1].task.id) != held[-1].seen:
             held.pop()
-        elif is_held(corpus, held[-1].task.id):
+        elif store.is_leased(held[-1].task.id):
             log.info("waiting for task %s, which another process has claimed", held[-1].task.id)
             time.sleep(POLL_SECONDS)
         else:
@@ -134,7 +133,7 @@ def _wait(corpus: Path, held: list[Job]) -> list[Job]:
 
 
 @contextmanager
-def _signals(corpus: Path) -> Iterator[None]:
+def _signals(store: CorpusStore) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into KeyboardInterrupt, once; where that is not heard, end the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -143,7 +142,7 @@ def _signals(corpus: Path) -> Iterator[None]:
 
     def give_up() -> None:
         if not ended.wait(GRACE_SECONDS):
-            release(corpus, owner())
+            store.release(owner())
             print("Error: stopped in the middle of a task, which is dropped", file=sys.stderr, flush=True)
             os._exit(1)
 
@@ -159,7 +158,7 @@ def _signals(corpus: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        release(corpus, owner())  # a signal between making a lease and holding it
+        store.release(owner())  # a signal between making a lease and holding it
         raise
     finally:
         ended.set()

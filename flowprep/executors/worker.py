@@ -21,11 +21,11 @@ import cv2
 from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
-from flowprep.corpus.format import SHARDS, shard_path
-from flowprep.corpus.task_lease import claimed, record_stamp
-from flowprep.corpus.task_log import note
+from flowprep.corpus.format import SHARDS
+from flowprep.corpus.plan import Segment, Task
+from flowprep.corpus.records import TaskRecord
+from flowprep.corpus.store import CorpusStore
 from flowprep.extraction.task import TaskOptions, dry_run, run_task
-from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
 from flowprep.system.atomic import remove_leftovers
 from flowprep.system.processes import owner
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     """
 
     task: str
-    record: dict[str, Any] | None
+    record: TaskRecord | None
     fault: str = ""
     stop: bool = False
 
@@ -79,12 +79,12 @@ class Job(NamedTuple):
 
 
 def attempt(
-    corpus: Path, settings: Settings, options: TaskOptions, progress: Path | None, job: Job
+    store: CorpusStore, settings: Settings, options: TaskOptions, progress: Path | None, job: Job
 ) -> Outcome:
     """Run a task in this process, if no other has it.
 
     Args:
-        corpus: the corpus folder.
+        store: the corpus.
         settings: the plan's.
         options: how it is run.
         progress: a folder for a file that tells how far the task is.
@@ -94,7 +94,7 @@ def attempt(
     opencv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with claimed(corpus, task.id, job.seen) as deaths:
+        with store.lease(task.id, job.seen) as deaths:
             if deaths is None:
                 return Outcome(task.id, None)
             options = dataclasses.replace(
@@ -103,14 +103,14 @@ def attempt(
                 device=options.device if job.device is None else job.device,
             )
             if deaths >= DEATHS:
-                refused = _killers(corpus, task, settings, options)
+                refused = _killers(store, task, settings, options)
                 options = dataclasses.replace(options, refused=refused)
-            record = run_task(corpus, task, settings, options, progress and progress / task.id)
+            record = run_task(store, task, settings, options, progress and progress / task.id)
             return Outcome(task.id, record)
     except OSError as exc:
-        if record_stamp(corpus, task.id) != job.seen:  # this process slept, and who took over has it done
+        if store.record_stamp(task.id) != job.seen:  # this process slept, and who took over has it done
             return Outcome(task.id, None)
-        return Outcome(task.id, None, f"{exc} (while writing {shard_path(corpus, task.id)})", stop=True)
+        return Outcome(task.id, None, f"{exc} (while writing {store.shard_path(task.id)})", stop=True)
     except Exception as exc:
         log.debug("task %s", task.id, exc_info=True)  # seen with one job; with more, its text must do
         return Outcome(task.id, None, f"{type(exc).__name__}: {exc}")
@@ -118,14 +118,14 @@ def attempt(
         cv2.setNumThreads(opencv_threads)
 
 
-def _killers(corpus: Path, task: Task, settings: Settings, options: TaskOptions) -> dict[str, str]:
+def _killers(store: CorpusStore, task: Task, settings: Settings, options: TaskOptions) -> dict[str, str]:
     """Videos of a task that kill a process of their own every time, and what to say of them."""
     log.warning("task %s: its workers died %d times; trying its videos one by one", task.id, DEATHS)
-    note(corpus, task.id, "trying its videos one by one")
+    store.log(task.id, "trying its videos one by one")
     killers = {}
     for segment in task.segments:
         what = {
-            "corpus": str(corpus),
+            "corpus": str(store.path),
             "task": task.id,
             "segment": dataclasses.asdict(segment),
             "settings": settings.to_dict(),
@@ -140,7 +140,7 @@ def _killers(corpus: Path, task: Task, settings: Settings, options: TaskOptions)
                 break
         else:
             killers[segment.id] = f"killed its worker {DEATHS} times, {_signal_name(-run.returncode)}"
-        remove_leftovers(options.scratch or corpus / SHARDS)
+        remove_leftovers(options.scratch or store.path / SHARDS)
     return killers
 
 
@@ -150,7 +150,7 @@ def dry_run_from_stdin() -> None:
     what = json.load(sys.stdin)
     scratch = what["scratch"] and Path(what["scratch"])
     dry_run(
-        Path(what["corpus"]),
+        CorpusStore(Path(what["corpus"])),
         what["task"],
         Segment(**what["segment"]),
         Settings.from_dict(what["settings"]),

@@ -29,13 +29,14 @@ from flowprep import __version__
 from flowprep.codec.clipping import clipping_warning, count_clipped
 from flowprep.codec.quantise import encode_pair
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import RECORD_FORMAT, RECORD_VERSION, write_record
+from flowprep.corpus.plan import Segment, Task
+from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
-from flowprep.corpus.task_log import note
+from flowprep.corpus.store import CorpusStore
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
 from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError, VideoUnsuitable
-from flowprep.planning.tasks import Segment, Task, source_state
+from flowprep.planning.tasks import source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.stabilisation import homographies, without_camera
 from flowprep.system.atomic import file_digest
@@ -86,16 +87,16 @@ class TaskOptions:
 
 
 def run_task(
-    corpus: Path,
+    store: CorpusStore,
     task: Task,
     settings: Settings,
     options: TaskOptions = TaskOptions(),
     progress: Path | None = None,
-) -> dict[str, Any]:
+) -> TaskRecord:
     """Extract a task's videos, publish the shard and then the record.
 
     Args:
-        corpus: the corpus folder, with its plan.
+        store: the corpus, with its plan.
         task: one of the plan's.
         settings: the plan's.
         options: how it is run.
@@ -110,37 +111,39 @@ def run_task(
     """
     if settings.engine == IMPORTED:
         raise UsageError(
-            f"the flow of {corpus} was imported: what is pending is done by the command that made it,"
+            f"the flow of {store.path} was imported: what is pending is done by the command that made it,"
             " `flowprep import` (what failed, with --retry-failed) or a copy of one"
         )
-    path = fmt.shard_path(corpus, task.id)
+    path = store.shard_path(task.id)
     with ShardWriter(path, settings, software(settings), options.scratch) as writer:
         extractor = _Extractor(writer, settings, options, progress)
-        return store_task(corpus, task, writer, extractor.feed, extractor.seconds)
+        return store_task(store, task, writer, extractor.feed, extractor.seconds)
 
 
-def dry_run(corpus: Path, task: str, segment: Segment, settings: Settings, options: TaskOptions) -> None:
+def dry_run(
+    store: CorpusStore, task: str, segment: Segment, settings: Settings, options: TaskOptions
+) -> None:
     """Take one segment and store nothing: what it does to a process is then known.
 
     Raises:
         EngineError, OSError: as `run_task`. A bad video raises nothing.
     """
-    path = fmt.shard_path(corpus, task)
+    path = store.shard_path(task)
     with ShardWriter(path, settings, software(settings), options.scratch) as writer:
         _take(segment, writer, _Extractor(writer, settings, options, None).feed)
 
 
 def store_task(
-    corpus: Path,
+    store: CorpusStore,
     task: Task,
     writer: ShardWriter,
     feed: Callable[[Segment], str | None],
     seconds: defaultdict[str, float],
-) -> dict[str, Any]:
+) -> TaskRecord:
     """Write a task's segments, publish the shard and then the record.
 
     Args:
-        corpus: the corpus folder.
+        store: the corpus.
         task: one of its plan's.
         writer: of the task's shard.
         feed: adds the images of a segment, which is begun, to the writer; what it returns is recorded as a
@@ -154,47 +157,45 @@ def store_task(
         EngineError, OSError: the engine or the disk failed. Nothing was published.
     """
     began = time.perf_counter()
-    shard: dict[str, Any] | None = None
-    videos = []
+    shard: ShardRecord | None = None
+    videos: list[SegmentRecord] = []
     for segment in task.segments:
         before = time.perf_counter()
         videos.append(_take(segment, writer, feed))
-        note(corpus, task.id, _line(videos[-1], time.perf_counter() - before))
+        store.log(task.id, _line(videos[-1], time.perf_counter() - before))
     if writer.videos:
         with _timed(seconds, "write"):
             size = writer.publish()
-        shard = {"name": writer.path.name, "bytes": size, "sha256": file_digest(writer.path)}
+        shard = ShardRecord(writer.path.name, size, file_digest(writer.path))
     totals: Counter[str] = Counter()
     for video in videos:
-        totals.update(frames=video["frames"], pairs=video["pairs"])
-        for stream, size in video["bytes"].items():
+        totals.update(frames=video.frames, pairs=video.pairs)
+        for stream, size in video.bytes.items():
             totals["rgb_bytes" if stream == "rgb" else "flow_bytes"] += size
     fields = [stream for stream in fmt.STREAMS if stream != "rgb"]
     totals["flow_float32_bytes"] = sum(
         sum(row[f"{s}_count"] for s in fields) * row.get("width", 0) * row.get("height", 0) * 4
         for row in writer.videos
     )
-    totals["shard_bytes"] = shard["bytes"] if shard else 0
-    record = {
-        "format": RECORD_FORMAT,
-        "version": RECORD_VERSION,
-        "task": task.id,
-        "shard": shard,
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "videos": videos,
-        "totals": {
+    totals["shard_bytes"] = shard.bytes if shard else 0
+    record = TaskRecord(
+        task=task.id,
+        shard=shard,
+        videos=tuple(videos),
+        totals={
             **totals,
             **{f"{stage}_seconds": round(s, 3) for stage, s in seconds.items()},
             "total_seconds": round(time.perf_counter() - began, 3),
         },
-    }
-    write_record(corpus, record)
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    store.write_record(record)
     took = f"{totals['pairs']} pairs, {totals['shard_bytes']} bytes, {time.perf_counter() - began:.2f} s"
-    note(corpus, task.id, f"done: {took}")
+    store.log(task.id, f"done: {took}")
     return record
 
 
-def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str | None]) -> dict[str, Any]:
+def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str | None]) -> SegmentRecord:
     """Write one segment. Returns its entry in the record, where a bad video fails."""
     settings = writer.settings
     status, reason, warning = "ok", "", ""
@@ -222,7 +223,7 @@ def _take(segment: Segment, writer: ShardWriter, feed: Callable[[Segment], str |
         return _entry(segment, "failed", str(exc), {})
     except EngineError as exc:
         raise EngineError(f"{segment.id}: {exc}") from exc
-    return {**_entry(segment, status, reason, writer.end()), "warning": warning}
+    return _entry(segment, status, reason, writer.end(), warning)
 
 
 def least_frames(settings: Settings) -> int:
@@ -393,25 +394,28 @@ def software(settings: Settings) -> dict[str, str]:
     return versions
 
 
-def _entry(segment: Segment, status: str, reason: str, row: dict[str, Any]) -> dict[str, Any]:
+def _entry(
+    segment: Segment, status: str, reason: str, row: dict[str, Any], warning: str = ""
+) -> SegmentRecord:
     """What the record says of one segment."""
-    return {
-        "id": segment.id,
-        "segment": segment.segment,
-        "segments": segment.segments,
-        "status": status,
-        "reason": reason,
-        "frames": row.get("num_frames", 0),
-        "pairs": row.get("num_pairs", 0),
-        "bytes": row.get("bytes", {}),
-    }
+    return SegmentRecord(
+        id=segment.id,
+        status=status,
+        segment=segment.segment,
+        segments=segment.segments,
+        reason=reason,
+        warning=warning,
+        frames=row.get("num_frames", 0),
+        pairs=row.get("num_pairs", 0),
+        bytes=row.get("bytes", {}),
+    )
 
 
-def _line(entry: dict[str, Any], seconds: float) -> str:
+def _line(entry: SegmentRecord, seconds: float) -> str:
     """What the log says of one segment."""
-    part = f" (segment {entry['segment'] + 1} of {entry['segments']})" if entry["segments"] > 1 else ""
-    text = f"{entry['id']}{part}: {entry['status']}, {entry['frames']} frames, {entry['pairs']} pairs"
-    return "; ".join(filter(None, [f"{text}, {seconds:.2f} s", entry["reason"], entry.get("warning", "")]))
+    part = f" (segment {entry.segment + 1} of {entry.segments})" if entry.segments > 1 else ""
+    text = f"{entry.id}{part}: {entry.status}, {entry.frames} frames, {entry.pairs} pairs"
+    return "; ".join(filter(None, [f"{text}, {seconds:.2f} s", entry.reason, entry.warning]))
 
 
 def _ahead(items: Iterable[T], depth: int = 1, limit: float | None = None) -> Iterator[T]:

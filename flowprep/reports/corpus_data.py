@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowprep.corpus.index import load_index
 from flowprep.corpus.reader import Corpus, open_corpus
 from flowprep.reports.statistics import (
     CorpusStatistics,
@@ -40,7 +39,8 @@ class CorpusData:
     @classmethod
     def read(cls, path: Path, sample: int, progress: Progress = no_progress) -> CorpusData:
         """Read a corpus; arguments and errors are those of `flowprep.reports.corpus.write_report`."""
-        corpus, index = open_corpus(path), load_index(path)
+        corpus = open_corpus(path)
+        index = corpus.index
         labels, status = labels_and_status(corpus, index)
         statistics = collect(corpus, sample, progress)
         return cls(corpus, labels, status, statistics, read_spans(corpus, index))

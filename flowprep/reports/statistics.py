@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.corpus.index import Index, read_record
+from flowprep.corpus.index import Index
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.errors import CorpusFormatError
-from flowprep.planning.tasks import read_plan, summarise
+from flowprep.planning.status import corpus_status
 from flowprep.system.progress import Progress, no_progress
 
 # Lower edges of the bins of displacements, in pixels. A bin is an eighth of an octave, from 1/64 px on. The
@@ -159,7 +159,7 @@ def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], dic
     Without a plan, both cover the videos of the index alone.
     """
     try:
-        plan = read_plan(corpus.path)
+        plan = corpus.store.read_plan()
     except CorpusFormatError:
         counts = {
             "ok": len(corpus),
@@ -174,17 +174,17 @@ def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], dic
             "partial": index.partial,
         }
     labels = {segment.id: segment.label for task in plan.tasks for segment in task.segments}
-    return labels, summarise(plan, index)
+    return labels, corpus_status(plan, index).to_dict()
 
 
 def read_spans(corpus: Corpus, index: Index) -> list[TaskSpan]:
     """When each task ran. Tasks whose record has no time are left out."""
     spans = []
-    for record in (read_record(corpus.path, task) for task in index.tasks):
-        if "finished" in record:
-            ended = datetime.fromisoformat(record["finished"]).timestamp()
-            totals = record["totals"]
-            spans.append(TaskSpan(ended - totals.get("total_seconds", 0.0), ended, totals.get("pairs", 0)))
+    for record in map(corpus.store.read_record, index.tasks):
+        if record.finished:
+            ended, totals = datetime.fromisoformat(record.finished).timestamp(), record.totals
+            pairs = int(totals.get("pairs", 0))
+            spans.append(TaskSpan(ended - totals.get("total_seconds", 0.0), ended, pairs))
     return spans
 
 

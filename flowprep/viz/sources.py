@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from flowprep import viz
 from flowprep.api import default_jobs
-from flowprep.corpus import format as fmt
 from flowprep.corpus.reader import Video, open_corpus
+from flowprep.corpus.store import CorpusStore
 from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
@@ -224,7 +224,7 @@ def draw(
 
 
 def _is_corpus(path: Path) -> bool:
-    return (path / fmt.PLAN).is_file() or (path / fmt.SHARDS).is_dir()
+    return CorpusStore(path).exists()
 
 
 def _of_corpus(path: Path, ids: Sequence[str], compare: str | None) -> list[View]:

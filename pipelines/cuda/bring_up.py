@@ -31,7 +31,7 @@ from flowprep.bench.cuda import (
     pairs_per_second,
     pixel_iterations,
 )
-from flowprep.corpus.index import load_index
+from flowprep.corpus.store import CorpusStore
 from flowprep.doctor import examine
 from flowprep.engines import make_engine
 from flowprep.engines.cuda import driver
@@ -195,7 +195,7 @@ def time_extraction(videos: list[Path], folder: Path) -> None:
         start = time.perf_counter()
         result = make_corpus([inputs], folder / run, settings)
         seconds = time.perf_counter() - start
-        pairs = load_index(folder / run).totals["pairs"]
+        pairs = CorpusStore(folder / run).load_index().totals["pairs"]
         say(f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {default_jobs()} cores", last=True)
         wrong.extend(f"extraction: {fault}" for fault in result.faults.values())
 

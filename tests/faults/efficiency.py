@@ -25,9 +25,8 @@ from pathlib import Path
 
 import cv2
 
-from flowprep.corpus.task_log import merged
+from flowprep.corpus.store import CorpusStore
 from flowprep.extraction.task import TaskOptions, run_task
-from flowprep.planning.tasks import read_plan
 from tests.faults.conftest import FLOWPREP, making
 
 OPTIONS = ["--size", "source", "--preset", "fast", "--engine", "cpu", "--shard-pairs", "60"]
@@ -42,10 +41,10 @@ WAYS = {
 def alone(videos: Path, corpus: Path) -> float:
     """Seconds of all tasks, one after the other in this process, without executor, lease or index."""
     subprocess.run([*FLOWPREP, "plan", videos, "--out", corpus, *OPTIONS], check=True, capture_output=True)
-    plan = read_plan(corpus)
+    plan = CorpusStore(corpus).read_plan()
     began = time.perf_counter()
     for task in plan.tasks:
-        run_task(corpus, task, plan.settings, TaskOptions())
+        run_task(CorpusStore(corpus), task, plan.settings, TaskOptions())
     return time.perf_counter() - began
 
 
@@ -54,7 +53,7 @@ def run(videos: Path, corpus: Path, how: list[str]) -> tuple[float, float, float
     command = [*FLOWPREP, "extract", videos, "--out", corpus, *OPTIONS, *how, "--json"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     facts = json.loads(ran.stdout)
-    lines = merged(corpus)
+    lines = CorpusStore(corpus).read_logs()
     first, last = (datetime.fromisoformat(lines[k].split()[0].removesuffix("Z")) for k in (0, -1))
     seconds = facts["run"]["seconds"]
     return seconds, seconds - (last - first).total_seconds(), facts["totals"]["total_seconds"]

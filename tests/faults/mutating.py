@@ -23,10 +23,10 @@ import av
 import numpy as np
 
 import flowprep
-from flowprep.corpus.index import ARRAYS, load_index, read_record
+from flowprep.corpus.index import ARRAYS
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import FlowprepError
-from flowprep.planning.tasks import read_plan
 from tests.faults.conftest import making
 
 # Suffix, encoder and pixel format of the videos: each container and each codec at least once.
@@ -164,7 +164,7 @@ def contents(corpus: Path) -> str:
 
 def indexed(corpus: Path) -> str:
     """Everything that the index says."""
-    index = vars(load_index(corpus))
+    index = vars(CorpusStore(corpus).load_index())
     arrays = {n: np.asarray(index[n]) for n in ARRAYS}
     rest = {n: v for n, v in index.items() if n not in ARRAYS}
     return json.dumps([rest, {n: [a.shape, a.tobytes().hex()] for n, a in arrays.items()}], sort_keys=True)
@@ -195,8 +195,8 @@ def main(corpus: Path, name: str, number: int) -> None:
         "last.pt": lambda _: checkpoint(path),
         "best.pt": lambda _: checkpoint(path),
         "shards": contents,
-        "records": lambda corpus: json.dumps(read_record(corpus, path.stem)),
-        "plan.jsonl": lambda corpus: repr(read_plan(corpus)),
+        "records": lambda corpus: json.dumps(CorpusStore(corpus).read_record(path.stem).to_dict()),
+        "plan.jsonl": lambda corpus: repr(CorpusStore(corpus).read_plan()),
         "index.npz": indexed,
     }[name.partition("/")[0]]
     whole = path.read_bytes()
@@ -214,7 +214,7 @@ def main(corpus: Path, name: str, number: int) -> None:
             outcome = "refused"
         seen = None
         if name.startswith("shards") and count % 4 == 0:
-            seen = bool(verify_corpus(corpus).problems)
+            seen = bool(verify_corpus(CorpusStore(corpus)).problems)
         print(json.dumps([mutation, outcome, seen]), flush=True)
     path.write_bytes(whole)
 

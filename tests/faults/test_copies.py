@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, leftovers, shards
 
@@ -18,7 +19,7 @@ def test_two_repacks_at_once_make_one_corpus(videos, tmp_path, start):
     # Who comes between the other's folders and its plan is told so, and has touched nothing.
     assert codes == [0, 0] or sorted(codes) == [0, 2], said
     assert shards(tmp_path / "d") == shards(tmp_path / "alone") and leftovers(tmp_path / "d") == []
-    assert verify_corpus(tmp_path / "d").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "d")).problems == ()
     assert len(list((tmp_path / "d" / "records").iterdir())) >= VIDEOS
 
 

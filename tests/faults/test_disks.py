@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, environment, leftovers, making, shards
 
@@ -39,7 +40,7 @@ def test_a_full_disk(jobs, small_disk, videos, undisturbed, start):
     assert process.returncode == 1 and "Traceback" not in err
     found = re.search(r"No space left on device: more than (\d+) bytes are needed in (\S+), (\d+) are", err)
     assert found and found[2].startswith(str(corpus)) and str(corpus / "shards") in err, err
-    assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
+    assert leftovers(corpus) == [] and verify_corpus(CorpusStore(corpus)).problems == ()
     done = shards(corpus)
     assert 0 < len(done) < TASKS and done.items() <= undisturbed.items()
     filler.unlink()
@@ -92,7 +93,7 @@ def test_damaged_shards_are_set_aside_and_made_again(videos, undisturbed, tmp_pa
     process = start("retry", corpus, "--json")
     summary = json.loads(process.communicate()[0])
     assert process.returncode == 0 and summary["run"]["pairs"] < VIDEOS * 13
-    assert shards(corpus) == undisturbed and verify_corpus(corpus).problems == ()
+    assert shards(corpus) == undisturbed and verify_corpus(CorpusStore(corpus)).problems == ()
 
 
 def test_metrics_are_those_of_the_records(videos, tmp_path, start):

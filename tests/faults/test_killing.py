@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.executors import run
 from flowprep.system.processes import is_dead
@@ -66,7 +67,7 @@ def test_workers_killed_in_the_middle_of_tasks(how, videos, undisturbed, tmp_pat
             time.sleep(0.01)
         assert process.returncode == 0, (tmp_path / "log").read_text()
         assert shards(corpus) == undisturbed and leftovers(corpus) == []
-        assert verify_corpus(corpus).problems == ()
+        assert verify_corpus(CorpusStore(corpus)).problems == ()
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_a_signal_drops_what_is_running(jobs, number, videos, undisturbed, tmp_p
     # By the processor's clock, which others' load does not touch: on an idle machine it is that of the wall.
     assert used.ru_utime + used.ru_stime - before < WITHIN / 2
     assert process.returncode == 1 and "the same command resumes" in err and "Traceback" not in err, err
-    assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
+    assert leftovers(corpus) == [] and verify_corpus(CorpusStore(corpus)).problems == ()
     assert records(corpus) < TASKS
     assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0
     assert shards(corpus) == undisturbed
@@ -221,6 +222,6 @@ def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     _, err = process.communicate()
     assert time.monotonic() - began >= run.GRACE_SECONDS  # it was not the ordinary way that ended it
     assert process.returncode == 1 and "stopped in the middle of a task, which is dropped" in err, err
-    assert leftovers(corpus) == [] and verify_corpus(corpus).problems == ()
+    assert leftovers(corpus) == [] and verify_corpus(CorpusStore(corpus)).problems == ()
     assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0
     assert shards(corpus) == undisturbed

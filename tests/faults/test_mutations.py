@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import flowprep
-from flowprep.corpus.index import save_index
 from flowprep.corpus.reader import Video
+from flowprep.corpus.store import CorpusStore
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
 from tests.faults.conftest import FLOWPREP, ROOT, making
@@ -115,7 +115,7 @@ def test_a_damaged_corpus_is_refused_or_read_as_it_was(corpus, file, number):
     index = corpus / "index.npz"
     index.unlink(missing_ok=True)  # with it, the shard's own tables would not be asked
     if file == "index.npz":
-        save_index(corpus)
+        CorpusStore(corpus).save_index()
     name = file if "." in file else str(next((corpus / file).iterdir()).relative_to(corpus))
     outcomes = damage(corpus, name, number)
     # What is damaged is seen, or does not matter: an index that is not sound is not used.

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ from PIL import Image
 from flowprep import decode, encode, make_corpus
 from flowprep.codec.quantise import DEAD_ZONE_PX
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import load_index, read_record, rebuild_index, save_index, write_record
+from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
-from flowprep.corpus.task_lease import claimed, is_held
-from flowprep.corpus.task_log import merged
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import set_aside, verify_corpus
-from flowprep.planning.tasks import Found, make_plan, read_plan
+from flowprep.planning.discover import SourceVideo
+from flowprep.planning.tasks import make_plan
 from flowprep.settings import CODES, Settings
 from flowprep.system import leases
 from tests.support.videos import write_video
@@ -42,13 +43,17 @@ FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
 )
 def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, step, cut):
     frames = {f"{i:02d}.mp4": n for i, n in enumerate(lengths)}
-    found = [Found(f"/nowhere/{name}", name, "", "") for name in frames]
+    found = [SourceVideo(f"/nowhere/{name}", name, "", "") for name in frames]
     settings = Settings(size="source", engine="cpu", shard_pairs=shard_pairs, step=step)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("flowprep.planning.tasks.estimate_frames", lambda path: frames[Path(path).name])
-        first = make_plan(Path(folder), found[:cut], settings) if found[:cut] else None
-        plan = make_plan(Path(folder), found, settings)
-        assert read_plan(Path(folder)) == plan == make_plan(Path(folder), found[::-1], settings)
+        first = make_plan(CorpusStore(Path(folder)), found[:cut], settings) if found[:cut] else None
+        plan = make_plan(CorpusStore(Path(folder)), found, settings)
+        assert (
+            CorpusStore(Path(folder)).read_plan()
+            == plan
+            == make_plan(CorpusStore(Path(folder)), found[::-1], settings)
+        )
         if first:
             assert plan.tasks[: len(first.tasks)] == first.tasks
     assert len({t.id for t in plan.tasks}) == len(plan.tasks)
@@ -139,25 +144,23 @@ SEGMENTS = st.lists(
 )
 
 
-def write_task(root, task, segments):
+def write_task(store, task, segments):
     """Shard and record of segments, each (id, number, how many there are, first frame, frames, reason)."""
-    path = fmt.shard_path(root, task)
+    path = store.shard_path(task)
     videos = []
     with ShardWriter(path, Settings(flow=False), {}) as writer:
         for video, number, count, first, frames, reason in segments:
-            entry = {"id": video, "segment": number, "segments": count, "frames": 0, "pairs": 0}
-            videos.append({**entry, "status": "failed" if reason else "ok", "reason": reason})
+            status, stored = ("failed", 0) if reason else ("ok", frames)
+            videos.append(SegmentRecord(video, status, number, count, reason=reason, frames=stored))
             if not reason:
                 where = {"segment": number, "segments": count, "first_frame": first, "source_bytes": 1}
                 writer.begin(id=video, source=video, label=video[0], step=1, width=16, height=16, **where)
                 for k in range(frames):
                     writer.add_stored_frame(None, float(first + k))
                 writer.end()
-                videos[-1]["frames"] = frames
-        shard = {"name": path.name, "bytes": writer.publish(), "sha256": ""} if writer.videos else None
-    totals = {"frames": sum(v["frames"] for v in videos)}
-    head = {"format": "flowprep-record", "version": 1, "task": task, "shard": shard}
-    write_record(root, {**head, "videos": videos, "totals": totals})
+        shard = ShardRecord(path.name, writer.publish(), "") if writer.videos else None
+    totals = {"frames": sum(video.frames for video in videos)}
+    store.write_record(TaskRecord(task, shard, tuple(videos), totals))
 
 
 def said(index):
@@ -186,19 +189,18 @@ def test_an_index_says_what_the_records_say_whenever_it_was_saved(videos, order,
         else:
             whole[video] = first
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for name in (fmt.SHARDS, fmt.RECORDS):
-            (root / name).mkdir()
+        store = CorpusStore(Path(folder))
+        store.make_folders()
         missing = set(tasks)
         for k in order:
-            write_task(root, f"{k:02x}", tasks[f"{k:02x}"])
+            write_task(store, f"{k:02x}", tasks[f"{k:02x}"])
             missing.remove(f"{k:02x}")
             if k in saved:
                 waiting = {row[0] for task in missing for row in tasks[task]}
-                assert [i.decode() for i in save_index(root).ids] == sorted(whole.keys() - waiting)
-        save_index(root)
-        stored = load_index(root)
-        assert said(stored) == said(rebuild_index(root)) == said(load_index(root))
+                assert [i.decode() for i in store.save_index().ids] == sorted(whole.keys() - waiting)
+        store.save_index()
+        stored = store.load_index()
+        assert said(stored) == said(store.rebuild_index()) == said(store.load_index())
         assert [i.decode() for i in stored.ids] == sorted(whole) and stored.failures == failed
         for video, (first, count) in zip(stored.ids, stored.whole, strict=True):
             assert stored.rows["num_frames"][first : first + count].sum() == whole[video.decode()]
@@ -233,7 +235,7 @@ STATES = (
 
 def disturb(corpus, task, state):
     """Leave of a task what a kill, a disk or a bad video leaves."""
-    shard, record = fmt.shard_path(corpus, task), fmt.record_path(corpus, task)
+    shard, record = CorpusStore(corpus).shard_path(task), CorpusStore(corpus).record_path(task)
     data = bytearray(shard.read_bytes())
     if state in ("never begun", "killed before the record", "killed before the shard"):
         record.unlink()
@@ -249,9 +251,9 @@ def disturb(corpus, task, state):
         data[len(data) // 2] ^= 4
         shard.write_bytes(data)
     elif state == "failed":
-        before = read_record(corpus, task)
-        videos = [{**v, "status": "failed", "reason": "cut short", "bytes": {}} for v in before["videos"]]
-        write_record(corpus, {**before, "shard": None, "videos": videos, "totals": {}})
+        before = CorpusStore(corpus).read_record(task)
+        videos = [replace(v, status="failed", reason="cut short", bytes={}) for v in before.videos]
+        CorpusStore(corpus).write_record(replace(before, shard=None, videos=tuple(videos), totals={}))
 
 
 @FEW
@@ -261,7 +263,7 @@ def disturb(corpus, task, state):
     again=st.booleans(),
 )
 def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states, index, again):
-    plan = read_plan(undisturbed / "corpus")
+    plan = CorpusStore(undisturbed / "corpus").read_plan()
     state = {task.id: how for task, how in zip(plan.tasks, states, strict=True)}
     failed = {s.id for t in plan.tasks for s in t.segments if state[t.id] == "failed"}
     missing = {task for task, how in state.items() if how not in ("done", "failed")}
@@ -274,17 +276,20 @@ def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states
         for task, how in state.items():
             disturb(corpus, task, how)
         if "damaged" in states:
-            set_aside(corpus, verify_corpus(corpus))
+            set_aside(CorpusStore(corpus), verify_corpus(CorpusStore(corpus)))
         made = make_corpus([undisturbed / "in"], corpus, QUICK, jobs=1, retry_failed=again)
-        assert {line.split()[1] for line in merged(corpus) if " done: " in line} == missing
+        assert {line.split()[1] for line in CorpusStore(corpus).read_logs() if " done: " in line} == missing
         assert made.summary["failures"].keys() == (set() if again else failed)
         for task, how in state.items():
-            whole, shard = fmt.shard_path(undisturbed / "corpus", task), fmt.shard_path(corpus, task)
+            whole, shard = (
+                CorpusStore(undisturbed / "corpus").shard_path(task),
+                CorpusStore(corpus).shard_path(task),
+            )
             if again or how != "failed":
                 assert shard.read_bytes() == whole.read_bytes()
             else:
                 assert not shard.exists()
-        assert verify_corpus(corpus).problems == ()
+        assert verify_corpus(CorpusStore(corpus)).problems == ()
         assert [*corpus.rglob("*.tmp"), *(corpus / fmt.LEASES).iterdir()] == []
 
 
@@ -306,7 +311,7 @@ class Owners(RuleBasedStateMachine):
     def come(self):
         self.number += 1
         self.patch.setattr(leases, "owner", lambda: f"elsewhere.0123abcd.{self.number}.1")
-        claim = claimed(self.corpus, "aa")
+        claim = CorpusStore(self.corpus).lease("aa")
         deaths = claim.__enter__()
         if self.holder:
             assert deaths is None
@@ -332,7 +337,7 @@ class Owners(RuleBasedStateMachine):
 
     @invariant()
     def held_while_its_owner_lives(self):
-        assert is_held(self.corpus, "aa") == bool(self.holder)
+        assert CorpusStore(self.corpus).is_leased("aa") == bool(self.holder)
         generations = {int(p.suffix[1:]) for p in (self.corpus / fmt.LEASES).iterdir()}
         assert generations == set(range(self.deaths + bool(self.holder)))
 

@@ -1,8 +1,8 @@
-"""A corpus of many shards and videos, and what opening it costs.
+"""A corpus of many shards and videos, and the cost of opening it.
 
-python tests/flowprep/big.py make FOLDER [SHARDS VIDEOS]   the corpus: real shards, tiny pictures
-python tests/flowprep/big.py open FOLDER                   time and peak memory of opening it
-python tests/flowprep/big.py plan FOLDER [VIDEOS]          of planning so many from a list, and of `status`
+python tests/support/big_corpus.py make FOLDER [SHARDS VIDEOS]   create it: real shards, tiny pictures
+python tests/support/big_corpus.py open FOLDER                   time and peak memory of opening it
+python tests/support/big_corpus.py plan FOLDER [VIDEOS]          of planning a list, and of `status`
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import numpy as np
 
 from flowprep.codec import quantise
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import load_index, save_index, write_record
 from flowprep.corpus.reader import open_corpus
+from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
-from flowprep.planning.tasks import find_videos, make_plan, read_plan, summarise
+from flowprep.corpus.store import CorpusStore
+from flowprep.planning.discover import discover_videos
+from flowprep.planning.status import corpus_status
+from flowprep.planning.tasks import make_plan
 from flowprep.settings import Settings
 
 
@@ -29,10 +32,10 @@ def make_big(root: Path, shards: int, videos: int) -> None:
     settings = Settings(size="16x16", rgb=False)
     rng = np.random.default_rng(0)
     u, v = (quantise.encode_field(f, settings) for f in rng.normal(size=(2, 16, 16)).astype(np.float32))
-    for folder in (fmt.SHARDS, fmt.RECORDS):
-        (root / folder).mkdir(parents=True)
+    store = CorpusStore(root)
+    store.make_folders()
     for k in range(shards):
-        path = fmt.shard_path(root, f"{k:016x}")
+        path = store.shard_path(f"{k:016x}")
         ids = [f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi" for n in range(k, videos, shards)]
         with ShardWriter(path, settings, {"flowprep": "test"}) as writer:
             for video_id in ids:
@@ -44,15 +47,15 @@ def make_big(root: Path, shards: int, videos: int) -> None:
                 writer.add_pair(u, v)
                 writer.end()
             size = writer.publish()
-        entries = [{"id": i, "segment": 0, "status": "ok", "frames": 2, "pairs": 1} for i in ids]
-        shard = {"name": path.name, "bytes": size, "sha256": ""}
-        record = {"format": "flowprep-record", "version": 1, "task": path.stem, "shard": shard}
-        write_record(root, {**record, "videos": entries, "totals": {"pairs": len(ids)}})
+        entries = tuple(SegmentRecord(i, "ok", frames=2, pairs=1) for i in ids)
+        shard = ShardRecord(path.name, size, "")
+        store.write_record(TaskRecord(path.stem, shard, entries, {"pairs": len(ids)}))
 
 
 def plan_list(root: Path, videos: int) -> dict[str, float]:
     """Seconds and peak MB of planning a list that says how many frames and bytes each video has."""
     root.mkdir(parents=True)
+    store = CorpusStore(root / "c")
     with (root / "list.csv").open("w") as file:
         file.write("path,label,frames,bytes\n")
         for n in range(videos):
@@ -60,8 +63,8 @@ def plan_list(root: Path, videos: int) -> dict[str, float]:
             file.write(f"{name},class {n % 400:03d},{250 + n % 50},500000\n")
     figures: dict[str, float] = {"videos": videos}
     steps = {
-        "planned": lambda: make_plan(root / "c", find_videos([root / "list.csv"])[0], Settings()),
-        "status": lambda: summarise(read_plan(root / "c"), load_index(root / "c")),
+        "planned": lambda: make_plan(store, discover_videos([root / "list.csv"]).videos, Settings()),
+        "status": lambda: corpus_status(store.read_plan(), store.load_index()),
     }
     for name, step in steps.items():
         began = time.perf_counter(), time.process_time()
@@ -81,18 +84,18 @@ def measure(root: Path) -> dict[str, float]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         figures[f"{what}_peak_mb"] = round(peak)
 
-    note("imported", time.perf_counter())
+    CorpusStore("imported").log(time.perf_counter())
     began = time.perf_counter()
     corpus = open_corpus(root)
     count = len(corpus)
-    note("opened", began)
+    CorpusStore("opened").log(began)
     began = time.perf_counter()
     for n in (0, count // 2, count - 1):
         corpus[f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi"].flow(0, 1)
-    note("read", began)
+    CorpusStore("read").log(began)
     began = time.perf_counter()
     assert len(corpus.labels) == count
-    note("labels", began)
+    CorpusStore("labels").log(began)
     return {"videos": count, **figures}
 
 
@@ -101,7 +104,7 @@ if __name__ == "__main__":
     if command == "make":
         make_big(Path(folder), *map(int, counts or ("10000", "1000000")))
         began = time.perf_counter()
-        save_index(Path(folder))
+        CorpusStore(Path(folder)).save_index()
         size = (Path(folder) / fmt.INDEX).stat().st_size
         print(json.dumps({"index_seconds": round(time.perf_counter() - began, 1), "index_mb": size >> 20}))
     elif command == "plan":

@@ -23,10 +23,10 @@ from flowprep.convert.copy import copy_videos
 from flowprep.convert.export import NAMES, export, folder_names
 from flowprep.convert.import_folders import import_folders
 from flowprep.convert.layouts import LAYOUTS
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import SettingsConflict, UsageError
 from flowprep.flo import read_flo
-from flowprep.planning.tasks import read_plan
 from flowprep.presets import PRESETS
 from tests.support.videos import write_frames, write_video
 
@@ -420,7 +420,7 @@ def test_what_was_exported_comes_back_byte_by_byte(corpus, tmp_path, layout):
     export(corpus, tmp_path / "x", layout)
     summary = import_folders(tmp_path / "x", tmp_path / "c", layout, range=8)
     assert summary["videos"]["ok"] == 5 and not summary["partial"] and not summary["failures"]
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     names = folder_names(corpus.labels, flat=LAYOUTS[layout].flat)
     theirs = open_corpus(tmp_path / "c")
     lost = int(LAYOUTS[layout].leads_to)  # the first frame is not in such a folder, nor what begins there
@@ -493,7 +493,7 @@ def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
     summary = json.loads(result.stdout)
     reasons = {**summary["failures"], **summary["partial"]}
     assert set(reasons) == set(expected) and summary["videos"]["ok"] == 3 + len(summary["partial"])
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     made = open_corpus(tmp_path / "c")
     for name, (reason, pairs) in expected.items():
         assert reason in reasons[name]
@@ -541,7 +541,7 @@ def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
         "import", folder, "--out", tmp_path / "c", "--layout", "tsn", "--range", 20, "--codes", "tsn"
     )
     assert result.exit_code == 3 and "10 frames and 5 pairs" in result.stderr
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     video = open_corpus(tmp_path / "c")["peer_flow_jpegs"]
     assert (video.num_pairs, video.num_frames, video.width, video.height) == (5, 6, 320, 240)
     assert [video.stored("flow_v", i) for i in range(5)] == [
@@ -588,14 +588,14 @@ def test_parts_merge_to_the_whole(corpus, tmp_path):
     assert list(merged) == list(corpus) and merged.settings == corpus.settings
     assert summary["failures"] == corpus.failures and merged.failures == corpus.failures
     for name in "abm":
-        assert verify_corpus(tmp_path / name).problems == ()
+        assert verify_corpus(CorpusStore(tmp_path / name)).problems == ()
 
 
 @pytest.mark.parametrize("pairs", [1, 4, 1000])
 def test_repacking_changes_shards_alone(corpus, path, tmp_path, pairs):
     copy_videos([corpus], tmp_path / "r", shard_pairs=pairs)
     same(corpus, open_corpus(tmp_path / "r"))
-    assert verify_corpus(tmp_path / "r").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
     counts = {p: len(list((p / "shards").glob("*.h5"))) for p in (path, tmp_path / "r")}
     assert counts[tmp_path / "r"] > counts[path] if pairs < 10 else counts[tmp_path / "r"] == 1
     copy_videos([open_corpus(tmp_path / "r")], tmp_path / "back", shard_pairs=10)
@@ -604,7 +604,7 @@ def test_repacking_changes_shards_alone(corpus, path, tmp_path, pairs):
 
 def test_what_is_not_done_yet_is_not_left_out_silently(path, tmp_path, caplog):
     shutil.copytree(path, tmp_path / "c")
-    task = next(t for t in read_plan(path).tasks if t.segments[0].id == "left/long.mp4")
+    task = next(t for t in CorpusStore(path).read_plan().tasks if t.segments[0].id == "left/long.mp4")
     (tmp_path / "c" / "records" / f"{task.id}.json").unlink()
     summary = copy_videos([open_corpus(tmp_path / "c")], tmp_path / "r")
     assert summary["videos"]["ok"] == 4
@@ -639,7 +639,7 @@ def test_backward_flow_and_the_camera_come_along(videos, tmp_path):
     source = open_corpus(tmp_path / "c")
     copy_videos([source], tmp_path / "r", shard_pairs=7)
     same(source, open_corpus(tmp_path / "r"))
-    assert verify_corpus(tmp_path / "r").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
 
 
 def test_a_copy_can_be_added_to_and_failures_tried_again(corpus, videos, tmp_path, cli):
@@ -665,7 +665,7 @@ def test_partial_videos_stay_partial(corpus, tmp_path):
     made = open_corpus(tmp_path / "r")
     same(source, made)
     assert made["left/long"].partial and made.partial == source.partial
-    assert verify_corpus(tmp_path / "r").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
 
 
 def test_merging_what_does_not_go_together_is_refused(corpus, videos, tmp_path):
@@ -685,7 +685,7 @@ def test_merging_what_does_not_go_together_is_refused(corpus, videos, tmp_path):
 
 def test_a_copy_resumes(corpus, path, tmp_path):
     copy_videos([corpus], tmp_path / "r", shard_pairs=5)
-    for task in [t.id for t in read_plan(tmp_path / "r").tasks][::2]:
+    for task in [t.id for t in CorpusStore(tmp_path / "r").read_plan().tasks][::2]:
         (tmp_path / "r" / "records" / f"{task}.json").unlink()
     killed = "from pathlib import Path; from flowprep.system.atomic import temporary_path as t;"
     killed += f"t(Path({str(tmp_path)!r}) / 'r' / 'shards' / 'x.h5').touch()"
@@ -706,7 +706,7 @@ def test_a_damaged_video_fails_and_the_others_are_copied(path, tmp_path, cli):
     shard.write_bytes(data)
     result = cli("repack", tmp_path / "c", tmp_path / "r", "--shard-pairs", 20)
     assert result.exit_code == 3 and "does not have its checksum" in result.stderr
-    assert len(open_corpus(tmp_path / "r")) == 4 and verify_corpus(tmp_path / "r").problems == ()
+    assert len(open_corpus(tmp_path / "r")) == 4 and verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
 
 
 def test_the_index_is_made_anew(path, tmp_path, cli):

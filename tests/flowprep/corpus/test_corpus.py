@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -17,9 +18,11 @@ import pytest
 from flowprep import open_corpus
 from flowprep.codec import images, quantise
 from flowprep.corpus import format as fmt
-from flowprep.corpus.index import ARRAYS, load_index, read_record, save_index, write_record
+from flowprep.corpus.index import ARRAYS
+from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.shard_writer import ShardWriter
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import CorpusDamaged, CorpusError, CorpusFormatError, OutOfRange, VideoMissing
 from flowprep.settings import Settings
@@ -70,31 +73,22 @@ def add(
                 u, v = quantise.encode_pair(flow[i], settings)
                 writer.add_pair(u, v, backward=back)
     row = writer.end()
-    return {
-        "id": video,
-        "segment": segment,
-        "status": "ok",
-        "reason": "",
-        "frames": row["num_frames"],
-        "pairs": row["num_pairs"],
-    }
+    return SegmentRecord(video, "ok", segment, segments, frames=row["num_frames"], pairs=row["num_pairs"])
 
 
 def make(root: Path, shards: dict[str, list], failed: dict[str, str] | None = None) -> Path:
     """A corpus of hand-made shards: task -> arguments of `add`."""
-    (root / "shards").mkdir(parents=True)
-    (root / "records").mkdir()
+    store = CorpusStore(root)
+    store.make_folders()
     for task, segments in shards.items():
-        path = fmt.shard_path(root, task)
+        path = store.shard_path(task)
         with ShardWriter(path, SETTINGS, {"flowprep": "test"}) as writer:
             videos = [add(writer, *s) for s in segments]
             size = writer.publish()
-        shard = {"name": path.name, "bytes": size, "sha256": file_digest(path)}
-        for video, reason in (failed or {}).items():
-            entry = {"id": video, "segment": 0, "status": "failed", "reason": reason, "frames": 0, "pairs": 0}
-            videos.append(entry)
-        record = {"format": "flowprep-record", "version": 1, "task": task, "shard": shard, "videos": videos}
-        write_record(root, {**record, "totals": {"pairs": sum(v["pairs"] for v in videos)}})
+        shard = ShardRecord(path.name, size, file_digest(path))
+        videos += [SegmentRecord(i, "failed", reason=reason) for i, reason in (failed or {}).items()]
+        totals = {"pairs": sum(video.pairs for video in videos)}
+        store.write_record(TaskRecord(task, shard, tuple(videos), totals))
     return root
 
 
@@ -172,7 +166,7 @@ def test_segments_make_one_video(corpus):
 
 
 def test_a_video_with_a_segment_missing_is_hidden(corpus):
-    fmt.record_path(corpus, "cccc").unlink()
+    CorpusStore(corpus).record_path("cccc").unlink()
     assert list(open_corpus(corpus)) == ["a/öne.mp4", "b/two.mp4"]
 
 
@@ -199,8 +193,8 @@ def test_a_video_ends_where_a_segment_does_not_follow(tmp_path):
     root = make(tmp_path / "c", {"aaaa": [("x", 5, 1, 0, 3), ("x", 3, 2, 1, 3, 5), ("x", 4, 3, 2, 3, 10)]})
     video = open_corpus(root)["x"]
     assert (video.num_frames, video.num_pairs) == (8, 8)
-    (problem,) = verify_corpus(root).problems  # for the video is not marked as partial
-    assert str(problem) == "x: segment 2 leaves frames out before it"
+    (problem,) = verify_corpus(CorpusStore(root)).problems  # for the video is not marked as partial
+    assert str(problem) == "x: frames before segment 2 are missing"
 
 
 def test_equality_is_of_the_place(corpus, tmp_path):
@@ -237,11 +231,11 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 def test_the_index_says_what_the_files_say(corpus):
     before = open_corpus(corpus)
-    save_index(corpus)
+    CorpusStore(corpus).save_index()
     shutil.copytree(corpus / "shards", corpus / "away")
     for shard in (corpus / "shards").iterdir():
         shard.write_bytes(b"")  # opening must not open them: many small files
-    after = load_index(corpus)
+    after = CorpusStore(corpus).load_index()
     assert sorted(after.tasks) == ["aaaa", "bbbb", "cccc"]
     assert after.totals == {"pairs": 15}
     shutil.rmtree(corpus / "shards")
@@ -254,8 +248,8 @@ def test_many_videos_are_found_with_and_without_the_index(tmp_path):
     make_big(tmp_path / "c", 20, 500)
     ids = sorted(f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi" for n in range(500))
     read = open_corpus(tmp_path / "c")
-    save_index(tmp_path / "c")
-    index = load_index(tmp_path / "c")
+    CorpusStore(tmp_path / "c").save_index()
+    index = CorpusStore(tmp_path / "c").load_index()
     # Mapped: what is not looked up takes no memory.
     assert not any(getattr(index, name).flags.owndata for name in ARRAYS)
     for corpus in (read, open_corpus(tmp_path / "c")):
@@ -269,7 +263,7 @@ def test_many_videos_are_found_with_and_without_the_index(tmp_path):
 
 
 def test_a_flipped_byte_of_the_index_is_noticed(corpus, caplog):
-    save_index(corpus)
+    CorpusStore(corpus).save_index()
     path = corpus / "index.npz"
     sound = path.read_bytes()
     ids = list(open_corpus(corpus))
@@ -282,10 +276,10 @@ def test_a_flipped_byte_of_the_index_is_noticed(corpus, caplog):
 
 
 def test_the_index_takes_in_tasks_that_came_later_and_survives_damage(corpus, caplog):
-    record = fmt.record_path(corpus, "cccc")
+    record = CorpusStore(corpus).record_path("cccc")
     text = record.read_text()
     record.unlink()
-    save_index(corpus)
+    CorpusStore(corpus).save_index()
     assert "c/long.mp4" not in open_corpus(corpus)
     record.write_text(text)
     assert "c/long.mp4" in open_corpus(corpus)
@@ -298,11 +292,11 @@ def test_the_index_takes_in_tasks_that_came_later_and_survives_damage(corpus, ca
 
 
 def test_a_rewritten_record_is_not_hidden_by_the_index(corpus):
-    save_index(corpus)
-    path = fmt.record_path(corpus, "aaaa")
-    record = json.loads(path.read_text())
-    record["videos"] = [dict(v, status="failed", reason="looked again") for v in record["videos"]]
-    write_record(corpus, record)
+    store = CorpusStore(corpus)
+    store.save_index()
+    record = store.read_record("aaaa")
+    videos = tuple(replace(video, status="failed", reason="looked again") for video in record.videos)
+    store.write_record(replace(record, videos=videos))
     assert open_corpus(corpus).failures["b/two.mp4"] == "looked again"
 
 
@@ -340,7 +334,7 @@ def test_shards_open_with_h5py_alone(corpus):
 
 
 def test_a_sound_corpus_has_no_problems(corpus):
-    report = verify_corpus(corpus, jobs=2)
+    report = verify_corpus(CorpusStore(corpus), jobs=2)
     assert report.problems == ()
     assert (report.shards, report.videos) == (3, 3)  # one of them in two segments
     assert report.images == sum(len(Shard(p).images) for p in (corpus / "shards").glob("*.h5"))
@@ -358,7 +352,7 @@ def test_every_flipped_byte_of_the_data_is_noticed(corpus):
             spoiled = bytearray(sound)
             spoiled[offset + at] ^= 0x10
             path.write_bytes(spoiled)
-            problems = verify_corpus(corpus).problems
+            problems = verify_corpus(CorpusStore(corpus)).problems
             assert problems and all(p.shard == "aaaa.h5" for p in problems), (name, at)
             if name == fmt.BYTES:
                 named = [p for p in problems if p.image is not None]
@@ -386,21 +380,21 @@ def test_a_cut_shard_is_noticed(corpus, keep):
     path = corpus / "shards" / "aaaa.h5"
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
-    assert verify_corpus(corpus).problems[0].shard == "aaaa.h5"
+    assert verify_corpus(CorpusStore(corpus)).problems[0].shard == "aaaa.h5"
     with pytest.raises(CorpusError):
         _read_everything(corpus)
 
 
 def test_a_missing_shard_is_noticed(corpus):
     (corpus / "shards" / "bbbb.h5").unlink()
-    problems = verify_corpus(corpus).problems
+    problems = verify_corpus(CorpusStore(corpus)).problems
     assert [str(p) for p in problems] == ["bbbb.h5: the file is missing"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "flowprep-record"}'])
 def test_a_spoiled_record_is_named(corpus, text):
-    fmt.record_path(corpus, "aaaa").write_text(text)
-    (problem,) = (p for p in verify_corpus(corpus).problems if p.shard)
+    CorpusStore(corpus).record_path("aaaa").write_text(text)
+    (problem,) = (p for p in verify_corpus(CorpusStore(corpus)).problems if p.shard)
     assert "aaaa.json" in problem.what
     with pytest.raises(CorpusError, match=r"aaaa\.json"):
         open_corpus(corpus)
@@ -464,17 +458,17 @@ def test_cutting_a_segment_keeps_whole_frames_and_pairs(tmp_path):
 def test_an_index_that_another_process_outdates_is_not_kept(corpus, monkeypatch):
     """A record that is replaced between the reading and the saving must not be hidden by the index."""
 
-    def load_and_be_overtaken(folder):
-        loaded = load_index(folder)
-        record = read_record(folder, "aaaa")
-        record["totals"]["pairs"] += 1000
-        write_record(folder, record)
+    def load_and_be_overtaken(store):
+        loaded = load_index(store)
+        record = store.read_record("aaaa")
+        store.write_record(replace(record, totals={"pairs": record.totals["pairs"] + 1000}))
         return loaded
 
-    monkeypatch.setattr("flowprep.corpus.index.load_index", load_and_be_overtaken)
-    before = save_index(corpus).totals["pairs"]
+    load_index = CorpusStore.load_index
+    monkeypatch.setattr(CorpusStore, "load_index", load_and_be_overtaken)
+    before = CorpusStore(corpus).save_index().totals["pairs"]
     monkeypatch.undo()
-    assert load_index(corpus).totals["pairs"] == before + 1000
+    assert CorpusStore(corpus).load_index().totals["pairs"] == before + 1000
 
 
 def test_damage_of_what_hdf5_reads_is_found_before_it_does(corpus):
@@ -496,6 +490,6 @@ def test_damage_of_what_hdf5_reads_is_found_before_it_does(corpus):
 def test_a_changed_record_is_refused(corpus):
     record = corpus / "records" / "aaaa.json"
     record.write_text(record.read_text("utf-8").replace('"status": "ok"', '"status": "failed"', 1), "utf-8")
-    with pytest.raises(CorpusDamaged, match="does not have its checksum"):
+    with pytest.raises(CorpusDamaged, match="does not match its checksum"):
         open_corpus(corpus)
-    assert verify_corpus(corpus).problems
+    assert verify_corpus(CorpusStore(corpus)).problems

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowprep.corpus import format as fmt
-from flowprep.corpus.task_lease import claimed, is_held, record_stamp, release, remove_dead
+from flowprep.corpus.store import CorpusStore
 from flowprep.system import leases as system_leases
 from flowprep.system.atomic import remove_leftovers, temporary_path
 from flowprep.system.processes import is_dead, owner
@@ -34,11 +34,11 @@ def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
     """A lease whose owner was killed, and its unfinished shard."""
     code = (
         "import sys, os, signal; from pathlib import Path;"
-        "from flowprep.corpus import task_lease, format as fmt;"
+        "from flowprep.corpus.store import CorpusStore;"
         "from flowprep.system.atomic import temporary_path; from flowprep.system.processes import owner;"
-        "corpus = Path(sys.argv[1]);"
-        "held = task_lease.claimed(corpus, 'aa'); held.__enter__();"
-        "temporary_path(fmt.shard_path(corpus, 'aa')).touch(); print(owner(), flush=True);"
+        "store = CorpusStore(Path(sys.argv[1]));"
+        "held = store.lease('aa'); held.__enter__();"
+        "temporary_path(store.shard_path('aa')).touch(); print(owner(), flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, text=True)
@@ -47,30 +47,32 @@ def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
 
 
 def test_a_task_has_one_owner(corpus):
-    with claimed(corpus, "aa") as deaths:
-        assert deaths == 0 and is_held(corpus, "aa") and leases(corpus) == ["aa.0"]
-        with claimed(corpus, "aa") as second, claimed(corpus, "bb") as other:
+    with CorpusStore(corpus).lease("aa") as deaths:
+        assert deaths == 0 and CorpusStore(corpus).is_leased("aa") and leases(corpus) == ["aa.0"]
+        with CorpusStore(corpus).lease("aa") as second, CorpusStore(corpus).lease("bb") as other:
             assert second is None and other == 0
         assert leases(corpus) == ["aa.0"]  # who did not get it removes nothing
-    assert leases(corpus) == [] and not is_held(corpus, "aa")
+    assert leases(corpus) == [] and not CorpusStore(corpus).is_leased("aa")
 
 
 def test_who_died_between_publishing_and_letting_go_leaves_nothing_for_ever(corpus):
     left_by_a_dead_process(corpus)
-    remove_dead(corpus)
+    CorpusStore(corpus).tidy()
     assert leases(corpus) == ["aa.0"]  # the task is not done: its deaths are still to be counted
-    fmt.record_path(corpus, "aa").write_text("{}")
-    with claimed(corpus, "bb"):
-        fmt.record_path(corpus, "bb").write_text("{}")
-        remove_dead(corpus)
+    CorpusStore(corpus).record_path("aa").write_text("{}")
+    with CorpusStore(corpus).lease("bb"):
+        CorpusStore(corpus).record_path("bb").write_text("{}")
+        CorpusStore(corpus).tidy()
         assert leases(corpus) == ["bb.0"]  # its owner is about to let go
 
 
 def test_a_task_that_is_done_meanwhile_is_not_done_again(corpus):
-    fmt.record_path(corpus, "aa").write_text("{}")
-    with claimed(corpus, "aa") as deaths:
+    CorpusStore(corpus).record_path("aa").write_text("{}")
+    with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths is None
-    with claimed(corpus, "aa", record_stamp(corpus, "aa")) as deaths:  # it is to be done again
+    with CorpusStore(corpus).lease(
+        "aa", CorpusStore(corpus).record_stamp("aa")
+    ) as deaths:  # it is to be done again
         assert deaths == 0
     assert leases(corpus) == []
 
@@ -78,9 +80,9 @@ def test_a_task_that_is_done_meanwhile_is_not_done_again(corpus):
 def test_the_lease_of_a_dead_process_is_taken_over_at_once_with_its_files(corpus):
     for generation in (0, 1, 2):
         name = left_by_a_dead_process(corpus, generation)
-        assert is_dead(name) and not is_held(corpus, "aa")
+        assert is_dead(name) and not CorpusStore(corpus).is_leased("aa")
     assert len(list((corpus / fmt.SHARDS).iterdir())) == 1  # each has removed what the one before left
-    with claimed(corpus, "aa") as deaths:
+    with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths == 3
         assert list((corpus / fmt.SHARDS).iterdir()) == []
     assert leases(corpus) == []
@@ -91,22 +93,22 @@ def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
     path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
     now = path.stat().st_mtime
     os.utime(path, (now, now - system_leases.EXPIRY_SECONDS + 20))
-    assert is_held(corpus, "aa")
+    assert CorpusStore(corpus).is_leased("aa")
     os.utime(path, (now, now - system_leases.EXPIRY_SECONDS - 1))
-    assert not is_held(corpus, "aa")
-    with claimed(corpus, "aa") as deaths:
+    assert not CorpusStore(corpus).is_leased("aa")
+    with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths == 1 and leases(corpus) == ["aa.0", "aa.1"]
     assert leases(corpus) == []
 
 
 def test_a_lease_that_is_not_written_yet_is_alive(corpus):
     (corpus / fmt.LEASES / "aa.0").touch()
-    assert is_held(corpus, "aa")
+    assert CorpusStore(corpus).is_leased("aa")
 
 
 def test_the_owner_touches_its_lease(corpus, monkeypatch):
     monkeypatch.setattr(system_leases, "HEARTBEAT_SECONDS", 0.01)
-    with claimed(corpus, "aa"):
+    with CorpusStore(corpus).lease("aa"):
         path = corpus / fmt.LEASES / "aa.0"
         os.utime(path, (0, 0))
         for _ in range(500):
@@ -126,7 +128,7 @@ def test_of_many_who_take_over_one_succeeds(corpus):
 
         def take(_: int, gate: threading.Barrier = gate, done: threading.Barrier = done) -> bool:
             gate.wait()
-            with claimed(corpus, "aa") as deaths:
+            with CorpusStore(corpus).lease("aa") as deaths:
                 done.wait()
                 return deaths is not None
 
@@ -138,7 +140,7 @@ def test_of_many_who_take_over_one_succeeds(corpus):
 def hold(corpus: Path, results: multiprocessing.Queue) -> None:
     got = 0
     for _ in range(200):
-        with claimed(corpus, "aa") as deaths:
+        with CorpusStore(corpus).lease("aa") as deaths:
             if deaths is not None:
                 got += 1
                 # Two at a time would meet here
@@ -162,13 +164,13 @@ def test_processes_never_hold_a_task_together(corpus):
 
 
 def test_release_removes_what_one_owner_had(corpus):
-    with claimed(corpus, "aa"):
+    with CorpusStore(corpus).lease("aa"):
         other = corpus / fmt.LEASES / "bb.0"
         other.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
-        temporary_path(fmt.shard_path(corpus, "aa")).touch()
-        foreign = temporary_path(fmt.shard_path(corpus, "bb"), "elsewhere.0123abcd.1.1")
+        temporary_path(CorpusStore(corpus).shard_path("aa")).touch()
+        foreign = temporary_path(CorpusStore(corpus).shard_path("bb"), "elsewhere.0123abcd.1.1")
         foreign.touch()
-        release(corpus, owner())
+        CorpusStore(corpus).release(owner())
         assert leases(corpus) == ["bb.0"] and list((corpus / fmt.SHARDS).iterdir()) == [foreign]
 
 

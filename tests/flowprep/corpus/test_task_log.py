@@ -6,15 +6,15 @@ import json
 import subprocess
 import sys
 
-from flowprep.corpus.task_lease import claimed
-from flowprep.corpus.task_log import FIELDS, merged, note
+from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.task_log import FIELDS
 
 SMALL = ["--size", "source", "--engine", "opencv", "--preset", "opencv", "--jobs", "1"]
 DIES = """
 import os, sys
 from pathlib import Path
-from flowprep.corpus.task_lease import claimed
-with claimed(Path(sys.argv[1]), "aa"):
+from flowprep.corpus.store import CorpusStore
+with CorpusStore(Path(sys.argv[1])).lease("aa"):
     os._exit(1)
 """
 
@@ -48,7 +48,7 @@ def test_copies_are_logged_too_and_a_task_done_again_goes_on_in_its_log(clips, c
     shard.write_bytes(shard.read_bytes()[:-20])
     assert cli("verify", tmp_path / "d", "--repair").exit_code == 1
     assert cli("repack", tmp_path / "c", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
-    said = [line.split(" ", 3)[3].partition(":")[0] for line in merged(tmp_path / "d")]
+    said = [line.split(" ", 3)[3].partition(":")[0] for line in CorpusStore(tmp_path / "d").read_logs()]
     assert [s for s in said if "mp4" not in s] == ["begun", "done", "damaged, set aside", "begun", "done"]
 
 
@@ -57,11 +57,11 @@ def test_who_dies_leaves_what_it_wrote_and_what_breaks_is_told(tmp_path):
     for _ in range(2):
         subprocess.run([sys.executable, "-c", DIES, tmp_path], check=False)
     try:
-        with claimed(tmp_path, "aa"):
+        with CorpusStore(tmp_path).lease("aa"):
             raise KeyboardInterrupt("SIGTERM")
     except KeyboardInterrupt:
         pass
-    rows = [line.split(" ", 3) for line in merged(tmp_path)]
+    rows = [line.split(" ", 3) for line in CorpusStore(tmp_path).read_logs()]
     begun = "begun; owners that died over it: "
     assert [r[3] for r in rows] == [
         "begun",
@@ -73,8 +73,8 @@ def test_who_dies_leaves_what_it_wrote_and_what_breaks_is_told(tmp_path):
 
 
 def test_a_line_stays_one_line_and_one_that_cannot_be_written_stops_nothing(clips, cli, tmp_path):
-    note(tmp_path, "aa", "a\nb\x1b[2J \udcff é")
-    (line,) = merged(tmp_path)
+    CorpusStore(tmp_path).log("aa", "a\nb\x1b[2J \udcff é")
+    (line,) = CorpusStore(tmp_path).read_logs()
     assert line.endswith(r" a\nb\x1b[2J \udcff é")
     corpus = tmp_path / "c"
     corpus.mkdir()

@@ -20,7 +20,7 @@ import pytest
 
 import flowprep
 from flowprep.codec import quantise
-from flowprep.corpus import format as fmt
+from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError
@@ -47,7 +47,7 @@ def test_the_whole_way(clips, tmp_path):
     corpus = flowprep.open_corpus(tmp_path / "c")
     assert set(corpus.labels.values()) == {"left", "right"}
     assert corpus.settings == QUICK
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     for video in corpus.values():
         assert video.num_pairs == video.num_frames - 1 == int(video.id[-5]) + 5  # 6 + n frames
         flow = video.flow(0, video.num_pairs)[:, :, 8:-8, 8:-8]
@@ -126,7 +126,7 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
         monkeypatch.setattr(Sums, "batch_pairs", batch)
         out = tmp_path / str(batch)
         assert flowprep.make_corpus([folder], out, settings, jobs=1).faults == {}
-        assert verify_corpus(out).problems == ()
+        assert verify_corpus(CorpusStore(out)).problems == ()
         video = flowprep.open_corpus(out)["frames"]
         assert (video.num_frames, video.num_pairs) == (23, 23 - step)
         assert [int(video.rgb(i)[0, 0, 0]) for i in range(23)] == pytest.approx(10 * np.arange(23), abs=1)
@@ -172,7 +172,7 @@ def test_bad_videos_are_recorded_and_stop_nothing(clips, tmp_path):
     assert "too small: 8x8" in reasons["right/tiny.mp4"]
     corpus = flowprep.open_corpus(tmp_path / "c")
     assert len(corpus) == 4 and corpus.failures == reasons
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
 def cut_avi(path: Path, frames: int = 40) -> Path:
@@ -202,7 +202,7 @@ def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pair
             clean.append(frame)
     assert video.partial and video.num_frames == len(clean) and video.num_pairs == len(clean) - 1
     assert np.abs(video.rgb(len(clean) - 1).astype(int) - clean[-1].rgb).mean() < 4
-    assert verify_corpus(tmp_path / "keep").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "keep")).problems == ()
 
 
 def test_a_partial_video_that_was_mended_is_taken_whole(tmp_path):
@@ -242,7 +242,7 @@ def test_keep_partial_leaves_no_hole(tmp_path, step):
     flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1)
     video = flowprep.open_corpus(tmp_path / "c")["frames"]
     assert (video.partial, video.num_frames, video.num_pairs) == (True, 24, 24 - step)
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
 def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
@@ -269,7 +269,7 @@ def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr("flowprep.planning.tasks.estimate_frames", lambda _, e=estimate: e)
         flowprep.make_corpus([path], tmp_path / str(estimate), QUICK, jobs=1)
         corpora.append(flowprep.open_corpus(tmp_path / str(estimate))["a.mp4"])
-        assert verify_corpus(tmp_path / str(estimate)).problems == ()
+        assert verify_corpus(CorpusStore(tmp_path / str(estimate))).problems == ()
     for video in corpora:
         assert (video.num_frames, video.num_pairs) == (20, 19)
         assert np.array_equal(video.flow(0, 19), corpora[0].flow(0, 19))
@@ -290,7 +290,7 @@ def test_streams_on_request(tmp_path, streams, has):
     assert video.num_pairs == (3 if "flow_u" in has else 0)
     with pytest.raises(flowprep.FlowprepError, match="made without"):
         video.rgb(0) if "rgb" not in has else video.flow(0, 1)
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
 def test_a_folder_of_frames_gives_the_flow_of_its_frames(tmp_path):
@@ -307,7 +307,7 @@ def test_resuming_does_only_what_is_missing(clips, tmp_path):
     flowprep.make_corpus([clips], corpus, QUICK, jobs=1)
     whole = shards(corpus)
     lost, kept = sorted(whole)[:2]
-    fmt.record_path(corpus, Path(lost).stem).unlink()
+    CorpusStore(corpus).record_path(Path(lost).stem).unlink()
     (corpus / "shards" / lost).unlink()
     before = (corpus / "shards" / kept).stat().st_mtime_ns
     leftover = corpus / "shards" / f"{Path(lost).stem}.h5.elsewhere.123.tmp"
@@ -334,7 +334,7 @@ def test_kill_at_any_moment_then_resume_gives_the_same_bytes(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if out.exists():
-            assert verify_corpus(out).problems == ()  # what is published is whole
+            assert verify_corpus(CorpusStore(out)).problems == ()  # what is published is whole
         subprocess.run([*command, str(out)], check=True, capture_output=True)
         assert shards(out) == shards(tmp_path / "straight")  # and no temporary file is left
 
@@ -375,7 +375,7 @@ def test_a_full_disk_stops_the_run_and_leaves_what_is_published(clips, tmp_path,
     (fault,) = result.faults.values()  # the tasks behind it were not begun
     assert "No space left on device" in fault and ".h5" in fault
     assert result.summary["videos"]["ok"] == 1 and result.summary["videos"]["pending"] == 3
-    assert verify_corpus(tmp_path / "c").problems == ()
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
 def test_records_say_what_was_done(clips, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 
 from flowprep import open_corpus
 from flowprep.api import make_corpus
-from flowprep.corpus.index import load_index
 from flowprep.presets import PRESETS
 from flowprep.reports.statistics import (
     DISPLACEMENTS,
@@ -93,7 +92,7 @@ def test_without_times_there_is_no_rate():
 
 
 def test_records_keep_when_a_task_ended(corpus):
-    ((began, ended, pairs),) = read_spans(corpus, load_index(corpus.path))
+    ((began, ended, pairs),) = read_spans(corpus, corpus.store.load_index())
     (record,) = (corpus.path / "records").iterdir()
     # Whole seconds are kept, of a file that was written then.
     assert ended == pytest.approx(record.stat().st_mtime, abs=2) and began < ended and pairs == 25
@@ -101,18 +100,18 @@ def test_records_keep_when_a_task_ended(corpus):
     assert kept.pop("finished").endswith("+00:00")
     del kept["crc32"]  # as the first records were
     record.write_text(json.dumps(kept), "utf-8")
-    assert read_spans(corpus, load_index(corpus.path)) == []
+    assert read_spans(corpus, corpus.store.load_index()) == []
 
 
 def test_status_with_and_without_a_plan(corpus):
-    labels, summary = labels_and_status(corpus, load_index(corpus.path))
+    labels, summary = labels_and_status(corpus, corpus.store.load_index())
     assert labels["bad/x.mp4"] == "bad" and labels["moving/1.mp4"] == "moving"
     plan = corpus.path / "plan.jsonl"
     text = plan.read_text("utf-8")
     plan.unlink()
     try:
         alone = open_corpus(corpus.path)
-        _, without = labels_and_status(alone, load_index(corpus.path))
+        _, without = labels_and_status(alone, corpus.store.load_index())
     finally:
         plan.write_text(text, "utf-8")
     assert without["videos"] == summary["videos"]

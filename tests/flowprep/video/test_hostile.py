@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 import flowprep
+from flowprep.corpus.plan import Segment, Task
+from flowprep.corpus.store import CorpusStore
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.extraction.task import TaskOptions, _ahead, run_task
-from flowprep.planning.tasks import Segment, Task
 from flowprep.settings import Settings
 from flowprep.video.decode import decode_frames, estimate_frames, limit_decoder, open_video, read_frames
 from flowprep.video.frames import decode_image, read_image
@@ -121,11 +122,11 @@ def corpus(tmp_path: Path) -> Path:
 def test_a_source_that_is_not_as_it_was_planned_fails_and_is_taken_on_request(tmp_path, corpus):
     path = write_video(tmp_path / "a.mp4", 5)
     size = path.stat().st_size
-    (entry,) = run_task(corpus, task_of(path, size + 1), NO_FLOW)["videos"]
-    assert entry["status"] == "failed"
-    assert f"has {size} bytes and had {size + 1} when it was planned" in entry["reason"]
-    record = run_task(corpus, task_of(path, size + 1), NO_FLOW, TaskOptions(accept_changed=True))
-    assert record["videos"][0]["status"] == "ok"
+    (entry,) = run_task(CorpusStore(corpus), task_of(path, size + 1), NO_FLOW).videos
+    assert entry.status == "failed"
+    assert f"has {size} bytes and had {size + 1} when it was planned" in entry.reason
+    record = run_task(CorpusStore(corpus), task_of(path, size + 1), NO_FLOW, TaskOptions(accept_changed=True))
+    assert record.videos[0].status == "ok"
 
 
 def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
@@ -134,13 +135,15 @@ def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
     state = path.stat()
     segment = Segment("a", str(path), "a", "", state.st_size, state.st_mtime_ns)
     for planned, warned in ((segment, False), (dataclasses.replace(segment, modified_ns=1), True)):
-        (entry,) = run_task(corpus, Task("aa", (planned,)), NO_FLOW)["videos"]
-        assert entry["status"] == "ok" and ("was changed since it was planned" in entry["warning"]) == warned
+        (entry,) = run_task(CorpusStore(corpus), Task("aa", (planned,)), NO_FLOW).videos
+        assert entry.status == "ok" and ("was changed since it was planned" in entry.warning) == warned
     part = dataclasses.replace(segment, modified_ns=1, segments=2, count=2)
-    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW)["videos"]
-    assert entry["status"] == "failed" and "might not go together" in entry["reason"]
-    (entry,) = run_task(corpus, Task("aa", (part,)), NO_FLOW, TaskOptions(accept_changed=True))["videos"]
-    assert entry["status"] == "ok"
+    (entry,) = run_task(CorpusStore(corpus), Task("aa", (part,)), NO_FLOW).videos
+    assert entry.status == "failed" and "might not go together" in entry.reason
+    (entry,) = run_task(
+        CorpusStore(corpus), Task("aa", (part,)), NO_FLOW, TaskOptions(accept_changed=True)
+    ).videos
+    assert entry.status == "ok"
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -155,8 +158,8 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, monkeypa
             write_video(path, 9)
 
     monkeypatch.setattr("flowprep.extraction.task.decode_frames", decode)
-    (entry,) = run_task(corpus, task_of(path, path.stat().st_size), NO_FLOW)["videos"]
-    assert entry["status"] == "failed" and "changed while it was read" in entry["reason"]
+    (entry,) = run_task(CorpusStore(corpus), task_of(path, path.stat().st_size), NO_FLOW).videos
+    assert entry.status == "failed" and "changed while it was read" in entry.reason
 
 
 def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus, monkeypatch):
@@ -171,10 +174,10 @@ def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus
 
     monkeypatch.setattr("flowprep.extraction.task.decode_frames", decode)
     segments = tuple(Segment(p.stem, str(p), p.name, "", p.stat().st_size) for p in (slow, quick))
-    record = run_task(corpus, Task("aa", segments), NO_FLOW, TaskOptions(timeout_seconds=3))
+    record = run_task(CorpusStore(corpus), Task("aa", segments), NO_FLOW, TaskOptions(timeout_seconds=3))
     end.set()
-    assert [v["status"] for v in record["videos"]] == ["failed", "ok"]
-    assert record["videos"][0]["reason"] == "took longer than 3 s"
+    assert [v.status for v in record.videos] == ["failed", "ok"]
+    assert record.videos[0].reason == "took longer than 3 s"
 
 
 def test_a_limit_counts_from_the_first_item_to_the_last():
@@ -189,7 +192,7 @@ def test_shards_are_built_on_scratch_and_moved(clips, tmp_path):
     scratch.mkdir()
     flowprep.make_corpus([clips], tmp_path / "here", NO_FLOW, jobs=1)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    plan = flowprep.planning.tasks.read_plan(tmp_path / "there")
+    plan = CorpusStore(tmp_path / "there").read_plan()
     for task in plan.tasks:
         shard = tmp_path / "there" / "shards" / f"{task.id}.h5"
         before = shard.read_bytes()
@@ -204,7 +207,7 @@ def test_shards_are_built_on_scratch_and_moved(clips, tmp_path):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Path, "open", opened)
-            run_task(tmp_path / "there", task, NO_FLOW, TaskOptions(scratch=scratch))
+            run_task(CorpusStore(tmp_path / "there"), task, NO_FLOW, TaskOptions(scratch=scratch))
         assert shard.read_bytes() == before
         assert scratch in seen and shard.parent not in seen
     assert list(scratch.iterdir()) == []

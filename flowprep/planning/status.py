@@ -1,0 +1,107 @@
+"""The status of a corpus: how far its plan is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowprep.corpus.index import Index
+from flowprep.corpus.plan import Plan
+
+
+@dataclass(frozen=True)
+class TaskCounts:
+    """Numbers of tasks: planned, and done."""
+
+    total: int
+    done: int
+
+
+@dataclass(frozen=True)
+class VideoCounts:
+    """Numbers of videos.
+
+    Attributes:
+        total: all planned videos.
+        ok: those that are stored, whole or partially.
+        partial: those of which only the frames before a damage are stored.
+        failed: those that are not stored; the reasons are recorded.
+        pending: those whose tasks are not done.
+    """
+
+    total: int
+    ok: int
+    partial: int
+    failed: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class CorpusStatus:
+    """How far a corpus is.
+
+    Attributes:
+        tasks: counts of tasks; None if the corpus has no plan.
+        videos: counts of videos.
+        totals: sums over all records, by name.
+        failures: reason by id, for the planned videos that are not stored.
+        partial: reason by id, for the planned videos that are stored partially.
+        warnings: warning by id, for planned videos.
+    """
+
+    tasks: TaskCounts | None
+    videos: VideoCounts
+    totals: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+    partial: Mapping[str, str] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned video is stored."""
+        return self.videos.ok == self.videos.total
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status in plain types, as `--json` prints it."""
+        return {
+            **({"tasks": dict(vars(self.tasks))} if self.tasks else {}),
+            "videos": dict(vars(self.videos)),
+            "totals": dict(self.totals),
+            "failures": dict(self.failures),
+            "partial": dict(self.partial),
+            "warnings": dict(self.warnings),
+        }
+
+
+def corpus_status(plan: Plan, index: Index) -> CorpusStatus:
+    """The status of a corpus.
+
+    Args:
+        plan: its plan.
+        index: its index.
+    """
+    done = set(index.tasks)
+    pending_ids = {segment.id for task in plan.tasks if task.id not in done for segment in task.segments}
+    planned = plan.video_ids()
+    failures = _selected(index.failures, planned)
+    pending = len(pending_ids - failures.keys())
+    partial = _selected(index.partial, planned - failures.keys())
+    return CorpusStatus(
+        tasks=TaskCounts(len(plan.tasks), sum(task.id in done for task in plan.tasks)),
+        videos=VideoCounts(
+            total=len(planned),
+            ok=len(planned) - len(failures) - pending,
+            partial=len(partial),
+            failed=len(failures),
+            pending=pending,
+        ),
+        totals={name: round(value, 3) for name, value in sorted(index.totals.items())},
+        failures=failures,
+        partial=partial,
+        warnings=_selected(index.warnings, planned),
+    )
+
+
+def _selected(texts: Mapping[str, str], ids: set[str]) -> dict[str, str]:
+    return {video: text for video, text in sorted(texts.items()) if video in ids}
