@@ -633,7 +633,7 @@ def models(as_json: bool) -> None:
     """
     from trainer.models.summary import describe_models, format_count
 
-    rows = describe_models()
+    rows = [model.to_dict() for model in describe_models()]
     if as_json:
         click.echo(json.dumps(rows))
         return

@@ -4,13 +4,14 @@
         -> 4x14x14 -> conv4a, conv4b 512 -> pool -> 2x7x7 -> conv5a, conv5b 512 -> pool -> 1x4x4
         -> fc6 4096 -> fc7 4096 -> fc8
 
-Pools are 2x2x2, the first 1x2x2, and round up. What the paper judges videos by are not the logits but the
-`features` of clips, averaged, divided by their length and given to a linear SVM.
+Pools are 2x2x2, the first 1x2x2. They round up. The paper classifies videos by the `features` of their clips,
+not by logits: it averages them, divides by the L2 norm and fits a linear SVM.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -19,43 +20,56 @@ from torch import nn
 from trainer.models.layers import initialise
 from trainer.models.spec import ModelSpec
 
-PAPER = (
-    "Tran, Bourdev, Fergus, Torresani, Paluri 2015: Learning Spatiotemporal Features with 3D Convolutional "
-    "Networks, arXiv 1412.0767"
-)
 SPEC = ModelSpec(
-    paper=PAPER,
+    paper="Tran, Bourdev, Fergus, Torresani, Paluri 2015: Learning Spatiotemporal Features with 3D "
+    "Convolutional Networks, arXiv 1412.0767",
     size=112,
     min_size=112,
     frames=(16,),
     stack=1,
     features=True,
     published={"UCF-101, fc6 and SVM, 3 splits": 82.3},
+    first_layer="conv1a",
+    last_layers=("fc8",),
 )
-FIRST, LAST = "conv1a", ("fc8",)
 
 
 def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> C3D:
-    """The large network."""
-    channels = ((1,), (2,), (4, 4), (8, 8), (8, 8))
-    return C3D(channels, 64, in_channels, num_classes, dropout, width or 64)
+    """The large network, of eight convolutions."""
+    multiples = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+    return C3D(multiples, 64, in_channels, num_classes, dropout, width or 64)
+
+
+class Small:
+    """The small C3D (Tran et al. 2015, section 3.2), which is trained on UCF-101 from scratch.
+
+    It has five convolutions, of 64, 128, 256, 256 and 256 channels. A pool follows each. The fully connected
+    layers have 2048 units.
+    """
+
+    SPEC = replace(SPEC, published={})
+
+    @staticmethod
+    def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> C3D:
+        """The small network, of five convolutions."""
+        return C3D(((1,), (2,), (4,), (4,), (4,)), 32, in_channels, num_classes, dropout, width or 64)
 
 
 class C3D(nn.Module):
-    """See the module.
+    """A network of 3x3x3 convolutions.
 
     Args:
-        channels: of the convolutions before each pool, in multiples of the first.
-        hidden: units of fc6 and fc7, likewise.
-        inputs: channels of the input at each time step.
-        classes: number of classes.
-        dropout: after fc6 and fc7.
-        width: channels of the first layer.
+        multiples: For each pool, the channels of the convolutions before it, in multiples of `width`.
+        hidden: Units of fc6 and of fc7, in multiples of `width`.
+        inputs: Channels of the input at each time step.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit after fc6 and after fc7.
+        width: Channels of the first layer.
     """
 
     def __init__(
         self,
-        channels: Sequence[Sequence[int]],
+        multiples: Sequence[Sequence[int]],
         hidden: int,
         inputs: int,
         classes: int,
@@ -64,11 +78,12 @@ class C3D(nn.Module):
     ) -> None:
         super().__init__()
         self._stages: list[list[str]] = []
-        for stage, multiples in enumerate(channels, 1):
-            self._stages.append([f"conv{stage}{letter}" for letter, _ in zip("ab", multiples, strict=False)])
-            for name, multiple in zip(self._stages[-1], multiples, strict=True):
+        for stage, stage_multiples in enumerate(multiples, 1):
+            names = [f"conv{stage}{letter}" for letter, _ in zip("ab", stage_multiples, strict=False)]
+            for name, multiple in zip(names, stage_multiples, strict=True):
                 self.add_module(name, nn.Conv3d(inputs, multiple * width, 3, padding=1))
                 inputs = multiple * width
+            self._stages.append(names)
         self.fc6 = nn.Linear(inputs * 4 * 4, hidden * width)
         self.fc7 = nn.Linear(hidden * width, hidden * width)
         self.fc8 = nn.Linear(hidden * width, classes)
@@ -77,11 +92,11 @@ class C3D(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """How many numbers `features` gives."""
+        """Length of a vector of `features`."""
         return self.fc6.out_features
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, 16, 112, 112) to the activations of fc6, (N, 4096)."""
+        """(N, C, 16, 112, 112) to the activations of fc6, (N, num_features)."""
         for k, stage in enumerate(self._stages):
             for name in stage:
                 x = F.relu(getattr(self, name)(x))

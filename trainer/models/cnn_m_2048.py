@@ -4,8 +4,8 @@ Videos" (Simonyan, Zisserman 2014, figure 1), after Chatfield et al. 2014.
     224 -> conv1 96@7x7/2 -> 109 -> LRN, pool -> 54 -> conv2 256@5x5/2 pad 1 -> 26 -> LRN, pool -> 13
         -> conv3, conv4, conv5 512@3x3 pad 1 -> 13 -> pool -> 6 -> fc6 4096 -> fc7 2048 -> fc8
 
-Pools are 3x3 with stride 2 in ceil mode. The temporal network leaves out the second LRN, as the paper does
-to save memory. For 101 classes it holds 90.71 million parameters.
+Pools are 3x3 with stride 2 and round up. The temporal network has no second LRN, as in the paper, to save
+memory. For 101 classes it has 90.71 million parameters.
 """
 
 from __future__ import annotations
@@ -31,30 +31,31 @@ SPEC = ModelSpec(
         "UCF-101 both, 3 splits": 88.0,
         "HMDB-51 both, 3 splits": 59.4,
     },
+    first_layer="conv1",
+    last_layers=("fc8",),
 )
-FIRST, LAST = "conv1", ("fc8",)
 
 
 def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> CnnM2048:
-    """The spatial network for RGB, the temporal one for any other input."""
+    """The spatial network for three channels, else the temporal network."""
     return CnnM2048(in_channels, num_classes, dropout, width or 96, second_lrn=in_channels == 3)
 
 
 class CnnM2048(Tower):
-    """See the module. Its layers are relu1, pool1, relu2, pool2, relu3 to relu5, pool5, relu6, relu7, fc8.
+    """CNN-M-2048. Its layers are relu1, pool1, relu2, pool2, relu3 to relu5, pool5, relu6, relu7, fc8.
 
     Args:
-        channels: of the input: 3, or 2 L.
-        classes: number of classes.
-        dropout: after fc6 and fc7.
-        width: channels of the first layer; all others scale with it.
-        second_lrn: with the normalisation after conv2 (spatial) or without (temporal).
+        channels: Channels of the input: 3 for a frame, 2 L for a stack of flows.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit after fc6 and after fc7.
+        width: Channels of the first layer. All others scale with it.
+        second_lrn: Whether a normalisation follows conv2. The spatial network has it.
     """
 
     def __init__(self, channels: int, classes: int, dropout: float, width: int, *, second_lrn: bool) -> None:
         super().__init__()
         c96, c256, c512, c2048, c4096 = (n * width // 96 for n in (96, 256, 512, 2048, 4096))
-        # AlexNet's constants. torch divides alpha by the size; AlexNet's 1e-4 is per element, so 5e-4 here.
+        # AlexNet's constants. Its alpha of 1e-4 is per element. torch divides alpha by the size 5: 5e-4 here.
         self.lrn = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
         self.second_lrn = second_lrn
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -71,7 +72,7 @@ class CnnM2048(Tower):
         initialise(self, self.fc8)
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-        """See Tower."""
+        """The layers by name."""
         return {
             "relu1": lambda x: F.relu(self.conv1(x)),  # (N, 96, 109, 109)
             "pool1": lambda x: self.pool(self.lrn(x)),  # (N, 96, 54, 54)

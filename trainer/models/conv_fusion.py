@@ -1,17 +1,20 @@
-"""Two towers that become one: "Convolutional Two-Stream Network Fusion for Video Action Recognition"
+"""Two towers joined at one layer: "Convolutional Two-Stream Network Fusion for Video Action Recognition"
 (Feichtenhofer, Pinz, Zisserman 2016).
 
-Both towers run up to a named layer at each of T moments. There their maps, (N, D, T, h, w) each, are fused:
+Both towers run up to a named layer at each of T time steps. Their maps there, each (N, D, T, h, w), are
+fused:
 
-- conv: side by side, 2 D channels, through a convolution to D and a ReLU. Its filters start as the sum of a
-  quarter of the spatial and three quarters of the temporal maps, spread by a Gaussian over 3x3x3 cells;
-- sum, max: cell by cell; concat: side by side;
-- bilinear: the sum over all cells of the outer products of both maps' channels.
+- conv: concatenated to 2 D channels, then a convolution to D channels and a ReLU. The filters start as a
+  quarter of the spatial maps plus three quarters of the temporal maps, smoothed by a Gaussian over 3x3x3
+  cells;
+- sum, max: element by element;
+- concat: concatenated;
+- bilinear: the sum over all cells of the outer products of the channels of both maps.
 
-Then the maximum over the T moments is taken, and the spatial tower goes on with what is fused; with the pool
-that follows the published layer that is a 3D pool of 2x2xT. The temporal tower is kept beside it, and goes on
-from the maximum of its own maps: both learn, and both predict. Gradients stop at the fusion: the layers below
-keep what the towers learnt alone.
+The maximum over the T time steps follows, then the rest of the spatial tower. Together with the pool that
+follows the published layer, this is a 3D pool of 2x2xT. The rest of the temporal tower continues from the
+maximum of its own maps. Both towers learn, and the prediction is the mean of both. Gradients stop at the
+fusion: the layers before it keep the weights of the trained towers.
 """
 
 from __future__ import annotations
@@ -43,7 +46,6 @@ SPEC = ModelSpec(
     dense=True,
     published={"UCF-101, 3 splits": 92.5, "HMDB-51, 3 splits": 65.4},
 )
-FIRST, LAST = "", ()
 CHAINS = ("vgg16", "cnn_m_2048")
 
 
@@ -60,41 +62,43 @@ def build(
     both: bool = True,
     stop: bool = True,
 ) -> ConvFusion:
-    """The two towers and what joins them.
+    """Two towers and their fusion.
 
     Args:
-        in_channels: of the flow: 2 L.
-        num_classes, dropout, width: of both towers.
-        tower: name of their network.
-        layer: where they meet: a name of the tower's steps.
-        fusion: see the module.
-        kernel: side of the fusion's convolution, over space and time.
-        both: keep the temporal tower beside the fused one.
-        stop: let nothing below the fusion learn.
+        in_channels: 2 L, the channels of the flow.
+        num_classes: Number of classes.
+        dropout: Probability of dropping a unit in the dropout layers of both towers.
+        width: Channels of the first layer of both towers.
+        tower: Name of the network of both towers.
+        layer: The layer at which they are fused, a name in the tower's `steps`.
+        fusion: One of the fusions above.
+        kernel: Side of the convolution of fusion "conv", over space and time.
+        both: Whether the rest of the temporal tower is kept beside the fused tower.
+        stop: Whether the layers before the fusion keep their weights.
 
     Raises:
-        UsageError: the tower has no such layer, or what follows it cannot take the channels of "concat".
+        UsageError: The tower has no such layer, or no layer after it accepts the channels of fusion "concat".
     """
-    make = find_module(tower).build
-    towers = [make(c, num_classes, dropout=dropout, width=width) for c in (3, in_channels)]
+    build_tower = find_module(tower).build
+    towers = [build_tower(c, num_classes, dropout=dropout, width=width) for c in (3, in_channels)]
     with torch.device("meta"):
-        probe = make(3, num_classes, dropout=dropout, width=width).eval()
+        probe = build_tower(3, num_classes, dropout=dropout, width=width).eval()
     assert isinstance(probe, Tower)
     if fusion == "concat" and tower not in CHAINS:
         raise UsageError(f"fusion 'concat' needs a tower whose layers are a chain: {' | '.join(CHAINS)}")
     below, following, channels = probe.part(layer, find_module(tower).SPEC.shapes()[0])
     if fusion == "concat" and not following:
-        raise UsageError(f"no layer of {tower} comes after {layer} to take the fusion 'concat'")
+        raise UsageError(f"layer is {layer!r}, the last of {tower}; fusion 'concat' needs a layer after it")
     return ConvFusion(
         tower, towers, layer, below, following, channels, num_classes, fusion, kernel, both=both, stop=stop
     )
 
 
 class ConvFusion(nn.Module):
-    """See the module and `build`.
+    """Two fused towers: see `build`.
 
     Attributes:
-        towers: see trainer.models.registry.
+        towers: The parts that are networks of the registry.
     """
 
     def __init__(
@@ -125,13 +129,13 @@ class ConvFusion(nn.Module):
         elif fusion == "bilinear":
             self.classifier = nn.Linear(channels**2, classes)
             nn.init.zeros_(self.classifier.bias)
-        # The towers stay whole, so that those of trained runs load; what is never computed does not learn.
+        # The towers stay whole, so that weights of trained runs fit. Layers that never run do not learn.
         for own, above in ((self.spatial, fusion != "bilinear"), (self.temporal, both)):
             for name, parameter in own.named_parameters():
                 parameter.requires_grad_(not stop if name.rpartition(".")[0] in below else above)
 
     def forward(self, rgb: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models.registry."""
+        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits (N, classes), or (N, classes, 2) in training."""
         steps = rgb.shape[2]
         a = unfold(self.spatial(fold(rgb), until=self.layer), steps)  # (N, D, T, h, w)
         b = unfold(self.temporal(fold(flow), until=self.layer), steps)
@@ -145,7 +149,8 @@ class ConvFusion(nn.Module):
         """Both (N, D, T, h, w) to logits (N, classes)."""
         if self.fusion == "bilinear":
             x = torch.einsum("ncthw,ndthw->ncd", a, b).flatten(1)
-            # Square roots and length 1, as Lin et al. 2015 do; the slope of a root at 0 is not finite.
+            # Signed square roots and an L2 norm of 1, as in Lin et al. 2015. The root has no finite slope at
+            # 0.
             x = F.normalize(x.sign() * (x.abs() + 1e-10).sqrt())
             return self.classifier(x)  # type: ignore[no-any-return]
         if self.fusion == "conv":
@@ -158,7 +163,7 @@ class ConvFusion(nn.Module):
 
 
 def _mixture(channels: int, kernel: int) -> torch.Tensor:
-    """(D, 2 D, k, k, k): a quarter and three quarters of the identity, times a Gaussian of sum 1."""
+    """Filters (D, 2 D, k, k, k): 1/4 and 3/4 of the identity, times a Gaussian whose sum is 1."""
     line = torch.exp(-((torch.arange(kernel) - kernel // 2).float() ** 2) / 2)
     gaussian = torch.einsum("i,j,k->ijk", line, line, line)
     gaussian /= gaussian.sum()
@@ -167,7 +172,7 @@ def _mixture(channels: int, kernel: int) -> torch.Tensor:
 
 
 def _widen(tower: nn.Module, following: str) -> None:
-    """Let the layer after the fusion take twice the channels; it begins with the mean of both halves."""
+    """Double the input channels of the layer after the fusion. It starts as the mean of both halves."""
     layer = tower.get_submodule(following)
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
     layer.weight = nn.Parameter(torch.cat([layer.weight, layer.weight], 1) / 2)

@@ -4,12 +4,13 @@ Two-Stream ConvNets" (Wang, Xiong, Wang, Qiao 2015), without or with batch norma
     224 -> 7x7/2 64 -> pool -> 56 -> 1x1 64, 3x3 192 -> pool -> 28 -> 3a, 3b -> pool -> 14 -> 4a .. 4e
         -> pool -> 7 -> 5a, 5b -> mean -> fc
 
-With `batch_norm` it is torchvision's network, whose weights load: no biases, no local response normalisation,
-and the branch that the paper calls 5x5 is 3x3. Its ImageNet weights want input.rgb_mean and rgb_scale of
-127.5 each. Without, it is the published network.
+With the option `batch_norm` it is torchvision's network, and torchvision's weights load. It has no biases and
+no local response normalisation, and the paper's 5x5 branch is 3x3. Its ImageNet weights need input.rgb_mean
+and input.rgb_scale of 127.5 each. Without the option it is the published network.
 
-With `auxiliary`, two more classifiers look at what 4a and 4d give, and learn with a weight of 0.3, which
-helps to start from scratch; they are used in training only. Without, weights of them are passed over.
+With the option `auxiliary`, two more classifiers read the maps of 4a and 4d. Their loss has a weight of 0.3.
+They help a network that starts from scratch, and exist in training only. Without the option their weights are
+ignored.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ SPEC = ModelSpec(
     options={"batch_norm": (True, False), "auxiliary": (False, True)},
     for_training=("aux1", "aux2"),
     dense=True,
+    first_layer="conv1.conv",
+    last_layers=("fc", "aux1.fc2", "aux2.fc2"),
 )
-FIRST, LAST = "conv1.conv", ("fc", "aux1.fc2", "aux2.fc2")
-WEIGHTS = (1.0, 0.3, 0.3)  # of the classifiers' losses
+LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of the last classifier and the two auxiliary ones
 
-# Channels of 1x1; of 1x1 before 3x3, and of it; of 1x1 before 5x5, and of it; of 1x1 after the pool.
+# Channels of the convolutions: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5; 1x1 after the pool.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -63,7 +65,7 @@ def build(
 
 
 class Conv(nn.Module):
-    """Convolution, batch normalisation if any, ReLU; padded to keep the size where the stride is 1."""
+    """A convolution, an optional batch normalisation and a ReLU. With a stride of 1 it keeps the size."""
 
     def __init__(self, inputs: int, outputs: int, side: int, norm: bool, stride: int = 1) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class Conv(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side."""
+    """Four branches, whose outputs are concatenated."""
 
     def __init__(self, inputs: int, channels: tuple[int, ...], norm: bool) -> None:
         super().__init__()
@@ -94,14 +96,14 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """A classifier of maps on the way: mean of 4x4 parts, 1x1 convolution, two full connections.
+    """A classifier of inner maps: mean of 4x4 parts, 1x1 convolution, two fully connected layers.
 
     Args:
-        inputs: channels of the maps.
-        classes: number of classes.
-        dropout: between the full connections; the paper drops 0.7.
-        width: as the network's.
-        norm: with batch normalisation.
+        inputs: Channels of the maps.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit between the fully connected layers. The paper has 0.7.
+        width: Channels of the network's first layer.
+        norm: Whether the convolution has a batch normalisation.
     """
 
     def __init__(self, inputs: int, classes: int, dropout: float, width: int, norm: bool) -> None:
@@ -113,21 +115,21 @@ class Auxiliary(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, inputs, H, W) to logits (N, classes)."""
-        # The paper's squares of 5x5 at a stride of 3 are 4x4 too, but of maps of 14x14 only.
+        # The paper averages squares of 5x5 with a stride of 3, which gives 4x4 from maps of 14x14 only.
         x = self.conv(F.adaptive_avg_pool2d(x, 4))
         return self.fc2(self.dropout(F.relu(self.fc1(x.flatten(1)))))  # type: ignore[no-any-return]
 
 
 class GoogLeNet(Tower):
-    """See the module. Its layers are conv1, pool1, conv2, conv3, pool2, inception3a, ..., inception5b, fc.
+    """GoogLeNet. Its layers are conv1, pool1, conv2, conv3, pool2, inception3a, ..., inception5b, fc.
 
     Args:
-        channels: of the input: 3, or 2 L.
-        classes: number of classes.
-        dropout: before the last fully connected layer, and in each auxiliary classifier.
-        width: channels of the first layer; all others scale with it.
-        norm: with batch normalisation.
-        auxiliary: with the auxiliary classifiers.
+        channels: Channels of the input: 3 for a frame, 2 L for a stack of flows.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit before the last layer, and in each auxiliary classifier.
+        width: Channels of the first layer. All others scale with it.
+        norm: Whether convolutions have a batch normalisation.
+        auxiliary: Whether the network has the auxiliary classifiers.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class GoogLeNet(Tower):
         self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool4 = nn.MaxPool2d(2 if norm else 3, 2, ceil_mode=True)
-        # The paper does not give its constants; these are the released Caffe network's.
+        # The paper does not give the constants. These are those of the released Caffe network.
         self.lrn: nn.Module = nn.Identity() if norm else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         inputs, channels_of = 3 * width, {}
         for name, published in INCEPTIONS.items():
@@ -160,7 +162,7 @@ class GoogLeNet(Tower):
         initialise(self, *last)
 
     def forward(self, x: torch.Tensor, after: str = "", until: str = "") -> torch.Tensor:
-        """See Tower; in training, of the whole network with auxiliary classifiers, logits (N, classes, 3)."""
+        """As in Tower. In training with auxiliary classifiers the logits are (N, classes, 3)."""
         if after or until or not (self.training and self.auxiliary):
             return super().forward(x, after, until)
         first = super().forward(x, until="inception4a")
@@ -169,19 +171,19 @@ class GoogLeNet(Tower):
         return torch.stack([logits, self.aux1(first), self.aux2(second)], 2)
 
     def losses(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Cross entropies of the classifiers, weighted: see trainer.models.objective.losses."""
+        """Weighted sum of the classifiers' cross-entropies: see trainer.models.objective.losses."""
         if logits.ndim == 2:
             return F.cross_entropy(logits.float(), y, reduction="none")
         target = y[:, None].expand(-1, logits.shape[2])
         costs = F.cross_entropy(logits.float(), target, reduction="none")  # (N, 3)
-        return costs @ costs.new_tensor(WEIGHTS)
+        return costs @ costs.new_tensor(LOSS_WEIGHTS)
 
     def class_scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """What the last classifier says, (N, classes)."""
+        """Logits of the last classifier, (N, classes)."""
         return logits[:, :, 0]
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-        """See Tower."""
+        """The layers by name."""
         inceptions = [f"inception{name}" for name in INCEPTIONS]
         return {
             "conv1": self.conv1,

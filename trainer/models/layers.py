@@ -1,4 +1,4 @@
-"""What several networks are made of: towers of named layers, full connections over maps, time in batches."""
+"""Building blocks of several networks: towers of named layers, dense classification, folding of time."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from flowprep.errors import UsageError
 
 
 class Tower(nn.Module):
-    """A network of named layers, so that another network can leave it at any of them and come back in.
+    """A chain of named layers that can be run in parts, from one layer to another.
 
-    A subclass gives `steps`. All of them work on maps, (N, C, H, W): what comes after the last full
-    connection is a map of logits, which is averaged. So a frame that is larger than the network was trained
-    on is judged densely, as a fully convolutional network does.
+    A subclass defines `steps`. Every layer maps (N, C, H, W) to (N, C', H', W'); the last one gives a map of
+    logits, whose mean is the output. A frame larger than the network was trained on is therefore classified
+    densely, as by a fully convolutional network.
     """
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-        """The layers by their names, in their order; each takes maps and gives maps."""
+        """The layers by name, in their order. Each is a function from maps to maps."""
         raise NotImplementedError
 
     def forward(self, x: torch.Tensor, after: str = "", until: str = "") -> torch.Tensor:
-        """Logits (N, classes); or the maps that a part of the network makes.
+        """Run the layers after `after` up to and including `until`.
 
         Args:
-            x: (N, C, H, W): the input, or maps of the layer `after`.
-            after: the layer that has been passed; "" for none.
-            until: the layer to stop at, with it; "" goes to the end.
+            x: (N, C, H, W), the input of the network, or the output of the layer `after`.
+            after: The layer whose output `x` is. "" starts at the input.
+            until: The last layer to run. "" runs to the end.
+
+        Returns:
+            The maps of the layer `until`; or logits (N, classes), if `until` is "".
         """
         steps = self.steps()
         names = list(steps)
@@ -40,18 +43,18 @@ class Tower(nn.Module):
         return x if until else x.mean((2, 3))
 
     def part(self, layer: str, shape: tuple[int, ...]) -> tuple[set[str], str, int]:
-        """What lies below a layer and what comes after it, found by running the network (on the meta device).
+        """Find the modules before and after a layer by a run on the meta device.
 
         Args:
-            layer: a name of `steps`.
-            shape: of an input.
+            layer: A name in `steps`.
+            shape: Shape of an input.
 
         Returns:
-            Names of the modules that run up to the layer, with it; name of the convolution or full connection
-            that runs next, "" for none; and the channels of the layer's maps.
+            Names of the modules that run up to and including the layer; name of the convolution or fully
+            connected layer that runs next, "" if there is none; number of channels of the layer's maps.
 
         Raises:
-            UsageError: there is no such layer; those that there are are named.
+            UsageError: There is no such layer.
         """
         if layer not in self.steps():
             raise UsageError(f"layer is {layer!r}; allowed: {', '.join(self.steps())}")
@@ -71,33 +74,43 @@ class Tower(nn.Module):
 
 
 def full(layer: nn.Linear, maps: torch.Tensor, side: int = 1) -> torch.Tensor:
-    """A fully connected layer over each square of `side` cells: (N, C, H, W) to (N, O, H - side + 1, ...)."""
+    """A fully connected layer as a convolution over squares of side x side cells.
+
+    Args:
+        layer: From C side^2 inputs to O outputs.
+        maps: (N, C, H, W).
+        side: Side of the square in cells.
+
+    Returns:
+        (N, O, H - side + 1, W - side + 1).
+    """
     if maps.shape[2:] == (side, side):
         return layer(maps.flatten(1))[:, :, None, None]  # type: ignore[no-any-return]
     return F.conv2d(maps, layer.weight.view(layer.out_features, -1, side, side), layer.bias)
 
 
 def fold(x: torch.Tensor) -> torch.Tensor:
-    """Time steps as samples: (N, C, T, H, W) to (N T, C, H, W)."""
+    """Turn time steps into samples: (N, C, T, H, W) to (N T, C, H, W)."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
 def unfold(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """The inverse of fold: (N T, C, H, W) to (N, C, T, H, W), T = `steps`."""
+    """Turn samples into time steps, the inverse of `fold`: (N T, C, H, W) to (N, C, T, H, W), T = `steps`."""
     return x.view(-1, steps, *x.shape[1:]).transpose(1, 2)
 
 
 def average(*logits: torch.Tensor) -> torch.Tensor:
-    """The log of the mean of the classifiers' probabilities, (N, classes): its softmax is that mean."""
+    """Logits (N, classes) whose softmax is the mean of the softmax of each of the given logits."""
     probabilities = torch.stack(logits).float().softmax(2).mean(0)
     return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def initialise(model: nn.Module, *last: nn.Linear) -> None:
-    """Weights from which a network learns from scratch: variance kept through ReLU layers, small last ones.
+    """Initialise a network that learns from scratch.
 
-    The papers of this package, where they train from scratch at all, do not give theirs, or give one that
-    does not start the deep networks.
+    Weights are drawn from a normal distribution that keeps the variance through ReLU layers (He et al. 2015,
+    arXiv 1502.01852). Those of the layers in `last` have a standard deviation of 0.01. The papers give no
+    initialisation, or one from which deep networks do not learn.
     """
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
@@ -109,7 +122,7 @@ def initialise(model: nn.Module, *last: nn.Linear) -> None:
 
 
 def channels_last(value: nn.Module | torch.Tensor) -> Any:
-    """A network or an input with channels innermost in memory, which convolutions are fastest in."""
+    """Put the channels of a network or an input innermost in memory, which speeds up convolutions."""
     if isinstance(value, nn.Module):
         for t in (*value.parameters(), *value.buffers()):
             t.data = channels_last(t.data)

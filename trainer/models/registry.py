@@ -1,29 +1,30 @@
-"""The networks, one module per published system, and the weights that they start from.
+"""The networks by name, and the checks of a recipe against its network.
 
-The contract. A module of this package offers
+A network is defined by a module, or by a class in a module, with two attributes:
 
-- `SPEC`, a record of plain data: the paper, and what the network needs (streams, frames, spacing, size),
-  which a loader obeys and which is held against a recipe before anything is read;
-- `FIRST` and `LAST`, names of the layer that sees the input and of those that give the classes, of which
-  options may leave some out;
-- `build(in_channels, num_classes, *, dropout, width, **options)`.
+- `SPEC`, a `trainer.models.spec.ModelSpec`;
+- `build(in_channels, num_classes, *, dropout, width, **options)`, which returns a `torch.nn.Module`.
 
-What goes in, float32, with S the side of the crop:
+Inputs are float32. S is the side of the crop, L the number of flows in a stack.
 
-- a network of one stream and one time step takes (N, C, S, S): C = 3 for a frame, 2 L for a stack of flows;
-- one of T time steps takes (N, C, T, S, S), the steps as `ModelSpec.spacing` says;
-- a joint network takes two of these, `model(rgb, flow)`, of the same clips; `in_channels` is the flow's, and
-  the stacks are centred on the frames.
+- One stream, one time step: (N, C, S, S). C is 3 for a frame and 2 L for a stack of flows.
+- One stream, T time steps: (N, C, T, S, S). `SPEC.spacing` gives the frames between two steps.
+- Joint network: two such inputs of the same clips, `model(rgb, flow)`. `in_channels` is that of the flow. The
+  middle of each stack of flows is the frame of the same time step.
 
-A network that is made of others of this package says so by `towers`, the names of its parts and of their
-networks, so that these start from trained ones: {"spatial": "vgg16", "temporal": "vgg16"}.
+Outputs are logits (N, classes); their softmax is the prediction. In training a network may also return
+(N, classes, K), for K classifiers, or for K candidates of which the best counts. Two optional methods then
+give the loss and the class scores: see `trainer.models.objective`.
 
-What comes out: in evaluation (N, classes) logits, whose softmax is the prediction. In training also
-(N, classes, K), for a network that learns from K classifiers at once, or looks for the best of K. What a
-network learns by is `losses`, and what it says then is `class_scores`. Parameters that no loss is meant to
-reach have requires_grad = False.
+A parameter that no loss reaches has `requires_grad = False`.
 
-A new network is one module, one line of `MODELS` and one row of the table in the conformance test.
+A network built from other networks of this registry lists these in `towers`, a dictionary from the name of
+the part to the name of the network: {"spatial": "vgg16", "temporal": "vgg16"}. The parts can then start from
+the weights of trained networks.
+
+A new network needs one module and one line of `MODELS`. A network outside this package needs
+`register_model`, or its module's name as `model.name` of the recipe. `trainer.testing.models` tests all of
+the above.
 """
 
 from __future__ import annotations
@@ -39,37 +40,75 @@ from flowprep.errors import UsageError
 from trainer.models.spec import ModelSpec
 from trainer.recipe.schema import Recipe
 
+# Name -> "module" or "module:Class".
 MODELS: dict[str, str] = {
     "cnn_m_2048": "trainer.models.cnn_m_2048",
     "resnet18": "trainer.models.resnet18",
     "resnet50": "trainer.models.resnet50",
     "vgg16": "trainer.models.vgg16",
     "googlenet": "trainer.models.googlenet",
-    "karpathy_single": "trainer.models.karpathy_single",
-    "karpathy_early": "trainer.models.karpathy_early",
-    "karpathy_late": "trainer.models.karpathy_late",
-    "karpathy_slow": "trainer.models.karpathy_slow",
-    "karpathy_fovea": "trainer.models.karpathy_fovea",
+    "karpathy_single": "trainer.models.karpathy:Single",
+    "karpathy_early": "trainer.models.karpathy:Early",
+    "karpathy_late": "trainer.models.karpathy:Late",
+    "karpathy_slow": "trainer.models.karpathy:Slow",
+    "karpathy_fovea": "trainer.models.karpathy:Fovea",
     "conv_fusion": "trainer.models.conv_fusion",
     "st_resnet": "trainer.models.st_resnet",
     "c3d": "trainer.models.c3d",
-    "c3d_small": "trainer.models.c3d_small",
+    "c3d_small": "trainer.models.c3d:Small",
     "siamese_transform": "trainer.models.siamese_transform",
     "fstcn": "trainer.models.fstcn",
 }
 
 
-class Module(Protocol):
-    """What a module of this package offers: see there."""
+class NetworkModule(Protocol):
+    """A module or a class that defines a network."""
 
     SPEC: ModelSpec
-    FIRST: str
-    LAST: tuple[str, ...]
 
     def build(
         self, in_channels: int, num_classes: int, *, dropout: float, width: int, **options: Any
     ) -> nn.Module:
-        """A network of these inputs and outputs; `width` is 0 for the published one."""
+        """A new network. `width` is the number of channels of the first layer; 0 is the published number."""
+
+
+def register_model(name: str, location: str) -> None:
+    """Add a network to the registry.
+
+    Args:
+        name: The value of `model.name` in a recipe.
+        location: "package.module", or "package.module:Class". It is imported on first use.
+
+    Raises:
+        UsageError: Another network has this name.
+    """
+    if MODELS.setdefault(name, location) != location:
+        raise UsageError(f"the network {name!r} is already registered from {MODELS[name]}: use another name")
+
+
+@cache  # data loading calls it for each sample
+def find_module(name: str) -> NetworkModule:
+    """The module or class that defines a network.
+
+    Args:
+        name: A name in `MODELS`, or the location of a network outside this package, "package.module".
+
+    Raises:
+        UsageError: There is no such network, or it has no SPEC or no build.
+    """
+    location = MODELS.get(name, name)
+    if "." not in location:
+        names = ", ".join(MODELS)
+        raise UsageError(f"model.name is {name!r}; allowed: {names}, or package.module of your own")
+    module, _, attribute = location.partition(":")
+    try:
+        definition = import_module(module)
+        definition = getattr(definition, attribute) if attribute else definition
+    except (ModuleNotFoundError, AttributeError) as exc:
+        raise UsageError(f"model.name is {name!r}; it cannot be imported: {exc}") from exc
+    if not isinstance(getattr(definition, "SPEC", None), ModelSpec) or not hasattr(definition, "build"):
+        raise UsageError(f"model.name is {name!r}; {location} must define SPEC, a ModelSpec, and build")
+    return cast(NetworkModule, definition)
 
 
 def build(
@@ -81,44 +120,43 @@ def build(
     width: int = 0,
     **options: Any,
 ) -> nn.Module:
-    """A network by its name, freshly initialised from torch's random state.
+    """A new network, initialised from torch's random state.
 
     Args:
-        name: a name of `MODELS`.
-        in_channels: 3 for a frame, 2 L for a stack of L flows, at each time step.
-        num_classes: outputs of the last layer.
-        dropout: probability of dropping a unit, in each of the network's dropout layers; or one for each, in
-            the order of its modules.
-        width: channels of the first layer, with which all others scale; 0 is the published number.
-        options: see the network's `SPEC.options`.
+        name: A name in `MODELS`, or "package.module".
+        in_channels: Channels at each time step: 3 for a frame, 2 L for a stack of L flows.
+        num_classes: Outputs of the last layer.
+        dropout: Probability of dropping a unit in every dropout layer. A sequence has one probability for
+            each dropout layer, in the order of the network's modules.
+        width: Channels of the first layer. The channels of all other layers scale with it. 0 is the published
+            number.
+        options: Further options of the network, listed in its `SPEC.options`.
 
     Raises:
-        UsageError: no such model, an option is not one of its, or it has another number of dropout layers.
+        UsageError: There is no such network or option, or `dropout` has the wrong length.
     """
-    module = find_module(name)
+    definition = find_module(name)
     check_options(name, options)
-    each = list(dropout) if isinstance(dropout, Sequence) else []
-    model = module.build(
-        in_channels,
-        num_classes,
-        dropout=0.0 if isinstance(dropout, Sequence) else dropout,
-        width=width,
-        **options,
-    )
-    if each:
-        layers = {key: layer for key, layer in model.named_modules() if isinstance(layer, nn.Dropout)}
-        if len(layers) != len(each):
-            raise UsageError(
-                f"model.dropout has {len(each)} numbers; allowed for {name}: one number, or one for each of "
-                f"{', '.join(layers)}"
-            )
-        for layer, p in zip(layers.values(), each, strict=True):
-            layer.p = p
+    shared = 0.0 if isinstance(dropout, Sequence) else dropout
+    model = definition.build(in_channels, num_classes, dropout=shared, width=width, **options)
+    if isinstance(dropout, Sequence) and dropout:
+        _set_dropout(model, name, dropout)
     return model
 
 
+def _set_dropout(model: nn.Module, name: str, probabilities: Sequence[float]) -> None:
+    layers = {key: layer for key, layer in model.named_modules() if isinstance(layer, nn.Dropout)}
+    if len(layers) != len(probabilities):
+        raise UsageError(
+            f"model.dropout has {len(probabilities)} numbers; allowed for {name}: one number, or "
+            f"one for each of {', '.join(layers)}"
+        )
+    for layer, probability in zip(layers.values(), probabilities, strict=True):
+        layer.p = probability
+
+
 def make_model(recipe: Recipe, classes: int) -> nn.Module:
-    """The recipe's network: see build."""
+    """The network of a recipe, with this number of classes."""
     model = recipe.model
     return build(
         model.name,
@@ -130,11 +168,20 @@ def make_model(recipe: Recipe, classes: int) -> nn.Module:
     )
 
 
+def input_shapes(recipe: Recipe, batch: int = 1) -> dict[str, tuple[int, ...]]:
+    """Shape of each training input of a recipe's network, by stream, in the order of the inputs."""
+    spec, settings = find_module(recipe.model.name).SPEC, recipe.input
+    shapes = spec.shapes(
+        recipe.stream, batch=batch, size=settings.crop, frames=settings.time_steps, stack=settings.stack
+    )
+    return dict(zip(spec.streams if spec.joint else (recipe.stream,), shapes, strict=True))
+
+
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Hold options against those of a model.
+    """Check options of a network.
 
     Raises:
-        UsageError: one is not the model's, or has a value that it does not take.
+        UsageError: The network has no such option, or the value is not allowed.
     """
     allowed = find_module(name).SPEC.options
     for key, value in options.items():
@@ -145,58 +192,50 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise UsageError(f"{key} of {name} is {value!r}; allowed: {values}")
 
 
-def input_shapes(recipe: Recipe, batch: int = 1) -> dict[str, tuple[int, ...]]:
-    """Shape of each input of the recipe's network in training, by its stream and in their order."""
-    spec = find_module(recipe.model.name).SPEC
-    given = recipe.input
-    shapes = spec.shapes(
-        recipe.stream, batch=batch, size=given.crop, frames=given.time_steps, stack=given.stack
-    )
-    return dict(zip(spec.streams if spec.joint else (recipe.stream,), shapes, strict=True))
+def check_recipe(recipe: Recipe) -> NetworkModule:
+    """Check a recipe against the inputs and options that its network accepts.
 
-
-def check_recipe(recipe: Recipe) -> Module:
-    """The module of the recipe's model, after holding its needs against the recipe.
+    Returns:
+        The definition of the network.
 
     Raises:
-        UsageError: no such model, or the recipe gives it what it cannot take.
+        UsageError: There is no such network, or the recipe does not fit it.
     """
+    name = recipe.model.name
+    definition = find_module(name)
+    _check_input(recipe, definition.SPEC)
+    check_options(name, recipe.model.options)
+    if recipe.model.trainable == "last":
+        _check_last_layer(recipe, definition.SPEC)
+    return definition
+
+
+def _check_input(recipe: Recipe, spec: ModelSpec) -> None:
     name, crop = recipe.model.name, recipe.input.crop
-    module = find_module(name)
-    spec = module.SPEC
-    allowed = ("both",) if spec.joint else spec.streams
-    if recipe.stream not in allowed:
+    streams = ("both",) if spec.joint else spec.streams
+    if recipe.stream not in streams:
         raise UsageError(
-            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(allowed)}"
+            f"{name} is not defined for stream {recipe.stream!r}; allowed: {' | '.join(streams)}"
         )
     if spec.size is not None and crop != spec.size:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops of {spec.size} pixels")
+        raise UsageError(f"input.crop is {crop}; {name} needs crops of {spec.size} pixels")
     if crop < spec.min_size:
-        raise UsageError(f"input.crop is {crop}; {name} takes crops from {spec.min_size} pixels")
-    for key, steps in (("input", recipe.input.time_steps), ("test", recipe.test.time_steps)):
+        raise UsageError(f"input.crop is {crop}; {name} needs crops of at least {spec.min_size} pixels")
+    for section, steps in (("input", recipe.input.time_steps), ("test", recipe.test.time_steps)):
         if steps and steps not in spec.frames and ... not in spec.frames:
             numbers = " or ".join(map(str, spec.frames))
-            raise UsageError(f"{key}.time_steps is {steps}; {name} takes {numbers}")
+            raise UsageError(f"{section}.time_steps is {steps}; allowed for {name}: {numbers}")
     if recipe.test.whole and not spec.dense:
-        raise UsageError(f"test.whole is true; {name} judges crops of {crop} pixels only")
-    check_options(name, recipe.model.options)
-    if recipe.model.trainable == "last" and not module.LAST:
-        raise UsageError(f"model.trainable is 'last'; {name} has no last layer of its own: allowed: all")
-    if recipe.model.trainable == "last" and not (recipe.model.weights or recipe.model.tower_weights):
+        raise UsageError(f"test.whole is true; {name} classifies crops of {crop} pixels only")
+
+
+def _check_last_layer(recipe: Recipe, spec: ModelSpec) -> None:
+    if not spec.last_layers:
+        raise UsageError(
+            f"model.trainable is 'last'; {recipe.model.name} has no last layer of its own: allowed: all"
+        )
+    if not (recipe.model.weights or recipe.model.tower_weights):
         raise UsageError(
             "model.trainable is 'last' without model.weights: name the file of the pretrained weights "
             "(--set model.weights=FILE), or train all layers (--set model.trainable=all)"
         )
-    return module
-
-
-@cache  # asked for each sample
-def find_module(name: str) -> Module:
-    """The module of a model.
-
-    Raises:
-        UsageError: there is no such model; the names are given.
-    """
-    if name not in MODELS:
-        raise UsageError(f"model.name is {name!r}; allowed: {', '.join(MODELS)}")
-    return cast(Module, import_module(MODELS[name]))

@@ -1,6 +1,6 @@
 """ResNet-18 (He et al. 2016, table 1), with torchvision's parameter names so that its weights load.
 
-`width` is the number of channels of the first stage: 64 as published, less for a processor without a GPU.
+`width` is the number of channels of the first stage. 64 is the published number; fewer suit a CPU.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ SPEC = ModelSpec(
     streams=("spatial", "temporal"),
     min_size=32,
     dense=True,
+    first_layer="conv1",
+    last_layers=("fc",),
 )
-FIRST, LAST = "conv1", ("fc",)
 
 
 def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> ResNet:
@@ -29,10 +30,10 @@ def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> 
 
 
 class Sparse1x1(nn.Conv2d):
-    """A 1x1 convolution with a stride, in two steps: the pixels that it reads, then the convolution of these.
+    """A 1x1 convolution with a stride, in two steps: select the pixels that it reads, then convolve them.
 
-    In one step, where PyTorch computes by oneDNN 3.12 with AVX-512 and channels lie innermost, the gradient
-    from 8 channels or fewer to 16 writes past its memory: the process dies, or learns from wrong numbers.
+    In one step PyTorch may use a faulty gradient of oneDNN 3.12 (with AVX-512, channels last, from at most 8
+    channels to 16). It writes outside its memory: the process dies, or learns from wrong numbers.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,9 +42,11 @@ class Sparse1x1(nn.Conv2d):
 
 
 class Unit(nn.Module):
-    """What a residual network is made of: a branch beside a shortcut. A subclass gives the branch's layers.
+    """A residual unit: the sum of a branch and a shortcut. A subclass defines the branch.
 
-    `expansion` is how many times its inner channels a unit gives out.
+    Attributes:
+        expansion: Output channels of a unit, in multiples of its inner channels.
+        downsample: The shortcut.
     """
 
     expansion = 1
@@ -68,7 +71,7 @@ class Unit(nn.Module):
 
 
 class Block(Unit):
-    """Two 3x3 convolutions beside a shortcut; the first may halve the size."""
+    """A unit of two 3x3 convolutions. The first may halve the size."""
 
     def __init__(self, inputs: int, inner: int, stride: int) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ class Block(Unit):
         self._shortcut(inputs, inner, stride)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """See Unit."""
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         return self.bn2(self.conv2(y))  # type: ignore[no-any-return]
 
@@ -88,12 +91,12 @@ class ResNet(Tower):
     """A residual network. Its layers are conv1, pool1, layer1.0, layer1.1, ..., fc.
 
     Args:
-        unit: a class of Unit.
-        counts: units of each of the four stages.
-        channels: of the input: 3, or 2 L.
-        classes: number of classes.
-        dropout: before the fully connected layer.
-        width: inner channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        unit: A subclass of Unit.
+        counts: Number of units in each of the four stages.
+        channels: Channels of the input: 3 for a frame, 2 L for a stack of flows.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit before the fully connected layer.
+        width: Inner channels of the first stage. The later stages have 2, 4 and 8 times as many.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class ResNet(Tower):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-        """See Tower. With S the side of the input: S/2, S/4, then S/4 to S/32 by stage, and 1."""
+        """The layers by name. From a side S the maps have S/2, S/4, then S/4 to S/32 by stage, and 1."""
         units = {f"{stage}.{k}": unit for stage in self.stages for k, unit in enumerate(getattr(self, stage))}
         return {
             "conv1": lambda x: F.relu(self.bn1(self.conv1(x))),

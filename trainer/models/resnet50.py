@@ -19,8 +19,9 @@ SPEC = ModelSpec(
     streams=("spatial", "temporal"),
     min_size=32,
     dense=True,
+    first_layer="conv1",
+    last_layers=("fc",),
 )
-FIRST, LAST = "conv1", ("fc",)
 
 
 def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> ResNet:
@@ -29,7 +30,7 @@ def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> 
 
 
 class Bottleneck(Unit):
-    """A 1x1 convolution to fewer channels, a 3x3 one that may halve the size, and a 1x1 one to more."""
+    """A unit of a 1x1 convolution to fewer channels, a 3x3 one that may halve the size, and a 1x1 one."""
 
     expansion = 4
 
@@ -44,7 +45,7 @@ class Bottleneck(Unit):
         self._shortcut(inputs, 4 * inner, stride)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """See Unit."""
+        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         return self.bn3(self.conv3(y))  # type: ignore[no-any-return]

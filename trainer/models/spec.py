@@ -30,6 +30,9 @@ class ModelSpec:
         published: Accuracy in percent by a short description. Split 1 unless the description names another.
         for_training: Parts that only training uses. A network without these parts ignores their weights, and
             an exported network does not contain them.
+        first_layer: Name of the convolution that reads the input. "" in a joint network, which has two.
+        last_layers: Names of the layers that give the class logits. Options of the network may leave some
+            out.
     """
 
     paper: str
@@ -45,6 +48,8 @@ class ModelSpec:
     features: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
     for_training: tuple[str, ...] = ()
+    first_layer: str = ""
+    last_layers: tuple[str, ...] = ()
 
     def shapes(
         self, stream: str = "spatial", *, batch: int = 1, size: int = 0, frames: int = 0, stack: int = 0

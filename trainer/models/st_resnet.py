@@ -1,14 +1,15 @@
 """ST-ResNet, of "Spatiotemporal Residual Networks for Video Action Recognition" (Feichtenhofer, Pinz, Wildes
-2016): two ResNet-50, of T moments each. In the second unit of each stage, "b",
+2016): two ResNet-50, which see T time steps. The second unit of each stage, unit "b", differs from ResNet-50:
 
-- the appearance stream's branch sees more than its shortcut: the sum of the unit before it, not yet through
-  its ReLU, plus what the motion stream's unit before it gives. So motion changes how appearance is seen;
-- both 1x1 convolutions, of both streams, span three moments. They are inflated from those of a trained
-  ResNet-50 (weights.inflate), and the first and last moment stand for those before and after, so that
-  the network begins with what its towers learnt alone.
+- The branch of the appearance stream has another input than its shortcut: the sum of the previous unit before
+  its ReLU, plus the output of the motion stream's previous unit.
+- Both 1x1 convolutions of both streams span three time steps. They are made from those of a trained ResNet-50
+  by `weights.inflate`. The first and last time steps are repeated as padding. The network therefore starts
+  with the outputs of its towers.
 
-In stage 2 of its training there are more moments, and a temporal pool, the maximum of five at a stride of
-two, follows the last unit. What is left is averaged over space and time. Both streams learn and both predict.
+Stage 2 of the training has more time steps. A temporal pool follows the last unit: the maximum of five steps
+with a stride of two. The mean over space and time follows. Both streams learn, and the prediction is the mean
+of both.
 """
 
 from __future__ import annotations
@@ -36,28 +37,38 @@ SPEC = ModelSpec(
     options={"stage": (1, 2), "taps": ("average", "centre")},
     dense=True,
     published={"UCF-101, 3 splits": 93.4, "HMDB-51, 3 splits": 66.4},
+    last_layers=("spatial.fc", "temporal.fc"),
 )
-FIRST, LAST = "", ("spatial.fc", "temporal.fc")
 
 
 def build(
     in_channels: int, num_classes: int, *, dropout: float, width: int, stage: int = 1, taps: str = "average"
 ) -> STResNet:
-    """The two streams; `in_channels` is the flow's, 2 L. `stage` and `taps`: see STResNet."""
+    """The two streams.
+
+    Args:
+        in_channels: 2 L, the channels of the flow.
+        num_classes: Number of classes.
+        dropout: Probability of dropping a unit before the last layer of each stream.
+        width: Inner channels of the first stage of each stream.
+        stage: The stage of training. Stage 2 adds the temporal pool.
+        taps: How the temporal convolutions start: the `method` of `weights.inflate`.
+    """
     streams = [resnet50(c, num_classes, dropout=dropout, width=width) for c in (3, in_channels)]
     return STResNet(*streams, pool=stage == 2, taps=taps)
 
 
 class STResNet(nn.Module):
-    """See the module.
+    """ST-ResNet, made from two ResNet-50.
 
     Args:
-        spatial, temporal: the appearance and the motion stream, whose "b" units are made temporal here.
-        pool: with the temporal pool of stage 2.
-        taps: how the temporal convolutions begin: see trainer.models.weights.inflate.
+        spatial: The appearance stream. Its "b" units are made temporal here.
+        temporal: The motion stream, likewise.
+        pool: Whether the temporal pool of stage 2 follows the last unit.
+        taps: How the temporal convolutions start: the `method` of `weights.inflate`.
 
     Attributes:
-        towers: see trainer.models.registry.
+        towers: The parts that are networks of the registry.
     """
 
     towers = {"spatial": "resnet50", "temporal": "resnet50"}  # noqa: RUF012
@@ -68,12 +79,12 @@ class STResNet(nn.Module):
         for stream in (spatial, temporal):
             for stage in stream.stages:
                 unit = cast(Bottleneck, getattr(stream, stage)[1])
-                unit.conv1 = _over_time(unit.conv1, taps)  # type: ignore[assignment]
-                unit.conv3 = _over_time(unit.conv3, taps)  # type: ignore[assignment]
+                unit.conv1 = _temporal(unit.conv1, taps)  # type: ignore[assignment]
+                unit.conv3 = _temporal(unit.conv3, taps)  # type: ignore[assignment]
 
     def forward(self, rgb: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits: see trainer.models.registry."""
-        moments = rgb.shape[2]
+        """(N, 3, T, S, S) and (N, 2 L, T, S, S) to logits (N, classes), or (N, classes, 2) in training."""
+        steps = rgb.shape[2]
         a = self.spatial(fold(rgb), until="pool1")  # (N T, 64, S/4, S/4)
         m = self.temporal(fold(flow), until="pool1")
         for stage in self.spatial.stages:
@@ -82,35 +93,35 @@ class STResNet(nn.Module):
             added = first.branch(a) + first.downsample(a)
             m = motion_first(m)
             a = F.relu(added)
-            a = F.relu(a + _branch(second, added + m, moments))
-            m = F.relu(m + _branch(motion_second, m, moments))
+            a = F.relu(a + _branch(second, added + m, steps))
+            m = F.relu(m + _branch(motion_second, m, steps))
             for unit, motion_unit in zip(others, motion_others, strict=True):
                 a, m = unit(a), motion_unit(m)
         appearance, motion = (
-            self._classify(self.spatial, a, moments),
-            self._classify(self.temporal, m, moments),
+            self._classify(self.spatial, a, steps),
+            self._classify(self.temporal, m, steps),
         )
         return torch.stack([appearance, motion], 2) if self.training else average(appearance, motion)
 
-    def _classify(self, stream: ResNet, x: torch.Tensor, moments: int) -> torch.Tensor:
+    def _classify(self, stream: ResNet, x: torch.Tensor, steps: int) -> torch.Tensor:
         """(N T, 2048, h, w) to logits (N, classes)."""
-        x = unfold(x, moments)
+        x = unfold(x, steps)
         if self.pool:
-            x = F.max_pool3d(x, (min(5, moments), 1, 1), (2, 1, 1))
+            x = F.max_pool3d(x, (min(5, steps), 1, 1), (2, 1, 1))
         (*_, last_unit, _fc) = stream.steps()
         return stream(x.mean(2), after=last_unit)  # type: ignore[no-any-return]
 
 
-def _branch(unit: Bottleneck, x: torch.Tensor, moments: int) -> torch.Tensor:
-    """The branch of a "b" unit, (N T, C, h, w) to the same."""
-    y = F.relu(unit.bn1(fold(unit.conv1(unfold(x, moments)))))
+def _branch(unit: Bottleneck, x: torch.Tensor, steps: int) -> torch.Tensor:
+    """The branch of a "b" unit: (N T, C, h, w) to the same shape."""
+    y = F.relu(unit.bn1(fold(unit.conv1(unfold(x, steps)))))
     y = F.relu(unit.bn2(unit.conv2(y)))
-    return unit.bn3(fold(unit.conv3(unfold(y, moments))))  # type: ignore[no-any-return]
+    return unit.bn3(fold(unit.conv3(unfold(y, steps))))  # type: ignore[no-any-return]
 
 
-def _over_time(conv: nn.Conv2d, taps: str) -> nn.Conv3d:
-    """A 1x1 convolution over three moments, made from one of frames."""
-    over = nn.Conv3d(
+def _temporal(conv: nn.Conv2d, taps: str) -> nn.Conv3d:
+    """A 1x1 convolution over three time steps, from a 1x1 convolution of one."""
+    temporal = nn.Conv3d(
         conv.in_channels,
         conv.out_channels,
         (3, 1, 1),
@@ -118,5 +129,5 @@ def _over_time(conv: nn.Conv2d, taps: str) -> nn.Conv3d:
         padding_mode="replicate",
         bias=False,
     )
-    over.weight = nn.Parameter(inflate(conv.weight.detach(), 3, taps))
-    return over
+    temporal.weight = nn.Parameter(inflate(conv.weight.detach(), 3, taps))
+    return temporal

@@ -5,8 +5,8 @@ Practices for Very Deep Two-Stream ConvNets" (Wang, Xiong, Wang, Qiao 2015), wit
         -> pool -> 28 -> conv4_1 .. conv4_3 512 -> pool -> 14 -> conv5_1 .. conv5_3 512 -> pool -> 7
         -> fc6 4096 -> fc7 4096 -> fc8
 
-Convolutions are 3x3 with padding, pools 2x2. A larger frame is judged densely: fc6 is then a convolution of
-7x7 cells. Where a smaller one leaves fewer than 7x7 cells, they are stretched to these, as torchvision does.
+Convolutions are 3x3 with padding, pools 2x2. A larger frame is classified densely: fc6 is then a convolution
+of 7x7 cells. A smaller frame that leaves fewer than 7x7 cells has these stretched to 7x7, as in torchvision.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SPEC = ModelSpec(
     min_size=32,
     dense=True,
     published={"UCF-101 spatial": 78.4, "UCF-101 temporal": 87.0, "UCF-101 both, 3 splits": 91.4},
+    first_layer="features.0",
+    last_layers=("classifier.6",),
 )
-FIRST, LAST = "features.0", ("classifier.6",)
-
 STAGES = (2, 2, 3, 3, 3)  # convolutions before each pool
 
 
@@ -39,13 +39,13 @@ def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> 
 
 
 class VGG16(Tower):
-    """See the module. Its layers are conv1_1, relu1_1, ..., pool5, fc6, relu6, fc7, relu7, fc8.
+    """VGG-16. Its layers are conv1_1, relu1_1, ..., pool5, fc6, relu6, fc7, relu7, fc8.
 
     Args:
-        channels: of the input: 3, or 2 L.
-        classes: number of classes.
-        dropout: after fc6 and fc7.
-        width: channels of the first layer; all others scale with it.
+        channels: Channels of the input: 3 for a frame, 2 L for a stack of flows.
+        classes: Number of classes.
+        dropout: Probability of dropping a unit after fc6 and after fc7.
+        width: Channels of the first layer. All others scale with it.
     """
 
     def __init__(self, channels: int, classes: int, dropout: float, width: int) -> None:
@@ -74,7 +74,7 @@ class VGG16(Tower):
         initialise(self, self.classifier[-1])  # type: ignore[arg-type]
 
     def steps(self) -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-        """See Tower."""
+        """The layers by name."""
         fc6, relu6, drop6, fc7, relu7, drop7, fc8 = self.classifier
         return {
             **dict(zip(self._names, self.features, strict=True)),
@@ -87,6 +87,7 @@ class VGG16(Tower):
 
 
 def _at_least(maps: torch.Tensor, side: int) -> torch.Tensor:
+    """Maps of at least `side` x `side` cells: smaller ones are stretched."""
     height, width = maps.shape[2:]
     if min(height, width) >= side:
         return maps

@@ -121,8 +121,8 @@ def _load(run: Path, device: torch.device, batch: int) -> tuple[RunFigures, _Tim
     shapes = registry.input_shapes(recipe, batch)
     inputs = [layers.channels_last(torch.randn(shape, device=device)) for shape in shapes.values()]
     parameters, multiply_adds = summary.count_operations(model.eval(), inputs)
-    published = next(row for row in summary.describe_models() if row["name"] == recipe.model.name)
-    column = recipe.stream if recipe.stream in published["parameters"] else "both"
+    published = summary.describe_model(recipe.model.name)
+    column = recipe.stream if recipe.stream in published.parameters else "both"
     accuracy, interval, videos = _accuracy(run)
     speeds = [row["clips_per_second"] for row in read_log(run)]
     figures = RunFigures(
@@ -137,10 +137,10 @@ def _load(run: Path, device: torch.device, batch: int) -> tuple[RunFigures, _Tim
         parameters=parameters,
         multiply_adds=multiply_adds // batch,
         train_clips_per_second=statistics.median(speeds) if speeds else None,
-        published=published["published"],
-        published_parameters=published["parameters"][column],
-        published_multiply_adds=published["multiply_adds"][column],
-        paper=published["paper"],
+        published=published.published,
+        published_parameters=published.parameters[column],
+        published_multiply_adds=published.multiply_adds[column],
+        paper=published.paper,
     )
     return figures, _TimedPass(model, inputs, pick_precision(checkpoint.precision, device), device)
 

@@ -127,7 +127,7 @@ def train(
     else:
         weights.start_from_weights(model, recipe, [n for head in heads for n in head[-1][1].classes])
     if recipe.model.trainable == "last":
-        weights.freeze_all_but(model, module.LAST)
+        weights.freeze_all_but(model, module.SPEC.last_layers)
     layers.channels_last(model.to(where))
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],

@@ -325,8 +325,8 @@ def test_networks_without_such_features_are_refused(tmp_path):
     [
         ("st_resnet", "spatial", {}, r"not defined for stream 'spatial'; allowed: both"),
         ("karpathy_slow", "temporal", {}, r"not defined for stream 'temporal'; allowed: spatial"),
-        ("c3d", "spatial", {"input": {"time_steps": 8}}, r"input.time_steps is 8; c3d takes 16"),
-        ("c3d", "spatial", {"test": {"whole": True}}, r"test.whole is true; c3d judges crops of 112"),
+        ("c3d", "spatial", {"input": {"time_steps": 8}}, r"input.time_steps is 8; allowed for c3d: 16"),
+        ("c3d", "spatial", {"test": {"whole": True}}, r"test.whole is true; c3d classifies crops of 112"),
         ("conv_fusion", "both", {"model": {"options": {"fusion": "x"}}}, r"fusion of conv_fusion is 'x'"),
         (
             "conv_fusion",

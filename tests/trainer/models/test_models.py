@@ -112,9 +112,9 @@ def test_resnet18_has_torchvisions_names_and_shapes():
         (
             "spatial",
             {"model": {"name": "cnn_m_2048", "width": 0}},
-            "input.crop is 32; cnn_m_2048 takes crops of 224",
+            "input.crop is 32; cnn_m_2048 needs crops of 224",
         ),
-        ("spatial", {"input": {"crop": 16}}, "takes crops from 32"),
+        ("spatial", {"input": {"crop": 16}}, "needs crops of at least 32 pixels"),
         ("spatial", {"model": {"trainable": "last"}}, "without model.weights"),
     ],
 )
@@ -123,7 +123,7 @@ def test_needs_are_stated(stream, sections, says):
         registry.check_recipe(small(stream, **sections))
 
 
-RESNET = registry.find_module("resnet18")
+RESNET = registry.find_module("resnet18").SPEC
 
 
 def test_weights_must_fit_but_for_a_last_layer_of_other_classes(tmp_path, caplog):
@@ -186,15 +186,15 @@ def test_files_from_before_batches_were_counted_are_whole(tmp_path):
 
 def test_rgb_filters_become_flow_filters(tmp_path):
     weight = torch.arange(2 * 3 * 2 * 2, dtype=torch.float32).reshape(2, 3, 2, 2)
-    got = weights.cross_modality(weight, 20)
+    got = weights.flow_filters(weight, 20)
     assert got.shape == (2, 20, 2, 2)
     for channel in range(20):
         torch.testing.assert_close(got[:, channel], (weight[:, 0] + weight[:, 1] + weight[:, 2]) / 3)
     source = registry.make_model(small(), 10)
     torch.save(source.state_dict(), tmp_path / "w.pt")
     flow = registry.make_model(small("temporal"), 4)
-    weights.load_weights(flow, tmp_path / "w.pt", RESNET, across=True)
-    assert torch.equal(flow.conv1.weight, weights.cross_modality(source.conv1.weight, 6))
+    weights.load_weights(flow, tmp_path / "w.pt", RESNET, cross_modality=True)
+    assert torch.equal(flow.conv1.weight, weights.flow_filters(source.conv1.weight, 6))
     assert torch.equal(flow.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
     with pytest.raises(UsageError, match=r"model.cross_modality is True; allowed: false, unless"):
         small(model={"cross_modality": True, "weights": "w.pt"})
@@ -209,7 +209,7 @@ def test_models_by_name():
         registry.build("googlenet", in_channels=3, num_classes=2, batch_norm="no")
     with pytest.raises(UsageError, match="'vgg'; allowed: cnn_m_2048, resnet18"):
         registry.build("vgg", in_channels=3, num_classes=2)
-    rows = {row["name"]: row for row in summary.describe_models()}
+    rows = {row.name: row.to_dict() for row in summary.describe_models()}
     assert set(rows) == set(registry.MODELS)
     # 96 x 7 x 7 filters for 17 more channels
     assert rows["cnn_m_2048"]["parameters"] == {"spatial": 90_707_781 - 96 * 49 * 17, "temporal": 90_707_781}

@@ -95,8 +95,8 @@ def test_every_model_has_a_case():
 @pytest.mark.parametrize(("name", "stream", "case"), EACH)
 def test_gradients_reach_what_should_learn(name, stream, case):
     model, inputs, y = make(name, stream, case, batch=3)
-    module = registry.find_module(name)
-    missing = {f"{last}.weight" for last in module.LAST} - {n for n, _ in model.named_parameters()}
+    spec = registry.find_module(name).SPEC
+    missing = {f"{last}.weight" for last in spec.last_layers} - {n for n, _ in model.named_parameters()}
     assert not missing or (name == "googlenet" and "auxiliary" not in case.options)
     weights.set_training(model)
     objective.losses(model, model(*inputs), y).mean().backward()

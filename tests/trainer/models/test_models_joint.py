@@ -213,11 +213,11 @@ def test_towers_come_from_trained_networks(tmp_path):
     for name, tower in zip(("rgb", "images"), towers, strict=True):
         torch.save(tower.state_dict(), tmp_path / name)
     net = joint("conv_fusion")
-    weights.load_towers(net, tmp_path / "rgb", tmp_path / "images", across=True)
+    weights.load_towers(net, tmp_path / "rgb", tmp_path / "images", cross_modality=True)
     state = towers[0].state_dict()
     assert all(torch.equal(v, state[k]) for k, v in net.spatial.state_dict().items())
     first = towers[1].features[0].weight
-    assert torch.equal(net.temporal.features[0].weight, weights.cross_modality(first, 4))
+    assert torch.equal(net.temporal.features[0].weight, weights.flow_filters(first, 4))
     assert torch.equal(net.temporal.classifier[3].weight, towers[1].classifier[3].weight)
 
 
@@ -230,7 +230,10 @@ def test_towers_come_from_trained_networks(tmp_path):
             {"fusion": "concat", "tower": "resnet50", "layer": "layer1.0"},
             "'concat' needs a tower whose layers are a chain",
         ),
-        ({"fusion": "concat", "layer": "fc8"}, "no layer of vgg16 comes after fc8"),
+        (
+            {"fusion": "concat", "layer": "fc8"},
+            "layer is 'fc8', the last of vgg16; fusion 'concat' needs a layer after it",
+        ),
     ],
 )
 def test_what_cannot_be_fused_is_refused(options, says):

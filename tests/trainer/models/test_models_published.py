@@ -256,7 +256,7 @@ def googlenet_layout(classes=1000):
 )
 def test_imagenet_weights_load(name, layout, options, monkeypatch):
     """Strictly, into a network for images of as many classes; all but the last layer into one of flow."""
-    module = registry.find_module(name)
+    spec = registry.find_module(name).SPEC
     # Of one number each, so that the state of a large network takes no memory.
     state = {
         key: torch.full((), n / 100, dtype=torch.long if key.endswith("tracked") else torch.float32).expand(
@@ -265,20 +265,20 @@ def test_imagenet_weights_load(name, layout, options, monkeypatch):
         for n, (key, shape) in enumerate(layout().items())
     }
     kept = {k: v for k, v in state.items() if options or not k.startswith("aux")}
-    monkeypatch.setattr(registry, "_read_state", lambda path: (state, None))
+    monkeypatch.setattr(weights, "read_weights", lambda path: (state, None))
     loaded = {}
     monkeypatch.setattr(nn.Module, "load_state_dict", lambda self, state: loaded.update(state))
     images = on_meta(name, num_classes=1000, **options)
     assert {k: tuple(v.shape) for k, v in images.state_dict().items()} == {
         k: tuple(v.shape) for k, v in kept.items()
     }
-    weights.load_weights(images, "weights.pth", module)
+    weights.load_weights(images, "weights.pth", spec)
     assert loaded == kept  # the same tensors
     flow = on_meta(name, 20, 101, **options)
-    weights.load_weights(flow, "weights.pth", module, across=True)
-    first = f"{module.FIRST}.weight"
-    assert torch.equal(loaded[first], weights.cross_modality(state[first], 20))
-    last = {f"{layer}.weight" for layer in module.LAST} & kept.keys()
+    weights.load_weights(flow, "weights.pth", spec, cross_modality=True)
+    first = f"{spec.first_layer}.weight"
+    assert torch.equal(loaded[first], weights.flow_filters(state[first], 20))
+    last = {f"{layer}.weight" for layer in spec.last_layers} & kept.keys()
     biases = {key.replace("weight", "bias") for key in last}
     assert all(loaded[key] is state[key] for key in kept.keys() - {first} - last - biases)
     assert len(last) == (3 if options else 1)
@@ -291,7 +291,7 @@ def test_weights_without_auxiliary_classifiers_do_not_fit_a_network_with_them(tm
     )
     net = registry.build("googlenet", in_channels=3, num_classes=2, width=8, auxiliary=True)
     with pytest.raises(UsageError, match=r"aux1.conv.conv.weight missing, needed \(16, 64, 1, 1\)"):
-        weights.load_weights(net, tmp_path / "w", registry.find_module("googlenet"))
+        weights.load_weights(net, tmp_path / "w", registry.find_module("googlenet").SPEC)
 
 
 def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():

@@ -50,9 +50,9 @@ def test_sizes_are_of_the_run_and_of_the_published_network(rows):
     # Of one clip: twice the batch is twice the work.
     _, twice = summary.count_operations(net.eval(), [torch.zeros(2, 6, 32, 32)])
     assert 2 * temporal.multiply_adds == twice
-    known = next(row for row in summary.describe_models() if row["name"] == "resnet18")
-    assert temporal.published_parameters == known["parameters"]["temporal"]
-    assert temporal.published_multiply_adds == known["multiply_adds"]["temporal"]
+    known = summary.describe_model("resnet18")
+    assert temporal.published_parameters == known.parameters["temporal"]
+    assert temporal.published_multiply_adds == known.multiply_adds["temporal"]
 
 
 def test_speeds(runs, rows):

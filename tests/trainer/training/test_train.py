@@ -317,7 +317,7 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
     with pytest.raises(errors.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
-        weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18"))
+        weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18").SPEC)
     path.write_bytes(data[: -checkpoint.SEAL.size])
     with pytest.raises(errors.CheckpointDamaged, match=r"not a whole checkpoint"):
         checkpoint.load(path)
