@@ -64,7 +64,7 @@ test-pythons: ## run the quick tests on every Python from 3.10 to 3.13 that is f
 	done
 
 soak: setup ## extract for 20 minutes; memory, open files and threads must not grow
-	$(BIN)/python tests/faults/soak.py
+	$(BIN)/python -m tests.faults.soak
 
 lint: setup ## check style and types
 	$(BIN)/ruff check .

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support import videos
-
-ROOT = Path(__file__).resolve().parents[2]
-making = videos
-
-FLOWPREP = [sys.executable, "-m", "flowprep.cli"]
-OPTIONS = ["--size", "source", "--shard-pairs", "5"]
-VIDEOS, TASKS = 8, 24
+from tests.support.faults import FLOWPREP, OPTIONS, ROOT, TASKS, VIDEOS, shards
+from tests.support.videos import write_video
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +20,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight videos, which are three tasks each."""
     folder = tmp_path_factory.mktemp("videos")
     for k in range(VIDEOS):
-        making.write_video(folder / "in" / f"{k}.mp4", 14, size=(64, 48), seed=k)
+        write_video(folder / "in" / f"{k}.mp4", 14, size=(64, 48), seed=k)
     return folder / "in"
 
 
@@ -58,16 +50,6 @@ def frames_of_samples(tmp_path: Path) -> tuple[Path, list[object]]:
     return corpus, [word for key, name in files.items() for word in (key, clips / "splits" / name)]
 
 
-def shards(corpus: Path) -> dict[str, str]:
-    """Digest of every file among the shards: also of those that should not be there."""
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((corpus / "shards").iterdir())}
-
-
-def leftovers(corpus: Path) -> list[Path]:
-    """What no run may leave: temporary files and leases."""
-    return [*corpus.rglob("*.tmp"), *(corpus / "leases").glob("*")]
-
-
 @pytest.fixture
 def start() -> Callable[..., subprocess.Popen]:
     """Start flowprep: start("extract", ...) -> its process, which leads a group that the test's end kills."""
@@ -84,23 +66,3 @@ def start() -> Callable[..., subprocess.Popen]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # also workers that a test has stopped
         process.communicate()
-
-
-def children(process: int, of: str) -> list[int]:
-    """Children of a process whose command line holds a text."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if parent == process and of in command:
-                found.append(int(entry.name))
-    return found
-
-
-def environment(**more: str) -> dict[str, str]:
-    """This process's environment and more."""
-    return {**os.environ, **more}

@@ -1,6 +1,6 @@
 """What executors cost: runs of the same tasks, against the tasks alone, one after the other in one process.
 
-python tests/faults/efficiency.py [VIDEOS ROUNDS]   48 and 3 if not given; some 12 minutes of two quiet cores
+python -m tests.faults.efficiency [VIDEOS ROUNDS]   48 and 3 if not given; some 12 minutes of two quiet cores
 
 Each round runs all ways, one after the other, into new corpora. Printed are the medians over the rounds:
 
@@ -27,7 +27,8 @@ import cv2
 
 from flowprep.corpus.store import CorpusStore
 from flowprep.extraction.task import TaskOptions, run_task
-from tests.faults.conftest import FLOWPREP, making
+from tests.support.faults import FLOWPREP
+from tests.support.videos import write_video
 
 OPTIONS = ["--size", "source", "--preset", "fast", "--engine", "cpu", "--shard-pairs", "60"]
 FRAMES, SIZE = 61, (340, 256)  # a task a video, of some seconds
@@ -67,7 +68,7 @@ def main(number: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for k in range(number):
-            making.write_video(root / "in" / f"{k:03d}.mp4", FRAMES, size=SIZE, seed=k % 4)
+            write_video(root / "in" / f"{k:03d}.mp4", FRAMES, size=SIZE, seed=k % 4)
         alone(root / "in", root / "warm")  # the solver is compiled, the files are in memory
         for n in range(rounds):
             sums.append(alone(root / "in", root / f"{n}-alone"))

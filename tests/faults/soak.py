@@ -1,6 +1,6 @@
 """Extract for a long time, with broken videos and killed workers among it: nothing may pile up.
 
-python tests/faults/soak.py [MINUTES]   20 if not given
+python -m tests.faults.soak [MINUTES]   20 if not given
 
 One process extracts the same videos again and again, each time into a new corpus with the same workers. Every
 round's memory, open files, threads and temporary files are printed; the last rounds must not have more than
@@ -23,7 +23,8 @@ from pathlib import Path
 import flowprep
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
-from tests.faults.conftest import children, leftovers, making, shards
+from tests.support.faults import children, leftovers, shards
+from tests.support.videos import write_video
 
 SETTINGS = Settings(size="source", engine="cpu", tvl1=PRESETS["fast"], shard_pairs=5)
 # A worker that was killed is replaced, and the kernel gives memory back when it likes.
@@ -58,9 +59,9 @@ def main(minutes: float) -> int:
         tempfile.tempdir = folder  # others' temporary files are not counted
         root = Path(folder)
         for k in range(6):
-            making.write_video(root / "in" / f"{k}.mp4", 14, size=(64, 48), seed=k)
+            write_video(root / "in" / f"{k}.mp4", 14, size=(64, 48), seed=k)
         (root / "in" / "bad.mp4").write_text("no video")
-        cut = making.write_video(root / "in" / "cut.avi", 30, size=(64, 48))
+        cut = write_video(root / "in" / "cut.avi", 30, size=(64, 48))
         cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
-from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, leftovers, shards
+from tests.support.faults import OPTIONS, TASKS, VIDEOS, leftovers, shards
 
 
 def test_two_repacks_at_once_make_one_corpus(videos, tmp_path, start):

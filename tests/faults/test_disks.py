@@ -12,7 +12,8 @@ import pytest
 
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
-from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, environment, leftovers, making, shards
+from tests.support.faults import OPTIONS, TASKS, VIDEOS, environment, leftovers, shards
+from tests.support.videos import write_video
 
 
 @pytest.fixture
@@ -97,8 +98,8 @@ def test_damaged_shards_are_set_aside_and_made_again(videos, undisturbed, tmp_pa
 
 
 def test_metrics_are_those_of_the_records(videos, tmp_path, start):
-    making.write_video(tmp_path / "in" / "short.mp4", 1)
-    making.write_video(tmp_path / "in" / "whole.mp4", 9)
+    write_video(tmp_path / "in" / "short.mp4", 1)
+    write_video(tmp_path / "in" / "whole.mp4", 9)
     metrics = tmp_path / "flowprep.prom"
     corpus = tmp_path / "c"
     process = start(

@@ -16,20 +16,11 @@ from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.executors import run
 from flowprep.system.processes import is_dead
-from tests.faults.conftest import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, shards
+from tests.support.faults import OPTIONS, TASKS, VIDEOS, children, environment, leftovers, shards, wait_for
 
 KILLS = 20
 WITHIN = 10.0  # seconds from a signal to the end, as the README promises
 LOKY = "popen_loky_posix"  # what the command lines of local workers hold
-
-
-def wait_for(what, seconds=240.0):
-    """Wait until a function returns something true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return found
 
 
 def records(corpus: Path) -> int:

@@ -18,8 +18,9 @@ from flowprep.corpus.reader import Video
 from flowprep.corpus.store import CorpusStore
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
-from tests.faults.conftest import FLOWPREP, ROOT, making
-from tests.faults.mutating import FRAMES, KINDS, MEMORY, mutants, write_kind
+from tests.support.faults import FLOWPREP, ROOT
+from tests.support.mutations import FRAMES, KINDS, MEMORY, mutants, write_kind
+from tests.support.videos import write_video
 
 VIDEOS = SHARDS = 2000
 OTHERS = 500
@@ -100,7 +101,7 @@ def corpus(tmp_path_factory) -> Path:
     """Two videos with every table that a shard may have, one that failed, and an index."""
     root = tmp_path_factory.mktemp("mutations")
     for k in range(2):
-        making.write_video(root / "in" / "a class" / f"{k}.mp4", 4, size=(32, 32), seed=k)
+        write_video(root / "in" / "a class" / f"{k}.mp4", 4, size=(32, 32), seed=k)
     (root / "in" / "bad.mp4").write_text("no video")
     settings = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], backward=True, stabilise=True)
     flowprep.make_corpus([root / "in"], root / "corpus", settings, jobs=1)
@@ -157,7 +158,8 @@ def test_a_damaged_checkpoint_is_refused(file, tmp_path):
 def damage(folder: Path, name: str, number: int) -> list[tuple[str, str, bool | None]]:
     """Damage a file so often and read it. Returns each mutation, what came of it, and if `verify` saw it."""
     process = subprocess.run(
-        [sys.executable, ROOT / "tests" / "faults" / "mutating.py", folder, name, str(number)],
+        [sys.executable, "-m", "tests.support.mutations", folder, name, str(number)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=500,

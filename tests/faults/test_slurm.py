@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import FLOWPREP, OPTIONS, ROOT, environment, leftovers, shards
+from tests.support.faults import FLOWPREP, OPTIONS, ROOT, environment, leftovers, shards
 
 SCRIPTS = ROOT / "pipelines" / "slurm"
 CONFIGURATION = """

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import ROOT, children
-from tests.faults.test_killing import wait_for
+from tests.support.faults import ROOT, children, wait_for
 
 pytest.importorskip("trainer.training.trainer")
 SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2 + [signal.SIGKILL]  # the last to a loader alone

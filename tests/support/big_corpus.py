@@ -1,8 +1,8 @@
 """A corpus of many shards and videos, and the cost of opening it.
 
-python tests/support/big_corpus.py make FOLDER [SHARDS VIDEOS]   create it: real shards, tiny pictures
-python tests/support/big_corpus.py open FOLDER                   time and peak memory of opening it
-python tests/support/big_corpus.py plan FOLDER [VIDEOS]          of planning a list, and of `status`
+python -m tests.support.big_corpus make FOLDER [SHARDS VIDEOS]   create it: real shards, tiny pictures
+python -m tests.support.big_corpus open FOLDER                   time and peak memory of opening it
+python -m tests.support.big_corpus plan FOLDER [VIDEOS]          of planning a list, and of `status`
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Files that are damaged in the ways that disks, copies and malice have, and small videos to damage.
 
-python tests/faults/mutating.py FOLDER FILE NUMBER   damage a file of a corpus or of a training run, again
+python -m tests.support.mutations FOLDER FILE NUMBER   damage a file of a corpus or of a training run, again
                                                      and again, and read it
 
 prints a JSON line for each: the mutation, what reading came to ("refused", "same" or "wrong") and whether
@@ -27,7 +27,7 @@ from flowprep.corpus.index import ARRAYS
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import FlowprepError
-from tests.faults.conftest import making
+from tests.support.videos import texture
 
 # Suffix, encoder and pixel format of the videos: each container and each codec at least once.
 KINDS = (
@@ -65,7 +65,7 @@ def write_kind(folder: Path, suffix: str, codec: str, pixels: str) -> Path:
         stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
         stream.codec_context.time_base = Fraction(1, 25)
         for i in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(making.texture(SIZE[1], SIZE[0], float(i)), "rgb24")
+            frame = av.VideoFrame.from_ndarray(texture(SIZE[1], SIZE[0], float(i)), "rgb24")
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
