@@ -68,3 +68,12 @@ def test_flow_of_a_pair(videos, tmp_path):
 def test_torch_dataset(corpus, tmp_path):
     output = run(tmp_path, "torch_dataset.py", corpus[0])
     assert "(4, 20, 96, 96)" in output and "(2, 20, 96, 96)" in output
+
+
+@pytest.mark.slow
+def test_custom_engine(videos, tmp_path):
+    capture = cv2.VideoCapture(str(next(videos.rglob("v_right*.mp4"))))
+    for name in ("first.png", "second.png"):
+        cv2.imwrite(str(tmp_path / name), capture.read()[1])
+    output = run(tmp_path, "custom_engine.py", "first.png", "second.png")
+    assert float(output.split(": ")[1].split(" px")[0]) < 1
