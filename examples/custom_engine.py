@@ -2,8 +2,8 @@
 
     python examples/custom_engine.py FIRST.png SECOND.png
 
-An engine derives from `flowprep.engines.base.Engine` and implements `_solve`. Its name is "module:class", and it
-needs no entry in flowprep. With this folder on PYTHONPATH, the commands accept it, too:
+An engine derives from `flowprep.engines.base.Engine` and implements `_solve`. Its name is "module:class";
+no entry in flowprep is needed. With this folder on PYTHONPATH, the commands accept it, too:
 
     PYTHONPATH=examples flowprep extract VIDEOS --out CORPUS --engine custom_engine:DisEngine
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.recipe.schema import Recipe, as_toml
+from trainer.recipe.schema import Recipe
+from trainer.recipe.toml import as_toml
 
 MARK = "<!-- recipe -->"
 
