@@ -119,7 +119,7 @@ def test_the_trainer_knows_only_public_names(module):
             ["torch", "dask", "distributed", "numba", "cuda", "cv2", "av", "h5py", "numpy", "trainer"],
         ),
         ("flowprep.cli", ["torch", "numba", "cv2", "av", "h5py"]),
-        ("flowprep.viz", ["torch", "numba", "av"]),
+        ("flowprep.viz", ["torch", "numba", "av", "h5py"]),
         ("flowprep.corpus.reader", ["torch", "numba", "av", "trainer"]),
     ],
 )

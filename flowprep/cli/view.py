@@ -70,12 +70,12 @@ def view(
     flowprep view holiday.mp4 -o holiday-flow.mp4 --pairs 250
     flowprep view holiday.mp4 --compare fast -o difference.png
     """
-    from flowprep.viz.sources import draw, open_views
+    from flowprep.viz.sources import draw, open_sources
 
-    views = open_views(sources, compare, **options)
+    opened = open_sources(sources, compare, **options)
     with progress_bar("pairs", transient=True) as show:
-        made = draw(views, output, columns=columns, width=width, first=first, pairs=pairs, progress=show)
-    click.echo(json.dumps(made) if as_json else made["output"])
+        drawing = draw(opened, output, columns=columns, width=width, first=first, pairs=pairs, progress=show)
+    click.echo(json.dumps(drawing.to_dict()) if as_json else drawing.output)
 
 
 @click.command()

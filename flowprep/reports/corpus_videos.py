@@ -14,7 +14,8 @@ from flowprep.reports import charts, html
 from flowprep.reports.corpus_data import CorpusData
 from flowprep.reports.numbers import format_share
 from flowprep.reports.statistics import CorpusStatistics
-from flowprep.viz import sheet
+from flowprep.viz.scaling import flow_scale, limited
+from flowprep.viz.shots import even_times, stored_streams
 
 _SHOTS = 4  # frames shown of a video
 _VIDEOS_PER_GROUP = 2
@@ -79,17 +80,17 @@ def _video_card(video: Video, motion: float | None, clipped: float) -> str:
 
 def _wheel_and_strip(video: Video) -> tuple[str, str]:
     """The legend of a video's flow colours, "" without flow, and a few frames above their flow."""
-    has_rgb, has_flow = sheet.stored_streams(video)
+    has_rgb, has_flow = stored_streams(video)
     count = video.num_pairs if has_flow else video.num_frames
-    shots = sheet.even_times(video.times_seconds, count, _SHOTS)
+    shots = even_times(video.times_seconds, count, _SHOTS)
     pictures = [html.picture(video.rgb(i), f"frame {i}") for i in shots] if has_rgb else []
     wheel = ""
     if has_flow:
         flows = [video.flow(i, 1)[0] for i in shots]
-        scale = sheet.flow_scale(flows)
+        scale = flow_scale(flows)
         wheel = html.picture(viz.legend(176, scale), f"colours of flow, up to {scale:.3g} px")
         for i, flow in zip(shots, flows, strict=True):
-            colours = viz.flow_to_rgb(sheet.limited(flow, scale), scale)
+            colours = viz.flow_to_rgb(limited(flow, scale), scale)
             pictures.append(html.picture(colours, f"flow of pair {i}"))
     return wheel, f"<div class=strip style='--shots:{len(shots)}'>{''.join(pictures)}</div>"
 

@@ -1,7 +1,6 @@
-"""Pictures of flow: colours and their legend, contact sheets, comparisons, and films.
+"""Pictures of flow: colours, legends, contact sheets, comparisons and films.
 
-colours.py makes a picture of a field, canvas.py what stands around it, sheet.py lays out still pictures
-and film.py moving ones. What they show is a `Video` of a corpus, or anything with the same attributes.
+They show a `Video` of a corpus, or any object with its attributes (`flowprep.viz.shots.FlowVideo`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""What stands around the pictures: text, legends, and the PNG file."""
+"""Text and legends around the pictures, and the PNG file."""
 
 from __future__ import annotations
 
-import io
-import os
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -16,6 +14,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from flowprep.errors import UsageError
+from flowprep.system.atomic import atomic_path
 from flowprep.viz.colours import Colour, Image, distance_to_rgb, flow_to_rgb
 
 INK: Colour = (28, 28, 30)
@@ -25,24 +24,26 @@ PAPER: Colour = (255, 255, 255)
 
 
 def legend(size: int, max_px: float) -> Image:
-    """The wheel of flow_to_rgb, each place coloured as a motion from the centre to there, over its scale.
+    """The colour wheel of `flow_to_rgb` above its scale.
+
+    The colour of a place is that of a motion from the centre to this place.
 
     Args:
-        size: height and width of the image, pixels; from 48 its scale is readable.
-        max_px: displacement at the wheel's rim, pixels.
+        size: height and width of the image, pixels. The scale is readable from 48 on.
+        max_px: displacement at the rim, pixels.
 
     Returns:
         (size, size, 3) uint8, RGB, on white.
 
     Raises:
-        UsageError: size is under 16, or max_px is not above 0.
+        UsageError: `size` is under 16, or `max_px` is not above 0.
     """
     if size < 16:
         raise UsageError(f"size is {size}; allowed: pixels from 16")
     text = max(9, round(size * 0.14))
     side = size - round(text * 1.35)  # of the wheel
-    finer = 3  # drawn larger, then averaged, for a smooth edge
-    axis = (np.arange(side * finer) + 0.5) / (side * finer / 2) - 1
+    oversampling = 3  # drawn larger, then averaged, for a smooth edge
+    axis = (np.arange(side * oversampling) + 0.5) / (side * oversampling / 2) - 1
     flow = np.stack(np.meshgrid(axis, axis)).astype(np.float32) * 1.04  # room for the edge
     wheel = flow_to_rgb(flow * max_px, max_px)
     radius = np.hypot(*flow)
@@ -58,11 +59,11 @@ def legend(size: int, max_px: float) -> Image:
 
 
 def distance_legend(width: int, text: int, max_px: float) -> Image:
-    """The heat of distance_to_rgb from 0 to `max_px`, over its scale.
+    """The colours of `distance_to_rgb` from 0 to `max_px`, above their scale.
 
     Args:
-        width: of the image, pixels; from 60 its scale is readable.
-        text: size of the scale's text, pixels.
+        width: width of the image, pixels. The scale is readable from 60 on.
+        text: size of the text, pixels.
         max_px: the distance that is black, pixels.
 
     Returns:
@@ -78,25 +79,20 @@ def distance_legend(width: int, text: int, max_px: float) -> Image:
 
 
 def save_png(image: Image, path: str | Path) -> None:
-    """Write an (H, W, 3) uint8 RGB image as PNG, under a temporary name that is then renamed.
+    """Write an (H, W, 3) uint8 RGB image as PNG. The file appears when it is complete.
 
     Raises:
-        UsageError: the file cannot be written there.
+        UsageError: the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, "PNG")
     try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(path)
+        with atomic_path(Path(path)) as temporary:
+            PillowImage.fromarray(image).save(temporary, "PNG")
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{path} cannot be written: {exc.strerror}") from exc
 
 
 def number(value: float, digits: int = 3) -> str:
-    """So many significant digits, without an exponent or zeros that say nothing."""
+    """A number with at most `digits` significant digits, without an exponent and trailing zeros."""
     return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
 
 
@@ -104,13 +100,13 @@ def text_width(text: str, size: int) -> float:
     """Width of a line of text, pixels."""
     font = _font_for(text)
     if font is None:
-        return float(_builtin(size).getlength(_drawable(text)))
+        return float(_builtin_font(size).getlength(drawable(text)))
     box = cv2.getTextSize((0, 0), text, (0, 0), font, size)
     return float(box[2])
 
 
 def fitting(texts: Iterable[str], size: int, room: float) -> str:
-    """The first that has room; "" if none has."""
+    """The first text that fits into the room, in pixels; "" if none fits."""
     return next((text for text in texts if text_width(text, size) <= room), "")
 
 
@@ -123,11 +119,11 @@ class Canvas:
 
     @property
     def image(self) -> Image:
-        """A copy of what is on it, (H, W, 3) uint8."""
+        """A copy of the image, (H, W, 3) uint8."""
         return np.array(self._pillow)
 
     def paste(self, image: Image, x: int, y: int, outline: Colour | None = None) -> None:
-        """Put an image with its upper left corner at (x, y), and a line around it."""
+        """Put an image with its upper left corner at (x, y), and draw a line around it if wanted."""
         height, width = image.shape[:2]
         self._pillow.paste(PillowImage.fromarray(image), (x, y))
         if outline:
@@ -142,16 +138,25 @@ class Canvas:
         room: float | None = None,
         anchor: str = "la",
     ) -> None:
-        """Write a line; what has no room loses its middle. Letters that no font has become "?"."""
+        """Write one line.
+
+        Args:
+            at: the place, as (x, y).
+            text: the line. A letter without a glyph is written as "?".
+            size: size of the letters, pixels.
+            colour: RGB.
+            room: available width, pixels. A longer text loses its middle.
+            anchor: what `at` is: l, m or r (left, middle, right), then a or d (top, bottom).
+        """
         text = "".join(c if c.isprintable() else "?" for c in text)
-        keep = len(text)
+        kept = len(text)
         shown = text
-        while room is not None and keep > 1 and text_width(shown, size) > room:
-            keep -= 1
-            shown = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+        while room is not None and kept > 1 and text_width(shown, size) > room:
+            kept -= 1
+            shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
         font = _font_for(shown)
         if font is None:
-            self._draw.text(at, _drawable(shown), colour, _builtin(size), anchor)
+            self._draw.text(at, drawable(shown), colour, _builtin_font(size), anchor)
             return
         # OpenCV places a line by its baseline, and only from the left.
         x = at[0] - {"l": 0, "m": 0.5, "r": 1}[anchor[0]] * text_width(shown, size)
@@ -161,28 +166,28 @@ class Canvas:
         self._pillow.paste(PillowImage.fromarray(image))
 
 
-# What Pillow's built-in font has beyond ASCII and is used here.
-_BUILTIN = frozenset("…·")
+# Glyphs of Pillow's built-in font beyond ASCII.
+_BUILTIN_GLYPHS = frozenset("…·")
 
 
 @cache
-def _builtin(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _builtin_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
 @cache
-def _unicode() -> Any:
-    """OpenCV's font for most of the world's letters; None before OpenCV 5."""
+def unicode_font() -> Any:
+    """The font of OpenCV 5, which has the letters of most scripts; None before OpenCV 5."""
     return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 
 
 def _font_for(text: str) -> Any:
-    """None for Pillow's font, where it has the letters."""
-    return None if all(c.isascii() or c in _BUILTIN for c in text) else _unicode()
+    """The font for a text; None for Pillow's built-in font, which draws better where it has all letters."""
+    return None if all(c.isascii() or c in _BUILTIN_GLYPHS for c in text) else unicode_font()
 
 
-def _drawable(text: str) -> str:
-    """Letters without their accents, and "?" for what else Pillow's font lacks."""
-    text = "".join(c if c in _BUILTIN else unicodedata.normalize("NFKD", c) for c in text)
+def drawable(text: str) -> str:
+    """The text in glyphs of Pillow's built-in font: without accents, and with "?" for other letters."""
+    text = "".join(c if c in _BUILTIN_GLYPHS else unicodedata.normalize("NFKD", c) for c in text)
     plain = (c for c in text if not unicodedata.combining(c))
-    return "".join(c if c.isascii() or c in _BUILTIN else "?" for c in plain)
+    return "".join(c if c.isascii() or c in _BUILTIN_GLYPHS else "?" for c in plain)

@@ -1,4 +1,4 @@
-"""Colours of a field: flow by the wheel of the Middlebury benchmark, distances by heat, motion by arrows."""
+"""Flow as colours of the Middlebury wheel, distances as heat, and motion as arrows."""
 
 from __future__ import annotations
 
@@ -20,51 +20,54 @@ GREY_DOT: Colour = (150, 150, 150)
 
 
 def flow_to_rgb(flow: NDArray[np.floating], max_px: float | None = None) -> Image:
-    """Colour each displacement: the hue is its direction, the strength of the colour its length.
+    """Colour each displacement: its direction is the hue, and its length is the saturation.
 
-    The colours are those of the Middlebury benchmark: Baker, Scharstein, Lewis, Roth, Black, Szeliski, "A
-    database and evaluation methodology for optical flow", IJCV 2011, with the wheel of 55 hues of its colour
-    code. No motion is white, right is red, down yellow, left blue, up violet; beyond `max_px` colours are a
-    quarter darker; values that are not finite are black.
+    The colours are those of the Middlebury benchmark, with its wheel of 55 hues (Baker, Scharstein, Lewis,
+    Roth, Black, Szeliski: "A database and evaluation methodology for optical flow", IJCV 2011). No motion is
+    white, right is red, down is yellow, left is blue, and up is violet. Displacements over `max_px` are a
+    quarter darker. Values that are not finite are black.
 
     Args:
         flow: (2, H, W), u = right and v = down, pixels.
-        max_px: displacement of full colour, pixels; None for the largest in the flow.
+        max_px: displacement of full colour, pixels; None for the largest one in the flow.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UsageError: the flow has another shape, or max_px is not above 0.
+        UsageError: the flow has another shape, or `max_px` is not above 0.
     """
     flow = np.asarray(flow, np.float32)
     if flow.ndim != 3 or flow.shape[0] != 2:
         raise UsageError(f"flow has shape {flow.shape}; allowed: (2, H, W)")
-    known = np.isfinite(flow).all(axis=0)
-    u, v = np.where(known, flow, 0)
+    finite = np.isfinite(flow).all(axis=0)
+    u, v = np.where(finite, flow, 0)
     length = np.hypot(u, v)
     if max_px is None:
-        max_px = float(length.max(initial=0)) or 1.0  # all still: any scale shows white
+        max_px = float(length.max(initial=0)) or 1.0  # without motion any scale gives white
     if not 0 < max_px < np.inf:
         raise UsageError(f"max_px is {max_px}; allowed: pixels above 0")
     radius = (length / max_px)[..., None]
 
-    # The paper's code puts its first hue at the angle -pi, its last at pi: both are motion to the right.
+    # In the code of the paper the first hue is at the angle -pi and the last at pi. Both mean right.
     wheel = _wheel()
-    place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1) % (len(wheel) - 1)
-    below = place.astype(np.intp)
-    part = (place - below)[..., None]
-    hue = (1 - part) * wheel[below] + part * wheel[below + 1]
+    position = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1) % (len(wheel) - 1)
+    lower = position.astype(np.intp)
+    fraction = (position - lower)[..., None]
+    hue = (1 - fraction) * wheel[lower] + fraction * wheel[lower + 1]
     colour = np.where(radius <= 1, 1 - radius * (1 - hue), 0.75 * hue)
-    colour[~known] = 0
-    # A length that equals max_px must not come out one level lower for the rounding of 255 * x.
+    colour[~finite] = 0
+    # Without the small sum, rounding could give a displacement of exactly max_px one level less.
     return np.asarray(colour * 255 + 1e-3, np.uint8)
 
 
 @cache
 def _wheel() -> Flow:
-    """The 55 hues, (55, 3) RGB from 0 to 1: ramps between six corners, more hues where eyes tell more."""
-    ramps = [  # hues, channel that changes, whether it rises; the next corner has it changed
+    """The 55 hues, (55, 3) RGB from 0 to 1.
+
+    They are six ramps from corner to corner. A ramp has more hues if eyes can tell more of them.
+    """
+    ramps = [  # number of hues, channel that changes, whether it rises
         (15, 1, True),  # red to yellow
         (6, 0, False),  # yellow to green
         (4, 2, True),  # green to cyan
@@ -84,17 +87,17 @@ def _wheel() -> Flow:
 
 
 def distance_to_rgb(distance: NDArray[np.floating], max_px: float) -> Image:
-    """Colour end-point distances by heat: none is white, `max_px` and beyond black, over yellow and red.
+    """Colour end-point distances from white over yellow and red to black, for `max_px` and more.
 
     Args:
-        distance: (H, W), pixels from 0; values that are not finite are black.
+        distance: (H, W), pixels, not negative. Values that are not finite are black.
         max_px: the distance that is black, pixels.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UsageError: max_px is not above 0.
+        UsageError: `max_px` is not above 0.
     """
     if not 0 < max_px < np.inf:
         raise UsageError(f"max_px is {max_px}; allowed: pixels above 0")
@@ -104,16 +107,15 @@ def distance_to_rgb(distance: NDArray[np.floating], max_px: float) -> Image:
 
 
 def draw_arrows(image: Image, flow: Flow, times: float, spacing: int) -> Image:
-    """Flow as arrows on a darkened, grey copy of an image.
+    """Draw flow as arrows on a darkened grey copy of an image.
 
-    An arrow starts at the pixel that moves and is `times` as long as the motion. One that would be under a
-    pixel and a half long is a dot.
+    An arrow starts at the pixel that moves. Arrows under one and a half pixels are drawn as dots.
 
     Args:
         image: (H, W, 3) uint8, RGB.
         flow: (2, H, W), u = right and v = down, pixels of the image.
-        times: how much longer an arrow is than the motion.
-        spacing: of the arrows, pixels.
+        times: length of an arrow, divided by the length of the motion.
+        spacing: distance between two arrows, pixels.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -123,8 +125,8 @@ def draw_arrows(image: Image, flow: Flow, times: float, spacing: int) -> Image:
     canvas = cv2.cvtColor(np.asarray(grey * 0.6, np.uint8), cv2.COLOR_GRAY2RGB)
     ys = np.arange(spacing // 2, height, spacing)
     xs = np.arange(spacing // 2, width, spacing)
-    smooth = cv2.blur(flow.transpose(1, 2, 0), (spacing // 2, spacing // 2))  # what moves around the place
-    fixed = 1 << 4  # arrows begin and end between pixels
+    smooth = cv2.blur(flow.transpose(1, 2, 0), (spacing // 2, spacing // 2))  # mean motion around the arrow
+    fixed = 1 << 4  # OpenCV draws in sixteenths of a pixel
     for y in ys:
         for x in xs:
             u, v = smooth[y, x] * times

@@ -106,6 +106,7 @@ def test_nothing_is_escaped_twice(report):
     assert "&lt;0.01% clipped" in text and "&lt;slow" in text and "&amp;lt;" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected", "missing"),
     [

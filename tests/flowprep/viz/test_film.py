@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from flowprep.errors import UsageError
-from flowprep.viz import distance_to_rgb, film, film_frames, save_film
-from tests.flowprep.viz.test_sheet import Clip, Twice, blocks, colour_of
+from flowprep.viz import distance_to_rgb, film_frames, save_film
+from tests.support.clips import Clip, Twice, blocks, colour_of
 
 
 def read(path):
@@ -22,11 +22,15 @@ def test_a_film_plays_frame_flow_and_arrows_at_the_videos_own_times(tmp_path):
     times = np.array([0.5, 0.54, 0.58, 1.0, 1.04, 1.08])
     clip = Clip(num_frames=6, times=times)
     calls = []
-    made = save_film(film_frames(clip, width=601), tmp_path / "f.mp4", calls.append)
-    assert calls == [1, 2, 3, 4, 5]
+
+    def progress(done, total, note=""):
+        calls.append((done, total))
+
+    film = save_film(film_frames(clip, width=601), tmp_path / "f.mp4", progress, total=5)
+    assert calls == [(n, 5) for n in range(1, 6)]
     context, found, pictures = read(tmp_path / "f.mp4")
-    assert (made["frames"], made["width"], made["height"]) == (5, 600, pictures.shape[1])
-    assert context.name == "h264" if made["encoder"] == "libx264" else context.name
+    assert (film.frames, film.width, film.height) == (5, 600, pictures.shape[1])
+    assert context.name == "h264" if film.encoder == "libx264" else context.name
     assert context.pix_fmt == "yuv420p" and pictures.shape[1] % 2 == 0
     np.testing.assert_allclose(found, times[:5] - 0.5, atol=1e-4)  # ticks of 1/60000 s
     (frame,) = blocks(next(iter(film_frames(clip, width=601)))[1], (10, 90, 10))
@@ -81,7 +85,7 @@ def test_a_film_that_cannot_be_written_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_its_first_encoder_a_film_takes_the_next(tmp_path, monkeypatch):
-    monkeypatch.setattr(film, "_has", lambda name: name == "mpeg4")
-    made = save_film(film_frames(Clip(num_frames=3), width=300), tmp_path / "f.mp4")
-    assert made["encoder"] == read(tmp_path / "f.mp4")[0].name == "mpeg4"
+def test_an_encoder_that_ffmpeg_does_not_have_is_skipped(tmp_path):
+    encoders = {"no_such_encoder": {}, "mpeg4": {"b": "6000000"}}
+    film = save_film(film_frames(Clip(num_frames=3), width=300), tmp_path / "f.mp4", encoders=encoders)
+    assert film.encoder == read(tmp_path / "f.mp4")[0].name == "mpeg4"

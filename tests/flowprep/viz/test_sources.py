@@ -1,4 +1,4 @@
-"""What `flowprep view` looks at."""
+"""The videos that `flowprep view` shows."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from flowprep.api import make_corpus
 from flowprep.errors import OutOfRange, SettingsError, UsageError, VideoMissing, VideoUnreadable
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
-from flowprep.viz.sources import open_views
+from flowprep.viz.sources import open_sources
 from tests.support.videos import texture, write_frames, write_video
 
 OPENCV = {"size": "source", "engine": "opencv"}
@@ -24,8 +24,8 @@ def corpus(tmp_path_factory):
 
 
 def test_a_file_shows_what_its_corpus_holds(corpus):
-    (stored,) = open_views([str(corpus), "right/a.mp4"])
-    (file,) = open_views([str(corpus.parent / "clips" / "right" / "a.mp4")], **OPENCV)
+    (stored,) = open_sources([str(corpus), "right/a.mp4"])
+    (file,) = open_sources([str(corpus.parent / "clips" / "right" / "a.mp4")], **OPENCV)
     for name in ("width", "height", "num_frames", "num_pairs", "frame_rate", "step", "damage"):
         assert getattr(stored.video, name) == getattr(file.video, name)
     assert np.array_equal(stored.video.times_seconds, file.video.times_seconds)
@@ -36,7 +36,7 @@ def test_a_file_shows_what_its_corpus_holds(corpus):
 
 def test_frames_of_a_file_are_the_same_in_any_order(tmp_path):
     path = write_frames(tmp_path / "frames", 40)
-    (one,) = open_views([str(path)], **OPENCV)
+    (one,) = open_sources([str(path)], **OPENCV)
     for i in (0, 39, 5, 6, 38, 20, 0):
         assert np.array_equal(one.video.rgb(i), texture(32, 48, i))
     with pytest.raises(OutOfRange, match="frames 0 to 39"):
@@ -45,7 +45,7 @@ def test_frames_of_a_file_are_the_same_in_any_order(tmp_path):
 
 def test_flow_of_a_file_is_of_its_step(tmp_path):
     path = write_video(tmp_path / "a.mp4", 8, speed=1)
-    (one,) = open_views([str(path)], step=2, **OPENCV)
+    (one,) = open_sources([str(path)], step=2, **OPENCV)
     assert one.video.num_pairs == 6
     inner = one.video.flow(2, 2)[:, 0, 8:-8, 8:-8]
     assert inner.shape[0] == 2 and inner.mean() == pytest.approx(2, abs=0.3)  # MPEG-4 at 48x32 pixels
@@ -54,8 +54,8 @@ def test_flow_of_a_file_is_of_its_step(tmp_path):
 def test_a_damaged_file_is_shown_to_the_damage(tmp_path):
     folder = write_frames(tmp_path / "frames", 6)
     (folder / "img_00005.png").write_bytes(b"no image")
-    (one,) = open_views([str(folder)], **OPENCV)
-    assert one.video.num_frames == 4 and "img_00005.png cannot be decoded" in one.video.damage
+    (one,) = open_sources([str(folder)], **OPENCV)
+    assert one.video.num_frames == 4 and "img_00005.png cannot be read" in one.video.damage
     assert one.video.flow(2, 1).shape == (1, 2, 32, 48)
 
 
@@ -64,13 +64,13 @@ def test_a_partial_video_of_a_corpus_says_what_its_damage_is(tmp_path):
     (folder / "img_00005.png").write_bytes(b"no image")
     settings = Settings(engine="opencv", tvl1=PRESETS["opencv"], size="source", keep_partial=True)
     make_corpus([tmp_path / "in"], tmp_path / "corpus", settings, jobs=1)
-    (one,) = open_views([str(tmp_path / "corpus"), "frames"])
-    assert one.video.num_frames == 4 and "img_00005.png cannot be decoded" in one.video.damage
+    (one,) = open_sources([str(tmp_path / "corpus"), "frames"])
+    assert one.video.num_frames == 4 and "img_00005.png cannot be read" in one.video.damage
 
 
 def test_two_images_are_a_pair(tmp_path):
     folder = write_frames(tmp_path / "frames", 2)
-    (one,) = open_views([str(folder / "img_00001.png"), str(folder / "img_00002.png")], **OPENCV)
+    (one,) = open_sources([str(folder / "img_00001.png"), str(folder / "img_00002.png")], **OPENCV)
     assert one.video.num_pairs == 1 and one.video.id == "img_00001.png to img_00002.png"
     assert one.video.flow(0, 1)[0, 0, 8:-8, 8:-8].mean() == pytest.approx(1, abs=0.2)
 
@@ -78,16 +78,17 @@ def test_two_images_are_a_pair(tmp_path):
 def test_images_of_two_sizes_are_refused(tmp_path):
     one, other = write_frames(tmp_path / "a", 1), write_frames(tmp_path / "b", 1, (64, 32))
     with pytest.raises(VideoUnreadable, match="48x32 and 64x32"):
-        open_views([str(one / "img_00001.png"), str(other / "img_00001.png")], **OPENCV)
+        open_sources([str(one / "img_00001.png"), str(other / "img_00001.png")], **OPENCV)
 
 
+@pytest.mark.slow
 def test_a_preset_and_an_engine_are_compared_on_the_same_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", 6)
-    (one,) = open_views([str(path)], "opencv", size="source", preset="opencv")
+    (one,) = open_sources([str(path)], "opencv", size="source", preset="opencv")
     assert one.names == ("cpu opencv", "opencv")
     # The cpu engine with OpenCV's parameters computes what OpenCV computes.
     assert np.abs(one.video.flow(1, 2) - one.other.flow(1, 2)).mean() < 0.03
-    (two,) = open_views([str(path)], "fast", size="source")
+    (two,) = open_sources([str(path)], "fast", size="source")
     assert two.names == ("cpu accurate", "cpu fast")
     assert np.abs(two.video.flow(1, 2) - two.other.flow(1, 2)).max() > 0
 
@@ -96,17 +97,17 @@ def test_a_corpus_is_compared_with_another_and_with_a_preset(corpus, tmp_path):
     other = tmp_path / "other"
     settings = Settings(engine="opencv", tvl1=PRESETS["opencv"], size="source", codes="tsn")
     make_corpus([corpus.parent / "clips"], other, settings, jobs=1)
-    (one,) = open_views([str(corpus), "right/b.mp4"], str(other))
+    (one,) = open_sources([str(corpus), "right/b.mp4"], str(other))
     assert one.names == ("corpus", "other")
     assert 0 < np.abs(one.video.flow(0, 4) - one.other.flow(0, 4)).mean() < 0.2  # tsn: a level is 0.16 px
-    (two,) = open_views([str(corpus), "right/b.mp4"], "opencv")
+    (two,) = open_sources([str(corpus), "right/b.mp4"], "opencv")
     assert two.names == ("as in corpus", "opencv")
     # From the stored frames, which are JPEG; the original flow is from the decoded ones.
     assert np.abs(two.video.flow(0, 4) - two.other.flow(0, 4)).mean() < 0.3
 
 
 @pytest.mark.parametrize(
-    ("sources", "options", "error", "said"),
+    ("sources", "options", "error", "message"),
     [
         (["{corpus}"], {}, UsageError, r"name a video of .*right/a.mp4, right/b.mp4"),
         (["{corpus}", "x"], {}, VideoMissing, "no video 'x'"),
@@ -117,6 +118,6 @@ def test_a_corpus_is_compared_with_another_and_with_a_preset(corpus, tmp_path):
         (["{corpus}/plan.jsonl"], {"size": "big"}, SettingsError, "short:S"),
     ],
 )
-def test_what_cannot_be_looked_at_is_said(corpus, sources, options, error, said):
-    with pytest.raises(error, match=said):
-        open_views([s.format(corpus=corpus) for s in sources], **options)
+def test_sources_that_cannot_be_shown_are_refused(corpus, sources, options, error, message):
+    with pytest.raises(error, match=message):
+        open_sources([s.format(corpus=corpus) for s in sources], **options)
