@@ -15,8 +15,8 @@ from torch import nn
 from flowprep.errors import UsageError
 from trainer.errors import ExportDiffers
 from trainer.evaluation.evaluate import load_run
+from trainer.files import write_atomically
 from trainer.models import registry
-from trainer.training import checkpoint
 
 SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
@@ -113,7 +113,7 @@ def write_network(
             f"{TOLERANCE:.0e} is allowed; nothing is written"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_whole(out, lambda file: file.write(content))
+    write_atomically(out, lambda file: file.write(content))
     return differs
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from flowprep.errors import UsageError
+from trainer.files import write_atomically
 from trainer.training import checkpoint, distributed
 
 TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
@@ -53,7 +54,7 @@ class Scores:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"ids": self.ids, "labels": self.labels, "classes": self.classes, "scores": self.scores}
-        checkpoint.write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Scores:

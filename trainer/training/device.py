@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one.
+    """The device of a name; "auto" is a GPU if there is one, else the CPU.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: the device does not exist, or torch was not built for it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -25,29 +25,39 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as exc:
-        here = "cpu, cuda" if torch.cuda.is_available() else "cpu; for a GPU, a torch that was built for it"
-        raise UsageError(f"--device {name}: {str(exc).splitlines()[0]}; allowed here: auto, {here}") from exc
+        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu; a GPU needs a torch built for it"
+        raise UsageError(
+            f"--device {name}: {str(exc).splitlines()[0]}; allowed on this machine: auto, {allowed}"
+        ) from exc
     return device
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """ "float32", "bfloat16" or "float16": that name's; "auto" is what the device computes fast in.
+    """The precision of a name: "float32", "bfloat16" or "float16".
 
-    That is bfloat16 on a GPU that has it, and on a CPU with bfloat16 instructions (AVX-512 BF16, AMX), where
-    a step of a ResNet-18 is 1.3 to 1.9 times as fast as in float32; other CPUs emulate it.
+    "auto" is bfloat16 on a device with bfloat16 instructions, else float32. GPUs have these instructions
+    from compute capability 8.0 on, CPUs with AVX-512 BF16 or AMX. A step of a ResNet-18 on such a CPU is 1.3
+    to 1.9 times as fast as in float32. Other CPUs emulate bfloat16, which is slow and gives a warning.
     """
     if device.type == "cuda":
-        low = torch.cuda.get_device_capability(device) >= (8, 0)
+        has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in old torch
-        low = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        capabilities: dict[str, Any] = getattr(
+            torch.cpu, "get_capabilities", dict
+        )()  # missing in older versions
+        has_bfloat16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     if name == "auto":
-        return "bfloat16" if low else "float32"
-    if name == "bfloat16" and not low:
+        return "bfloat16" if has_bfloat16 else "float32"
+    if name == "bfloat16" and not has_bfloat16:
         log.warning("%s has no bfloat16 instructions and emulates them, which is slow", device)
     return name
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Computing in the precision, as pick_precision gives it, where that serves; in float32 elsewhere."""
+    """A context in which operations that tolerate it compute in the precision, and all others in float32.
+
+    Args:
+        precision: as pick_precision returns it.
+        device: the device that computes.
+    """
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")

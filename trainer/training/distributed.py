@@ -1,6 +1,8 @@
-"""Several processes that train or judge together, one device each, as torchrun starts them; one without it.
+"""Several processes that train or evaluate together, each on its own device, as torchrun starts them.
 
-torchrun --nproc-per-node 2 --no-python trainer train ...
+    torchrun --nproc-per-node 2 --no-python trainer train ...
+
+Without torchrun there is one process, and the functions of this module do nothing.
 """
 
 from __future__ import annotations
@@ -18,44 +20,50 @@ from flowprep.errors import UsageError
 
 
 def rank() -> int:
-    """Number of this process, from 0; the first one writes and reports."""
+    """Number of this process, from 0. Process 0 writes the files and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
-    """The sum of the processes' tensors, which all get; it is written into `value`."""
+    """The sum of the tensors of all processes; `value` is overwritten with it."""
     if dist.is_initialized():
         dist.all_reduce(value)
     return value
 
 
 def broadcast_buffers(model: torch.nn.Module) -> None:
-    """Give all processes the first one's buffers: each has its own statistics of batch normalisation."""
+    """Copy the buffers of process 0 to all processes.
+
+    Each process has its own statistics of batch normalisation, and all must evaluate with the same.
+    """
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have called this function."""
     if dist.is_initialized():
         dist.barrier()
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
-    """Meet the other processes, if torchrun started this one; gives the name of this one's device.
+    """Join the other processes if torchrun started this one.
 
     Args:
-        device: as the user named it. "auto" and "cuda" are the GPU of this process's number on its machine.
+        device: as the user named it. "auto" and "cuda" mean the GPU with the local number of this process.
+
+    Yields:
+        The name of this process's device.
 
     Raises:
-        UsageError: a device with a number, which several processes cannot share.
+        UsageError: the device has a number, and several processes cannot share one device.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield device
@@ -67,21 +75,21 @@ def process_group(device: str) -> Iterator[str]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     yield device
-    # Not where an error passes through: the others may be waiting for this one, and torchrun ends them.
+    # Skipped after an error: other processes may be waiting for this one, and torchrun ends them.
     barrier()
-    gc.collect()  # networks in cycles hold the group, whose threads must not outlive it
+    gc.collect()  # networks in reference cycles hold the group, whose threads must not outlive it
     dist.destroy_process_group()
 
 
 def microbatches(batch: int, max_samples: int) -> list[np.ndarray]:
-    """What of a batch goes through the networks at once: parts of like sizes, for each process one at least.
+    """Divide a batch into parts of similar size, each of which passes through the network at once.
 
-    Parts k, k + world_size(), ... are those of process k. However the batch is divided, the step is that of
-    the whole batch.
+    Process k computes the parts k, k + world_size(), ... . Every process has a part. The step is always that
+    of the whole batch.
 
     Args:
         batch: samples of a step.
-        max_samples: samples that a process takes at once; 0 takes its share whole.
+        max_samples: greatest number of samples in a part; 0 is the whole share of a process.
 
     Returns:
         Numbers of the samples of each part.

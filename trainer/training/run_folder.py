@@ -1,4 +1,12 @@
-"""The folder of a training run: names of its files, and the claim of the process that trains into it."""
+"""The folder of a training run: its files, and the lease of the process that trains into it.
+
+last.pt, best.pt        checkpoints: see trainer.training.checkpoint; best.pt only with train.keep = "best"
+log.jsonl, tensorboard/ the log: see trainer.training.metrics_log
+trainlist.txt           the videos that the run trains on
+validationlist.txt      the videos that it is validated on
+test_scores.npz, validation_scores.npz   scores: see trainer.evaluation.scores
+running.0               the lease, while a process trains
+"""
 
 from __future__ import annotations
 
@@ -9,8 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowprep.errors import UsageError
-from flowprep.system import leases
+from flowprep.system.atomic import TEMPORARY
+from flowprep.system.leases import Lease, find_leases
 from flowprep.system.processes import described, is_dead, is_here
+from trainer.data.annotations import Examples, write_list
+from trainer.training.checkpoint import BEST, LAST
 
 log = logging.getLogger(__name__)
 
@@ -18,35 +29,65 @@ RUNNING = "running"
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
+def write_lists(run: Path, training: Examples, validation: Examples) -> None:
+    """Write the lists of the videos to train on and to validate on; makes the folder."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_list(run / TRAIN_LIST, training)
+    write_list(run / VALIDATION_LIST, validation)
+
+
 @contextmanager
 def claim_run(run: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, which is made, while the block runs.
+    """Hold the lease of a run's folder while the block runs, so that no other process trains into it.
 
-    Who died without letting go is told at once on this machine, where one that only sleeps is not passed
-    over; else by its silence, which is waited for: a job that is requeued goes on.
+    Makes the folder, and removes it afterwards if it is empty. A lease whose owner died is replaced: at once
+    if the owner ran on this machine, else after the lease was not renewed for a while. A job that a scheduler
+    restarts on another machine therefore continues.
 
     Raises:
-        UsageError: another process is at it.
+        UsageError: another process trains into the folder.
     """
     run.mkdir(parents=True, exist_ok=True)
-    seen: dict[leases.Lease, float] = {}
-    while True:
-        for other in leases.find_leases(run, RUNNING):
-            with suppress(FileNotFoundError):  # it let go
-                name, touched = other.owner, other.touched()
-                who = described(name)
-                if other not in seen and not is_here(name):
-                    log.info("%s: waiting until it shows whether %s is still at it", run, who)
-                if seen.setdefault(other, touched) != touched or (is_here(name) and not is_dead(name)):
-                    raise UsageError(
-                        f"{run} is being trained by {who}: wait for it, or train into another --out"
-                    )
-        if lease := leases.Lease.acquire(run, RUNNING):
-            break
-        time.sleep(0.5)
+    lease = _acquire(run)
     try:
         with lease.keep_alive():
+            _remove_leftovers(run)
             yield
     finally:
         with suppress(OSError):
-            run.rmdir()  # if nothing came of it
+            run.rmdir()
+
+
+def _acquire(run: Path) -> Lease:
+    seen: dict[Lease, float] = {}
+    while True:
+        for other in find_leases(run, RUNNING):
+            with suppress(FileNotFoundError):  # the lease was released in the meantime
+                _refuse_living(run, other, seen)
+        if lease := Lease.acquire(run, RUNNING):
+            return lease
+        time.sleep(0.5)
+
+
+def _refuse_living(run: Path, lease: Lease, seen: dict[Lease, float]) -> None:
+    """Raise UsageError if the owner of a lease is alive.
+
+    Args:
+        run: the run's folder.
+        lease: the lease of another process.
+        seen: when each lease was renewed last, as it was first seen; a later time shows that its owner lives.
+    """
+    owner, renewed = lease.owner, lease.touched()
+    if lease not in seen and not is_here(owner):
+        log.info("%s: waiting to see whether %s still trains into it", run, described(owner))
+    if seen.setdefault(lease, renewed) != renewed or (is_here(owner) and not is_dead(owner)):
+        raise UsageError(
+            f"{run} is being trained by {described(owner)}: wait for it, or train into another --out"
+        )
+
+
+def _remove_leftovers(run: Path) -> None:
+    """Remove unfinished checkpoints. The process that was writing them is dead: this one holds the lease."""
+    for name in (LAST, BEST):
+        for path in run.glob(f"{name}*{TEMPORARY}"):
+            path.unlink(missing_ok=True)

@@ -1,44 +1,46 @@
-"""Training one stream: reads top to bottom.
+"""Training of one network.
 
-What is seen and dropped in a step follows from the recipe alone, and everything else that changes during a
-run is in the checkpoint, so that a resumed run takes the very steps that an uninterrupted one would have
-taken.
+The samples and the dropout of a step follow from the recipe and the number of the step. The checkpoint holds
+everything else that changes during a run. A resumed run therefore takes the same steps, bit by bit, as a run
+that was not interrupted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from flowprep.errors import UsageError
-from trainer.data import dataset, loading, splits
-from trainer.data.annotations import Examples, append_examples, write_list
+from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
 from trainer.evaluation.evaluate import score_videos
-from trainer.models import layers, objective, registry, weights
-from trainer.recipe.schema import Recipe, TrainRecipe
-from trainer.training import checkpoint, distributed
+from trainer.models import layers, registry, weights
+from trainer.recipe.schema import Recipe
+from trainer.training import checkpoint, distributed, run_folder
+from trainer.training.batches import make_batches
 from trainer.training.checkpoint import BEST, LAST, Checkpoint
 from trainer.training.device import autocast, pick_device, pick_precision
-from trainer.training.run_folder import LOG, TRAIN_LIST, VALIDATION_LIST
+from trainer.training.heads import TrainingData, heads_loss, prepare_data
+from trainer.training.metrics_log import MetricsLog, StepMetrics
+from trainer.training.optimiser import make_optimiser, make_scaler, set_learning_rate
+from trainer.training.schedule import dropout_seed, learning_rate
 
 if TYPE_CHECKING:
     from flowprep import Corpus
 
 log = logging.getLogger(__name__)
+
+OnStep = Callable[[int, "dict[str, Any] | None"], object]
 
 
 def train(
@@ -53,406 +55,278 @@ def train(
     device: str = "auto",
     workers: int = 0,
     compiled: bool = False,
-    on_step: Callable[[int, dict[str, Any] | None], object] | None = None,
+    on_step: OnStep | None = None,
 ) -> bool:
     """Train a network into the folder `out`.
 
-    Several processes share each batch, and a step is the whole batch's whatever their
-    number. Batch normalisation and dropout see what passes at once: where that is the same (micro_batch), so
-    are the losses, but for rounding.
+    Several processes share each batch, and the step is that of the whole batch. Batch normalisation and
+    dropout see the samples of one pass. If the passes are the same (train.micro_batch), the losses of one
+    process and of several processes differ by rounding only.
 
     Args:
-        recipe: everything that decides the outcome.
-        corpus, examples: the training videos; the recipe's validation share is held out from them.
-        out: the run's folder: see trainer.training.checkpoint.
-        multi_task: further data sets, each with a head of its own on the same trunk. Every head has the same
-            share of a batch, a sample counts for its own head only, and the heads' losses are summed
-            (Simonyan, Zisserman 2014, section 3.2). Only the first head is validated and judged.
-        add_classes: further data sets whose classes the first head learns beside its own.
-        resume: go on from the last checkpoint, or from the beginning where there is none.
+        recipe: everything that decides the result.
+        corpus, examples: the training videos. The recipe's validation share is held out from them.
+        out: the run's folder: see trainer.training.run_folder.
+        multi_task: further data sets; each has a head of its own on the same network. Every head has the same
+            share of a batch, a sample counts for its own head only, and the losses of the heads are added
+            (Simonyan, Zisserman 2014, section 3.2). Only the first head is validated and evaluated.
+        add_classes: further data sets whose classes the first head learns in addition.
+        resume: continue from the last checkpoint, or begin where there is none.
         device: "auto", "cpu", "cuda", ...
-        workers: loader processes; 0 loads in this one. The number changes nothing but the speed.
-        compiled: compile the network with torch.compile, which takes a minute and saves time afterwards. Its
-            dropout then draws other numbers; without dropout the losses are the same but for rounding.
-        on_step: called after each step with the number of steps done and, when one was written, the row
-            of the log: step, loss, lr, train_accuracy, clips_per_second, data_wait (share of the time), and
-            after a validation val_accuracy and val_loss.
+        workers: loader processes; 0 loads in this process. The number changes only the speed.
+        compiled: compile the network with torch.compile, which takes a minute and saves time in every step.
+            Its dropout draws other numbers; without dropout the losses differ by rounding only.
+        on_step: called after each step with the number of steps done and with the row of the log, or None if
+            no row was written: see MetricsLog.write. After a validation it has val_accuracy and val_loss.
 
     Returns:
-        False when the run was finished before, True when it is now.
+        True if the run is finished now, False if it was finished before.
 
     Raises:
-        NotFinite: the loss, a weight or a score is not finite.
+        NotFinite: the loss, a weight or a score is infinite or not a number.
         UsageError: `out` holds a run and `resume` is not given, or it is a run of another recipe, list or
-            corpus; the corpus does not fit the recipe; an added class is one of those that are there.
+            corpus; a corpus does not fit the recipe; an added class exists already.
     """
-    # --- what there is to learn from
-    module = registry.check_recipe(recipe)
-    sources = [(corpus, examples), *multi_task, *add_classes]
-    for where_from, some in sources:
-        loading.check_fit(where_from, some.ids, recipe)
-        if differs := corpus.settings.differences(where_from.settings):
-            log.warning("%s and %s differ: %s", corpus.path, where_from.path, "; ".join(differs))
-    rest, held = splits.hold_out(examples, recipe.train.validation_share, recipe.seed)
-    if recipe.train.keep == "best" and not len(held):
-        raise UsageError("train.keep is 'best', but no video can be held out to choose by; set it to 'last'")
-    first = [(corpus, rest)]
-    for where_from, some in add_classes:
-        first.append((where_from, append_examples(first[-1][1].classes, some)))
-    heads = [first, *([one] for one in multi_task)]
-    sizes = [len(head[-1][1].classes) for head in heads]  # outputs of each
-    for where_from, some in multi_task:
-        if len(some.classes) < 2:
-            raise UsageError(
-                f"{where_from.path} has the class {some.classes[0]!r} only; of a head's data set two are "
-                "needed: give a list that names the class of each video"
-            )
-    if recipe.train.batch < len(heads):
-        raise UsageError(f"train.batch is {recipe.train.batch}; allowed: one sample per head, {len(heads)}")
-    digest = _digest(sources, sizes)
-    former = _former(out, recipe, corpus, examples.classes, digest, resume)
-    if former and former.step >= recipe.train.steps:
+    registry.check_recipe(recipe)
+    data = prepare_data(recipe, corpus, examples, multi_task, add_classes)
+    previous = find_previous(out, recipe, data, resume=resume)
+    if previous and previous.step >= recipe.train.steps:
         return False
-    parts = distributed.microbatches(recipe.train.batch, recipe.train.micro_batch)
-
-    # --- network and optimiser
-    where = pick_device(device)
-    # A run goes on as it began, also on a device that "auto" would choose otherwise for.
-    precision = pick_precision(former.precision if former else recipe.train.precision, where)
-    torch.manual_seed(recipe.seed)
-    # The heads are one layer, side by side.
-    model = registry.make_model(recipe, sum(sizes))
-    if former:
-        model.load_state_dict(former.model)
-    else:
-        weights.start_from_weights(model, recipe, [n for head in heads for n in head[-1][1].classes])
-    if recipe.model.trainable == "last":
-        weights.freeze_all_but(model, module.SPEC.last_layers)
-    layers.channels_last(model.to(where))
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=recipe.train.lr,
-        momentum=recipe.train.momentum,
-        weight_decay=recipe.train.weight_decay,
+    trainer = Trainer(
+        recipe, data, out, previous=previous, device=pick_device(device), workers=workers, compiled=compiled
     )
-    scaler = torch.amp.GradScaler(where.type, enabled=precision == "float16")
-    start, best = 0, None
-    if former:
-        start, best = former.step, former.best
-        optimizer.load_state_dict(former.optimizer)
-        scaler.load_state_dict(former.scaler)
-    if compiled:
-        model.compile()
-    learner = DistributedDataParallel(model) if distributed.world_size() > 1 else None
-    batches = _batches(recipe, heads, parts, start, workers, pin=where.type == "cuda")
-
-    def state(done: int, optimizer: torch.optim.Optimizer | None) -> Checkpoint:
-        return Checkpoint(
-            recipe=recipe,
-            classes=examples.classes,
-            heads=tuple(sizes),
-            corpus=corpus.settings,
-            examples=digest,
-            step=done,
-            model=model.state_dict(),
-            optimizer=optimizer.state_dict() if optimizer else {},
-            scaler=scaler.state_dict(),
-            best=best,
-            precision=precision,
-        )
-
-    # --- the steps
-    if main := distributed.rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        write_list(out / TRAIN_LIST, rest)
-        write_list(out / VALIDATION_LIST, held)
-    log.info(
-        "%s: %d videos to train on, %d held out, %s classes, %.2f M parameters, on %s in %s",
-        recipe.stream,
-        sum(len(some) for head in heads for _, some in head),
-        len(held),
-        " + ".join(map(str, sizes)),
-        sum(p.numel() for p in model.parameters()) / 1e6,
-        where,
-        precision,
-    )
-    log.info(
-        "each step takes a batch of %d; processes: %d, passes of each: %d, samples of a pass: up to %d",
-        recipe.train.batch,
-        distributed.world_size(),
-        -(-len(parts) // distributed.world_size()),
-        max(map(len, parts)),
-    )
-    mine = range(distributed.rank(), len(parts), distributed.world_size())
-    lengths = [len(parts[part]) for part in mine]
-    sample = ClipSpec.from_recipe(recipe)
-    # Samples of each head in a batch.
-    counts = [len(range(h, recipe.train.batch, len(heads))) for h in range(len(heads))]
-    with closing(_Log(out, start)) as writer:
-        for step in range(start, recipe.train.steps):
-            weights.set_training(model)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe.train, step)
-
-            waited = time.perf_counter()
-            # This process's share of the batch: planes (B, ..., S, S), classes (B,), heads (B,)
-            clip, y, head = next(batches)
-            writer.waited += time.perf_counter() - waited
-
-            optimizer.zero_grad(set_to_none=True)
-            pieces = (torch.split(t, lengths) for t in (*clip, y, head))
-            for part, planes, gain, bias, y, head in zip(mine, *pieces, strict=True):
-                # float32, (b, C, S, S) or (b, C, T, S, S); of a joint network two of them
-                x = sample.tensors(Clip(planes, gain, bias).to(where))
-                y, head = y.to(where, non_blocking=True), head.to(where, non_blocking=True)
-                # Dropout follows from the step and the part, whichever process and run it is in.
-                torch.manual_seed(_seed(recipe.seed, step, part))
-                # Gradients of several passes meet once, in the last.
-                with learner.no_sync() if learner and part != mine[-1] else nullcontext():
-                    with autocast(precision, where), _enough_samples(len(y)):
-                        logits = (learner or model)(*x)  # (b, classes of all heads[, K]): see models
-                    loss, right = _loss(model, logits.float(), y, head, sizes, counts)
-                    # The sum over the parts is the batch's loss; processes' gradients are averaged.
-                    scaler.scale(loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
-                writer.add(loss.detach(), right)
-            scaler.step(optimizer)
-            scaler.update()
-            writer.count(recipe.train.batch)
-
-            done = step + 1
-            last = done == recipe.train.steps
-            row: dict[str, Any] = {}
-            validates = len(held) > 0 and (last or done % recipe.train.validate_every == 0)
-            saves = last or done % recipe.train.checkpoint_every == 0
-            if validates or saves:
-                with writer.pause():
-                    _check_finite(model, done)
-            if validates:
-                with writer.pause():
-                    distributed.broadcast_buffers(model)
-                    row = _validate(model, corpus, held, recipe, where, precision, workers)
-            if row or saves or done % recipe.train.log_every == 0:
-                row = writer.write(done, learning_rate(recipe.train, step), row)
-            if "val_accuracy" in row and recipe.train.keep == "best":
-                quality = (row["val_accuracy"], -row["val_loss"])
-                if best is None or quality > best:
-                    best = quality
-                    if main:
-                        with writer.pause():
-                            checkpoint.save(out / BEST, state(done, None))
-            if saves and main:
-                with writer.pause():
-                    checkpoint.save(out / LAST, state(done, optimizer))
-            if on_step:
-                on_step(done, row or None)
-    distributed.barrier()  # the first may still be writing what the others will judge by
+    trainer.fit(on_step)
     return True
 
 
-@contextmanager
-def _enough_samples(count: int) -> Iterator[None]:
-    """Say what to do where batch normalisation has one value per channel to take the spread of."""
-    try:
-        yield
-    except ValueError as exc:
-        if "more than 1 value per channel" not in str(exc):
-            raise
-        raise UsageError(
-            f"{count} sample passes through the network at once, of which its batch normalisation takes no "
-            "mean and spread: set train.micro_batch, and train.batch, so that every pass has two or more"
-        ) from exc
-
-
-def _loss(
-    model: torch.nn.Module,
-    logits: torch.Tensor,
-    y: torch.Tensor,
-    head: torch.Tensor,
-    sizes: list[int],
-    counts: list[int],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The heads' losses, each the mean over its samples of the whole batch, summed.
+class Trainer:
+    """A training run in this process, which may be one of several.
 
     Args:
-        model: says what a sample costs: see models.losses.
-        logits: (b, sum of sizes) or (b, sum of sizes, K), the heads side by side.
-        y: (b,) class of each sample, within its head.
-        head: (b,) the head that a sample is of; it counts for no other.
-        sizes: classes of each head.
-        counts: samples of each head in the whole batch, of which these b are a part.
+        recipe: everything that decides the result.
+        data: the videos.
+        out: the run's folder.
+        previous: the checkpoint to continue from; None begins.
+        device: where the network runs.
+        workers: loader processes.
+        compiled: whether to compile the network.
 
-    Returns:
-        The part's share of the loss, and how many samples are right: see objective.class_scores.
+    Attributes:
+        model: the network.
+        step: number of steps done.
+        best: (accuracy, -loss) of the best validation so far, or None.
+        precision: "float32", "bfloat16" or "float16".
+
+    Raises:
+        UsageError: weights to start from do not fit, or there are more processes than samples in a batch.
     """
-    loss, right = logits.new_zeros(()), torch.zeros_like(y[0])
-    for h, columns in enumerate(torch.split(logits, sizes, 1)):
-        target = y.where(head == h, -100)  # what the losses leave out
-        loss = loss + objective.losses(model, columns, target).sum() / counts[h]
-        right = right + (objective.class_scores(model, columns.detach()).argmax(1) == target).sum()
-    return loss, right
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        out: Path,
+        *,
+        previous: Checkpoint | None = None,
+        device: torch.device,
+        workers: int = 0,
+        compiled: bool = False,
+    ) -> None:
+        self.recipe, self.data, self.out, self.device = recipe, data, out, device
+        self._workers = workers
+        # A run keeps its precision, also on a device for which "auto" means another one.
+        self.precision = pick_precision(previous.precision if previous else recipe.train.precision, device)
+        self._parts = distributed.microbatches(recipe.train.batch, recipe.train.micro_batch)
+        self._own_parts = range(distributed.rank(), len(self._parts), distributed.world_size())
+        self._clip_spec = ClipSpec.from_recipe(recipe)
 
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+        self.model = _make_network(recipe, data, previous, device)
+        self._optimiser = make_optimiser(self.model, recipe.train)
+        self._scaler = make_scaler(device, self.precision)
+        self.step, self.best = 0, None
+        if previous:
+            self.step, self.best = previous.step, previous.best
+            self._optimiser.load_state_dict(previous.optimizer)
+            self._scaler.load_state_dict(previous.scaler)
+        if compiled:
+            self.model.compile()
+        self._parallel = DistributedDataParallel(self.model) if distributed.world_size() > 1 else None
+        samples = np.concatenate([self._parts[part] for part in self._own_parts]).tolist()
+        self._batches = make_batches(recipe, data, samples, self.step, workers, pin=device.type == "cuda")
 
+    def fit(self, on_step: OnStep | None = None) -> None:
+        """Take the remaining steps, with validations, checkpoints and log.
 
-def learning_rate(recipe: TrainRecipe, step: int) -> float:
-    """The rate of step `step`, counted from 0: `lr`, times `factor` for each milestone that is reached."""
-    return recipe.lr * recipe.factor ** sum(step >= milestone for milestone in recipe.milestones)
+        Args:
+            on_step: see train.
 
+        Raises:
+            NotFinite: the loss, a weight or a score is infinite or not a number.
+        """
+        if distributed.rank() == 0:
+            run_folder.write_lists(self.out, self.data.training, self.data.validation)
+        self._describe()
+        with closing(MetricsLog(self.out, self.step)) as metrics_log:
+            while self.step < self.recipe.train.steps:
+                metrics_log.add(self.train_step())
+                row = self._finish_step(metrics_log)
+                if on_step:
+                    on_step(self.step, row)
+        # The other processes evaluate by a file that the first process may still be writing.
+        distributed.barrier()
 
-class _Steps:
-    """The keys of each step's samples, (step, i), for a data loader."""
-
-    def __init__(self, steps: range, samples: Sequence[int]) -> None:
-        self._steps, self._samples = steps, samples
-
-    def __len__(self) -> int:
-        return len(self._steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in self._steps:
-            yield [(step, i) for i in self._samples]
-
-
-def _batches(
-    recipe: Recipe,
-    heads: Sequence[Sequence[tuple[Corpus, Examples]]],
-    parts: Sequence[np.ndarray],
-    start: int,
-    workers: int,
-    *,
-    pin: bool,
-) -> Iterator[tuple[Clip, torch.Tensor, torch.Tensor]]:
-    """This process's parts of the batches of the steps from `start` on."""
-    mine = np.concatenate(parts[distributed.rank() :: distributed.world_size()]).tolist()
-    planes = ClipSpec.from_recipe(recipe).planes
-    workers = dataset.workers_that_fit(workers, 4 * len(mine) * planes * recipe.input.crop**2)
-    clips = dataset.TrainingClips(heads, recipe)
-    steps = _Steps(range(start, recipe.train.steps), mine)
-    return iter(
-        dataset.make_loader(
-            clips, workers, batch_sampler=steps, collate_fn=dataset.batch_clips, pin_memory=pin
-        )
-    )
-
-
-def _validate(
-    model: torch.nn.Module,
-    corpus: Corpus,
-    held: Examples,
-    recipe: Recipe,
-    device: torch.device,
-    precision: str,
-    workers: int,
-) -> dict[str, Any]:
-    scores = score_videos(
-        model,
-        corpus,
-        held.ids,
-        recipe,
-        classes=len(held.classes),
-        frames=recipe.train.validation_frames,
-        crops=1,
-        device=device,
-        precision=precision,
-        workers=workers,
-    )
-    labels = np.array(held.labels)
-    probability = scores[np.arange(len(labels)), labels]
-    return {
-        "val_accuracy": float((scores.argmax(1) == labels).mean()),
-        "val_loss": float(-np.log(np.maximum(probability, 1e-12)).mean()),
-    }
-
-
-def _check_finite(model: torch.nn.Module, step: int) -> None:
-    """Weights and statistics that are no numbers must neither be saved nor judged."""
-    for name, value in model.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise TrainingDiverged(f"{name} is not finite at step {step}: try a lower train.lr")
-
-
-class _Log:
-    """log.jsonl and TensorBoard, by the first process; each row is of the steps since the row before."""
-
-    def __init__(self, out: Path, start: int) -> None:
-        self._clear()
-        self._path = path = out / LOG
-        self._file: IO[str] | None = None
-        if distributed.rank():
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        kept = []
-        if start and path.exists():  # rows after the checkpoint are of steps that will be taken again
-            rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= start]
-        path.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-        # TensorBoard drops rows from this step on; that of the checkpoint stays.
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)
-
-    def _clear(self) -> None:
-        self._losses: list[torch.Tensor] = []
-        self._right: list[torch.Tensor] = []
-        self._steps = self._samples = 0
-        self.waited = 0.0
-        self._since = time.perf_counter()
-
-    def add(self, loss: torch.Tensor, right: torch.Tensor) -> None:
-        # Kept as tensors: a number would make a GPU finish before the next step can be sent to it.
-        self._losses.append(loss)
-        self._right.append(right)
-
-    def count(self, samples: int) -> None:
-        self._steps += 1
-        self._samples += samples
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Leave out of the speed what is not training."""
+    def train_step(self) -> StepMetrics:
+        """Take the next step of the optimiser, on the next batch."""
+        weights.set_training(self.model)
+        set_learning_rate(self._optimiser, learning_rate(self.recipe.train, self.step))
         began = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - began
+        # This process's share of the batch: planes (B, ..., S, S), classes (B,), heads (B,).
+        clip, y, head = next(self._batches)
+        metrics = StepMetrics([], [], self.recipe.train.batch, time.perf_counter() - began)
+        self._optimiser.zero_grad(set_to_none=True)
+        lengths = [len(self._parts[part]) for part in self._own_parts]
+        pieces = (torch.split(tensor, lengths) for tensor in (*clip, y, head))
+        for part, planes, gain, bias, classes, heads in zip(self._own_parts, *pieces, strict=True):
+            loss, correct = self._backward(part, Clip(planes, gain, bias), classes, heads)
+            metrics.losses.append(loss)
+            metrics.correct.append(correct)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self.step += 1
+        return metrics
 
-    def write(self, step: int, lr: float, more: dict[str, Any]) -> dict[str, Any]:
-        sums = torch.stack([torch.stack(s).double().sum() for s in (self._losses, self._right)])
-        loss, right = distributed.all_reduce_sum(sums).tolist()
-        row = {
-            "step": step,
-            "loss": loss / self._steps,
-            "lr": lr,
-            "train_accuracy": right / self._samples,
-        }
-        if not math.isfinite(row["loss"]):
-            raise TrainingDiverged(f"the loss is {row['loss']} at step {step}: try a lower train.lr")
-        seconds = time.perf_counter() - self._since
-        row |= {
-            "clips_per_second": round(self._samples / seconds, 1),
-            "data_wait": round(self.waited / seconds, 3),
-        }
-        row |= more
-        self._clear()
-        if self._file:
-            with checkpoint.named(self._path):
-                self._file.write(json.dumps(row) + "\n")
-                self._file.flush()
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, step)
+    def _backward(
+        self, part: int, clip: Clip, y: torch.Tensor, head: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradients of a part of the batch; gives its loss and number of correct samples, both ()."""
+        # float32, (b, C, S, S) or (b, C, T, S, S); two tensors for a joint network.
+        inputs = self._clip_spec.tensors(clip.to(self.device))
+        y, head = y.to(self.device, non_blocking=True), head.to(self.device, non_blocking=True)
+        torch.manual_seed(dropout_seed(self.recipe.seed, self.step, part))
+        # The gradients of several passes are exchanged once, in the last pass.
+        last = part == self._own_parts[-1]
+        with nullcontext() if last or not self._parallel else self._parallel.no_sync():
+            with autocast(self.precision, self.device), _explain_single_sample(len(y)):
+                logits = (self._parallel or self.model)(*inputs)  # (b, outputs of all heads[, K])
+            counts = self.data.samples_per_head(self.recipe.train.batch)
+            loss, correct = heads_loss(self.model, logits.float(), y, head, self.data.head_sizes, counts)
+            # The loss of the batch is the sum over its parts, but the processes' gradients are averaged.
+            self._scaler.scale(loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), correct
+
+    def _finish_step(self, metrics_log: MetricsLog) -> dict[str, Any] | None:
+        """Validate, log and save where they are due; gives the row of the log, if one was written."""
+        section = self.recipe.train
+        last = self.step == section.steps
+        validates = len(self.data.validation) > 0 and (last or self.step % section.validate_every == 0)
+        saves = last or self.step % section.checkpoint_every == 0
+        validation: dict[str, float] = {}
+        row = None
+        with metrics_log.pause():
+            if validates or saves:
+                self._check_finite()
+            if validates:
+                validation = self.validate()
+        if validates or saves or self.step % section.log_every == 0:
+            row = metrics_log.write(self.step, learning_rate(section, self.step - 1), validation)
+        with metrics_log.pause():
+            if validates and section.keep == "best":
+                self._keep_best(validation)
+            if saves:
+                self.save_checkpoint()
         return row
 
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-            self._board.close()
+    def validate(self) -> dict[str, float]:
+        """Evaluate the held-out videos.
+
+        Returns:
+            val_accuracy, and val_loss: the mean negative logarithm of the true class's score.
+
+        Raises:
+            NotFinite: a score is infinite or not a number.
+        """
+        distributed.broadcast_buffers(self.model)
+        videos = self.data.validation
+        scores = score_videos(
+            self.model,
+            self.data.corpus,
+            videos.ids,
+            self.recipe,
+            classes=len(videos.classes),
+            frames=self.recipe.train.validation_frames,
+            crops=1,
+            device=self.device,
+            precision=self.precision,
+            workers=self._workers,
+        )
+        labels = np.array(videos.labels)
+        true_scores = scores[np.arange(len(labels)), labels]
+        return {
+            "val_accuracy": float((scores.argmax(1) == labels).mean()),
+            "val_loss": float(-np.log(np.maximum(true_scores, 1e-12)).mean()),
+        }
+
+    def save_checkpoint(self) -> None:
+        """Write last.pt, from which a run is resumed; of several processes the first one does."""
+        if distributed.rank() == 0:
+            checkpoint.save(self.out / LAST, self._checkpoint(self._optimiser.state_dict()))
+
+    def _keep_best(self, validation: dict[str, float]) -> None:
+        """Write best.pt if this validation is the best so far."""
+        quality = (validation["val_accuracy"], -validation["val_loss"])
+        if self.best is not None and quality <= self.best:
+            return
+        self.best = quality
+        if distributed.rank() == 0:
+            checkpoint.save(self.out / BEST, self._checkpoint({}))
+
+    def _checkpoint(self, optimiser_state: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(
+            recipe=self.recipe,
+            classes=self.data.classes,
+            heads=tuple(self.data.head_sizes),
+            corpus=self.data.corpus.settings,
+            examples=self.data.digest,
+            step=self.step,
+            model=self.model.state_dict(),
+            optimizer=optimiser_state,
+            scaler=self._scaler.state_dict(),
+            best=self.best,
+            precision=self.precision,
+        )
+
+    def _check_finite(self) -> None:
+        """Refuse to save or to evaluate weights and statistics that are infinite or not numbers."""
+        for name, value in self.model.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise TrainingDiverged(f"{name} is not finite at step {self.step}: try a lower train.lr")
+
+    def _describe(self) -> None:
+        log.info(
+            "%s: %d videos to train on, %d held out, %s classes, %.2f M parameters, on %s in %s",
+            self.recipe.stream,
+            self.data.num_training_videos,
+            len(self.data.validation),
+            " + ".join(map(str, self.data.head_sizes)),
+            sum(p.numel() for p in self.model.parameters()) / 1e6,
+            self.device,
+            self.precision,
+        )
+        log.info(
+            "each step takes a batch of %d; processes: %d, passes of each: %d, samples of a pass: up to %d",
+            self.recipe.train.batch,
+            distributed.world_size(),
+            -(-len(self._parts) // distributed.world_size()),
+            max(map(len, self._parts)),
+        )
 
 
-def _former(
-    out: Path, recipe: Recipe, corpus: Corpus, classes: tuple[str, ...], digest: str, resume: bool
-) -> Checkpoint | None:
-    """The checkpoint to resume from, if it is of the same run."""
+def find_previous(out: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to continue from; None if the folder has none.
+
+    Raises:
+        UsageError: the folder holds a run, and `resume` is false or the run has another recipe or other data.
+    """
     if not (out / LAST).exists():
         if resume:
             log.info("%s has no checkpoint yet: starting from the beginning", out)
@@ -461,24 +335,46 @@ def _former(
         raise UsageError(
             f"{out} holds a training run; --resume goes on with it, another --out starts a new one"
         )
-    former = checkpoint.load(out / LAST)
-    differs = former.recipe.differences(recipe)
-    differs += [f"corpus {line}" for line in former.corpus.differences(corpus.settings)]
-    if former.examples != digest or former.classes != classes:
-        differs.append("the training list, the order of classes, or further data sets")
-    if differs:
+    previous = checkpoint.load(out / LAST)
+    differences = previous.recipe.differences(recipe)
+    differences += [f"corpus {line}" for line in previous.corpus.differences(data.corpus.settings)]
+    if previous.examples != data.digest or previous.classes != data.classes:
+        differences.append("the training list, the order of classes, or further data sets")
+    if differences:
         raise UsageError(
-            f"{out} was started with another recipe (there, now): {'; '.join(differs)}. "
-            "Resume with the former one, or start a new run with another --out"
+            f"{out} was started with another recipe (there, now): {'; '.join(differences)}. "
+            "Resume with the recipe and the lists of that run, or start a new run with another --out"
         )
-    log.info("%s goes on from step %d", out, former.step)
-    return former
+    log.info("%s goes on from step %d", out, previous.step)
+    return previous
 
 
-def _digest(sources: Sequence[tuple[Corpus, Examples]], sizes: Sequence[int]) -> str:
-    # The first corpus's settings are held against the checkpoint's own.
-    rows = [
-        [e.ids, [e.classes[n] for n in e.labels], c.settings.digest() if k else ""]
-        for k, (c, e) in enumerate(sources)
-    ]
-    return hashlib.sha256(json.dumps([rows, list(sizes)]).encode()).hexdigest()
+def _make_network(
+    recipe: Recipe, data: TrainingData, previous: Checkpoint | None, device: torch.device
+) -> torch.nn.Module:
+    """The network on its device, with the weights that the run starts or continues from."""
+    torch.manual_seed(recipe.seed)
+    # The heads are one layer: their outputs lie side by side.
+    model = registry.make_model(recipe, len(data.outputs))
+    if previous:
+        model.load_state_dict(previous.model)
+    else:
+        weights.start_from_weights(model, recipe, data.outputs)
+    if recipe.model.trainable == "last":
+        weights.freeze_all_but(model, registry.find_module(recipe.model.name).SPEC.last_layers)
+    layers.channels_last(model.to(device))
+    return model
+
+
+@contextmanager
+def _explain_single_sample(count: int) -> Iterator[None]:
+    """Raise an error that says what to set, if batch normalisation has one value per channel."""
+    try:
+        yield
+    except ValueError as exc:
+        if "more than 1 value per channel" not in str(exc):
+            raise
+        raise UsageError(
+            f"{count} sample passes through the network at once, and batch normalisation needs two: set "
+            "train.micro_batch, and train.batch, so that every pass has two samples or more"
+        ) from exc

@@ -111,3 +111,13 @@ def test_a_long_run_is_not_silent(tmp_path, monkeypatch):
         while path.stat().st_mtime < 1e9:
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+def test_an_unfinished_checkpoint_of_a_dead_process_is_removed(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("last.pt", "last.pt.elsewhere.0a1b2c3d.1.2.tmp", "best.pt.tmp", "test_scores.npz.x.tmp"):
+        (run / name).touch()
+    with run_folder.claim_run(run):
+        pass
+    assert sorted(path.name for path in run.iterdir()) == ["last.pt", "test_scores.npz.x.tmp"]

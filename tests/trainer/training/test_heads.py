@@ -13,6 +13,7 @@ from trainer.data.annotations import Examples, auxiliary_examples, label_example
 from trainer.evaluation.evaluate import evaluate
 from trainer.training import checkpoint
 from trainer.training import trainer as train
+from trainer.training.heads import heads_loss
 
 QUICK = {"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1}
 
@@ -44,7 +45,7 @@ def test_the_loss_is_that_of_separate_heads():
     with torch.no_grad():
         joint.weight.copy_(torch.cat([layer.weight for layer in layers]))
         joint.bias.copy_(torch.cat([layer.bias for layer in layers]))
-    loss, right = train._loss(joint, joint(features), y, head, sizes, [4, 3])
+    loss, right = heads_loss(joint, joint(features), y, head, sizes, [4, 3])
     want = sum(F.cross_entropy(layer(features[head == h]), y[head == h]) for h, layer in enumerate(layers))
     torch.testing.assert_close(loss, want)
     loss.backward()
@@ -56,7 +57,7 @@ def test_the_loss_is_that_of_separate_heads():
 
 def test_a_sample_moves_its_own_head_only():
     logits = torch.randn(2, 7, requires_grad=True)
-    loss, _ = train._loss(
+    loss, _ = heads_loss(
         torch.nn.Identity(), logits, torch.tensor([1, 2]), torch.tensor([1, 1]), [4, 3], [1, 2]
     )
     loss.backward()
@@ -128,7 +129,9 @@ def test_a_head_of_one_class_is_refused(tmp_path):
     """It would learn nothing, and take its share of every batch."""
     corpus, examples = other()
     alone = label_examples("list", [(i, "everything") for i in examples.ids], ["everything"])
-    with pytest.raises(UsageError, match=r"fake-corpus has the class 'everything' only; .* two are needed"):
+    with pytest.raises(
+        UsageError, match=r"fake-corpus has the class 'everything' only, and a head needs two classes"
+    ):
         run(tmp_path, small(), multi_task=[(corpus, alone)])
 
 

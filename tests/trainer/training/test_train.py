@@ -17,9 +17,11 @@ from tests.support.fakes import CLASSES, FakeCorpus, rows, small
 from trainer import errors
 from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
+from trainer.files import write_atomically
 from trainer.models import registry, weights
 from trainer.training import checkpoint
 from trainer.training import trainer as train
+from trainer.training.metrics_log import MetricsLog
 
 # Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -277,14 +279,14 @@ for step in range(10**6):
 
 def test_a_failed_write_leaves_the_former_file(tmp_path):
     path = tmp_path / "file"
-    checkpoint.write_whole(path, lambda f: f.write(b"former"))
+    write_atomically(path, lambda f: f.write(b"former"))
 
     def broken(file):
         file.write(b"half of the n")
         raise Killed
 
     with pytest.raises(Killed):
-        checkpoint.write_whole(path, broken)
+        write_atomically(path, broken)
     assert path.read_bytes() == b"former"
 
 
@@ -391,7 +393,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
         run(tmp_path, recipe, on_step=kill_at(7))
     before = (tmp_path / "last.pt").read_bytes()
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
-    monkeypatch.setattr(train._Log, "write", lambda *_args: {})
+    monkeypatch.setattr(MetricsLog, "write", lambda *_args: {})
     with pytest.raises(
         errors.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
     ):
@@ -404,4 +406,4 @@ def test_a_full_disk_names_the_file(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match=r"No space left on device: .*last.pt"):
-        checkpoint.write_whole(tmp_path / "last.pt", full)
+        write_atomically(tmp_path / "last.pt", full)

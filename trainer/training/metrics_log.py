@@ -1,0 +1,136 @@
+"""The log of a run: log.jsonl and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from trainer.errors import TrainingDiverged
+from trainer.files import naming_file, write_atomically
+from trainer.training import distributed
+from trainer.training.run_folder import LOG
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What this process measured in one step.
+
+    Attributes:
+        losses: a () tensor for each part of the batch; their sum over all processes is the loss of the batch.
+            Tensors, because reading a number makes the program wait for a GPU.
+        correct: a () tensor for each part: the number of samples whose class has the highest score.
+        samples: samples of the batch, of all processes.
+        data_seconds: seconds that the step waited for its samples.
+    """
+
+    losses: list[torch.Tensor]
+    correct: list[torch.Tensor]
+    samples: int
+    data_seconds: float
+
+
+class MetricsLog:
+    """Writes a row for the steps since the previous row. Of several processes only the first one writes.
+
+    Args:
+        run: the run's folder.
+        start: number of steps done so far. Rows of later steps are removed: those steps are repeated.
+    """
+
+    def __init__(self, run: Path, start: int) -> None:
+        self._clear()
+        self._path = run / LOG
+        self._file: IO[str] | None = None
+        if distributed.rank():
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        rows = _rows_until(self._path, start) if start and self._path.exists() else []
+        write_atomically(self._path, lambda file: file.write("".join(rows).encode()))
+        self._file = self._path.open("a", encoding="utf-8")
+        # TensorBoard drops the rows from purge_step on; the row of the checkpoint's step stays.
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+
+    def _clear(self) -> None:
+        self._losses: list[torch.Tensor] = []
+        self._correct: list[torch.Tensor] = []
+        self._steps = self._samples = 0
+        self._data_seconds = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, metrics: StepMetrics) -> None:
+        """Add a step to the next row."""
+        self._losses += metrics.losses
+        self._correct += metrics.correct
+        self._steps += 1
+        self._samples += metrics.samples
+        self._data_seconds += metrics.data_seconds
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Exclude the time of a validation or of a checkpoint from the speed."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
+
+    def write(self, step: int, lr: float, validation: dict[str, Any]) -> dict[str, Any]:
+        """Write a row.
+
+        Args:
+            step: number of steps done.
+            lr: learning rate of the last step.
+            validation: further values of the row.
+
+        Returns:
+            The row: step, loss, lr, train_accuracy, clips_per_second, data_wait (the share of the time that
+            steps waited for their samples), and the values of `validation`.
+
+        Raises:
+            TrainingDiverged: the loss is infinite or not a number.
+            OSError: the row cannot be written.
+        """
+        sums = torch.stack([torch.stack(s).double().sum() for s in (self._losses, self._correct)])
+        loss, correct = distributed.all_reduce_sum(sums).tolist()
+        row = {
+            "step": step,
+            "loss": loss / self._steps,
+            "lr": lr,
+            "train_accuracy": correct / self._samples,
+        }
+        if not math.isfinite(row["loss"]):
+            raise TrainingDiverged(f"the loss is {row['loss']} at step {step}: try a lower train.lr")
+        seconds = time.perf_counter() - self._since
+        row |= {
+            "clips_per_second": round(self._samples / seconds, 1),
+            "data_wait": round(self._data_seconds / seconds, 3),
+        }
+        row |= validation
+        self._clear()
+        if self._file:
+            with naming_file(self._path):
+                self._file.write(json.dumps(row) + "\n")
+                self._file.flush()
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, step)
+        return row
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._file:
+            self._file.close()
+            self._board.close()
+
+
+def _rows_until(path: Path, step: int) -> list[str]:
+    """The whole rows of a log up to a step; a kill may have left the last row unfinished."""
+    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
