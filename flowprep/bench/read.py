@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from flowprep.convert.export import export, folder_names
+from flowprep.convert.export import export
 from flowprep.convert.layouts import CODES, LAYOUTS
+from flowprep.convert.names import folder_names
 from flowprep.corpus.reader import Corpus
 from flowprep.errors import UsageError
 

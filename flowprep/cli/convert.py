@@ -87,7 +87,7 @@ def export(corpus: Path, dest: Path, as_json: bool, **options: Any) -> None:
     from flowprep.corpus.reader import open_corpus
 
     with progress_bar("videos") as show:
-        done = run(open_corpus(corpus), dest, progress=show, **options)
+        done = run(open_corpus(corpus), dest, progress=show, **options).to_dict()
     if as_json:
         click.echo(json.dumps(done))
     else:

@@ -20,9 +20,10 @@ from PIL import Image
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.bench.read import bench_reading
 from flowprep.convert.copy import copy_videos
-from flowprep.convert.export import NAMES, export, folder_names
+from flowprep.convert.export import NAMES, export
 from flowprep.convert.import_folders import import_folders
 from flowprep.convert.layouts import LAYOUTS
+from flowprep.convert.names import folder_names
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import SettingsConflict, UsageError
@@ -93,7 +94,7 @@ def read_raw_frames(root: Path, list_file: str, template: str, first: int) -> di
 
 def test_tsn_numbers_images_by_the_flow_that_leads_to_them(corpus, tmp_path):
     done = export(corpus, tmp_path, "tsn")
-    assert (done["videos"], done["written"], done["recoded"], done["failed"]) == (5, 5, 0, {})
+    assert (done.videos, done.written, done.recoded, done.failed) == (5, 5, 0, {})
     names = folder_names(corpus.labels, flat=True)
     assert len(set(names.values())) == 5 and all("/" not in n and " " not in n for n in names.values())
     rgb = read_raw_frames(tmp_path, "rgb_all.txt", "img_{:05d}.jpg", 1)
@@ -165,9 +166,8 @@ def samples_of(tars: list[Path]) -> dict[str, dict[str, bytes]]:
     return samples
 
 
-def test_webdataset_tars_are_bounded_and_whole(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("flowprep.convert.export.SAMPLE_PAIRS", 10)
-    export(corpus, tmp_path, "webdataset", shard_mb=0.1)
+def test_webdataset_tars_are_bounded_and_whole(corpus, tmp_path):
+    export(corpus, tmp_path, "webdataset", shard_mb=0.1, sample_pairs=10)
     tars = sorted(tmp_path.glob("*.tar"))
     assert len(tars) > 1 and all(t.stat().st_size <= 100_000 for t in tars)
     samples = samples_of(tars)
@@ -183,11 +183,11 @@ def test_webdataset_tars_are_bounded_and_whole(corpus, tmp_path, monkeypatch):
     v = (codes.astype(np.float32) - np.float32(about["zero"][4][1])) * np.float32(about["scale"][4][1])
     assert np.array_equal(v, video.flow(24, 1)[0, 1])
     with pytest.raises(UsageError, match="give a larger one"):
-        export(corpus, tmp_path / "small", "webdataset", shard_mb=0.02)
+        export(corpus, tmp_path / "small", "webdataset", shard_mb=0.02, sample_pairs=10)
     assert not (tmp_path / "small").exists()
     tars[1].unlink()
     before = {t: t.stat().st_mtime_ns for t in tars if t != tars[1]}
-    export(corpus, tmp_path, "webdataset", shard_mb=0.1)
+    export(corpus, tmp_path, "webdataset", shard_mb=0.1, sample_pairs=10)
     assert all(t.stat().st_mtime_ns == n for t, n in before.items()) and samples_of(tars) == samples
 
 
@@ -214,7 +214,7 @@ def test_other_codes_are_recoded_only_when_asked(videos, corpus, tmp_path):
     with pytest.raises(UsageError, match=r"codes adaptive, and mmaction2 needs codes tsn"):
         export(ours, tmp_path / "x", "mmaction2")
     done = export(ours, tmp_path / "x", "mmaction2", convert=True, range=8)
-    assert (done["copied"], done["recoded"]) == (0, 50)
+    assert (done.copied, done.recoded) == (0, 50)
     video = ours["long.mp4"]
     codes = np.asarray(Image.open(tmp_path / "x" / "long" / "flow_x_00003.jpg")).astype(np.float32)
     # Off by half a level of 16/255 px by rounding, and by some levels where JPEG blurs.
@@ -227,7 +227,7 @@ def test_png_is_not_passed_off_as_jpeg(videos, tmp_path):
     corpus = open_corpus(tmp_path / "c")
     with pytest.raises(UsageError, match=r"codes tsn with range 8 as png, and tsn needs codes tsn"):
         export(corpus, tmp_path / "x", "tsn")
-    assert export(corpus, tmp_path / "x", "tsn", convert=True)["recoded"] == 76
+    assert export(corpus, tmp_path / "x", "tsn", convert=True).recoded == 76
     assert (tmp_path / "x" / "long" / "flow_x_00001.jpg").read_bytes()[:2] == b"\xff\xd8"
     export(corpus, tmp_path / "w", "webdataset")
     sample = samples_of([tmp_path / "w" / "000000.tar"])["long"]
@@ -254,19 +254,19 @@ def test_an_export_resumes_and_is_not_mixed(corpus, tmp_path, monkeypatch):
     killed += f"(t(Path({str(dest)!r}) / 'export') / 'u').mkdir(parents=True)"
     subprocess.run([sys.executable, "-c", killed], check=True)
     stamps = {p: p.stat().st_mtime_ns for p in dest.rglob("*.jpg")}
-    assert export(corpus, dest, "gpu_flow")["written"] == 3
+    assert export(corpus, dest, "gpu_flow").written == 3
     assert stamps and all(p.stat().st_mtime_ns == t for p, t in stamps.items())
 
     def files(root):
         return {p.relative_to(root): p.is_file() and p.read_bytes() for p in root.rglob("*")}
 
     assert files(dest) == files(whole)
-    assert export(corpus, dest, "gpu_flow")["written"] == 0
+    assert export(corpus, dest, "gpu_flow").written == 0
     video_id, name = next(iter(folder_names(corpus.labels, flat=False).items()))
     for folder, copied in (("jpegs_256", 0), ("v", corpus[video_id].num_pairs)):
         shutil.rmtree(dest / folder / name)
         done = export(corpus, dest, "gpu_flow")
-        assert (done["written"], done["copied"]) == (1, copied) and files(dest) == files(whole)
+        assert (done.written, done.copied) == (1, copied) and files(dest) == files(whole)
     with pytest.raises(UsageError, match="holds another export"):
         export(corpus, dest, "denseflow")
     (tmp_path / "mine").mkdir()
@@ -296,15 +296,15 @@ def test_an_export_follows_what_a_retry_made_whole(tmp_path, layout):
     whole = files(tmp_path / "whole")
     for written in [*(tmp_path / "whole").rglob("*"), *(tmp_path / "x").rglob("*")]:
         os.utime(written, (time.time() - 10,) * 2)  # before the shards; the files' clock is a coarse one
-    assert export(mended, tmp_path / "whole", layout)["written"] == 2 and files(tmp_path / "whole") == whole
+    assert export(mended, tmp_path / "whole", layout).written == 2 and files(tmp_path / "whole") == whole
     assert files(tmp_path / "x") != whole
     if layout == "webdataset":
         with pytest.raises(UsageError, match="differs in videos"):
             export(mended, tmp_path / "x", layout)
         return
-    assert export(mended, tmp_path / "x", layout)["written"] == 2
+    assert export(mended, tmp_path / "x", layout).written == 2
     assert files(tmp_path / "x") == whole
-    assert export(mended, tmp_path / "x", layout)["written"] == 0
+    assert export(mended, tmp_path / "x", layout).written == 0
 
 
 def test_two_corpora_are_not_mixed(corpus, path, tmp_path):
@@ -315,7 +315,7 @@ def test_two_corpora_are_not_mixed(corpus, path, tmp_path):
     with pytest.raises(UsageError, match=r"another export \(it differs in corpus\)"):
         export(second, tmp_path / "x", "tsn")
     shutil.move(tmp_path / "a", tmp_path / "elsewhere")
-    assert export(open_corpus(tmp_path / "elsewhere"), tmp_path / "x", "tsn")["written"] == 0
+    assert export(open_corpus(tmp_path / "elsewhere"), tmp_path / "x", "tsn").written == 0
 
 
 def test_names_are_safe_and_never_collide():
@@ -339,7 +339,7 @@ def test_selections(corpus, tmp_path, caplog):
         (tmp_path / name).write_text(text + "left/bad.mp4\nnot/there.mp4\n", "utf-8")
     wanted = [*(str(tmp_path / name) for name in lists), "to right", "*/v_2*"]
     done = export(corpus, tmp_path / "x", "mmaction2", wanted=wanted)
-    assert done["videos"] == 5 and "1 videos are not in the corpus" in caplog.text
+    assert done.videos == 5 and "1 videos are not in the corpus" in caplog.text
 
     def folders(name):
         return {line.split()[0] for line in (tmp_path / "x" / name).read_text("utf-8").splitlines()}
@@ -360,7 +360,7 @@ def test_no_list_is_written_over_another(corpus, tmp_path):
     with pytest.raises(UsageError, match="would give lists of one name"):
         export(corpus, tmp_path / "x", "tsn", wanted=wanted)
     assert not (tmp_path / "x").exists()
-    assert export(corpus, tmp_path / "y", "denseflow", wanted=wanted)["written"] == 5  # has no lists
+    assert export(corpus, tmp_path / "y", "denseflow", wanted=wanted).written == 5  # has no lists
 
 
 def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli):
@@ -378,7 +378,7 @@ def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli
     assert len((tmp_path / "x" / "rgb_all.txt").read_text("utf-8").splitlines()) == 4
     assert list((tmp_path / "x").rglob("*.tmp")) == []
     done = export(open_corpus(tmp_path / "c"), tmp_path / "w", "webdataset")
-    assert "000000.tar is left out" in done["failed"]["left/v_1 é.mp4"]
+    assert "000000.tar is left out" in done.failed["left/v_1 é.mp4"]
     assert not list((tmp_path / "w").glob("*.tar*"))
 
 
