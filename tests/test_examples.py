@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -77,3 +78,54 @@ def test_custom_engine(videos, tmp_path):
         cv2.imwrite(str(tmp_path / name), capture.read()[1])
     output = run(tmp_path, "custom_engine.py", "first.png", "second.png")
     assert float(output.split(": ")[1].split(" px")[0]) < 1
+
+
+@pytest.mark.slow
+def test_own_network(corpus, tmp_path):
+    run(tmp_path, "own_network.py")
+    names = [f"{label}/v_{label}_g{number:02d}_c01.mp4" for label in ("left", "right") for number in range(3)]
+    (tmp_path / "train.txt").write_text("".join(f"{n}\n" for n in names if "_g02_" not in n))
+    (tmp_path / "test.txt").write_text("".join(f"{n}\n" for n in names if "_g02_" in n))
+    changes = [
+        *("model.name=examples.own_network", "model.width=8", "input.resize=0", "input.crop=64"),
+        *(
+            "train.steps=3",
+            "train.batch=2",
+            "train.milestones=[]",
+            "train.validation_share=0",
+            "test.frames=1",
+        ),
+    ]
+    arguments = [argument for change in changes for argument in ("--set", change)]
+    lists = ("--train-list", "train.txt", "--test-list", "test.txt")
+    recipe = EXAMPLES.parent / "pipelines" / "demo" / "temporal.toml"
+    process = subprocess.run(
+        [sys.executable, "-c", "from trainer.cli import main; main()", "train", str(recipe)]
+        + ["--corpus", str(corpus[0]), *lists, "--out", "run", "--workers", "0", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "test_scores.npz").exists()
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_notebook_run(tmp_path):
+    cells = json.loads((EXAMPLES / "look_at_a_corpus.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert not any(cell.get("outputs") for cell in cells)
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "MPLBACKEND": "agg",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "the same as video.flow: True" in process.stdout

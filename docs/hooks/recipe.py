@@ -1,52 +1,44 @@
-"""Generates the reference of recipe keys from the printed default recipe. It cannot be out of date."""
+"""Generates the reference of recipe keys from the rules of the keys, so that it cannot be out of date."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
+from trainer.recipe.rules import Rule, plain, rule_of
 from trainer.recipe.schema import Recipe
-from trainer.recipe.toml import as_toml
 
 MARK = "<!-- recipe -->"
+TYPES = {"bool": "true, false", "str": "a text", "tuple[str, ...]": "a list of texts"}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the mark on a page with one table for each section of a recipe."""
     if MARK not in markdown:
         return markdown
-    return markdown.replace(MARK, recipe_tables(as_toml(Recipe(stream="temporal"))))
+    return markdown.replace(MARK, "\n".join(section_table(Recipe(stream="temporal"))))
 
 
-def recipe_tables(toml: str) -> str:
-    """Markdown tables (key, default, meaning) of a printed recipe.
-
-    Comment lines give the meaning of the keys that follow, up to the next empty line.
-    """
-    lines = ["## The top of the file", "", *_header()]
-    meaning: list[str] = []
-    for line in toml.splitlines():
-        if line.startswith("#"):
-            meaning.append(line.lstrip("# "))
-        elif line.startswith("["):
-            lines += ["", f"## `{line}`", ""]
-            lines += [" ".join(meaning), ""] if meaning else []
-            lines += _header() if line != "[model.options]" else []
-            meaning = []
-        elif " = " in line:
-            key, _, value = line.partition(" = ")
-            if key == "stream":
-                value = "(none)"
-            lines.append(f"| `{key}` | `{value}` | {_escaped(' '.join(meaning))} |")
-        elif not line:
-            meaning = []
-    return "\n".join(lines)
+def section_table(section: Any, prefix: str = "") -> list[str]:
+    """Lines of Markdown: a heading, a table of the keys of a section, then the sections in it."""
+    title = f"`[{prefix}]`" if prefix else "The top of the file"
+    lines = ["", f"## {title}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    inner: list[str] = []
+    for field in dataclasses.fields(section):
+        value, rule = getattr(section, field.name), rule_of(field)
+        if rule is None:
+            inner += section_table(value, f"{prefix}.{field.name}".lstrip("."))
+        else:
+            lines.append(_row(field, value, rule))
+    return lines + inner
 
 
-def _header() -> list[str]:
-    return ["| key | default | meaning |", "|---|---|---|"]
-
-
-def _escaped(text: str) -> str:
-    """The text with a capital letter first and without characters that end a table cell."""
-    text = text.replace("|", "\\|")
-    return text[:1].upper() + text[1:] if text[:1].isalpha() else text
+def _row(field: dataclasses.Field[Any], value: Any, rule: Rule) -> str:
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    default = "(required)" if required else f"`{json.dumps(plain(value))}`"
+    conditions = dataclasses.asdict(rule)
+    limited = any(conditions[name] not in (None, (), "") for name in conditions if name != "meaning")
+    allowed = rule.describe(str(field.type)) if limited else TYPES.get(str(field.type), "")
+    cells = (f"`{field.name}`", default, allowed, rule.meaning)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
