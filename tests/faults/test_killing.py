@@ -67,7 +67,7 @@ def crashing(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, signal, flowprep.extraction.task as e\n"
+        "import os, signal, flowprep.extraction.pipeline as e\n"
         "whole = e.decode_frames\n"
         "def decode(path, start=0):\n"
         "    if path.name == '3.mp4': os.kill(os.getpid(), signal.SIGSEGV)\n"
@@ -195,7 +195,7 @@ def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     site.mkdir()
     hangs = tmp_path / "hangs"
     (site / "sitecustomize.py").write_text(
-        "import pathlib, time, flowprep.extraction.task as e\n"
+        "import pathlib, time, flowprep.extraction.pipeline as e\n"
         "whole = e.decode_frames\n"
         "def decode(path, start=0):\n"
         "    while path.name == '3.mp4':\n"

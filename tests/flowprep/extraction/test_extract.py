@@ -24,7 +24,7 @@ from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError
-from flowprep.extraction.task import _ahead
+from flowprep.extraction.prefetch import prefetch
 from flowprep.presets import Tvl1Settings
 from flowprep.settings import Settings
 from flowprep.video.decode import read_frames
@@ -116,7 +116,7 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
             flow[:, 0], flow[:, 1] = means[first][:, None, None] / 16, means[second][:, None, None] / 16
             return flow
 
-    monkeypatch.setattr("flowprep.extraction.task.make_engine", lambda *_: Sums())
+    monkeypatch.setattr("flowprep.extraction.pipeline.make_engine", lambda *_: Sums())
     folder = tmp_path / "frames"
     folder.mkdir()
     for i in range(23):
@@ -350,7 +350,7 @@ def test_an_engine_that_fails_fails_its_task_loudly_and_the_others_go_on(clips, 
                 raise EngineError("device lost")
             return np.zeros((len(first), 2, *frames.shape[1:]), np.float32)
 
-    monkeypatch.setattr("flowprep.extraction.task.make_engine", lambda *_: Broken())
+    monkeypatch.setattr("flowprep.extraction.pipeline.make_engine", lambda *_: Broken())
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
     (fault,) = result.faults.values()
     assert "device lost" in fault and ".mp4" in fault
@@ -438,7 +438,7 @@ def test_stages_run_ahead_and_pass_errors_on():
             made.append(i)
             yield i
 
-    stream = _ahead(numbers())
+    stream = prefetch(numbers())
     assert next(stream) == 0
     deadline = time.monotonic() + 60
     while len(made) < 3 and time.monotonic() < deadline:
@@ -451,7 +451,7 @@ def test_stages_run_ahead_and_pass_errors_on():
         yield 1
         raise ValueError("in the thread")
 
-    stream = _ahead(failing())
+    stream = prefetch(failing())
     assert next(stream) == 1
     with pytest.raises(ValueError, match="in the thread"):
         next(stream)

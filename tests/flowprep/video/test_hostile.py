@@ -19,7 +19,8 @@ import flowprep
 from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.store import CorpusStore
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
-from flowprep.extraction.task import TaskOptions, _ahead, run_task
+from flowprep.extraction.prefetch import prefetch
+from flowprep.extraction.task import TaskOptions, run_task
 from flowprep.settings import Settings
 from flowprep.video.decode import decode_frames, estimate_frames, limit_decoder, open_video, read_frames
 from flowprep.video.frames import decode_image, read_image
@@ -147,7 +148,7 @@ def test_a_source_that_was_touched_since_it_was_planned(tmp_path, corpus):
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, monkeypatch, gone):
+def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, gone):
     path = write_video(tmp_path / "a.mp4", 5)
     whole = decode_frames
 
@@ -157,12 +158,12 @@ def test_a_source_that_changes_while_it_is_read_fails(tmp_path, corpus, monkeypa
         if not gone:
             write_video(path, 9)
 
-    monkeypatch.setattr("flowprep.extraction.task.decode_frames", decode)
-    (entry,) = run_task(CorpusStore(corpus), task_of(path, path.stat().st_size), NO_FLOW).videos
+    task = task_of(path, path.stat().st_size)
+    (entry,) = run_task(CorpusStore(corpus), task, NO_FLOW, read_frames=decode).videos
     assert entry.status == "failed" and "changed while it was read" in entry.reason
 
 
-def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus, monkeypatch):
+def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus):
     slow, quick = (write_video(tmp_path / f"{n}.mp4", 5) for n in ("slow", "quick"))
     whole = decode_frames
     end = threading.Event()
@@ -172,16 +173,16 @@ def test_a_video_that_takes_too_long_fails_and_the_next_goes_on(tmp_path, corpus
             end.wait(60)  # as in a decoder that hangs
         return whole(file, start)
 
-    monkeypatch.setattr("flowprep.extraction.task.decode_frames", decode)
     segments = tuple(Segment(p.stem, str(p), p.name, "", p.stat().st_size) for p in (slow, quick))
-    record = run_task(CorpusStore(corpus), Task("aa", segments), NO_FLOW, TaskOptions(timeout_seconds=3))
+    options = TaskOptions(timeout_seconds=3)
+    record = run_task(CorpusStore(corpus), Task("aa", segments), NO_FLOW, options, read_frames=decode)
     end.set()
     assert [v.status for v in record.videos] == ["failed", "ok"]
     assert record.videos[0].reason == "took longer than 3 s"
 
 
 def test_a_limit_counts_from_the_first_item_to_the_last():
-    stream = _ahead(itertools.count(), limit=0.2)
+    stream = prefetch(itertools.count(), limit=0.2)
     with pytest.raises(VideoUnsuitable, match=r"took longer than 0\.2 s"):
         for _ in stream:
             pass
