@@ -25,6 +25,8 @@ from flowprep.system.atomic import file_digest
 
 __all__ = ["TaskOptions", "dry_run", "run_task", "software", "store_segment", "store_task"]
 
+DEFAULT_OPTIONS = TaskOptions()
+
 # Writes the images of a segment and returns a warning, or nothing; raises VideoError.
 WriteSegment = Callable[[Segment], "str | None"]
 
@@ -33,7 +35,7 @@ def run_task(
     store: CorpusStore,
     task: Task,
     settings: Settings,
-    options: TaskOptions = TaskOptions(),
+    options: TaskOptions = DEFAULT_OPTIONS,
     progress: Path | None = None,
     read_frames: ReadFrames | None = None,
 ) -> TaskRecord:
