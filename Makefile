@@ -79,7 +79,7 @@ dist: setup ## build the sdist and the wheel into dist/
 	$(BIN)/python -m build
 
 bench: setup ## time the cpu engine against OpenCV, on VIDEOS' files or on sample clips
-	$(BIN)/flowprep bench $(if $(VIDEOS),$$(find "$(VIDEOS)" -type f | sort | head -n 6))
+	$(BIN)/flowprep bench flow $(if $(VIDEOS),$$(find "$(VIDEOS)" -type f | sort | head -n 6))
 
 clean: ## remove .venv, caches and OUT
 	rm -rf $(VENV) .venv-3.* "$(OUT)" build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

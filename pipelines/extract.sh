@@ -6,7 +6,7 @@ videos=${2:-}
 
 if [ -z "$videos" ]; then
     videos=$out/clips
-    flowprep samples "$videos"
+    flowprep samples --out "$videos"
 fi
 # 3 says that some videos could not be taken: they are recorded, and the others are enough to go on with.
 # shellcheck disable=SC2086  # EXTRACT holds several options

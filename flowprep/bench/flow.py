@@ -119,6 +119,19 @@ def bench(
         }
 
 
+def bench_gpu(videos: Sequence[Path], size: str, tvl1: Tvl1Settings) -> dict[str, Any]:
+    """Time engine cuda on the first GPU, as `bench_cuda` does.
+
+    Args:
+        videos: files, of which the first is used; a sample clip if there are none.
+        size: size of the frames for the shares of the kernels.
+        tvl1: parameters of TV-L1.
+    """
+    with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
+        videos = list(videos) or _samples(Path(folder))
+        return bench_cuda(_greys(videos[0], size), tvl1)
+
+
 def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | None = None) -> dict[str, Any]:
     """Mean end-point errors of an engine, and of OpenCV with its default parameters, where motion is known.
 

@@ -147,8 +147,9 @@ def fidelity(flows: Sequence[Flow], **choice: Any) -> dict[str, Any]:
 
 def options(choice: dict[str, Any]) -> str:
     """A choice as options of `flowprep extract`."""
-    values = {n: f"{v:g}" if isinstance(v, float) else v for n, v in choice.items()}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+    names = {"codes": "quantiser", "codec": "image-format", "error_px": "step-px"}
+    values = {names.get(n, n): f"{v:g}" if isinstance(v, float) else v for n, v in choice.items()}
+    return " ".join(f"--{name} {value}" for name, value in values.items())
 
 
 def _choose(

@@ -1,8 +1,7 @@
-"""Commands that take a corpus to other layouts and corpora, and bring one from there."""
+"""Commands that convert a corpus: export, import, merge, subset, repack."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,199 +9,204 @@ from typing import Any
 
 import click
 
-from flowprep.cli.options import corpus_argument, json_option
+from flowprep.cli.command import Command
+from flowprep.cli.options import (
+    corpus_argument,
+    corpus_out_option,
+    out_option,
+)
 from flowprep.cli.output import (
     EXIT_SOME_FAILED,
     SHOWN_FAILURES,
     WrongUse,
     counts_line,
     print_failures,
+    print_reasons,
+    print_result,
+    show_progress,
     sizes_line,
 )
-from flowprep.system.progress import Progress, progress_bar
+from flowprep.system.progress import Progress
 
-existing = click.Path(exists=True, file_okay=False, path_type=Path)
-out_option = click.option(
-    "--out",
-    required=True,
-    metavar="CORPUS",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Its folder.",
-)
+existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 select_option = click.option(
     "--select",
     "wanted",
     multiple=True,
-    metavar="WHAT",
-    help="Only these videos: a label, a list file of ids (.txt, .csv) or a pattern of ids as 'Punch/*_g01_*';"
-    " may be repeated.  [default: all]",
+    metavar="VIDEOS",
+    help="Only these videos: a label, a list of ids (.txt or .csv file), or a pattern of ids such as"
+    " 'Punch/*_g01_*'. Can be repeated.  [default: all]",
 )
 
 
-@click.command()
+@click.command(cls=Command, old_destination="last")
 @corpus_argument
-@click.argument("dest", type=click.Path(file_okay=False, path_type=Path))
+@out_option("DIR", "Folder to write.")
 @click.option(
     "--layout",
     required=True,
     type=click.Choice(["tsn", "denseflow", "gpu_flow", "mmaction2", "webdataset", "npy", "flo"]),
-    help="Whose names and numbers: see above.",
+    help="Names and numbers of the files: see above.",
 )
 @select_option
 @click.option(
     "--convert",
     is_flag=True,
-    help="Where the stored codes are not those of the layout, recode the flow: decoded to pixels, clipped to"
-    " the layout's range and compressed a second time. Without it this is refused.",
+    help="Recode the flow if its quantisation is not that of the layout: decode it to pixels, clip it to the"
+    " range of the layout, and compress it again. Without this option, such an export is refused.",
 )
-@click.option("--range", type=float, help="R of the layout's codes, pixels.  [default: the corpus's, or 20]")
+@click.option(
+    "--range",
+    type=float,
+    metavar="R",
+    help="Range of the layout, in pixels.  [default: that of the corpus, or 20]",
+)
 @click.option("--quality", default=95, show_default=True, help="JPEG quality of recoded flow.")
 @click.option(
     "--shard-mb",
     default=256.0,
     show_default=True,
     type=click.FloatRange(min=0.1),
-    help="Bound of one tar of webdataset, 10^6 bytes.",
+    help="Maximum size of one tar of webdataset, in 10^6 bytes.",
 )
-@json_option
-def export(corpus: Path, dest: Path, as_json: bool, **options: Any) -> None:
-    """Write CORPUS to the folder DEST in a layout that other tools read; the same command again resumes.
+def export(corpus: Path, out: Path, **options: Any) -> None:
+    """Write CORPUS in a layout that other tools read. The same command again resumes.
 
-    Stored JPEGs are copied where the codes agree, as those of `extract --codes tsn` do.
+    Stored JPEGs are copied if their quantisation is that of the layout, as after
+    `flowprep extract --quantiser tsn`.
 
     \b
-    tsn         <video>/img_00001.jpg flow_x_00001.jpg flow_y_00001.jpg; image n is the frame that
-                flow n leads to, as dense_flow writes it (frame 0 is not there); lists rgb_*.txt, flow_*.txt
-                of `folder count class`, one for each list given with --select
-    denseflow   <class>/<video>/img_00000.jpg flow_x_00000.jpg (flow_x_p2_00000.jpg for step 2); image n
-                is the frame that flow n starts from
+    tsn         <video>/img_00001.jpg flow_x_00001.jpg flow_y_00001.jpg
+                Image n is the second frame of flow n, as dense_flow writes it.
+                Frame 0 is left out. Lists rgb_*.txt and flow_*.txt have lines
+                `folder count class`; each list of --select gives one.
+    denseflow   <class>/<video>/img_00000.jpg flow_x_00000.jpg
+                (flow_x_p2_00000.jpg for step 2)
+                Image n is the first frame of flow n.
     gpu_flow    u/<video>/frame000001.jpg v/<video>/... jpegs_256/<video>/...
-    mmaction2   <class>/<video>/img_00001.jpg flow_x_00001.jpg (N images, N - 1 flows); lists as tsn
-    webdataset  000000.tar ...: a sample per video (several for one of more than 512 frames) with .json,
-                .cls and its images, codes as stored, scale and zero in the json
-    npy         <class>/<video>/flow.npy, (pairs, 2, H, W) float32 pixels, and rgb.npy
-    flo         <class>/<video>/frame_0001.flo, pixels, and frame_0001.jpg
+    mmaction2   <class>/<video>/img_00001.jpg flow_x_00001.jpg
+                N images and N - 1 flows; lists as for tsn
+    webdataset  000000.tar ... with one sample for each video, or several if
+                it has more than 512 frames: .json (with scale and zero point),
+                .cls, and the images as stored
+    npy         <class>/<video>/flow.npy: float32 (pairs, 2, H, W), pixels;
+                rgb.npy
+    flo         <class>/<video>/frame_0001.flo: pixels; frame_0001.jpg
     """
-    from flowprep.convert.export import export as run
+    from flowprep.convert.export import export as write_export
     from flowprep.corpus.reader import open_corpus
 
-    with progress_bar("videos") as show:
-        done = run(open_corpus(corpus), dest, progress=show, **options).to_dict()
-    if as_json:
-        click.echo(json.dumps(done))
-    else:
-        click.echo(
-            f"{done['videos']} videos, {done['written']} written now; {done['copied']} flow images copied,"
-            f" {done['recoded']} recoded; in {dest}"
-        )
-    _fail_if(done["failed"])
+    with show_progress("videos") as progress:
+        result = write_export(open_corpus(corpus), out, progress=progress, **options)
+    print_result(
+        result,
+        f"{result.videos} videos, {result.written} of them new; {result.copied} flow images copied,"
+        f" {result.recoded} recoded; in {out}",
+    )
+    print_reasons("failed", result.failed, SHOWN_FAILURES)
+    if result.failed:
+        sys.exit(EXIT_SOME_FAILED)
 
 
-@click.command(name="import")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@out_option
+@click.command(name="import", cls=Command, renamed={"--codes": "--quantiser"})
+@click.argument("directory", type=existing_folder)
+@corpus_out_option
 @click.option(
     "--layout",
     required=True,
     type=click.Choice(["tsn", "denseflow", "gpu_flow", "mmaction2"]),
-    help="Whose names and numbers: see `flowprep export --help`; x_00001.jpg is taken as well.",
+    help="Names and numbers of the files: see `flowprep export --help`. x_00001.jpg is accepted, too.",
 )
 @click.option(
     "--range",
     required=True,
     type=float,
-    help="R, the bound that the tool was run with: the files do not tell it.",
+    metavar="R",
+    help="Range that the other tool was run with, in pixels. The files do not contain it.",
 )
 @click.option(
-    "--codes",
+    "--quantiser",
+    "codes",
     type=click.Choice(["tsn", "fixed"]),
     default="tsn",
     show_default=True,
-    help="tsn: round(255 (v + R) / (2 R)), as all these tools store it. fixed: no motion is 128, R is 255.",
+    help="Formula of the other tool. tsn: round(255 (v + R) / (2 R)); all of these tools use it. fixed: 128"
+    " is no motion, and 255 is R.",
 )
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="List of `folder count class`, as tsn and mmaction2 have; classInd.txt beside it names the numbers."
-    "  [default: a video's class is the folder that its folder is in]",
+    help="List with lines `folder count class`, as tsn and mmaction2 have. A classInd.txt in the same folder"
+    " names the numbers.  [default: the class of a video is the name of the parent folder]",
 )
-@click.option("--step", default=1, show_default=True, help="Frames from the first to the second of a pair.")
-@click.option("--rgb/--no-rgb", default=True, show_default=True, help="Take the frames.")
-@click.option("--flow/--no-flow", default=True, show_default=True, help="Take the flow.")
-@click.option("--shard-pairs", default=512, show_default=True, help="Pairs per shard, about.")
-@click.option("--retry-failed", is_flag=True, help="Take again what failed before, or is partial.")
-@json_option
-def import_(directory: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Make a corpus of the flow JPEGs in DIRECTORY, each file byte by byte; the same command again resumes.
+@click.option(
+    "--step", default=1, show_default=True, help="Frames between the first and the second frame of a pair."
+)
+@click.option("--rgb/--no-rgb", default=True, show_default=True, help="Import the frames.")
+@click.option("--flow/--no-flow", default=True, show_default=True, help="Import the flow.")
+@click.option("--shard-pairs", default=512, show_default=True, help="Approximate pairs in a shard.")
+@click.option("--retry-failed", is_flag=True, help="Import videos again that failed or are partial.")
+def import_(directory: Path, out: Path, **options: Any) -> None:
+    """Make a corpus of the flow JPEGs in DIRECTORY. The same command again resumes.
 
-    A video whose images have gaps, damage, other sizes or counts that do not fit is named with the reason,
-    and kept as far as it is sound (partial) or left out (failed); either makes the exit code 3. Of layout
-    tsn with as many images as flows, image n is where flow n leads to, and the first flow starts from a
-    frame that is not there: it is left out, unless --no-rgb.
+    Files are copied byte by byte. A video can have gaps, damaged images, different sizes, or counts that do
+    not match. It is then named with the reason. Its intact beginning is stored (partial), or nothing of it
+    (failed). In both cases the exit code is 3.
+
+    In layout tsn with as many images as flows, image n is the second frame of flow n. The first frame is
+    missing, so the first flow is left out, unless --no-rgb is given.
     """
     from flowprep.convert.import_folders import import_folders
 
-    _store(lambda progress: import_folders(directory, out, progress=progress, **options), out, as_json)
+    _make_corpus(lambda progress: import_folders(directory, out, progress=progress, **options), out)
 
 
-@click.command()
-@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=existing)
-@json_option
-def merge(out: Path, corpora: tuple[Path, ...], as_json: bool) -> None:
-    """Make one corpus OUT of several of the same settings, without recoding."""
-    _copy(corpora, out, as_json)
+@click.command(cls=Command, old_destination="first")
+@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=existing_folder)
+@corpus_out_option
+def merge(corpora: tuple[Path, ...], out: Path) -> None:
+    """Make one corpus of several that have the same settings. Images are copied, not recoded."""
+    _copy(corpora, out)
 
 
-@click.command()
+@click.command(cls=Command, old_destination="last")
 @corpus_argument
-@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
+@corpus_out_option
 @select_option
-@json_option
-def subset(corpus: Path, out: Path, wanted: tuple[str, ...], as_json: bool) -> None:
-    """Make a corpus OUT of some videos of CORPUS, without recoding."""
+def subset(corpus: Path, out: Path, wanted: tuple[str, ...]) -> None:
+    """Make a corpus of some videos of CORPUS. Images are copied, not recoded."""
     if not wanted:
-        raise WrongUse("--select says which videos; for all of them there are `merge` and `repack`")
-    _copy([corpus], out, as_json, wanted=wanted)
+        raise WrongUse("give --select for the videos; `merge` and `repack` copy all of them")
+    _copy([corpus], out, wanted=wanted)
 
 
-@click.command()
+@click.command(cls=Command, old_destination="last")
 @corpus_argument
-@click.argument("out", metavar="OUT", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--shard-pairs", required=True, type=click.IntRange(1), help="Pairs per shard, about.")
-@json_option
-def repack(corpus: Path, out: Path, shard_pairs: int, as_json: bool) -> None:
-    """Store CORPUS in shards of another size, as the corpus OUT, without recoding."""
-    _copy([corpus], out, as_json, shard_pairs=shard_pairs)
+@corpus_out_option
+@click.option("--shard-pairs", required=True, type=click.IntRange(1), help="Approximate pairs in a shard.")
+def repack(corpus: Path, out: Path, shard_pairs: int) -> None:
+    """Make a corpus with the videos of CORPUS in shards of another size. Images are copied, not recoded."""
+    _copy([corpus], out, shard_pairs=shard_pairs)
 
 
-def _copy(corpora: Sequence[Path], out: Path, as_json: bool, **options: Any) -> None:
+def _copy(corpora: Sequence[Path], out: Path, **options: Any) -> None:
     from flowprep.convert.copy import copy_videos
     from flowprep.corpus.reader import open_corpus
 
-    sources = [open_corpus(c) for c in corpora]
-    _store(lambda progress: copy_videos(sources, out, progress=progress, **options), out, as_json)
+    sources = [open_corpus(corpus) for corpus in corpora]
+    _make_corpus(lambda progress: copy_videos(sources, out, progress=progress, **options), out)
 
 
-def _store(make: Callable[[Progress], dict[str, Any]], out: Path, as_json: bool) -> None:
-    """Make a corpus behind a progress bar, say what is in it, and exit as its videos say."""
-    with progress_bar("pairs") as show:
-        summary = make(show)
-    if as_json:
-        click.echo(json.dumps({"corpus": str(out), **summary}))
-    else:
+def _make_corpus(make: Callable[[Progress], dict[str, Any]], out: Path) -> None:
+    """Make a corpus with a progress bar, print its counts, and exit as its videos require."""
+    with show_progress("pairs") as progress:
+        summary = make(progress)
+
+    def show() -> None:
         print_failures(summary)
         click.echo(counts_line(summary))
         click.echo(sizes_line(summary["totals"]))
+
+    print_result({"corpus": str(out), **summary}, show)
     if summary["failures"] or summary["partial"]:
-        sys.exit(EXIT_SOME_FAILED)
-
-
-def _fail_if(failed: dict[str, str]) -> None:
-    """Name videos that could not be taken, and exit so."""
-    for video, reason in list(failed.items())[:SHOWN_FAILURES]:
-        click.echo(f"failed: {video}: {reason}", err=True)
-    if len(failed) > SHOWN_FAILURES:
-        click.echo(f"... and {len(failed) - SHOWN_FAILURES} more", err=True)
-    if failed:
         sys.exit(EXIT_SOME_FAILED)

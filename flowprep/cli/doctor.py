@@ -1,30 +1,27 @@
-"""Commands for the machine itself."""
+"""The command for the machine itself: doctor."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from flowprep.cli.options import json_option
-from flowprep.cli.output import print_facts
+from flowprep.cli.command import Command
+from flowprep.cli.output import print_result, print_tree
 
 
-@click.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Say what this machine has for extracting flow, and what to install for what it lacks.
+@click.command(cls=Command)
+def doctor() -> None:
+    """Describe this machine for the extraction of flow, and print what to install.
 
-    Processor and width of its vectors, GPUs, their driver and compiler (NVRTC), OpenCV, and what FFmpeg
-    decodes. A GPU is not needed: without one, flow is computed by engine cpu.
+    It shows the processor and the width of its vectors, GPUs, their driver and compiler (NVRTC), OpenCV, and
+    the formats that FFmpeg decodes. A GPU is optional: without one, engine cpu computes the flow.
     """
     from flowprep.doctor import examine
 
-    found = examine()
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    advice = found.pop("advice")
-    print_facts(found)
-    for line in advice or ["nothing is missing"]:
-        click.echo(f"- {line}")
+    report = examine()
+
+    def show() -> None:
+        print_tree({name: value for name, value in report.items() if name != "advice"})
+        for line in report["advice"] or ["nothing is missing"]:
+            click.echo(f"- {line}")
+
+    print_result(report, show)

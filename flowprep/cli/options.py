@@ -1,141 +1,211 @@
-"""Options and arguments that several commands share, and the settings they make."""
+"""Options and arguments that several commands share, and the settings that they give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from flowprep.cli.command import Option
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.settings import CODECS, CODES, MAX_SEGMENTS, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Old name of an option -> its name now. The old name is accepted for one more version.
+RENAMED_STORAGE = {"--codes": "--quantiser", "--codec": "--image-format", "--error-px": "--step-px"}
+RENAMED_OUTPUT = {"--output": "--out"}
+RENAMED_RETRY = {"--failed": "--retry-failed"}
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+DEFAULTS = Settings()
+
+
+def add_options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Return one decorator that adds options to a command, in this order."""
+
+    def decorate(command: F) -> F:
+        return reduce(lambda function, option: option(function), reversed(options), command)
+
+    return decorate
+
+
+def out_option(metavar: str, help: str, **settings: Any) -> Callable[[F], F]:
+    """Return the option `--out`, which every command that writes something has."""
+    settings = {"required": True, "type": click.Path(path_type=Path), **settings}
+    return click.option("-o", "--out", metavar=metavar, help=help, **settings)
+
+
 corpus_argument = click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
+corpus_out_option = out_option("CORPUS", "Folder of the corpus to write.")
+inputs_argument = click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 
-
-engine_option = click.option(
+_engine = partial(click.option, cls=Option, section="Flow engine")
+engine_option = _engine(
     "--engine",
     default="auto",
     show_default=True,
-    help="What computes TV-L1: auto (cuda where a GPU works, or else cpu), cpu, cuda, opencv, or reference"
-    " (slow, to check the others).",
+    metavar="NAME",
+    help="auto, cpu, cuda, opencv or reference. auto is cuda if a GPU works, else cpu. reference is slow: it"
+    " checks the others.",
 )
-preset_option = click.option(
+preset_option = _engine(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="Parameters of TV-L1. best: smallest errors, twice the time of accurate. fast: under half of it."
-    " opencv: those of OpenCV."
-    "  [default: accurate; opencv with --engine opencv]",
+    help="Parameters of TV-L1. best has the smallest errors and needs twice the time of accurate. fast needs"
+    " less than half of it. opencv has the parameters of OpenCV.  [default: accurate; opencv with --engine"
+    " opencv]",
 )
-tvl1_option = click.option(
+tvl1_option = _engine(
     "--tvl1",
     "changes",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Change one parameter of the preset, as scales=8; may be repeated.",
+    help="Change one parameter of the preset, such as scales=8. Can be repeated.",
+)
+solver_options = add_options(engine_option, preset_option, tvl1_option)
+
+_content = partial(click.option, cls=Option, section="Content")
+content_options = add_options(
+    _content(
+        "--size",
+        default=DEFAULTS.size,
+        show_default=True,
+        help="Size of stored images: short:S (the short side has S pixels), WIDTHxHEIGHT, or source.",
+    ),
+    _content(
+        "--step",
+        default=DEFAULTS.step,
+        show_default=True,
+        help="Frames between the first and the second frame of a pair.",
+    ),
+    _content("--rgb/--no-rgb", default=DEFAULTS.rgb, show_default=True, help="Store the frames."),
+    _content("--flow/--no-flow", default=DEFAULTS.flow, show_default=True, help="Store the flow."),
+    _content(
+        "--backward/--no-backward",
+        default=DEFAULTS.backward,
+        show_default=True,
+        help="Store backward flow, too.",
+    ),
+    _content(
+        "--stabilise/--no-stabilise",
+        default=DEFAULTS.stabilise,
+        show_default=True,
+        help="Subtract the motion of the camera (a homography) from the flow.",
+    ),
+    _content("--keep-partial", is_flag=True, help="Of a damaged video, keep the frames before the damage."),
+)
+
+_storage = partial(click.option, cls=Option, section="Storage")
+storage_options = add_options(
+    _storage(
+        "--quantiser",
+        "codes",
+        type=click.Choice(CODES),
+        default=DEFAULTS.codes,
+        show_default=True,
+        help="How flow becomes 8 bits. adaptive: each field has its own range. fixed: all have the range"
+        " [-R, R], and 128 is no motion. tsn: the formula of older tools.",
+    ),
+    _storage(
+        "--step-px",
+        "error_px",
+        default=DEFAULTS.error_px,
+        show_default=True,
+        metavar="PX",
+        help="Quantisation step of adaptive, in pixels. The mean error is about a tenth of it.",
+    ),
+    _storage(
+        "--range",
+        default=DEFAULTS.range,
+        show_default=True,
+        metavar="R",
+        help="R of fixed and tsn, in pixels.",
+    ),
+    _storage(
+        "--quality",
+        default=DEFAULTS.quality,
+        show_default=True,
+        help="JPEG quality of frames, and of flow with fixed and tsn.",
+    ),
+    _storage(
+        "--image-format",
+        "codec",
+        type=click.Choice(CODECS),
+        default=DEFAULTS.codec,
+        show_default=True,
+        help="Format of the flow images. png is lossless and about ten times larger.",
+    ),
+    _storage(
+        "--shard-pairs",
+        default=DEFAULTS.shard_pairs,
+        show_default=True,
+        help="Approximate pairs in a shard. A killed worker loses at most one shard of work.",
+    ),
+    _storage(
+        "--segments",
+        type=click.IntRange(1),
+        default=MAX_SEGMENTS,
+        show_default=True,
+        help="Maximum number of tasks for one long video. More tasks use more cores, but each decodes the"
+        " video from its beginning. What is stored stays the same.",
+    ),
+)
+
+corpus_options = add_options(content_options, solver_options, storage_options)
+
+_run = partial(click.option, cls=Option, section="Run (no effect on what is stored)")
+_cluster = partial(click.option, cls=Option, section="Cluster")
+run_options = add_options(
+    _run("--jobs", type=click.IntRange(1), help="Worker processes.  [default: one for each core]"),
+    _run("--devices", metavar="LIST", help="GPUs for --engine cuda, such as 0,1.  [default: all]"),
+    _run(
+        "--timeout-per-video",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="A video that takes longer fails.",
+    ),
+    _run(
+        "--scratch",
+        type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+        help="Folder on a local disk. Shards are built there and then moved into the corpus.",
+    ),
+    _run(
+        "--metrics",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File to keep up to date with pairs, bytes, failures and seconds, in the format of Prometheus.",
+    ),
+    _cluster(
+        "--executor",
+        type=click.Choice(["local", "dask"]),
+        default="local",
+        show_default=True,
+        help="local: processes of this machine. dask: a Dask cluster, as one of the next three options says.",
+    ),
+    _cluster("--scheduler", metavar="ADDRESS", help="Dask: an existing cluster, by its scheduler."),
+    _cluster(
+        "--local-cluster", type=click.IntRange(1), metavar="N", help="Dask: N processes of this machine."
+    ),
+    _cluster(
+        "--slurm",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Dask: N Slurm jobs, as Dask's configuration (jobqueue.slurm) describes them.",
+    ),
 )
 
 
-def chosen_tvl1(engine: str, preset: str | None, changes: tuple[str, ...]) -> Tvl1Settings:
-    """The solver's parameters that these options name."""
-    return tvl1_settings(preset or default_preset(engine), changes)
+def tvl1_from_options(engine: str, preset: str | None, changes: Sequence[str]) -> Tvl1Settings:
+    """Return the parameters of TV-L1 that `solver_options` give."""
+    return tvl1_settings(preset or default_preset(engine), tuple(changes))
 
 
-def chosen_settings(engine: str, preset: str | None, changes: tuple[str, ...], **options: Any) -> Settings:
-    """The settings that the options of `what_to_make` name."""
-    return Settings(engine=engine, tvl1=chosen_tvl1(engine, preset, changes), **options)
-
-
-def what_to_make(command: F) -> F:
-    """The inputs and the options that change a corpus, shared by `plan` and `extract`."""
-    d = Settings()
-    options = [
-        click.argument(
-            "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path)
-        ),
-        click.option(
-            "--out", required=True, metavar="CORPUS", type=click.Path(path_type=Path), help="Its folder."
-        ),
-        click.option(
-            "--size",
-            default=d.size,
-            show_default=True,
-            help="Stored size: short:S (short side S pixels), WxH, or source.",
-        ),
-        click.option(
-            "--step", default=d.step, show_default=True, help="Frames from the first to the second of a pair."
-        ),
-        engine_option,
-        preset_option,
-        tvl1_option,
-        click.option(
-            "--codes",
-            type=click.Choice(CODES),
-            default=d.codes,
-            show_default=True,
-            help="How flow becomes 0-255. adaptive: each field its own range, undone on reading."
-            " fixed: [-R, R], no motion is 128. tsn: the formula of older tools.",
-        ),
-        click.option(
-            "--error-px",
-            default=d.error_px,
-            show_default=True,
-            help="Quantisation step of adaptive codes, pixels: the mean error is some 0.04 at the default.",
-        ),
-        click.option(
-            "--range", default=d.range, show_default=True, help="R of fixed and tsn codes, in pixels."
-        ),
-        click.option(
-            "--quality",
-            default=d.quality,
-            show_default=True,
-            help="JPEG quality of frames and of fixed and tsn codes.",
-        ),
-        click.option(
-            "--codec",
-            type=click.Choice(CODECS),
-            default=d.codec,
-            show_default=True,
-            help="What codes are stored as. png: each code as it is, in some ten times the bytes.",
-        ),
-        click.option("--rgb/--no-rgb", default=d.rgb, show_default=True, help="Store the frames."),
-        click.option("--flow/--no-flow", default=d.flow, show_default=True, help="Compute and store flow."),
-        click.option(
-            "--backward/--no-backward",
-            default=d.backward,
-            show_default=True,
-            help="Store backward flow as well.",
-        ),
-        click.option(
-            "--stabilise/--no-stabilise",
-            default=d.stabilise,
-            show_default=True,
-            help="Take the camera's motion, a homography, off the flow.",
-        ),
-        click.option(
-            "--shard-pairs",
-            default=d.shard_pairs,
-            show_default=True,
-            help="Pairs per shard, about; also what a kill can lose per worker.",
-        ),
-        click.option(
-            "--segments",
-            type=click.IntRange(1),
-            default=MAX_SEGMENTS,
-            show_default=True,
-            help="Tasks that a long video is cut into, at most: as many cores are at it, and each decodes it"
-            " from its beginning. Its frames and flow stay the same.",
-        ),
-        click.option(
-            "--keep-partial", is_flag=True, help="Keep the clean frames before the damage of a damaged video."
-        ),
-        json_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def settings_from_options(
+    engine: str, preset: str | None, changes: Sequence[str], **options: Any
+) -> Settings:
+    """Return the settings that `corpus_options` give."""
+    return Settings(engine=engine, tvl1=tvl1_from_options(engine, preset, changes), **options)

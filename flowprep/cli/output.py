@@ -2,59 +2,122 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
+from flowprep.system.progress import Progress, progress_bar
 from flowprep.system.units import count_noun, format_bytes
 
 EXIT_FAULT, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
 SHOWN_FAILURES = 20
 
+# Keys of the flags --json and --quiet in the context of click.
+JSON, QUIET = "flowprep.json", "flowprep.quiet"
 
-class Fault(click.ClickException):
-    """Something went wrong while doing what was asked."""
+
+class CommandFailed(click.ClickException):
+    """The request was right, and something went wrong while it was carried out."""
 
     exit_code = EXIT_FAULT
 
 
 class WrongUse(click.ClickException):
-    """What was asked cannot be done."""
+    """The request is wrong."""
 
     exit_code = EXIT_USAGE
 
 
-def in_words(exc: OSError) -> str:
-    """What the system says of which file, without its number; a temporary file stands for its folder."""
+def has_flag(key: str) -> bool:
+    """Return whether the flag JSON or QUIET was given to this command."""
+    return bool(click.get_current_context().meta.get(key))
+
+
+class Result(Protocol):
+    """A result of an operation, with its values for --json."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for --json."""
+
+
+def print_result(result: Result | Mapping[str, Any] | Sequence[Any], text: str | Callable[[], None]) -> None:
+    """Print a result on standard output.
+
+    Args:
+        result: printed as JSON with --json, by its `to_dict` if it has one.
+        text: printed without --json; or a function that prints it.
+    """
+    if has_flag(JSON):
+        values = result if isinstance(result, Mapping | Sequence) else result.to_dict()
+        click.echo(json.dumps(values))
+    elif callable(text):
+        text()
+    else:
+        click.echo(text)
+
+
+def notice(text: str) -> None:
+    """Print a line on standard error, but not with --quiet."""
+    if not has_flag(QUIET):
+        click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    click.echo(f"warning: {text}", err=True)
+
+
+def print_error(error: click.ClickException) -> None:
+    """Print an error on standard error: one line, and for a wrong command line where its help is."""
+    click.echo(f"error: {error.format_message()}", err=True)
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context:
+        click.echo(f"Help: {context.command_path} --help", err=True)
+
+
+def show_progress(
+    unit: str, *, transient: bool = False, hidden: bool = False
+) -> AbstractContextManager[Progress]:
+    """Show progress of a command as `progress_bar` does, but not with --quiet."""
+    return progress_bar(unit, transient=transient, hidden=hidden or has_flag(QUIET))
+
+
+def describe_os_error(exc: OSError) -> str:
+    """Return which file an error is about, and the reason of the system, without its number.
+
+    A temporary file stands for its folder.
+    """
     name = exc.filename2 or exc.filename
     if not exc.strerror or not isinstance(name, str | bytes | os.PathLike):
         return str(exc)
     path = Path(os.fsdecode(name))
-    if isinstance(exc, FileExistsError) and path.is_file():  # of making a folder
+    if isinstance(exc, FileExistsError) and path.is_file():  # mkdir, where a file has the name
         return f"{path}: Not a directory"
     return f"{path.parent if path.suffix == '.tmp' else path}: {exc.strerror}"
 
 
-def print_facts(facts: dict[str, Any], indent: str = "") -> None:
-    """Print nested facts, one to a line."""
-    for name, value in facts.items():
+def print_tree(values: Mapping[str, Any], indent: str = "") -> None:
+    """Print nested values, one on a line."""
+    for name, value in values.items():
         if isinstance(value, dict):
             click.echo(f"{indent}{name}:")
-            print_facts(value, indent + "  ")
+            print_tree(value, indent + "  ")
         else:
             plain = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
             click.echo(f"{indent}{name or '(none)'}: {'none' if plain in (None, []) else plain}")
 
 
 def print_table(rows: Sequence[dict[str, str]]) -> None:
-    """Print rows of the same columns below their names: the first to the left, others to the right.
+    """Print a table: names of columns, then rows. The first column is aligned left, the others right.
 
-    On a terminal that is too narrow for that, the first stands on a line of its own.
+    On a narrow terminal, the first column has a line of its own.
     """
     table = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -66,16 +129,16 @@ def print_table(rows: Sequence[dict[str, str]]) -> None:
 
 
 def counts_line(summary: dict[str, Any]) -> str:
-    """How many videos are in, failed and pending."""
+    """Return how many videos are stored, failed and pending."""
     videos = summary["videos"]
-    text = f"{videos['ok']} of {count_noun(videos['total'], 'video')} in"
+    text = f"{videos['ok']} of {count_noun(videos['total'], 'video')} stored"
     text += f" ({videos['partial']} of them partial)" if videos["partial"] else ""
     text += f", {videos['failed']} failed"
     return text + (f", {videos['pending']} pending" if videos["pending"] else "")
 
 
 def sizes_line(totals: dict[str, float]) -> str:
-    """Bytes in shards, and how much smaller than float32 the flow is."""
+    """Return the size of the shards, and how many times smaller than float32 the flow is."""
     flow = totals.get("flow_bytes", 0)
     text = f"{format_bytes(totals.get('shard_bytes', 0))} in shards"
     if flow:
@@ -84,11 +147,27 @@ def sizes_line(totals: dict[str, float]) -> str:
     return text
 
 
-def print_failures(summary: dict[str, Any], most: int | None = SHOWN_FAILURES) -> None:
-    """Name the videos that failed, are partial or have a warning, up to `most` of each, on stderr."""
-    for kind, said in {"warnings": "warning", "partial": "partial", "failures": "failed"}.items():
-        named = list(summary[kind].items())
-        for video, reason in named[:most]:
-            click.echo(f"{said}: {video}: {reason}", err=True)
-        if most is not None and len(named) > most:
-            click.echo(f"... and {len(named) - most} more: see `flowprep status`", err=True)
+def print_failures(summary: Mapping[str, Any], most: int | None = SHOWN_FAILURES) -> None:
+    """Print each video that failed, is partial or has a warning on standard error.
+
+    Args:
+        summary: has `warnings`, `partial` and `failures`, each id -> reason.
+        most: lines to print of each kind; None for all.
+    """
+    for key, word in {"warnings": "warning", "partial": "partial", "failures": "failed"}.items():
+        print_reasons(word, summary[key], most, "see `flowprep status`")
+
+
+def print_reasons(word: str, reasons: Mapping[str, str], most: int | None, more: str = "") -> None:
+    """Print a line for each video and its reason on standard error.
+
+    Args:
+        word: stands in front of each line.
+        reasons: id -> reason.
+        most: lines to print; None for all.
+        more: where the others can be seen.
+    """
+    for video, reason in list(reasons.items())[:most]:
+        click.echo(f"{word}: {video}: {reason}", err=True)
+    if most is not None and len(reasons) > most:
+        click.echo(f"... and {len(reasons) - most} more{f': {more}' if more else ''}", err=True)

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from flowprep.cli.options import corpus_argument, json_option
-from flowprep.cli.output import EXIT_FAULT, EXIT_SOME_FAILED, Fault, counts_line, print_failures, sizes_line
-from flowprep.system.progress import progress_bar
+from flowprep.cli.command import Command
+from flowprep.cli.options import RENAMED_RETRY, corpus_argument, run_options
+from flowprep.cli.output import (
+    EXIT_FAULT,
+    EXIT_SOME_FAILED,
+    CommandFailed,
+    counts_line,
+    notice,
+    print_failures,
+    print_result,
+    show_progress,
+    sizes_line,
+)
+from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
     from flowprep.corpus.plan import Plan, Task
     from flowprep.corpus.store import CorpusStore
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-# Names of the options of `how_to_run`.
+# Names of the options of `run_options`.
 HOW = (
     "jobs",
     "devices",
@@ -34,53 +43,6 @@ HOW = (
     "scratch",
     "metrics",
 )
-
-
-def how_to_run(command: F) -> F:
-    """The options that change where and how tasks run, and nothing of what is stored."""
-    options = [
-        click.option("--jobs", type=click.IntRange(1), help="Worker processes.  [default: all cores]"),
-        click.option(
-            "--devices", metavar="LIST", help="GPUs for --engine cuda, such as 0,1.  [default: all]"
-        ),
-        click.option(
-            "--executor",
-            type=click.Choice(["local", "dask"]),
-            default="local",
-            show_default=True,
-            help="Where tasks run: in processes of this machine, or on a Dask cluster, which one of the next"
-            " three names.",
-        ),
-        click.option("--scheduler", metavar="ADDRESS", help="Dask: the cluster of this scheduler."),
-        click.option(
-            "--local-cluster", type=click.IntRange(1), metavar="N", help="Dask: N processes of this machine."
-        ),
-        click.option(
-            "--slurm",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Dask: N Slurm jobs, as Dask's configuration (jobqueue.slurm) describes them.",
-        ),
-        click.option(
-            "--timeout-per-video",
-            type=click.FloatRange(0, min_open=True),
-            metavar="SECONDS",
-            help="A video that takes longer fails.",
-        ),
-        click.option(
-            "--scratch",
-            type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-            help="Build shards in this folder, on a disk near by, and move them into place.",
-        ),
-        click.option(
-            "--metrics",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="Keep this file up to date: pairs, bytes, failures, seconds, as Prometheus reads them.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 class Ran(NamedTuple):
@@ -117,7 +79,7 @@ def carry_out(
     index: bool = True,
     **where: Any,
 ) -> Ran:
-    """Run tasks with the options of `how_to_run`, a progress bar, and a line for each fault."""
+    """Run tasks with the options of `run_options`, a progress bar, and a line for each fault."""
     from flowprep.api import chosen_executor, default_jobs, extract_tasks
     from flowprep.extraction.task import TaskOptions
 
@@ -127,10 +89,10 @@ def carry_out(
     try:
         with (
             chosen_executor(**where, gpu=plan.settings.engine == "cuda") as cluster,
-            progress_bar("pairs", hidden=not tasks) as bar,
+            show_progress("pairs", hidden=not tasks) as bar,
         ):
             if cluster:
-                click.echo(f"Dask dashboard: {cluster.dashboard}", err=True)
+                notice(f"Dask dashboard: {cluster.dashboard}")
 
             def show(pairs: int, taken: int, failed: int) -> None:
                 counts[:] = pairs, taken, failed
@@ -149,88 +111,85 @@ def carry_out(
                 index=index,
             )
     except KeyboardInterrupt as exc:
-        raise Fault(
-            f"stopped by {exc}; {store.path} keeps what is done, and the same command resumes"
-        ) from None
+        message = f"stopped by {exc}; {store.path} keeps the finished tasks, and the same command resumes"
+        raise CommandFailed(message) from None
     for task, fault in faults.items():
-        click.echo(f"Error: task {task}: {fault}", err=True)
+        click.echo(f"error: task {task}: {fault}", err=True)
     return Ran(faults, counts[0], counts[1], counts[2], time.perf_counter() - began)
 
 
-def report_corpus(store: CorpusStore, plan: Plan, ran: Ran, as_json: bool, **more: Any) -> None:
-    """Print where a corpus stands after a run, and exit by it."""
+def report_corpus(store: CorpusStore, plan: Plan, ran: Ran, **more: Any) -> None:
+    """Print the state of a corpus after a run, and exit with its code."""
     from flowprep.planning.status import corpus_status
 
     summary = corpus_status(plan, store.load_index()).to_dict()
     run = ran.facts()
-    if as_json:
-        facts = {"corpus": str(store.path), **summary, **more, "faults": ran.faults, "run": run}
-        click.echo(json.dumps(facts))
-    else:
+
+    def show() -> None:
         print_failures(summary)
         click.echo(
             f"{counts_line(summary)};"
             f" {ran.pairs:.0f} pairs computed in {ran.seconds:.1f} s, {run['pairs_per_second']} a second"
         )
         click.echo(sizes_line(summary["totals"]))
+
+    print_result({"corpus": str(store.path), **summary, **more, "faults": ran.faults, "run": run}, show)
     if ran.faults or summary["videos"]["pending"]:
         sys.exit(EXIT_FAULT)
     if summary["videos"]["failed"]:
         sys.exit(EXIT_SOME_FAILED)
 
 
-@click.command("run-task")
+@click.command("run-task", cls=Command)
 @corpus_argument
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
-@click.option("--array", is_flag=True, help="All pending tasks, in an order of this process's own.")
-@how_to_run
-@json_option
-def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, as_json: bool, **how: Any) -> None:
-    """Run tasks of a planned corpus: those named, or with --array what is pending, for job arrays.
+@click.option("--array", is_flag=True, help="Run all pending tasks, in random order.")
+@run_options
+def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, **how: Any) -> None:
+    """Run tasks of a planned corpus: those named, or with --array all pending tasks, for job arrays.
 
-    Any number of these, and of `extract`, may run on one corpus: each task is claimed by one of them. Who has
-    nothing left to claim waits for the others, and takes over from those that die; so each ends when all is
-    done. The counts are of this process.
+    Any number of these commands, and of `extract`, can run on one corpus. Each task is leased by one of them.
+    A process with no task left waits for the others. If one of them dies, another process takes over its
+    task. So each command ends when all tasks are done. The printed counts are those of this process.
     """
     from flowprep.corpus.store import CorpusStore
 
     store = CorpusStore(corpus)
     plan = store.read_plan()
-    known = {task.id: task for task in plan.tasks}
+    planned = {task.id for task in plan.tasks}
     if bool(tasks) == array:
-        raise click.UsageError("name tasks, as they stand in plan.jsonl, or give --array")
-    if unknown := [name for name in tasks if name not in known]:
-        raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {len(known)}")
+        raise click.UsageError("name tasks, as in plan.jsonl, or give --array")
+    if unknown := [name for name in tasks if name not in planned]:
+        raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {len(planned)} tasks")
     pending = [t for t in store.pending_tasks(plan) if array or t.id in tasks]
     random.shuffle(pending)
-    # Each of a thousand processes would read all records for the index; `verify`, behind them, does.
+    # Each of a thousand processes would read all records for the index. `verify` or `index` makes it later.
     ran = carry_out(store, plan, pending, index=False, **how)
-    if as_json:
-        videos = {"ok": ran.taken, "failed": ran.failed}
-        facts = {"corpus": str(corpus), "videos": videos, "faults": ran.faults, "run": ran.facts()}
-        click.echo(json.dumps(facts))
-    else:
-        click.echo(f"{ran.taken} videos in, {ran.failed} failed; {ran.pairs} pairs in {ran.seconds:.1f} s")
+    videos = {"ok": ran.taken, "failed": ran.failed}
+    print_result(
+        {"corpus": str(corpus), "videos": videos, "faults": ran.faults, "run": ran.facts()},
+        f"{count_noun(ran.taken, 'video')} stored, {ran.failed} failed;"
+        f" {ran.pairs} pairs in {ran.seconds:.1f} s",
+    )
     if ran.faults:
         sys.exit(EXIT_FAULT)
     if ran.failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
-@click.command()
+@click.command(cls=Command, renamed=RENAMED_RETRY)
 @corpus_argument
-@click.option("--failed", is_flag=True, help="Also the videos that failed before, or are partial.")
-@how_to_run
-@json_option
-def retry(corpus: Path, failed: bool, as_json: bool, **how: Any) -> None:
-    """Carry out what is pending in a planned corpus, and with --failed what could not be taken whole.
+@click.option("--retry-failed", is_flag=True, help="Try videos again that failed or are partial.")
+@run_options
+def retry(corpus: Path, retry_failed: bool, **how: Any) -> None:
+    """Run the pending tasks of a planned corpus.
 
-    As `extract` does, but without its inputs: what the plan says counts. A file that has changed since then
-    is taken as it is now.
+    This is `extract` without inputs: only the plan counts. A file that changed since then is read as it is
+    now.
     """
     from flowprep.corpus.store import CorpusStore
 
     store = CorpusStore(corpus)
     plan = store.read_plan()
-    pending = store.pending_tasks(plan, store.load_index().not_whole if failed else ())
-    report_corpus(store, plan, carry_out(store, plan, pending, **how), as_json)
+    pending = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
+    report_corpus(store, plan, carry_out(store, plan, pending, **how))

@@ -143,7 +143,7 @@ def _signals(store: CorpusStore) -> Iterator[None]:
     def give_up() -> None:
         if not ended.wait(GRACE_SECONDS):
             store.release(owner())
-            print("Error: stopped in the middle of a task, which is dropped", file=sys.stderr, flush=True)
+            print("error: stopped in the middle of a task, which is dropped", file=sys.stderr, flush=True)
             os._exit(1)
 
     def interrupt(number: int, _: FrameType | None) -> None:

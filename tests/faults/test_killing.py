@@ -93,7 +93,7 @@ def test_a_video_that_kills_its_workers_costs_one_video(videos, crashing, tmp_pa
     }
     assert summary["failures"] == {"3.mp4": "killed its worker 3 times, SIGSEGV"}
     assert summary["faults"] == {} and leftovers(corpus) == []
-    assert start("retry", corpus, "--failed").wait() == 0  # with a decoder that does not crash
+    assert start("retry", corpus, "--retry-failed").wait() == 0  # with a decoder that does not crash
     assert start("extract", videos, "--out", tmp_path / "d", *options).wait() == 0
     assert shards(corpus) == shards(tmp_path / "d")
 

@@ -48,9 +48,10 @@ def test_no_still_pixel_no_share(flows):
 
 
 def test_choices_are_options_of_extract():
-    assert options({"codes": "adaptive", "error_px": 0.4}) == "--codes adaptive --error-px 0.4"
+    assert options({"codes": "adaptive", "error_px": 0.4}) == "--quantiser adaptive --step-px 0.4"
     assert (
-        options({"codes": "fixed", "range": 20.0, "codec": "png"}) == "--codes fixed --range 20 --codec png"
+        options({"codes": "fixed", "range": 20.0, "codec": "png"})
+        == "--quantiser fixed --range 20 --image-format png"
     )
 
 

@@ -23,13 +23,13 @@ def test_extract_status_verify_info_view(cli, clips, tmp_path):
     out = tmp_path / "corpus"
     made = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
     assert made.exit_code == 0
-    assert "4 of 4 videos in, 0 failed" in made.stdout
-    assert "4 videos in 1 task, 1 to do; engine opencv; 2 other files passed over" in made.stderr
+    assert "4 of 4 videos stored, 0 failed" in made.stdout
+    assert "4 videos in 1 task, 1 to do; engine opencv; 2 other files skipped" in made.stderr
     again = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
     assert again.exit_code == 0 and "0 to do" in again.stderr and "; 0 pairs computed in" in again.stdout
 
     status = cli("status", out)
-    assert status.exit_code == 0 and "1 of 1 tasks done" in status.stdout
+    assert status.exit_code == 0 and "1 of 1 task done" in status.stdout
     assert cli("verify", out).stdout.endswith("checked: no problems\n")
     assert "opencv" in cli("info", out).stdout
     listed = cli("info", out, "--list").stdout.splitlines()
@@ -85,7 +85,7 @@ def test_exit_codes(cli, clips, tmp_path):
     some_failed = cli("extract", clips, "--out", out, *SIZE, "--jobs", 1)
     assert some_failed.exit_code == 3
     assert "failed: left/bad.mp4: not a video" in some_failed.stderr
-    assert "4 of 5 videos in, 1 failed" in some_failed.stdout
+    assert "4 of 5 videos stored, 1 failed" in some_failed.stdout
     assert cli("extract", clips, "--out", out, *SIZE, "--jobs", 1).exit_code == 3  # still so
     assert cli("status", out).exit_code == 0
     for wrong in (
@@ -93,7 +93,7 @@ def test_exit_codes(cli, clips, tmp_path):
         ("extract", tmp_path / "none", "--out", tmp_path / "x"),
         ("extract", clips, "--out", tmp_path / "x", "--size", "big"),
         ("extract", clips, "--out", tmp_path / "x", "--engine", "magic"),
-        ("extract", clips, "--out", tmp_path / "x", "--codes", "jpeg"),
+        ("extract", clips, "--out", tmp_path / "x", "--quantiser", "jpeg"),
         ("extract", clips, "--out", tmp_path / "x", "--preset", "slow"),
         ("extract", clips, "--out", tmp_path / "x", "--tvl1", "speed=1"),
         ("extract", clips, "--out", tmp_path / "x", "--tvl1", "scales=2.5"),
@@ -138,7 +138,7 @@ def test_failed_videos_are_tried_again_on_request(cli, clips, tmp_path):
     (clips / "left" / "v_left_g01.mp4").write_bytes(mended)
     assert cli(*command).exit_code == 3  # what is done is done
     again = cli(*command, "--retry-failed")
-    assert again.exit_code == 0 and "4 of 4 videos in, 0 failed" in again.stdout
+    assert again.exit_code == 0 and "4 of 4 videos stored, 0 failed" in again.stdout
     assert cli("verify", out).exit_code == 0
     assert cli("status", out, "--json").exit_code == 0 and cli(*command).exit_code == 0
 
@@ -152,7 +152,7 @@ def test_failed_videos_are_tried_again_on_request(cli, clips, tmp_path):
         (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
         (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
         (("--tvl1", "warps=3"), "tvl1.warps: 3, 5"),
-        (("--codes", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
+        (("--quantiser", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
     ],
 )
 def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_path, options, said):
@@ -183,23 +183,23 @@ def test_names_that_look_like_options(cli, tmp_path):
 
 def test_samples_are_videos_that_extract_takes(cli, tmp_path):
     made = json.loads(
-        cli("samples", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
+        cli("samples", "-o", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
     )
     assert made["train"] + made["test"] == 4 == made["written"]
     assert (tmp_path / "s" / "splits" / "classInd.txt").exists()
     plan = json.loads(cli("plan", tmp_path / "s", "--out", tmp_path / "c", "--json").stdout)
     assert plan["videos"] == 4
     again = json.loads(
-        cli("samples", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
+        cli("samples", "-o", tmp_path / "s", "--classes", 2, "--clips", 2, "--seed", 3, "--json").stdout
     )
     assert again["written"] == 0
-    assert cli("samples", tmp_path / "s", "--classes", 1).exit_code == 2
+    assert cli("samples", "-o", tmp_path / "s", "--classes", 1).exit_code == 2
 
 
 def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     video = clips / "left" / "v_left_g01.mp4"
     quick = ("--preset", "opencv", "--size", "source", "--pairs")
-    found = json.loads(cli("bench", video, *quick, 3, "--threads", 1, "--json").stdout)
+    found = json.loads(cli("bench", "flow", video, *quick, 3, "--threads", 1, "--json").stdout)
     assert (found["engine"], found["pairs"], found["size"]) == ("cpu", 3, "48x32")
     assert found["ms_per_pair"]["ours"]["median"] > 0 and found["ratio"] > 0
     assert found["distance_px"] < 0.03 and found["energy"] == pytest.approx(1, abs=0.03)
@@ -208,11 +208,11 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert set(found["stages"]) == {"decode", "resize", "flow", "jpeg", "codes", "write"}
     assert found["pairs_per_second"].keys() == {"ours", "opencv", "extraction"}
     same = json.loads(
-        cli("bench", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
+        cli("bench", "flow", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
     )
     assert same["distance_px"] == 0 and same["energy"] == 1
-    assert "times as fast" in cli("bench", video, "--size", "source", "--pairs", 1).stdout  # accurate
-    assert cli("bench", video, "--pairs", 0).exit_code == 2
+    assert "times as fast" in cli("bench", "flow", video, "--size", "source", "--pairs", 1).stdout  # accurate
+    assert cli("bench", "flow", video, "--pairs", 0).exit_code == 2
 
 
 def test_a_preset_and_changes_to_it_are_stored_and_shown(cli, clips, tmp_path):
@@ -262,9 +262,9 @@ def test_an_output_that_cannot_be_is_said_in_words(cli, clips, tmp_path):
         (("view", video, "--engine", "opencv", "-o", tmp_path / "no" / "x.mp4"), "No such file"),
         (("report", out, "-o", tmp_path / "folder.html"), "folder.html: Is a directory"),
         (("report", out, "-o", image / "x.html"), "a.png: Not a directory"),
-        (("export", out, image / "x", "--layout", "tsn", "--convert"), "Not a directory"),
+        (("export", out, "--out", image / "x", "--layout", "tsn", "--convert"), "Not a directory"),
         (("extract", clips, "--out", image / "c", *SIZE, "--jobs", 1), "Not a directory"),
-        (("samples", image / "s"), "Not a directory"),
+        (("samples", "-o", image / "s"), "Not a directory"),
     ):
         result = cli(*command)
         assert result.exit_code in (1, 2), command
@@ -280,15 +280,15 @@ def test_bench_against_truth(cli, tmp_path):
         ("b", "frame_{:04d}.png", "frame_0001.flo"),
     ):
         write_flo(truth, write_frames(tmp_path / "t" / name, 2, pattern=pattern) / flo)
-    found = json.loads(cli("bench", "--truth", tmp_path / "t", "--preset", "fast", "--json").stdout)
+    found = json.loads(cli("bench", "truth", tmp_path / "t", "--preset", "fast", "--json").stdout)
     assert list(found["errors_px"]) == ["a/flow01.flo", "b/frame_0001.flo", "mean"]
     assert found["tvl1"]["scale_step"] == 0.65
     assert all(0 < error < 0.2 for errors in found["errors_px"].values() for error in errors.values())
-    assert "b/frame_0001.flo" in cli("bench", "--truth", tmp_path / "t").stdout
+    assert "b/frame_0001.flo" in cli("bench", "truth", tmp_path / "t").stdout
     (tmp_path / "t" / "a" / "frame02.png").unlink()
-    assert "flow10.flo needs frame10.png" in cli("bench", "--truth", tmp_path / "t").stderr
+    assert "flow10.flo needs frame10.png" in cli("bench", "truth", tmp_path / "t").stderr
     (tmp_path / "none").mkdir()
-    assert cli("bench", "--truth", tmp_path / "none").exit_code == 2
+    assert cli("bench", "truth", tmp_path / "none").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -307,4 +307,4 @@ def test_a_user_sees_one_line_and_no_trace(tmp_path):
         check=False,
     )
     assert run.returncode == 1 and run.stdout == ""
-    assert run.stderr.startswith("Error: ") and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1

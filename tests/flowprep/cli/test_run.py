@@ -68,7 +68,7 @@ def test_retry_takes_what_failed_as_it_is_now(clips, planned, cli):
     failures = json.loads(result.stdout)["failures"]
     assert result.exit_code == 3 and "when it was planned" in failures["left/v_left_g01.mp4"]
     write_video(video, 12)
-    assert cli("retry", planned, "--failed", "--jobs", 1).exit_code == 0
+    assert cli("retry", planned, "--retry-failed", "--jobs", 1).exit_code == 0
     result = cli("status", planned, "--json")
     assert json.loads(result.stdout)["videos"]["ok"] == 4
 

@@ -370,7 +370,7 @@ def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli
     data = bytearray(shard.read_bytes())
     data[data.find(video.stored("flow_u", 2)) + 40] ^= 1
     shard.write_bytes(data)
-    result = cli("export", tmp_path / "c", tmp_path / "x", "--layout", "tsn", "--json")
+    result = cli("export", tmp_path / "c", "-o", tmp_path / "x", "--layout", "tsn", "--json")
     assert result.exit_code == 3
     assert "left/v_1 é.mp4" in result.stderr and "checksum" in result.stderr
     done = json.loads(result.stdout)
@@ -404,12 +404,12 @@ def test_both_readers_of_the_bench_read_the_same(videos, tmp_path, codes, monkey
 
 
 def test_the_bench_of_reading_says_rates(corpus, path, cli):
-    found = json.loads(cli("bench", "--read", path, "--json").stdout)
+    found = json.loads(cli("bench", "read", path, "--json").stdout)
     for what in ("stacks", "frames"):
         assert found[what]["ratio"] > 0 and found[what]["folder"]["per_core_second"] > 0
-    assert "stacks of 10 flows a second" in cli("bench", "--read", path).stdout
+    assert "stacks of 10 flows a second" in cli("bench", "read", path).stdout
     result = cli("bench", "--read", path, "--truth", path)
-    assert result.exit_code == 2 and "--read takes no VIDEO and no --truth" in result.stderr
+    assert result.exit_code == 2 and "No such option '--read'" in result.stderr
 
 
 # ---- import ----
@@ -523,7 +523,7 @@ def test_an_import_tries_again_what_has_been_mended(corpus, tmp_path, cli):
         path.write_bytes(image)
     assert cli(*command).exit_code == 3  # what is done is done
     again = cli(*command, "--retry-failed")
-    assert again.exit_code == 0 and "5 of 5 videos in, 0 failed" in again.stdout
+    assert again.exit_code == 0 and "5 of 5 videos stored, 0 failed" in again.stdout
     made = open_corpus(out)
     for video in corpus.values():
         pairs = 0, video.num_pairs
@@ -538,7 +538,7 @@ def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
     """10 images and 5 pairs that do not go together are said to be so, and what can be read is."""
     folder = shared_data / "peer_flow_jpegs"
     result = cli(
-        "import", folder, "--out", tmp_path / "c", "--layout", "tsn", "--range", 20, "--codes", "tsn"
+        "import", folder, "--out", tmp_path / "c", "--layout", "tsn", "--range", 20, "--quantiser", "tsn"
     )
     assert result.exit_code == 3 and "10 frames and 5 pairs" in result.stderr
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
@@ -648,8 +648,8 @@ def test_a_copy_can_be_added_to_and_failures_tried_again(corpus, videos, tmp_pat
     copy_videos([open_corpus(tmp_path / "c")], tmp_path / "r", shard_pairs=30)
     write_video(tmp_path / "v" / "left" / "bad.mp4", 5)
     write_video(tmp_path / "v" / "left" / "new.mp4", 5)
-    options = "--size source --engine opencv --codes tsn --range 8 --shard-pairs 30 --retry-failed --jobs 1"
-    result = cli("extract", tmp_path / "v", "--out", tmp_path / "r", *options.split())
+    options = "--size source --engine opencv --quantiser tsn --range 8 --shard-pairs 30 --jobs 1"
+    result = cli("extract", tmp_path / "v", "--out", tmp_path / "r", "--retry-failed", *options.split())
     assert result.exit_code == 0, result.stderr
     made = open_corpus(tmp_path / "r")
     assert len(made) == 7 and made["left/bad.mp4"].num_frames == 5
@@ -704,7 +704,7 @@ def test_a_damaged_video_fails_and_the_others_are_copied(path, tmp_path, cli):
     data = bytearray(shard.read_bytes())
     data[data.find(video.stored("rgb", 2)) + 40] ^= 1
     shard.write_bytes(data)
-    result = cli("repack", tmp_path / "c", tmp_path / "r", "--shard-pairs", 20)
+    result = cli("repack", tmp_path / "c", "-o", tmp_path / "r", "--shard-pairs", 20)
     assert result.exit_code == 3 and "does not have its checksum" in result.stderr
     assert len(open_corpus(tmp_path / "r")) == 4 and verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
 
@@ -721,13 +721,13 @@ def test_the_index_is_made_anew(path, tmp_path, cli):
 
 def test_the_commands_print_json(path, tmp_path, cli):
     for command in (
-        ["subset", path, tmp_path / "a", "--select", "left"],
-        ["subset", path, tmp_path / "b", "--select", "to right"],
-        ["merge", tmp_path / "m", tmp_path / "a", tmp_path / "b"],
-        ["repack", path, tmp_path / "r", "--shard-pairs", 50],
+        ["subset", path, "-o", tmp_path / "a", "--select", "left"],
+        ["subset", path, "-o", tmp_path / "b", "--select", "to right"],
+        ["merge", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "m"],
+        ["repack", path, "-o", tmp_path / "r", "--shard-pairs", 50],
         ["index", path],
     ):
         result = cli(*command, "--json")
         assert json.loads(result.stdout)["corpus"]
-    assert cli("subset", path, tmp_path / "n").exit_code == 2
-    assert cli("subset", path, tmp_path / "n", "--select", "up").exit_code == 2
+    assert cli("subset", path, "-o", tmp_path / "n").exit_code == 2
+    assert cli("subset", path, "-o", tmp_path / "n", "--select", "up").exit_code == 2

@@ -43,11 +43,11 @@ def test_each_task_has_a_log_and_together_they_tell_the_run(clips, cli, tmp_path
 
 def test_copies_are_logged_too_and_a_task_done_again_goes_on_in_its_log(clips, cli, tmp_path):
     assert cli("extract", clips, "--out", tmp_path / "c", *SMALL).exit_code == 0
-    assert cli("repack", tmp_path / "c", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
+    assert cli("repack", tmp_path / "c", "-o", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
     (shard,) = (tmp_path / "d" / "shards").iterdir()
     shard.write_bytes(shard.read_bytes()[:-20])
     assert cli("verify", tmp_path / "d", "--repair").exit_code == 1
-    assert cli("repack", tmp_path / "c", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
+    assert cli("repack", tmp_path / "c", "-o", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
     said = [line.split(" ", 3)[3].partition(":")[0] for line in CorpusStore(tmp_path / "d").read_logs()]
     assert [s for s in said if "mp4" not in s] == ["begun", "done", "damaged, set aside", "begun", "done"]
 

@@ -1,0 +1,189 @@
+"""The commands `flowprep bench flow|read|truth|gpu`: how fast and how exact this machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flowprep.cli.command import SHARED_FLAGS, Group, warn_old_spelling
+from flowprep.cli.options import (
+    corpus_argument,
+    preset_option,
+    solver_options,
+    tvl1_from_options,
+    tvl1_option,
+)
+from flowprep.cli.output import print_result, print_table
+from flowprep.presets import default_preset
+
+videos_argument = click.argument(
+    "videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
+)
+size_option = click.option(
+    "--size", default="short:256", show_default=True, help="Size of the frames, as for `extract`."
+)
+
+
+class BenchGroup(Group):
+    """The group `bench`. It still accepts the options that stood in place of its commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, after an old form was translated."""
+        return super().parse_args(ctx, self._translate(args))
+
+    def _translate(self, args: list[str]) -> list[str]:
+        first = next((arg for arg in args if arg not in SHARED_FLAGS), "")
+        if first in self.commands or first in ("-h", "--help"):
+            return args
+        for option in ("--truth", "--read"):
+            for place, arg in enumerate(args):
+                if arg == option and place + 1 < len(args):
+                    warn_old_spelling(f"`bench {option} PATH`", f"`bench {option[2:]} PATH`")
+                    return [option[2:], args[place + 1], *args[:place], *args[place + 2 :]]
+                if arg.startswith(option + "="):
+                    warn_old_spelling(f"`bench {option}=PATH`", f"`bench {option[2:]} PATH`")
+                    return [option[2:], arg.partition("=")[2], *args[:place], *args[place + 1 :]]
+        warn_old_spelling("`bench` without a command", "`bench flow`")
+        return ["flow", *args]
+
+
+@click.group(cls=BenchGroup)
+def bench() -> None:
+    """Measure this machine: speed and errors of flow, speed of reading, speed of a GPU."""
+
+
+@bench.command("flow")
+@videos_argument
+@size_option
+@click.option("--pairs", default=12, show_default=True, help="Pairs of frames, spread over the videos.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of the run on all cores.  [default: one for each core]"
+)
+@solver_options
+def bench_flow(
+    videos: tuple[Path, ...], engine: str, preset: str | None, changes: tuple[str, ...], **options: Any
+) -> None:
+    """Time an engine against OpenCV's TV-L1, alternately on the same pairs.
+
+    Without VIDEO, sample clips are used. The output has milliseconds per pair on one thread, the distance to
+    OpenCV's flow, pairs per second on all cores, size and error of each quantiser, and the time of each stage
+    of an extraction. OpenCV runs with its default parameters, whatever the preset. With engine cuda, the
+    output of `bench gpu` follows.
+    """
+    from flowprep.bench.flow import bench
+
+    result = bench(videos, engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
+    name = _solver_name(result["engine"], engine, preset, changes)
+    print_result(result, lambda: _show_flow(result, name))
+
+
+@bench.command("truth")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@solver_options
+def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[str, ...]) -> None:
+    """Measure errors against the .flo files in DIR, as in the Middlebury data set.
+
+    The two frames of each file are in the same folder: those of flow10.flo are frame10.png and frame11.png.
+    """
+    from flowprep.bench.flow import endpoint_errors
+
+    result = endpoint_errors(folder, engine, tvl1_from_options(engine, preset, changes))
+    name = _solver_name(result["engine"], engine, preset, changes)
+
+    def show() -> None:
+        click.echo(f"mean end-point errors in pixels, {name} and OpenCV's default:")
+        for path, error in result["errors_px"].items():
+            click.echo(f"  {error['ours']:8.4f} {error['opencv']:8.4f}  {path}")
+
+    print_result(result, show)
+
+
+@bench.command("read")
+@corpus_argument
+def bench_read(corpus: Path) -> None:
+    """Time reading CORPUS against a folder of its images as JPEG files, read with Pillow."""
+    from flowprep.bench.read import bench_reading
+    from flowprep.corpus.reader import open_corpus
+
+    result = bench_reading(open_corpus(corpus))
+    print_result(result, lambda: _show_reading(result))
+
+
+@bench.command("gpu")
+@videos_argument
+@size_option
+@preset_option
+@tvl1_option
+def bench_gpu(videos: tuple[Path, ...], size: str, preset: str | None, changes: tuple[str, ...]) -> None:
+    """Time engine cuda on the first GPU: pairs per second by size and batch, and the share of each kernel.
+
+    The speed is compared with the maximum of the GPU. Without VIDEO, sample clips are used.
+    """
+    from flowprep.bench.flow import bench_gpu
+
+    result = bench_gpu(videos, size, tvl1_from_options("cuda", preset, changes))
+    print_result(result, lambda: _show_gpu(result))
+
+
+def _solver_name(resolved: str, engine: str, preset: str | None, changes: tuple[str, ...]) -> str:
+    return " ".join([resolved, preset or default_preset(engine), *changes])
+
+
+def _show_flow(result: Mapping[str, Any], name: str) -> None:
+    click.echo("{processor}, {cores} cores, Python {python}".format(**result["machine"]))
+    click.echo(f"{result['pairs']} pairs of {result['size']}, one thread, alternately; median (quartiles):")
+    for solver, ms in zip((name, "OpenCV"), result["ms_per_pair"].values(), strict=True):
+        click.echo(f"  {solver:12} {ms['median']:8.2f} ms a pair  ({ms['low']:.2f} to {ms['high']:.2f})")
+    ratio = result["ratio_per_pair"]
+    click.echo(f"  {name} is {result['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
+    click.echo(f"  distance to OpenCV {result['distance_px']} px mean; energy {result['energy']} of OpenCV's")
+    rates, stages = result["pairs_per_second"], result["stages"]
+    click.echo(f"{result['threads']} threads, one pair each, pairs per second:")
+    speedup = rates["ours"] / rates["opencv"]
+    click.echo(f"  {name} {rates['ours']}, OpenCV {rates['opencv']}: {speedup:.1f} times")
+    click.echo(
+        f"  a whole extraction in {result['threads']} processes {rates['extraction']}:"
+        f" {rates['extraction'] / rates['opencv']:.1f} times OpenCV's flow alone"
+    )
+    click.echo(f"  its stages in ms a pair: {', '.join(f'{stage} {ms}' for stage, ms in stages.items())}")
+    click.echo(f"  flow is {stages['flow'] / sum(stages.values()):.0%} of that")
+    for codes, fidelity in result["codes"].items():
+        click.echo(
+            f"quantiser {codes}: {fidelity['ratio']} times smaller than float32,"
+            f" {fidelity['error_px']} px mean error"
+        )
+    if gpu := result.get("cuda"):
+        click.echo()
+        _show_gpu(gpu)
+
+
+def _show_gpu(result: Mapping[str, Any]) -> None:
+    from flowprep.bench.cuda import as_rows
+
+    click.echo(f"{result['device']['name']}, pairs per second by size and batch, with copies:")
+    print_table(as_rows(dict(result)))
+    click.echo("share of each kernel in the time:")
+    click.echo("  " + ", ".join(f"{kernel} {share:.1%}" for kernel, share in result["kernels"].items()))
+    for ceiling, rate in result["ceilings"].items():
+        click.echo(f"  {ceiling.replace('_', ' ')}: {rate:.3g}")
+    if share := result["share_of_ceiling"]:
+        reached = result["pixel_iterations_per_second"]
+        click.echo(f"  reached: {reached:.3g} pixel iterations per second, {share:.0%}")
+
+
+def _show_reading(result: Mapping[str, Any]) -> None:
+    click.echo(
+        "{clips} places in {videos} videos, quantiser {codes}, crops of {crop}, one thread, alternately;"
+        " medians".format(**result)
+    )
+    for key, unit in (("stacks", "stacks of 10 flows"), ("frames", "frames")):
+        if rates := result.get(key):
+            for source, title in (("corpus", "this corpus"), ("folder", "JPEG folder, Pillow")):
+                click.echo(
+                    f"  {title:20} {rates[source]['per_second']:6} {unit} a second,"
+                    f" {rates[source]['per_core_second']:6} a second of processor time"
+                )
+            click.echo(f"  {rates['ratio']} times as many, by processor time")

@@ -1,0 +1,206 @@
+"""The classes of commands: flags that every command accepts, options in sections, and old spellings."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import click
+
+from flowprep.cli.output import JSON, QUIET, CommandFailed, WrongUse, describe_os_error, print_error, warn
+from flowprep.errors import FlowprepError, UsageError, VideoMissing
+
+VERBOSITY = "flowprep.verbosity"
+LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that keeps the value of a flag for the command that runs in the end."""
+
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            context.meta[name] = value
+
+    return callback
+
+
+def _shared_options() -> list[click.Parameter]:
+    """Return the flags that stand before the name of a command as well as after it."""
+    flags: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        JSON: (("--json",), {"is_flag": True, "help": "Print one JSON object on standard output."}),
+        QUIET: (("-q", "--quiet"), {"is_flag": True, "help": "Print warnings and results only."}),
+        VERBOSITY: (
+            ("-v", "--verbose"),
+            {"count": True, "help": "Report each step; twice for debugging."},
+        ),
+    }
+    return [
+        click.Option(names, expose_value=False, callback=_remember(key), **settings)
+        for key, (names, settings) in flags.items()
+    ]
+
+
+SHARED_FLAGS = frozenset({"--json", "-q", "--quiet", "-v", "-vv", "--verbose"})
+
+
+class Option(click.Option):
+    """An option that `--help` lists in a section.
+
+    Attributes:
+        section: the heading.
+    """
+
+    def __init__(self, *args: Any, section: str = "Options", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command with the shared flags, options in sections, and old spellings that still work.
+
+    Args:
+        renamed: old name of an option -> its name now.
+        old_destination: the place that the destination had among the arguments, before `--out` named it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        renamed: Mapping[str, str] | None = None,
+        old_destination: Literal["first", "last"] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.params += _shared_options()
+        self._renamed = dict(renamed or {})
+        self._old_destination = old_destination
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments, after old names of options were replaced."""
+        return super().parse_args(ctx, replace_old_names(args, self._renamed))
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """Return a parser that also accepts the destination where it used to stand."""
+        parser: Any = super().make_parser(ctx)
+        if self._old_destination:
+            parse = parser.parse_args
+
+            def parse_old(args: list[str]) -> tuple[dict[str, Any], list[str], list[click.Parameter]]:
+                values, extra, order = parse(args)
+                self._move_destination(values, extra)
+                return values, extra, order
+
+            parser.parse_args = parse_old
+        return parser
+
+    def _move_destination(self, values: dict[str, Any], extra: list[str]) -> None:
+        """Take a destination without `--out` from the arguments, if it stands there."""
+        if values.get("out") is not None:
+            return
+        if self._old_destination == "last" and len(extra) == 1:
+            values["out"] = extra.pop()
+        elif self._old_destination == "first":
+            name = next(p.name for p in self.params if isinstance(p, click.Argument))
+            if name and isinstance(values.get(name), list | tuple) and len(values[name]) > 1:
+                values["out"], *values[name] = values[name]
+        if values.get("out") is not None:
+            warn_old_spelling(f"the argument {values['out']}", f"--out {values['out']}")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with messages as its flags say."""
+        level = LOG_LEVELS[min(ctx.meta.get(VERBOSITY, 0), len(LOG_LEVELS) - 1)]
+        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each section below its heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections.setdefault(getattr(param, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+class Group(click.Group):
+    """A group of commands with the shared flags."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.params += _shared_options()
+
+
+class Program(Group):
+    """The program itself: it lists its commands in sections, and turns errors into one line and a code.
+
+    Args:
+        sections: heading -> commands.
+    """
+
+    def __init__(
+        self, *args: Any, sections: Mapping[str, Sequence[click.Command]] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(*args, **settings)
+        self._sections = dict(sections or {})
+        for commands in self._sections.values():
+            for command in commands:
+                self.add_command(command)
+
+    def main(  # type: ignore[override]  # click has overloads for the two modes
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Parse the command line, run the command, and exit."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            result = super().main(args, standalone_mode=False, **extra)
+        except click.ClickException as exc:
+            print_error(exc)
+            sys.exit(exc.exit_code)
+        except click.Abort:
+            click.echo("error: stopped", err=True)
+            sys.exit(1)
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Errors that flowprep raises on purpose become errors of the command line."""
+        try:
+            return super().invoke(ctx)
+        except (UsageError, VideoMissing) as exc:
+            raise WrongUse(str(exc)) from exc
+        except FlowprepError as exc:
+            raise CommandFailed(str(exc)) from exc
+        except OSError as exc:
+            if exc.errno == errno.EPIPE:  # `flowprep info | head`: click ends quietly
+                raise
+            raise CommandFailed(describe_os_error(exc)) from exc
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in their sections."""
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(c.name), c.get_short_help_str(120)) for c in commands])
+
+
+def replace_old_names(args: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """Return arguments with old names of options replaced, and warn of each."""
+    end = args.index("--") if "--" in args else len(args)
+    replaced = []
+    for arg in args[:end]:
+        name, equals, value = arg.partition("=")
+        if name in renamed:
+            warn_old_spelling(name, renamed[name])
+            arg = renamed[name] + equals + value
+        replaced.append(arg)
+    return [*replaced, *args[end:]]
+
+
+def warn_old_spelling(old: str, new: str) -> None:
+    """Say on standard error that a spelling ends with the next version."""
+    warn(f"{old} is an old spelling that the next version will not accept; use {new}")

@@ -1,0 +1,75 @@
+"""Flags that all commands share, in front of a command and after it; errors; and help."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from flowprep.cli import SECTIONS, main
+
+SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
+
+
+@pytest.mark.parametrize("arguments", [["--json", "plan"], ["plan", "--json"], ["--json", "plan", "--json"]])
+def test_json_stands_before_or_after_the_command(cli, clips, tmp_path, arguments):
+    before, after = arguments[: arguments.index("plan")], arguments[arguments.index("plan") + 1 :]
+    result = cli(*before, "plan", clips, "-o", tmp_path / "c", *after)
+    assert json.loads(result.stdout)["videos"] == 4
+
+
+def test_a_quiet_command_prints_results_and_failures_only(cli, clips, tmp_path):
+    (clips / "left" / "bad.mp4").write_text("no video")
+    for arguments in (["-q", "extract"], ["extract", "--quiet"]):
+        result = cli(*arguments, clips, "--out", tmp_path / "c", *SIZE)
+        assert result.exit_code == 3 and "4 of 5 videos stored" in result.stdout
+        assert result.stderr.splitlines() == [
+            line for line in result.stderr.splitlines() if line.startswith("failed: left/bad.mp4: ")
+        ]
+    assert "to do; engine opencv" in cli("extract", clips, "--out", tmp_path / "c", *SIZE).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"),
+    [([], logging.WARNING), (["-v"], logging.INFO), (["-vv"], logging.DEBUG)],
+)
+def test_verbosity_is_the_level_of_the_log(cli, tmp_path, monkeypatch, arguments, level):
+    levels = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **options: levels.append(options["level"]))
+    cli(*arguments, "status", tmp_path)
+    cli("status", tmp_path, *arguments)
+    assert levels == [level, level]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["extract"], 2),
+        (["nothing"], 2),
+        (["extract", "--nothing"], 2),
+        (["extract", "/none", "-o", "/tmp/none"], 2),
+        (["status", "/"], 1),
+    ],
+)
+def test_every_failure_begins_with_error(cli, arguments, code):
+    result = cli(*arguments)
+    assert result.exit_code == code and result.stdout == ""
+    assert result.stderr.startswith("error: ") and "Error:" not in result.stderr
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_help_fits_the_terminal(cli, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for commands in SECTIONS.values():
+        for command in commands:
+            text = cli(command.name, "--help").stdout
+            # Examples and lists of layouts keep their lines; all else is wrapped.
+            long = [line for line in text.splitlines() if len(line) > max(80, width)]
+            assert not long, (command.name, long)
+            assert "--json" in text and "--quiet" in text and "--verbose" in text
+
+
+def test_every_command_is_in_one_section():
+    listed = [command for commands in SECTIONS.values() for command in commands]
+    assert sorted(c.name for c in listed) == sorted(main.commands)
