@@ -1,15 +1,16 @@
-"""Videos of a corpus with their classes."""
+"""Videos of a corpus with their classes, numbered in the order of a network's outputs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
-from trainer.data.lists import Entry, read_list, some_names
+from trainer.data.lists import join_names
+from trainer.data.matching import match_list
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -34,88 +35,34 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def subset(self, keep: Sequence[int]) -> Examples:
-        """The videos at the positions `keep`, under the same classes."""
-        return Examples(tuple(self.ids[i] for i in keep), tuple(self.labels[i] for i in keep), self.classes)
-
-
-def match_list(
-    source: str,
-    corpus: Corpus,
-    index: Sequence[str] | None = None,
-    *,
-    allow_missing: bool = False,
-    check_folders: bool = True,
-) -> list[tuple[str, str]]:
-    """The videos of a list that the corpus holds, as (id, class name).
-
-    Args:
-        source: as for read_list.
-        corpus: where the videos are.
-        index: class names in the order of classInd.txt, that a list's class numbers stand for.
-        allow_missing: leave out, with a warning, videos that the corpus does not hold.
-        check_folders: refuse a number whose class is not the video's folder, where that is a class too.
-
-    Raises:
-        UsageError: videos are missing or failed (named, with the reason) or have no class; a class number
-            does not agree with the folder or with `index`; or no video is left.
-    """
-    failures = corpus.failures
-    entries = read_list(source, {*corpus.labels, *failures})
-    missing = [e.id for e in entries if e.id not in corpus.labels]
-    hint = _path_hint([i for i in missing if i not in failures], corpus)
-    if missing:
-        text = f"{source}: {len(missing)} of {len(entries)} videos are not in the corpus {corpus.path}: "
-        text += some_names(
-            [f"{i} (failed: {failures[i]})" if i in failures else i for i in _failed_first(missing, failures)]
+    def subset(self, positions: Sequence[int]) -> Examples:
+        """The videos at the positions, with the same classes."""
+        return Examples(
+            tuple(self.ids[i] for i in positions), tuple(self.labels[i] for i in positions), self.classes
         )
-        if allow_missing:
-            log.warning("%s%s; left out", text, hint)
-        else:
-            raise UsageError(f"{text}{hint}; --allow-missing leaves them out")
-    found = [
-        (e, _label(source, e, corpus.labels[e.id], index, check_folders))
-        for e in entries
-        if e.id in corpus.labels
-    ]
-    if not found:
-        raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
-    renamed = [(e.id, label) for e, label in found if e.label and corpus.labels[e.id] not in ("", label)]
-    if renamed:
-        video, label = renamed[0]
-        log.warning(
-            "%s: %d videos have another class than their folder in the corpus: %s is %r here, %r there",
-            source,
-            len(renamed),
-            video,
-            label,
-            corpus.labels[video],
-        )
-    _check_numbers(source, [(e.index, label) for e, label in found if e.index is not None])
-    return [(e.id, label) for e, label in found]
 
 
 def class_order(
     names: Sequence[str], index: Sequence[str] | None, *, allow_missing: bool = False
 ) -> tuple[str, ...]:
-    """The classes of a run: those of `index` in its order, else the names sorted.
+    """The classes of a run: those of `index` in its order, or else the names in alphabetical order.
 
     Args:
         names: class names of the training videos.
         index: class names in the order of classInd.txt.
-        allow_missing: leave out, with a warning, classes of `index` that have no training video.
+        allow_missing: leave out classes of `index` without a training video, with a warning.
 
     Raises:
-        UsageError: a training video's class is not in `index`, a class of `index` has no training video, or
-            there are fewer than two classes.
+        UsageError: the class of a training video is not in `index`; a class of `index` has no training video;
+            or there are fewer than two classes.
     """
     present = set(names)
-    if index and (strange := sorted(present.difference(index))):
-        raise UsageError(f"classes of training videos that are not in classInd.txt: {some_names(strange)}")
+    if index and (unknown := sorted(present.difference(index))):
+        raise UsageError(f"classes of training videos that are not in classInd.txt: {join_names(unknown)}")
     order = tuple(index) if index else tuple(sorted(present))
     absent = [name for name in order if name not in present]
     if absent:
-        text = f"{len(absent)} of {len(order)} classes have no training video: {some_names(absent)}"
+        text = f"{len(absent)} of {len(order)} classes have no training video: {join_names(absent)}"
         if not allow_missing:
             raise UsageError(f"{text}; --allow-missing leaves them out")
         log.warning("%s; left out", text)
@@ -128,136 +75,105 @@ def class_order(
 def label_examples(
     source: str, pairs: Sequence[tuple[str, str]], classes: Sequence[str], *, allow_missing: bool = False
 ) -> Examples:
-    """Number the classes of matched videos by their position in `classes`.
+    """Number the classes of videos by their position in `classes`.
+
+    Args:
+        source: the list that the videos are from, for messages.
+        pairs: (id, class name) of each video.
+        classes: the classes.
+        allow_missing: leave out videos of other classes, with a warning.
 
     Raises:
-        UsageError: a video's class is not among them (with allow_missing it is left out), or none is left.
+        UsageError: the class of a video is not in `classes`, or no video is left.
     """
-    number = {name: i for i, name in enumerate(classes)}
-    strange = sorted({label for _, label in pairs if label not in number})
-    if strange:
-        text = f"{source}: classes without training videos: {some_names(strange)}"
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = sorted({label for _, label in pairs if label not in numbers})
+    if unknown:
+        text = f"{source}: classes without training videos: {join_names(unknown)}"
         if not allow_missing:
-            raise UsageError(f"{text}; the classes are {some_names(list(classes), 10)}")
+            raise UsageError(f"{text}; the classes are {join_names(list(classes), 10)}")
         log.warning("%s; their videos are left out", text)
-    kept = [(video, number[label]) for video, label in pairs if label in number]
-    if not kept:
+    rows = [(video, numbers[label]) for video, label in pairs if label in numbers]
+    if not rows:
         raise UsageError(f"{source}: no video is left")
-    return Examples(tuple(v for v, _ in kept), tuple(n for _, n in kept), tuple(classes))
+    return Examples(tuple(video for video, _ in rows), tuple(number for _, number in rows), tuple(classes))
 
 
 def corpus_examples(corpus: Corpus, source: str, *, allow_missing: bool = False) -> Examples:
-    """Videos under the classes that they show, sorted by name.
+    """Videos with the classes that occur among them, in alphabetical order.
 
     Args:
-        corpus: where the videos are.
-        source: a list as for read_list; or "all", every video of the corpus.
+        corpus: the corpus.
+        source: a list as for read_list, or "all" for every video of the corpus.
         allow_missing: see match_list.
 
     Raises:
-        UsageError: as match_list; or videos without a class.
+        UsageError: as match_list; or videos have no class.
     """
     if source == "all":
-        pairs = sorted(corpus.labels.items())
-        check_labels(pairs)
+        pairs = labelled_videos(corpus)
     else:
         pairs = match_list(source, corpus, allow_missing=allow_missing)
-    if not pairs:
-        raise UsageError(f"the corpus {corpus.path} holds no video")
     return label_examples(source, pairs, sorted({label for _, label in pairs}))
 
 
-def auxiliary_examples(
-    corpus: Corpus, source: str, judged: Examples, own: Corpus, *, allow_missing: bool = False
-) -> Examples:
-    """Videos of a further data set that a network learns from beside its own: see corpus_examples.
-
-    Args:
-        corpus, source, allow_missing: as there.
-        judged: the test videos of the run.
-        own: the corpus that they are in. In another corpus a video of the same id is another one, unless it
-            has as many frames at the same rate: then it is the same video, extracted again.
+def labelled_videos(corpus: Corpus) -> list[tuple[str, str]]:
+    """(id, class name) of every video of a corpus, by id.
 
     Raises:
-        UsageError: as there; or videos are among those judged.
+        UsageError: the corpus is empty, or videos have no class.
+    """
+    pairs = sorted(corpus.labels.items())
+    if unlabelled := [video for video, label in pairs if not label]:
+        raise UsageError(f"{len(unlabelled)} videos have no class folder: {join_names(unlabelled)}")
+    if not pairs:
+        raise UsageError(f"the corpus {corpus.path} holds no video")
+    return pairs
+
+
+def auxiliary_examples(
+    corpus: Corpus, source: str, test: Examples, test_corpus: Corpus, *, allow_missing: bool = False
+) -> Examples:
+    """Videos of a further data set to learn from; none may be a test video of the run.
+
+    A video of another corpus with the id of a test video is another video, unless it has the same number of
+    frames at the same rate. Then it is the same video, extracted twice.
+
+    Args:
+        corpus, source, allow_missing: see corpus_examples.
+        test: the test videos of the run.
+        test_corpus: the corpus of the test videos.
+
+    Raises:
+        UsageError: as corpus_examples; or test videos are among the videos.
     """
     examples = corpus_examples(corpus, source, allow_missing=allow_missing)
-    shared = sorted(set(examples.ids) & set(judged.ids))
-    if corpus.path.resolve() != own.path.resolve():
-        facts = [{i: (c[i].num_frames, c[i].frame_rate) for i in shared} for c in (corpus, own)]
-        shared = [i for i in shared if facts[0][i] == facts[1][i]]
+    shared = sorted(set(examples.ids) & set(test.ids))
+    if corpus.path.resolve() != test_corpus.path.resolve():
+        shared = [video for video in shared if _same_length(corpus, test_corpus, video)]
     if shared:
-        raise UsageError(f"{source}: {len(shared)} videos are in the test list: {some_names(shared)}")
+        raise UsageError(f"{source}: {len(shared)} videos are in the test list: {join_names(shared)}")
     return examples
 
 
+def _same_length(first: Corpus, second: Corpus, video: str) -> bool:
+    a, b = first[video], second[video]
+    return (a.num_frames, a.frame_rate) == (b.num_frames, b.frame_rate)
+
+
 def append_examples(classes: Sequence[str], examples: Examples) -> Examples:
-    """The same videos, with their classes numbered behind `classes`.
+    """The same videos with their classes appended to `classes`.
 
     Raises:
-        UsageError: a class is among those.
+        UsageError: a class exists in both.
     """
     if shared := sorted(set(classes) & set(examples.classes)):
-        raise UsageError(f"classes that are added and there already: {some_names(shared)}")
-    labels = tuple(n + len(classes) for n in examples.labels)
+        raise UsageError(f"added classes that exist already: {join_names(shared)}")
+    labels = tuple(number + len(classes) for number in examples.labels)
     return Examples(examples.ids, labels, (*classes, *examples.classes))
 
 
 def write_list(path: Path, examples: Examples, *, numbers: bool = True) -> None:
-    """Write a list as UCF-101 does: a path per line, with the class's number from 1 if `numbers`."""
+    """Write a list in the form of UCF-101: a path in each line, with the number of the class if `numbers`."""
     rows = zip(examples.ids, examples.labels, strict=True)
     path.write_text("".join(f"{i} {n + 1}\n" if numbers else f"{i}\n" for i, n in rows), encoding="utf-8")
-
-
-def check_labels(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse videos without a class.
-
-    Raises:
-        UsageError: naming them.
-    """
-    if nameless := [video for video, label in pairs if not label]:
-        raise UsageError(f"{len(nameless)} videos have no class folder: {some_names(nameless)}")
-
-
-def _label(source: str, entry: Entry, stored: str, index: Sequence[str] | None, check_folders: bool) -> str:
-    label, folder = entry.label, stored or PurePosixPath(entry.id).parent.name
-    if entry.index is not None and index is not None:
-        if not 1 <= entry.index <= len(index):
-            raise UsageError(f"{source}: {entry.id} has class number {entry.index}, of {len(index)} classes")
-        label = index[entry.index - 1]
-        # A folder that is no class says nothing of the video's.
-        if check_folders and folder != label and folder in index:
-            raise UsageError(
-                f"{source}: {entry.id} is of class {label!r} in the list and {folder!r} in the corpus"
-            )
-    found = label or folder
-    if not found:
-        raise UsageError(f"{source}: {entry.id} has no class: neither in the list nor by its folder")
-    return found
-
-
-def _check_numbers(source: str, numbered: Sequence[tuple[int, str]]) -> None:
-    """Without a classInd.txt a list's class numbers can still be held against the folders: one each."""
-    for which, other in ((0, 1), (1, 0)):
-        seen: dict[object, object] = {}
-        for row in numbered:
-            if seen.setdefault(row[which], row[other]) != row[other]:
-                raise UsageError(
-                    f"{source}: class {row[which]!r} stands for both {seen[row[which]]!r} and {row[other]!r}"
-                )
-
-
-def _failed_first(ids: Sequence[str], failures: Container[str]) -> list[str]:
-    return sorted(ids, key=lambda i: i not in failures)
-
-
-def _path_hint(missing: Sequence[str], corpus: Corpus) -> str:
-    """Why videos may be missing: ids are paths below the extracted input, and a list may differ by a leading
-    folder; or they are still to be extracted.
-    """
-    tails = {PurePosixPath(i).name: i for i in corpus.labels}
-    for video in missing:
-        other = tails.get(PurePosixPath(video).name)
-        if other and other != video:
-            return f" (the corpus calls a video of that name {other})"
-    return " (flowprep status tells whether any are still to be extracted)" if missing else ""

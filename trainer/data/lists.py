@@ -1,13 +1,15 @@
-"""Lists of videos with their classes: read, matched against a corpus, split and written.
+"""Lists of videos with their classes, as text files.
 
-A list is a text file with a video per line. Three ways of writing a line are read:
+A list has a line for each video, in one of three forms:
 
-    Punch/v_Punch_g08_c01.avi 3         UCF-101's training lists: the class's number in classInd.txt
-    Punch/v_Punch_g01_c01.avi           UCF-101's test lists: the class is the folder
-    some/clip.mp4 Punch                 a path and the class's name (or, after a tab, a name with spaces),
-                                        which counts before the folder's
+    Punch/v_Punch_g08_c01.avi 3         the path and the number of the class in classInd.txt, as in the
+                                        training lists of UCF-101
+    Punch/v_Punch_g01_c01.avi           the path; its folder is the class, as in the test lists of UCF-101
+    some/clip.mp4 Punch                 the path and the name of the class, which replaces that of the folder;
+                                        after a tab the name may contain spaces
 
-and HMDB-51's folders of `<class>_test_split<N>.txt`, written `FOLDER:train1` or `FOLDER:test1` for split 1.
+HMDB-51 has a folder of files `<class>_test_split<N>.txt` instead. `FOLDER:train1` and `FOLDER:test1` name the
+lists of its split 1.
 """
 
 from __future__ import annotations
@@ -21,15 +23,17 @@ from pathlib import Path, PurePosixPath
 from flowprep import VIDEO_SUFFIXES
 from flowprep.errors import UsageError
 
+_HMDB_MARKS = {"train": "1", "test": "2"}  # 0 marks a video that the split does not use
+
 
 @dataclass(frozen=True)
-class Entry:
+class ListEntry:
     """One line of a list.
 
     Attributes:
         id: the video's id in a corpus: its path in POSIX style.
-        label: its class by name, where the line gives one.
-        index: its class by number, counted from 1, where the line gives one.
+        label: the name of its class, if the line has one.
+        index: the number of its class from 1, if the line has one.
     """
 
     id: str
@@ -37,16 +41,16 @@ class Entry:
     index: int | None = None
 
 
-def read_list(source: str, known: Container[str] = ()) -> list[Entry]:
+def read_list(source: str, known: Container[str] = ()) -> list[ListEntry]:
     """Read one list.
 
     Args:
-        source: a file, or HMDB-51's folder with the wanted part: `FOLDER:train1`, `FOLDER:test2`.
-        known: ids of videos. A line that is one of them, whole or before its class, is read so, whatever
-            spaces and tabs the id has.
+        source: a file, or a folder of HMDB-51 with the part: `FOLDER:train1`, `FOLDER:test2`.
+        known: ids of videos. An id that is a whole line, or the part before the class, is recognised with all
+            its spaces and tabs.
 
     Raises:
-        UsageError: it cannot be read, is empty, or names a video twice.
+        UsageError: the list cannot be read, is empty, or names a video twice.
     """
     part = re.fullmatch(r"(.+):(train|test)([123])", source)
     if part and Path(part[1]).is_dir():
@@ -54,12 +58,11 @@ def read_list(source: str, known: Container[str] = ()) -> list[Entry]:
     elif Path(source).is_dir():
         raise UsageError(f"{source} is a folder; write {source}:train1 or {source}:test1 for HMDB-51's lists")
     else:
-        entries = [_read_line(line, known) for line in _lines(Path(source))]
+        entries = [_parse_line(line, known) for line in _read_lines(Path(source))]
     if not entries:
         raise UsageError(f"{source}: the list is empty")
-    twice = [name for name, count in Counter(e.id for e in entries).items() if count > 1]
-    if twice:
-        raise UsageError(f"{source}: named more than once: {some_names(twice)}")
+    if repeated := [name for name, count in Counter(e.id for e in entries).items() if count > 1]:
+        raise UsageError(f"{source}: named more than once: {join_names(repeated)}")
     return entries
 
 
@@ -67,10 +70,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """Class names in the order of a classInd.txt, whose lines are `number name`, numbered from 1.
 
     Raises:
-        UsageError: it cannot be read, or its numbers are not 1, 2, 3, ...
+        UsageError: the file cannot be read, or its numbers are not 1, 2, 3, ...
     """
     numbered: list[tuple[int, str]] = []
-    for line in _lines(path):
+    for line in _read_lines(path):
         number, _, name = line.strip().partition(" ")
         if not number.isdecimal() or not name.strip():
             raise UsageError(f"{path}: the line {line!r} is not `number name`")
@@ -81,56 +84,56 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(name for _, name in numbered)
 
 
-def _lines(path: Path) -> list[str]:
+def join_names(names: Sequence[str], limit: int = 5) -> str:
+    """The first `limit` names, and the number of further names."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path}: not a text file in UTF-8") from exc
-    # By line feeds alone: what else str.splitlines divides by may be part of a file's name.
+    # str.splitlines would also split at characters that may be part of a file's name.
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
-def _read_line(line: str, known: Container[str]) -> Entry:
+def _parse_line(line: str, known: Container[str]) -> ListEntry:
     if line in known:
-        return Entry(line)
-    for mark in ("\t", " "):
-        path, _, label = line.rpartition(mark)
+        return ListEntry(line)
+    for separator in ("\t", " "):
+        path, _, label = line.rpartition(separator)
         if path in known and label:
-            return _entry(path, label)
+            return _make_entry(path, label)
     line = line.strip()
     path, tab, label = line.partition("\t")
     if not tab:
         path, _, label = line.rpartition(" ")
         if not path or PurePosixPath(line.lower()).suffix in VIDEO_SUFFIXES:
             path, label = line, ""
-    path = path.strip().removeprefix("./")
-    return _entry(path, label.strip())
+    return _make_entry(path.strip().removeprefix("./"), label.strip())
 
 
-def _entry(path: str, label: str) -> Entry:
+def _make_entry(path: str, label: str) -> ListEntry:
     if label.isdecimal():
-        return Entry(path, index=int(label))
-    return Entry(path, label=label or None)
+        return ListEntry(path, index=int(label))
+    return ListEntry(path, label=label or None)
 
 
-def _read_hmdb(folder: Path, part: str, split: str) -> list[Entry]:
-    files = sorted(folder.glob(f"*_test_split{split}.txt"))
+def _read_hmdb(folder: Path, part: str, split: str) -> list[ListEntry]:
+    ending = f"_test_split{split}.txt"
+    files = sorted(folder.glob(f"*{ending}"))
     if not files:
-        raise UsageError(f"{folder} has no files <class>_test_split{split}.txt")
-    wanted = {"train": "1", "test": "2"}[part]  # 0: in neither
+        raise UsageError(f"{folder} has no files <class>{ending}")
     entries = []
     for file in files:
-        label = file.name.removesuffix(f"_test_split{split}.txt")
-        for line in _lines(file):
-            name, _, use = line.strip().rpartition(" ")
-            if use == wanted:
-                entries.append(Entry(f"{label}/{name.strip()}", label=label))
+        label = file.name.removesuffix(ending)
+        for line in _read_lines(file):
+            name, _, mark = line.strip().rpartition(" ")
+            if mark == _HMDB_MARKS[part]:
+                entries.append(ListEntry(f"{label}/{name.strip()}", label=label))
     return entries
-
-
-def some_names(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

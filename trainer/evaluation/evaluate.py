@@ -15,8 +15,9 @@ from torch import nn
 
 from flowprep.errors import UsageError
 from trainer.data import dataset, lists, loading, transforms
-from trainer.data.annotations import Examples, label_examples, match_list
+from trainer.data.annotations import Examples, label_examples
 from trainer.data.clip import Clip
+from trainer.data.matching import match_list
 from trainer.data.sampling import ClipSpec
 from trainer.errors import NotFinite
 from trainer.evaluation import svm

@@ -3,8 +3,9 @@ import pytest
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, write_lists
 from trainer.data import lists, splits
-from trainer.data.annotations import Examples, match_list, write_list
-from trainer.data.lists import Entry
+from trainer.data.annotations import Examples, write_list
+from trainer.data.lists import ListEntry
+from trainer.data.matching import match_list
 
 
 def write(path, text):
@@ -19,12 +20,12 @@ def test_ways_of_writing_a_line(tmp_path):
         "a b/clip 2.mp4 Kick\r\nframes/clip3\tHigh Jump\r\nframes/clip 4\r\n",
     )
     assert lists.read_list(source, {"frames/clip 4"}) == [
-        Entry("Punch/v_Punch_g08_c01.avi", index=3),
-        Entry("Punch/v_Punch_g09_c01.avi"),
-        Entry("some/clip 1.mp4"),
-        Entry("a b/clip 2.mp4", label="Kick"),
-        Entry("frames/clip3", label="High Jump"),
-        Entry("frames/clip 4"),
+        ListEntry("Punch/v_Punch_g08_c01.avi", index=3),
+        ListEntry("Punch/v_Punch_g09_c01.avi"),
+        ListEntry("some/clip 1.mp4"),
+        ListEntry("a b/clip 2.mp4", label="Kick"),
+        ListEntry("frames/clip3", label="High Jump"),
+        ListEntry("frames/clip 4"),
     ]
 
 
@@ -32,7 +33,7 @@ def test_hmdb_folders(tmp_path):
     (tmp_path / "kick_test_split1.txt").write_text("a_kick.avi 1 \nb kick.avi 2 \nc_kick.avi 0 \n")
     (tmp_path / "run_test_split1.txt").write_text("a_run.avi 2 \nb_run.avi 1 \n")
     train = lists.read_list(f"{tmp_path}:train1")
-    assert train == [Entry("kick/a_kick.avi", label="kick"), Entry("run/b_run.avi", label="run")]
+    assert train == [ListEntry("kick/a_kick.avi", label="kick"), ListEntry("run/b_run.avi", label="run")]
     assert [e.id for e in lists.read_list(f"{tmp_path}:test1")] == ["kick/b kick.avi", "run/a_run.avi"]
     with pytest.raises(UsageError, match=r"_test_split2.txt"):
         lists.read_list(f"{tmp_path}:test2")
@@ -45,7 +46,7 @@ def test_official_lists_are_read(shared_data):
     train = lists.read_list(str(next(folder.rglob("trainlist01.txt"))))
     test = lists.read_list(str(next(folder.rglob("testlist01.txt"))))
     assert (len(train), len(test)) == (9537, 3783)
-    assert train[0] == Entry("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", index=1)
+    assert train[0] == ListEntry("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", index=1)
     classes = lists.read_classes(next(folder.rglob("classInd.txt")))
     assert len(classes) == 101 and classes[0] == "ApplyEyeMakeup" and classes[100] == "YoYo"
     hmdb = lists.read_list(f"{shared_data / 'splits' / 'hmdb51'}:train1")
@@ -165,7 +166,9 @@ def test_written_lists_are_read_back(tmp_path, numbers):
 
 
 def test_only_decimal_digits_are_class_numbers(tmp_path):
-    assert lists.read_list(write(tmp_path / "l.txt", "a.avi \u00b2\n")) == [Entry("a.avi", label="\u00b2")]
+    assert lists.read_list(write(tmp_path / "l.txt", "a.avi \u00b2\n")) == [
+        ListEntry("a.avi", label="\u00b2")
+    ]
     with pytest.raises(UsageError, match=r"is not `number name`"):
         lists.read_classes(tmp_path / write(tmp_path / "c.txt", "\u00b2 A\n"))
 

@@ -119,7 +119,7 @@ def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
 
 def test_added_classes_must_be_new(tmp_path):
     corpus = FakeCorpus()
-    with pytest.raises(UsageError, match="classes that are added and there already: BlueSpin, BlueZoom"):
+    with pytest.raises(UsageError, match="added classes that exist already: BlueSpin, BlueZoom"):
         run(tmp_path, small(), add_classes=[(corpus, own(corpus))])
     with pytest.raises(UsageError, match=r"train.batch is 2; allowed: one sample per head, 3"):
         run(tmp_path, small(train={"batch": 2}), multi_task=[other(), other()])

@@ -1,0 +1,136 @@
+"""The videos of a list in a corpus, each with its class."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from flowprep.errors import UsageError
+from trainer.data.lists import ListEntry, join_names, read_list
+
+if TYPE_CHECKING:
+    from flowprep import Corpus
+
+log = logging.getLogger(__name__)
+
+
+def match_list(
+    source: str,
+    corpus: Corpus,
+    index: Sequence[str] | None = None,
+    *,
+    allow_missing: bool = False,
+    check_folders: bool = True,
+) -> list[tuple[str, str]]:
+    """The videos of a list that the corpus holds, as (id, class name).
+
+    Args:
+        source: as for trainer.data.lists.read_list.
+        corpus: the corpus.
+        index: class names in the order of classInd.txt; the class numbers of a list count them from 1.
+        allow_missing: leave out videos that the corpus does not hold, with a warning.
+        check_folders: refuse a class number that contradicts the video's folder, if the folder's name is a
+            class too.
+
+    Raises:
+        UsageError: videos are missing, failed, or have no class; a class number contradicts the folder or is
+            not in `index`; or no video of the list is in the corpus.
+    """
+    entries = read_list(source, {*corpus.labels, *corpus.failures})
+    hint = _report_missing(source, corpus, entries, allow_missing=allow_missing)
+    entries = [entry for entry in entries if entry.id in corpus.labels]
+    if not entries:
+        raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
+    labels = [_label(source, entry, corpus.labels[entry.id], index, check_folders) for entry in entries]
+    _report_renamed(source, corpus, entries, labels)
+    _check_numbers(
+        source, [(e.index, name) for e, name in zip(entries, labels, strict=True) if e.index is not None]
+    )
+    return [(entry.id, label) for entry, label in zip(entries, labels, strict=True)]
+
+
+def _report_missing(source: str, corpus: Corpus, entries: Sequence[ListEntry], *, allow_missing: bool) -> str:
+    """Warn of videos that the corpus does not hold, or refuse them; gives a hint at the cause, or ""."""
+    failures = corpus.failures
+    missing = [entry.id for entry in entries if entry.id not in corpus.labels]
+    if not missing:
+        return ""
+    hint = _path_hint([video for video in missing if video not in failures], corpus)
+    failed_first = sorted(missing, key=lambda video: video not in failures)
+    names = [f"{i} (failed: {failures[i]})" if i in failures else i for i in failed_first]
+    text = (
+        f"{source}: {len(missing)} of {len(entries)} videos are not in the corpus {corpus.path}: "
+        f"{join_names(names)}{hint}"
+    )
+    if not allow_missing:
+        raise UsageError(f"{text}; --allow-missing leaves them out")
+    log.warning("%s; left out", text)
+    return hint
+
+
+def _path_hint(missing: Sequence[str], corpus: Corpus) -> str:
+    """Why the corpus may not hold the videos, to be appended to a message.
+
+    The ids of a corpus are paths below the extracted folder. The paths of a list may have one folder more or
+    less. Or the videos are not extracted yet.
+    """
+    by_name = {PurePosixPath(video).name: video for video in corpus.labels}
+    for video in missing:
+        similar = by_name.get(PurePosixPath(video).name)
+        if similar and similar != video:
+            return f" (the corpus calls a video of that name {similar})"
+    return " (flowprep status tells whether any are still to be extracted)" if missing else ""
+
+
+def _label(
+    source: str, entry: ListEntry, stored: str, index: Sequence[str] | None, check_folders: bool
+) -> str:
+    """The class of a video: that of the list, or else that of the corpus, or else that of its folder."""
+    label, folder = entry.label, stored or PurePosixPath(entry.id).parent.name
+    if entry.index is not None and index is not None:
+        if not 1 <= entry.index <= len(index):
+            raise UsageError(f"{source}: {entry.id} has class number {entry.index}, of {len(index)} classes")
+        label = index[entry.index - 1]
+        # A folder that is not named after a class says nothing about the class of its videos.
+        if check_folders and folder != label and folder in index:
+            raise UsageError(
+                f"{source}: {entry.id} is of class {label!r} in the list and {folder!r} in the corpus"
+            )
+    if not (label or folder):
+        raise UsageError(f"{source}: {entry.id} has no class: neither in the list nor by its folder")
+    return label or folder
+
+
+def _report_renamed(source: str, corpus: Corpus, entries: Sequence[ListEntry], labels: Sequence[str]) -> None:
+    """Warn if the list names other classes than the corpus."""
+    renamed = [
+        (entry.id, label)
+        for entry, label in zip(entries, labels, strict=True)
+        if entry.label and corpus.labels[entry.id] not in ("", label)
+    ]
+    if renamed:
+        video, label = renamed[0]
+        log.warning(
+            "%s: %d videos have another class than their folder in the corpus: %s is %r here, %r there",
+            source,
+            len(renamed),
+            video,
+            label,
+            corpus.labels[video],
+        )
+
+
+def _check_numbers(source: str, numbered: Sequence[tuple[int, str]]) -> None:
+    """Refuse a number that stands for two classes, or a class with two numbers.
+
+    This finds errors without a classInd.txt, by the names of the folders.
+    """
+    for key, value in ((0, 1), (1, 0)):
+        seen: dict[object, object] = {}
+        for row in numbered:
+            if seen.setdefault(row[key], row[value]) != row[value]:
+                raise UsageError(
+                    f"{source}: class {row[key]!r} stands for both {seen[row[key]]!r} and {row[value]!r}"
+                )
