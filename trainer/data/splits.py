@@ -115,7 +115,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
 
 
 def _choose_groups(groups: Mapping[str, list[int]], order: Sequence[str], share: float) -> list[int]:
-    """Positions of about `share` of a class's videos: the first group, and each group that brings it closer."""
+    """Positions of about `share` of the videos: the first group, and each group that brings them closer."""
     target = share * sum(map(len, groups.values()))
     chosen: list[int] = []
     if target <= 0:
