@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import trainer.cli
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
 from tests.support.sentences import documents, sentence_lengths
+from trainer.recipe.schema import EvaluationRecipe, InputRecipe, ModelRecipe, Recipe, TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,6 +124,25 @@ def test_links_lead_to_files(document):
     text = (ROOT / document).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_paths_exist(document):
+    text = (ROOT / document).read_text("utf-8")
+    top = "flowprep|trainer|tests|pipelines|examples|docs"
+    paths = [p for p in re.findall(rf"`((?:{top})/[\w./-]+)`", text) if "NAME" not in p]
+    assert len(paths) > 5
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_every_recipe_key_has_its_row():
+    spec = importlib.util.spec_from_file_location("recipe_hook", ROOT / "docs/hooks/recipe.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    text = hook.on_page_markdown(hook.MARK)
+    for section in (Recipe, ModelRecipe, InputRecipe, TrainRecipe, EvaluationRecipe):
+        for field in dataclasses.fields(section):
+            assert f"| `{field.name}` |" in text or f"`[{field.name}]`" in text
 
 
 def test_the_readme_is_short():
