@@ -34,7 +34,7 @@ LAYERS = [
     {"flowprep.executors"},
     {"flowprep.api", "flowprep.convert", "flowprep.reports.statistics"},
     {"flowprep.doctor", "flowprep.reports", "flowprep.viz.sources"},
-    {"flowprep.bench"},
+    {"flowprep.bench", "flowprep.testing"},
     {"flowprep.cli"},
 ]
 # What the trainer may know of flowprep: the public names, pictures, pages, errors, how processes keep apart.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import shutil
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -19,14 +17,10 @@ from numpy.typing import NDArray
 
 from flowprep.engines.cuda.device import Launch
 from flowprep.errors import EngineError
+from tests.support.cached import cached_file
 
 HEADER = Path(__file__).with_name("cuda_on_host.h")
 FLAGS = ["-O2", "-fPIC", "-shared", "-std=c++17", "-w", "-ffp-contract=off"]
-
-
-@lru_cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="flowprep-host-")
 
 
 def compiler() -> str:
@@ -39,13 +33,15 @@ def compiler() -> str:
 
 @lru_cache
 def library(source: str) -> Path:
-    """A library with the kernels of a source, which check their indices."""
-    source = source.replace("#define BOUNDS 0", "#define BOUNDS 1")
-    name = Path(_folder().name) / hashlib.sha256(source.encode()).hexdigest()[:16]
-    name.with_suffix(".cc").write_text(f'#include "{HEADER}"\n{source}')
-    command = [compiler(), *FLAGS, str(name.with_suffix(".cc")), "-o", str(name.with_suffix(".so"))]
-    subprocess.run(command, check=True)
-    return name.with_suffix(".so")
+    """A shared library with the kernels of a source, which check their indices. It is compiled once."""
+    code = HEADER.read_text() + source.replace("#define BOUNDS 0", "#define BOUNDS 1")
+    version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+
+    def compile_to(path: Path) -> None:
+        command = [compiler(), *FLAGS, "-x", "c++", "-", "-o", str(path)]
+        subprocess.run(command, input=code, text=True, check=True)
+
+    return cached_file(repr((code, FLAGS, version)).encode(), ".so", compile_to)
 
 
 @lru_cache

@@ -25,17 +25,18 @@ from flowprep.engines.cuda.layout import Layout, Shape
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
 from flowprep.presets import PRESETS, Tvl1Settings
-from tests.flowprep.engines.test_engines import (
-    BEYOND_OPENCV,
-    FEW,
-    FIXED,
-    ROUNDING,
+from flowprep.testing.engines import (
+    FEW_ITERATIONS,
+    ROUNDING_PX,
     EngineSuite,
-    ParitySuite,
-    crop_of_clip,
-    drifting,
+    OpenCVParitySuite,
+    drifting_frames,
+    mean_distance,
+    solve_once,
 )
 from tests.support.cuda_host import HostDevice
+from tests.support.engine_settings import BEYOND_OPENCV, FIXED
+from tests.support.real_pairs import pair_of_clip
 
 # The kernels and the reference do the same arithmetic in another order; a spline's or a median's outcome may
 # turn on a rounding in a pixel, hence a mean.
@@ -43,25 +44,21 @@ CLOSE = 1e-4
 TILES = [Tile(), Tile(stages=4, threads=64), Tile(stages=3, threads=32, rows=16), Tile(stages=1, threads=32)]
 
 
-def distance(flow: Any, expected: Any) -> float:
-    return float(np.hypot(*(flow - expected).swapaxes(0, 1)).mean())
-
-
 def frames_of(count: int, height: int = 48, width: int = 61) -> Any:
-    return drifting(count, height, width, 1.2, -0.7).astype(np.uint8)
+    return drifting_frames(count, height, width, 1.2, -0.7).astype(np.uint8)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 50), (48, 61), (70, 33)])
 def test_kernels_on_the_host_agree_with_the_other_engines(preset: str, height: int, width: int) -> None:
     settings = PRESETS[preset]
-    if preset == "opencv":  # with its stopping test and many iterations, rounding decides: see FEW
-        settings = replace(settings, **FEW)
+    if preset == "opencv":  # with its stopping test and many iterations, rounding decides: see FEW_ITERATIONS
+        settings = replace(settings, **FEW_ITERATIONS)
     frames = frames_of(3, height, width)
     flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0, 1], [1, 2])
     for name in ("reference", "cpu"):
-        expected = make_engine(name, settings).solve(frames, [0, 1], [1, 2])
-        assert distance(flow, expected) < CLOSE
+        expected = solve_once(name, settings, frames)
+        assert mean_distance(flow, expected) < CLOSE
 
 
 @pytest.mark.parametrize(
@@ -69,9 +66,9 @@ def test_kernels_on_the_host_agree_with_the_other_engines(preset: str, height: i
 )
 def test_every_setting_does_what_it_does_in_the_reference(change: dict[str, Any]) -> None:
     settings = replace(FIXED, **change)
-    frames = drifting(2, 48, 61, 2.2, -1.4)
+    frames = drifting_frames(2, 48, 61, 2.2, -1.4)
     flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0], [1])
-    assert distance(flow, make_engine("reference", settings).solve(frames, [0], [1])) < ROUNDING
+    assert mean_distance(flow, solve_once("reference", settings, frames)) < ROUNDING_PX
 
 
 @pytest.mark.parametrize("median_after", [False, True])
@@ -80,23 +77,31 @@ def test_the_stopping_test_stops_in_the_same_iteration(epsilon: float, median_af
     # A surplus iteration would move a pixel by about epsilon.
     settings = replace(
         PRESETS["opencv"],
-        **{**FEW, "scales": 1, "epsilon": epsilon, "inner_iterations": 21, "median_after": median_after},
+        **{
+            **FEW_ITERATIONS,
+            "scales": 1,
+            "epsilon": epsilon,
+            "inner_iterations": 21,
+            "median_after": median_after,
+        },
     )
-    frames = drifting(2, 48, 61, 0.7, 0.4)
+    frames = drifting_frames(2, 48, 61, 0.7, 0.4)
     flow = CudaEngine(settings, device=HostDevice()).solve(frames, [0], [1])
-    assert distance(flow, make_engine("reference", settings).solve(frames, [0], [1])) < CLOSE
+    assert mean_distance(flow, solve_once("reference", settings, frames)) < CLOSE
     unstopped = replace(settings, epsilon=0.0)
-    assert distance(flow, CudaEngine(unstopped, device=HostDevice()).solve(frames, [0], [1])) > 10 * CLOSE
+    assert (
+        mean_distance(flow, CudaEngine(unstopped, device=HostDevice()).solve(frames, [0], [1])) > 10 * CLOSE
+    )
 
 
 def test_on_action_clips_it_is_as_close_as_can_be(shared_data: Path) -> None:
     clips = sorted((shared_data / "ucf101" / "BabyCrawling").glob("*_g0[1-4]_c01.avi"))
-    pairs = [crop_of_clip(clip)[:, :64, :80] for clip in clips]
+    pairs = [pair_of_clip(clip)[:, :64, :80] for clip in clips]
 
     def distances(preset: str, other: str) -> list[float]:
         engine = CudaEngine(PRESETS[preset], device=HostDevice())
         expected = make_engine(other, PRESETS[preset])
-        return [distance(engine.solve(p, [0], [1]), expected.solve(p, [0], [1])) for p in pairs]
+        return [mean_distance(engine.solve(p, [0], [1]), expected.solve(p, [0], [1])) for p in pairs]
 
     assert len(pairs) == 4
     # What differs are places where rounding decides; OpenCV itself moves by 0.018 px when a hundredth of the
@@ -278,22 +283,21 @@ def test_settings_that_only_are_numbers_share_machine_code() -> None:
     assert source(one, Tile()) == source(other, Tile()) != source(Tvl1Settings(), Tile())
 
 
-@pytest.fixture
-def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = HostDevice()
-    monkeypatch.setattr(driver, "open_device", lambda: device)
+class OnTheHost(EngineSuite):
+    """The engine with a device that runs the kernels on the host."""
+
+    engine = "cuda"
+
+    def make_engine(self, tvl1: Tvl1Settings | None = None, threads: int = 1) -> CudaEngine:
+        return CudaEngine(tvl1 or self.settings, threads, HostDevice())
 
 
-@pytest.mark.usefixtures("on_the_host")
-class TestCudaOnTheHost(ParitySuite):
-    name = "cuda"
-    test_close_to_opencv_on_action_clips = None  # takes minutes; see above
-    test_close_to_opencv_on_middlebury = None
+class TestCudaOnTheHost(OnTheHost, OpenCVParitySuite):
+    pass
 
 
-@pytest.mark.usefixtures("on_the_host")
-class TestCudaOnTheHostAccurate(EngineSuite):
-    name, preset = "cuda", "accurate"
+class TestCudaOnTheHostAccurate(OnTheHost):
+    preset = "accurate"
 
 
 def test_the_benchmark_times_sizes_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,60 @@
+"""Engine cpu beyond the conformance suite: settings that OpenCV lacks, many frames, large frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from flowprep.engines import make_engine
+from flowprep.errors import SettingsError
+from flowprep.presets import PRESETS
+from flowprep.testing.engines import (
+    ROUNDING_PX,
+    EngineSuite,
+    drifting_frames,
+    mean_distance,
+    mean_endpoint_error,
+    solve_once,
+)
+from tests.support.engine_settings import BEYOND_OPENCV, FIXED
+
+
+@pytest.mark.parametrize("change", BEYOND_OPENCV, ids=str)
+def test_settings_beyond_opencv(change: dict[str, Any]) -> None:
+    tvl1 = replace(FIXED, **change)
+    frames = drifting_frames(2, 48, 61, 2.2, -1.4)
+    expected = solve_once("reference", tvl1, frames)
+    assert mean_distance(solve_once("cpu", tvl1, frames), expected) < ROUNDING_PX
+    unchanged = solve_once("reference", FIXED, frames)
+    assert np.abs(expected - unchanged).max() > ROUNDING_PX  # the setting has an effect
+    with pytest.raises(SettingsError, match="engine opencv") as raised:
+        make_engine("opencv", tvl1)
+    assert all(name in str(raised.value) for name in change if name != "median")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_batch_of_many_frames_is_its_pairs(preset: str) -> None:
+    # More pairs than are prepared at once; frames are used again later.
+    tvl1 = replace(PRESETS[preset], scales=1, warps=1, inner_iterations=2)
+    frames = drifting_frames(20, 20, 24, 0.5, 0.2)
+    first, second = [*range(19), *range(1, 20)], [*range(1, 20), *range(19)]
+    whole = make_engine("cpu", tvl1, threads=2).solve(frames, first, second)
+    engine = make_engine("cpu", tvl1)
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        np.testing.assert_array_equal(engine.solve(frames, [a], [b])[0], whole[i])
+
+
+@pytest.mark.slow
+def test_a_4k_frame_is_solved_whole() -> None:
+    noise = np.random.default_rng(0).normal(size=(2160 + 16, 3840 + 16)).astype(np.float32)
+    scene = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    before, after = scene[8:-8, 8:-8], scene[10:-6, 5:-11]
+    flow = make_engine("cpu", PRESETS["fast"]).solve(np.stack([before, after]), [0], [1])[0]
+    # Far corners, too: an index that overflows or a missing strip shows as a hole.
+    truth = np.array([3, -2])[:, None, None]
+    for corner in (np.s_[:, :256, :256], np.s_[:, -256:, -256:], np.s_[:]):
+        assert mean_endpoint_error(flow[corner], truth) < EngineSuite.truth_tolerance_px

@@ -1,0 +1,29 @@
+"""Settings that tests of several engines share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flowprep.presets import PRESETS
+from flowprep.testing.engines import FEW_ITERATIONS
+
+FIXED = replace(PRESETS["opencv"], **FEW_ITERATIONS)
+
+# Changes of FIXED that OpenCV does not have.
+BEYOND_OPENCV: list[dict[str, Any]] = [
+    {"median_grey": 7.0},
+    {"median_grey": 20.0, "median": 3, "median_after": True},
+    {"median_grey": 2.0, "median": 7},
+    {"median_after": True},
+    {"blur": 0.6},
+    {"blur": 5.0},
+    {"structure": 0.7},
+    {"structure": 1.0, "structure_theta": 4.0, "structure_iterations": 1, "blur": 0.5},
+    {"structure": 0.5, "structure_iterations": 17},
+    {"antialias": 0.6},
+    {"warp": "spline"},
+    {"blend": 0.4},
+    {"mask": True},
+    {"warp": "spline", "blend": 1.0, "mask": True, "median_after": True, "median": 3},
+]
