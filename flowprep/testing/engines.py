@@ -26,8 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
 from flowprep.errors import SettingsError, UsageError
-from flowprep.presets import PRESETS
-from flowprep.settings import Tvl1Settings
+from flowprep.presets import PRESETS, Tvl1Settings
 
 Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
 
@@ -54,7 +53,8 @@ def smooth_texture(seed: int) -> Texture:
     def value(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
         along = np.multiply.outer(x, np.cos(angles)) + np.multiply.outer(y, np.sin(angles))
         waves = np.cos(2 * np.pi * frequencies * along + phases).sum(axis=-1)
-        return np.clip(128 + 10 * waves, 0, 255).astype(np.float32)
+        grey: NDArray[np.float32] = np.clip(128 + 10 * waves, 0, 255).astype(np.float32)
+        return grey
 
     return value
 
@@ -327,7 +327,13 @@ class OpenCVParitySuite(EngineSuite):
     @pytest.mark.parametrize("epsilon", [0.0, 0.003, 0.03, 0.1])
     def test_the_stopping_test_stops_as_in_opencv(self, epsilon: float) -> None:
         """An iteration at the stop moves a pixel by epsilon: one more or one fewer is allowed."""
-        changes = {"scales": 1, "warps": 1, "outer_iterations": 3, "median": 1, "epsilon": epsilon}
+        changes: dict[str, Any] = {
+            "scales": 1,
+            "warps": 1,
+            "outer_iterations": 3,
+            "median": 1,
+            "epsilon": epsilon,
+        }
         tvl1 = replace(PRESETS["opencv"], **changes)
         frames = drifting_frames(2, 48, 61, 0.7, 0.4)
         flow = self.solve(frames, [0], [1], tvl1)
