@@ -104,7 +104,6 @@ def commands_shown(document: str) -> list[list[str]]:
     return [line.split() for line in lines if line.split()[:1] and line.split()[0] in PROGRAMS]
 
 
-@pytest.mark.xfail(reason="the documents have the new spellings of options already", strict=False)
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_options_exist(document):
     for words in commands_shown(document):
