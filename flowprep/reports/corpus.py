@@ -103,8 +103,8 @@ def _summary(data: CorpusData, output: Path) -> ReportSummary:
         percentiles = {f"p{p}": round(statistics.percentile(p), 4) for p in _PERCENTILES}
     return ReportSummary(
         output=str(output),
-        videos=data.counts,
-        totals=data.totals,
+        videos=asdict(data.status.videos),
+        totals=dict(data.status.totals),
         ratio=data.ratio,
         sampled_videos=len(statistics.sampled),
         displacement_px=percentiles,
@@ -113,10 +113,8 @@ def _summary(data: CorpusData, output: Path) -> ReportSummary:
 
 
 def _header(data: CorpusData) -> str:
-    counts, settings = data.counts, data.corpus.settings
-    number = f"{counts['ok']:,} of {counts['total']:,}"
-    if counts["ok"] == counts["total"]:
-        number = f"All {counts['ok']:,}"
+    counts, settings = data.status.videos, data.corpus.settings
+    number = f"All {counts.ok:,}" if data.status.complete else f"{counts.ok:,} of {counts.total:,}"
     streams = ["frames"] * settings.rgb + [f"TV-L1 flow ({settings.engine})"] * settings.flow
     sizes = data.statistics.sizes
     size = "".join(f" at {width}x{height}" for width, height in sizes) if len(sizes) == 1 else ""
@@ -130,10 +128,11 @@ def _header(data: CorpusData) -> str:
 
 
 def _cards(data: CorpusData) -> str:
-    counts, totals, settings = data.counts, data.totals, data.corpus.settings
-    others = [f"{counts[status]:,} {status}" for status in ("failed", "partial", "pending") if counts[status]]
+    counts, totals, settings = data.status.videos, data.status.totals, data.corpus.settings
+    statuses = (("failed", counts.failed), ("partial", counts.partial), ("pending", counts.pending))
+    others = [f"{count:,} {status}" for status, count in statuses if count]
     note = " &middot; ".join(others) or "none failed, none pending"
-    cards = [_card("blue", "Videos", "extracted", format_count(counts["ok"]), note)]
+    cards = [_card("blue", "Videos", "extracted", format_count(counts.ok), note)]
 
     title, subtitle, unit = "Frames", "stored", "frames"
     if settings.flow:
@@ -171,8 +170,8 @@ def _failure_section(data: CorpusData) -> str:
     groups = [
         f"<h3>{title}: {len(reasons):,}</h3><div class=reasons>{_grouped(reasons)}</div>"
         for title, reasons in (
-            ("Failed", data.failures),
-            ("Partial: kept up to the damage", data.partial),
+            ("Failed", data.status.failures),
+            ("Partial: kept up to the damage", data.status.partial),
         )
         if reasons
     ]

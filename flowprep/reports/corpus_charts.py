@@ -126,7 +126,7 @@ def _mean_edges(maximum: float) -> np.ndarray:
 
 def size_section(data: CorpusData) -> str:
     """How the bytes are shared between frames, flow and tables."""
-    totals = data.totals
+    totals = data.status.totals
     total = totals.get("shard_bytes")
     if not total:
         return ""
@@ -189,6 +189,8 @@ def _rate_chart(seconds: float, rates: list[float], pauses: list[float]) -> str:
 def _stage_seconds(data: CorpusData) -> dict[str, float]:
     """Seconds of each stage, summed over all tasks, in the order of the work."""
     suffix = "_seconds"
-    seconds = {key.removesuffix(suffix): value for key, value in data.totals.items() if key.endswith(suffix)}
+    seconds = {
+        key.removesuffix(suffix): value for key, value in data.status.totals.items() if key.endswith(suffix)
+    }
     seconds.pop("total", None)
     return {stage: seconds[stage] for stage in (*_STAGES, *seconds) if seconds.get(stage)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flowprep.corpus.reader import Corpus, open_corpus
+from flowprep.planning.status import CorpusStatus
 from flowprep.reports.statistics import (
     CorpusStatistics,
     TaskSpan,
@@ -32,7 +32,7 @@ class CorpusData:
 
     corpus: Corpus
     labels: Mapping[str, str]
-    status: Mapping[str, Any]
+    status: CorpusStatus
     statistics: CorpusStatistics
     spans: list[TaskSpan]
 
@@ -46,31 +46,8 @@ class CorpusData:
         return cls(corpus, labels, status, statistics, read_spans(corpus, index))
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Number of videos: `total`, `ok`, `partial`, `failed` and `pending`."""
-        counts: dict[str, int] = self.status["videos"]
-        return counts
-
-    @property
-    def totals(self) -> dict[str, Any]:
-        """Sums over all records, by name."""
-        totals: dict[str, Any] = self.status["totals"]
-        return totals
-
-    @property
-    def failures(self) -> Mapping[str, str]:
-        """Reason of each failed video."""
-        failures: Mapping[str, str] = self.status["failures"]
-        return failures
-
-    @property
-    def partial(self) -> Mapping[str, str]:
-        """Damage of each partial video."""
-        partial: Mapping[str, str] = self.status["partial"]
-        return partial
-
-    @property
     def ratio(self) -> float | None:
         """Bytes of the flow as float32, divided by its stored bytes; None without flow."""
-        flow = self.totals.get("flow_bytes", 0)
-        return round(self.totals["flow_float32_bytes"] / flow, 1) if flow else None
+        totals = self.status.totals
+        flow = totals.get("flow_bytes", 0)
+        return round(totals["flow_float32_bytes"] / flow, 1) if flow else None

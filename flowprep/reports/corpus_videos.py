@@ -129,7 +129,7 @@ def class_section(data: CorpusData) -> str:
 def _count_classes(data: CorpusData) -> Mapping[str, ClassCounts]:
     labels, statistics = data.corpus.labels, data.statistics
     # Only the plan has the labels of failed videos.
-    failed = [data.labels.get(video, "") for video in data.failures]
+    failed = [data.labels.get(video, "") for video in data.status.failures]
     classes = {name: ClassCounts() for name in sorted({*data.labels.values(), *labels.values(), *failed})}
     for video, pairs, clipped in zip(statistics.videos, statistics.pairs, statistics.clipped, strict=True):
         counts = classes[labels[video]]

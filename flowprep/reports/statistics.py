@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from flowprep.corpus.index import Index
 from flowprep.corpus.reader import Corpus, Video
 from flowprep.errors import CorpusFormatError
-from flowprep.planning.status import corpus_status
+from flowprep.planning.status import CorpusStatus, VideoCounts, corpus_status
 from flowprep.system.progress import Progress, no_progress
 
 # Lower edges of the bins of displacements, in pixels. A bin is an eighth of an octave, from 1/64 px on. The
@@ -153,7 +153,7 @@ def _count_displacements(video: Video, counts: NDArray[np.int64]) -> float:
     return float(np.mean(means))
 
 
-def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], dict[str, Any]]:
+def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], CorpusStatus]:
     """The label of every video of the plan, and the status of the corpus.
 
     Without a plan, both cover the videos of the index alone.
@@ -161,20 +161,18 @@ def labels_and_status(corpus: Corpus, index: Index) -> tuple[dict[str, str], dic
     try:
         plan = corpus.store.read_plan()
     except CorpusFormatError:
-        counts = {
-            "ok": len(corpus),
-            "partial": len(index.partial),
-            "failed": len(index.failures),
-            "pending": 0,
-        }
-        return corpus.labels, {
-            "videos": {"total": len(corpus) + len(index.failures), **counts},
-            "totals": index.totals,
-            "failures": index.failures,
-            "partial": index.partial,
-        }
+        counts = VideoCounts(
+            total=len(corpus) + len(index.failures),
+            ok=len(corpus),
+            partial=len(index.partial),
+            failed=len(index.failures),
+            pending=0,
+        )
+        return corpus.labels, CorpusStatus(
+            None, counts, totals=index.totals, failures=index.failures, partial=index.partial
+        )
     labels = {segment.id: segment.label for task in plan.tasks for segment in task.segments}
-    return labels, corpus_status(plan, index).to_dict()
+    return labels, corpus_status(plan, index)
 
 
 def read_spans(corpus: Corpus, index: Index) -> list[TaskSpan]:

@@ -104,7 +104,7 @@ def test_records_keep_when_a_task_ended(corpus):
 
 
 def test_status_with_and_without_a_plan(corpus):
-    labels, summary = labels_and_status(corpus, corpus.store.load_index())
+    labels, status = labels_and_status(corpus, corpus.store.load_index())
     assert labels["bad/x.mp4"] == "bad" and labels["moving/1.mp4"] == "moving"
     plan = corpus.path / "plan.jsonl"
     text = plan.read_text("utf-8")
@@ -114,5 +114,5 @@ def test_status_with_and_without_a_plan(corpus):
         _, without = labels_and_status(alone, corpus.store.load_index())
     finally:
         plan.write_text(text, "utf-8")
-    assert without["videos"] == summary["videos"]
-    assert without["failures"].keys() == summary["failures"].keys() == {"bad/x.mp4"}
+    assert without.videos == status.videos
+    assert without.failures.keys() == status.failures.keys() == {"bad/x.mp4"}
