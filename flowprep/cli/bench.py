@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,10 @@ from flowprep.cli.options import (
 )
 from flowprep.cli.output import print_result, print_table
 from flowprep.presets import default_preset
+
+if TYPE_CHECKING:
+    from flowprep.bench.flow import FlowBenchmark
+    from flowprep.bench.read import ReadBenchmark
 
 videos_argument = click.argument(
     "videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
@@ -76,7 +80,7 @@ def bench_flow(
     from flowprep.bench.flow import bench
 
     result = bench(videos, engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
-    name = _solver_name(result["engine"], engine, preset, changes)
+    name = _solver_name(result.engine, engine, preset, changes)
     print_result(result, lambda: _show_flow(result, name))
 
 
@@ -88,14 +92,14 @@ def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[st
 
     The two frames of each file are in the same folder: those of flow10.flo are frame10.png and frame11.png.
     """
-    from flowprep.bench.flow import endpoint_errors
+    from flowprep.bench.truth import endpoint_errors
 
     result = endpoint_errors(folder, engine, tvl1_from_options(engine, preset, changes))
-    name = _solver_name(result["engine"], engine, preset, changes)
+    name = _solver_name(result.engine, engine, preset, changes)
 
     def show() -> None:
         click.echo(f"mean end-point errors in pixels, {name} and OpenCV's default:")
-        for path, error in result["errors_px"].items():
+        for path, error in result.errors_px.items():
             click.echo(f"  {error['ours']:8.4f} {error['opencv']:8.4f}  {path}")
 
     print_result(result, show)
@@ -132,32 +136,33 @@ def _solver_name(resolved: str, engine: str, preset: str | None, changes: tuple[
     return " ".join([resolved, preset or default_preset(engine), *changes])
 
 
-def _show_flow(result: Mapping[str, Any], name: str) -> None:
-    click.echo("{processor}, {cores} cores, Python {python}".format(**result["machine"]))
-    click.echo(f"{result['pairs']} pairs of {result['size']}, one thread, alternately; median (quartiles):")
-    for solver, ms in zip((name, "OpenCV"), result["ms_per_pair"].values(), strict=True):
-        click.echo(f"  {solver:12} {ms['median']:8.2f} ms a pair  ({ms['low']:.2f} to {ms['high']:.2f})")
-    ratio = result["ratio_per_pair"]
-    click.echo(f"  {name} is {result['ratio']} times as fast ({ratio['low']} to {ratio['high']} by pair)")
-    click.echo(f"  distance to OpenCV {result['distance_px']} px mean; energy {result['energy']} of OpenCV's")
-    rates, stages = result["pairs_per_second"], result["stages"]
-    click.echo(f"{result['threads']} threads, one pair each, pairs per second:")
+def _show_flow(result: FlowBenchmark, name: str) -> None:
+    machine = result.machine
+    click.echo(f"{machine.processor}, {machine.cores} cores, Python {machine.python}")
+    click.echo(f"{result.pairs} pairs of {result.size}, one thread, alternately; median (quartiles):")
+    for solver, ms in zip((name, "OpenCV"), result.ms_per_pair.values(), strict=True):
+        click.echo(f"  {solver:12} {ms.median:8.2f} ms a pair  ({ms.low:.2f} to {ms.high:.2f})")
+    ratio = result.ratio_per_pair
+    click.echo(f"  {name} is {result.ratio} times as fast ({ratio.low} to {ratio.high} by pair)")
+    click.echo(f"  distance to OpenCV {result.distance_px} px mean; energy {result.energy} of OpenCV's")
+    rates, stages = result.pairs_per_second, result.stages
+    click.echo(f"{result.threads} threads, one pair each, pairs per second:")
     speedup = rates["ours"] / rates["opencv"]
     click.echo(f"  {name} {rates['ours']}, OpenCV {rates['opencv']}: {speedup:.1f} times")
     click.echo(
-        f"  a whole extraction in {result['threads']} processes {rates['extraction']}:"
+        f"  a whole extraction in {result.threads} processes {rates['extraction']}:"
         f" {rates['extraction'] / rates['opencv']:.1f} times OpenCV's flow alone"
     )
     click.echo(f"  its stages in ms a pair: {', '.join(f'{stage} {ms}' for stage, ms in stages.items())}")
     click.echo(f"  flow is {stages['flow'] / sum(stages.values()):.0%} of that")
-    for codes, fidelity in result["codes"].items():
+    for codes, fidelity in result.codes.items():
         click.echo(
-            f"quantiser {codes}: {fidelity['ratio']} times smaller than float32,"
-            f" {fidelity['error_px']} px mean error"
+            f"quantiser {codes}: {fidelity.ratio} times smaller than float32,"
+            f" {fidelity.error_px} px mean error"
         )
-    if gpu := result.get("cuda"):
+    if result.cuda:
         click.echo()
-        _show_gpu(gpu)
+        _show_gpu(result.cuda)
 
 
 def _show_gpu(result: Mapping[str, Any]) -> None:
@@ -174,16 +179,16 @@ def _show_gpu(result: Mapping[str, Any]) -> None:
         click.echo(f"  reached: {reached:.3g} pixel iterations per second, {share:.0%}")
 
 
-def _show_reading(result: Mapping[str, Any]) -> None:
+def _show_reading(result: ReadBenchmark) -> None:
     click.echo(
-        "{clips} places in {videos} videos, quantiser {codes}, crops of {crop}, one thread, alternately;"
-        " medians".format(**result)
+        f"{result.clips} places in {result.videos} videos, quantiser {result.codes}, crops of {result.crop},"
+        " one thread, alternately; medians"
     )
-    for key, unit in (("stacks", "stacks of 10 flows"), ("frames", "frames")):
-        if rates := result.get(key):
-            for source, title in (("corpus", "this corpus"), ("folder", "JPEG folder, Pillow")):
+    for rates, unit in ((result.stacks, "stacks of 10 flows"), (result.frames, "frames")):
+        if rates:
+            for rate, title in ((rates.corpus, "this corpus"), (rates.folder, "JPEG folder, Pillow")):
                 click.echo(
-                    f"  {title:20} {rates[source]['per_second']:6} {unit} a second,"
-                    f" {rates[source]['per_core_second']:6} a second of processor time"
+                    f"  {title:20} {rate.per_second:6} {unit} a second,"
+                    f" {rate.per_core_second:6} a second of processor time"
                 )
-            click.echo(f"  {rates['ratio']} times as many, by processor time")
+            click.echo(f"  {rates.ratio} times as many, by processor time")

@@ -78,21 +78,22 @@ def tune(
     `extract` that reach it are printed, too.
     """
     from flowprep.bench import tune as tuning
+    from flowprep.bench.tune_chart import draw_tuning
     from flowprep.viz import save_png
 
     result = tuning.tune(videos, engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
     if out:
-        save_png(tuning.plot(result), out)
+        save_png(draw_tuning(result), out)
 
     def show() -> None:
         click.echo(
-            f"{result['pairs']} pairs of {result['size']}, {result['still_share']:.0%} of their pixels still:"
+            f"{result.pairs} pairs of {result.size}, {result.still_share:.0%} of their pixels still:"
         )
-        print_table([tuning.as_row(choice) for choice in result["choices"]])
+        print_table([tuning.as_row(choice) for choice in result.choices])
         click.echo("(bytes, ms: of a pair; error, 99%: mean and percentile, px;")
         click.echo(" still: share of the still pixels that decode to exactly 0)")
-        if result["chosen"]:
+        if result.chosen:
             click.echo("\nreaches the target:")
-            print_table([tuning.as_row(result["chosen"])])
+            print_table([tuning.as_row(result.chosen)])
 
     print_result(result, show)

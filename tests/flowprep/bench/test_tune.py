@@ -1,4 +1,4 @@
-"""What the table of codes says is what encoding and decoding do."""
+"""The table of quantisations against encoding and decoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from flowprep import decode, encode
-from flowprep.bench.tune import CHOICES, STILL_PX, fidelity, options, plot, sample_pairs, tune
+from flowprep.bench.fidelity import STILL_PX, fidelity, sample_pairs
+from flowprep.bench.tune import CHOICES, options, tune
+from flowprep.bench.tune_chart import draw_tuning
 from flowprep.errors import UsageError
 from tests.support.videos import write_video
 
@@ -29,22 +31,22 @@ def flows() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("choice", [{"codes": "adaptive", "error_px": 0.3}, {"codes": "tsn", "range": 5.0}])
 def test_fidelity_is_that_of_encode_and_decode(flows, choice):
-    found = fidelity(flows, **choice)
+    result = fidelity(flows, **choice)
     encoded = [encode(flow, **choice) for flow in flows]
     errors = [np.hypot(*(decode(e) - flow)) for e, flow in zip(encoded, flows, strict=True)]
-    assert found["bytes_per_pair"] == round(np.mean([e.nbytes for e in encoded]))
-    assert found["ratio"] == pytest.approx(8 * 64 * 96 / np.mean([e.nbytes for e in encoded]), abs=0.05)
-    assert found["error_px"] == pytest.approx(np.mean(errors), abs=6e-5)
-    assert found["error_px_99"] == pytest.approx(np.percentile(errors, 99), abs=6e-4)
-    assert (found["clipped"] > 0) == (choice["codes"] == "tsn")
+    assert result.bytes_per_pair == round(np.mean([e.nbytes for e in encoded]))
+    assert result.ratio == pytest.approx(8 * 64 * 96 / np.mean([e.nbytes for e in encoded]), abs=0.05)
+    assert result.error_px == pytest.approx(np.mean(errors), abs=6e-5)
+    assert result.error_px_99 == pytest.approx(np.percentile(errors, 99), abs=6e-4)
+    assert (result.clipped > 0) == (choice["codes"] == "tsn")
     still = [np.hypot(*flow) < STILL_PX for flow in flows]
     exact = sum((s & np.all(decode(e) == 0, axis=0)).sum() for s, e in zip(still, encoded, strict=True))
-    assert found["still_exact"] == pytest.approx(exact / np.sum(still), abs=6e-5)
-    assert found["still_exact"] == 0 or choice["codes"] == "adaptive"
+    assert result.still_exact == pytest.approx(exact / np.sum(still), abs=6e-5)
+    assert result.still_exact == 0 or choice["codes"] == "adaptive"
 
 
 def test_no_still_pixel_no_share(flows):
-    assert fidelity([flows[0] + np.float32(5)], codes="fixed")["still_exact"] is None
+    assert fidelity([flows[0] + np.float32(5)], codes="fixed").still_exact is None
 
 
 def test_choices_are_options_of_extract():
@@ -71,14 +73,14 @@ def test_a_target_names_settings_that_reach_it(tmp_path, cli):
     best = found["chosen"]
     assert best["error_px"] <= 0.05
     assert best["ratio"] >= max(r["ratio"] for r in found["choices"] if r["error_px"] <= 0.05)
-    assert cv2.imread(str(tmp_path / "plot.png")).shape == plot(found).shape
+    assert cv2.imread(str(tmp_path / "plot.png")).shape == (560, 900, 3)
 
     ratio = json.loads(cli("tune", *shared, "--target-ratio", 40).stdout)["chosen"]
     assert ratio["ratio"] >= 40
     assert ratio["error_px"] <= min(r["error_px"] for r in found["choices"] if r["ratio"] >= 40)
 
     refused = cli("tune", *shared, "--target-error", 1e-9)
-    assert refused.exit_code == 2 and "nothing here reaches" in refused.stderr
+    assert refused.exit_code == 2 and "no quantisation reaches" in refused.stderr
     with pytest.raises(UsageError, match="one of the two"):
         tune(videos, target_error=0.1, target_ratio=100)
 
@@ -96,7 +98,7 @@ def test_real_flow_keeps_what_the_codes_promise(shared_data):
     """A mix of real clips: 200 times smaller at .05 px, 100 times at .03 px, still pixels exactly still."""
     clips = sorted([*shared_data.glob("ucf101/*/*.avi"), *shared_data.glob("ps7_actions/*.avi")])[::3]
     fine, coarse = (
-        tune(clips, size="340x256", pairs=len(clips), target_error=error)["chosen"] for error in (0.03, 0.05)
+        tune(clips, size="340x256", pairs=len(clips), target_error=error).chosen for error in (0.03, 0.05)
     )
-    assert coarse["ratio"] >= 200 and fine["ratio"] >= 100
-    assert min(coarse["still_exact"], fine["still_exact"]) >= 0.97
+    assert coarse.ratio >= 200 and fine.ratio >= 100
+    assert min(coarse.still_exact, fine.still_exact) >= 0.97
