@@ -23,7 +23,6 @@ from PIL import Image
 from flowprep.convert.export import export
 from flowprep.convert.layouts import CODES, LAYOUTS
 from flowprep.convert.names import folder_names
-from flowprep.convert.names import folder_names
 from flowprep.corpus.reader import Corpus
 from flowprep.errors import UsageError
 

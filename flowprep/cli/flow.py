@@ -86,9 +86,7 @@ def tune(
         save_png(draw_tuning(result), out)
 
     def show() -> None:
-        click.echo(
-            f"{result.pairs} pairs of {result.size}, {result.still_share:.0%} of their pixels still:"
-        )
+        click.echo(f"{result.pairs} pairs of {result.size}, {result.still_share:.0%} of their pixels still:")
         print_table([tuning.as_row(choice) for choice in result.choices])
         click.echo("(bytes, ms: of a pair; error, 99%: mean and percentile, px;")
         click.echo(" still: share of the still pixels that decode to exactly 0)")

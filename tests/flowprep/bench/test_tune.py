@@ -11,7 +11,6 @@ import pytest
 from flowprep import decode, encode
 from flowprep.bench.fidelity import STILL_PX, fidelity, sample_pairs
 from flowprep.bench.tune import CHOICES, options, tune
-from flowprep.bench.tune_chart import draw_tuning
 from flowprep.errors import UsageError
 from tests.support.videos import write_video
 
@@ -94,6 +93,8 @@ def test_the_table_has_each_choice_and_fits_the_terminal(tmp_path, cli, monkeypa
     assert max(map(len, lines)) <= columns
 
 
+@pytest.mark.slow
+@pytest.mark.real
 def test_real_flow_keeps_what_the_codes_promise(shared_data):
     """A mix of real clips: 200 times smaller at .05 px, 100 times at .03 px, still pixels exactly still."""
     clips = sorted([*shared_data.glob("ucf101/*/*.avi"), *shared_data.glob("ps7_actions/*.avi")])[::3]

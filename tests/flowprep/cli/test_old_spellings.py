@@ -7,6 +7,8 @@ import json
 import pytest
 
 from flowprep import open_corpus
+from flowprep.bench.truth import EndpointErrors
+from flowprep.presets import PRESETS
 from tests.support.videos import write_frames
 
 SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
@@ -127,11 +129,11 @@ def test_failed_is_retry_failed_now(cli, clips, tmp_path):
 )
 def test_bench_without_a_command(cli, tmp_path, monkeypatch, old, new):
     calls = []
-    for module, name in (("flow", "bench"), ("flow", "endpoint_errors"), ("read", "bench_reading")):
+    for module, name in (("flow", "bench"), ("truth", "endpoint_errors"), ("read", "bench_reading")):
 
         def record(*arguments, _name=name, **options):
             calls.append((_name, str(arguments), options))
-            return {"engine": "cpu", "errors_px": {}}
+            return EndpointErrors("cpu", PRESETS["fast"], {})
 
         monkeypatch.setattr(f"flowprep.bench.{module}.{name}", record)
     monkeypatch.setattr("flowprep.corpus.reader.open_corpus", str)

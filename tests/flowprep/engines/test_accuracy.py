@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowprep.bench.flow import endpoint_errors
+from flowprep.bench.truth import endpoint_errors
 from flowprep.codec.quantise import encode
 from flowprep.engines.opencv import OpenCVEngine
 from flowprep.presets import PRESETS
@@ -32,7 +32,7 @@ def test_presets_are_more_accurate_on_middlebury(
 
     monkeypatch.setattr(OpenCVEngine, "solve", solve_cached)
     # OpenCV: 1.01 px by default, 0.223 px with 12 scales.
-    errors = endpoint_errors(shared_data / "flow_gt" / "middlebury", tvl1=PRESETS[preset])["errors_px"]
+    errors = endpoint_errors(shared_data / "flow_gt" / "middlebury", tvl1=PRESETS[preset]).errors_px
     assert len(errors) == 5 and errors["mean"]["ours"] < limit_px
     assert all(e["ours"] < 0.85 * e["opencv"] for e in errors.values())
 
