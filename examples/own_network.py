@@ -3,8 +3,8 @@
     PYTHONPATH=. trainer train pipelines/demo/temporal.toml --set model.name=examples.own_network \\
         --corpus CORPUS --train-list trainlist01.txt --test-list testlist01.txt --out runs/own
 
-A network is a module with `SPEC`, `FIRST`, `LAST` and `build`. A recipe names it by its place,
-"package.module". It needs no entry in trainer. `trainer.models.registry` describes the contract.
+A network is a module with `SPEC` and `build`. A recipe names it by its place, "package.module". It needs no
+entry in trainer. `trainer.models.registry` describes the contract.
 
     python examples/own_network.py
 
@@ -18,9 +18,14 @@ from torch import nn
 
 from trainer.models.spec import ModelSpec
 
-SPEC = ModelSpec(paper="none: an example", streams=("spatial", "temporal"), min_size=16, dense=True)
-FIRST = "first"  # the layer that reads the input: its number of channels depends on the stream
-LAST = ("last",)  # the layers that give the classes
+SPEC = ModelSpec(
+    paper="none: an example",
+    streams=("spatial", "temporal"),
+    min_size=16,
+    dense=True,
+    first_layer="first",  # reads the input: its number of channels depends on the stream
+    last_layers=("last",),  # give the classes: their number depends on the data set
+)
 
 
 class Small(nn.Module):

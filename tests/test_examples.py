@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from flowprep.testing.engines import EngineSuite
 from tests.support.videos import write_video
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -78,6 +79,14 @@ def test_custom_engine(videos, tmp_path):
         cv2.imwrite(str(tmp_path / name), capture.read()[1])
     output = run(tmp_path, "custom_engine.py", "first.png", "second.png")
     assert float(output.split(": ")[1].split(" px")[0]) < 1
+
+
+class TestDisEngine(EngineSuite):
+    """The custom engine passes the suite of all engines. It is another method than TV-L1, so it may differ."""
+
+    engine = "examples.custom_engine:DisEngine"
+    truth_tolerance_px = 0.3
+    reference_tolerance_px = 1.0
 
 
 @pytest.mark.slow
