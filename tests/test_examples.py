@@ -82,7 +82,7 @@ def test_custom_engine(videos, tmp_path):
 
 
 class TestDisEngine(EngineSuite):
-    """The custom engine passes the suite of all engines. It is another method than TV-L1, so it may differ."""
+    """The custom engine passes the suite of all engines. It is no TV-L1, so it may differ."""
 
     engine = "examples.custom_engine:DisEngine"
     truth_tolerance_px = 0.3
