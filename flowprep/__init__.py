@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flowprep.codec.quantise import decode as decode
     from flowprep.codec.quantise import encode as encode
     from flowprep.corpus.reader import Corpus as Corpus
-    from flowprep.corpus.reader import Video as Video
     from flowprep.corpus.reader import open_corpus as open_corpus
+    from flowprep.corpus.video import Video as Video
     from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import FlowprepError as FlowprepError
     from flowprep.settings import Settings as Settings
@@ -29,7 +29,7 @@ _HOME = {
     "FlowprepError": "flowprep.errors",
     "Settings": "flowprep.settings",
     "VIDEO_SUFFIXES": "flowprep.video.suffixes",
-    "Video": "flowprep.corpus.reader",
+    "Video": "flowprep.corpus.video",
     "decode": "flowprep.codec.quantise",
     "encode": "flowprep.codec.quantise",
     "make_corpus": "flowprep.api",

@@ -104,7 +104,7 @@ def info(corpus: Path, video: str | None, as_list: bool) -> None:
         ]
         print_result(rows, "\n".join("\t".join(map(str, row.values())) for row in rows))
         return
-    values = opened[video].facts() if video else opened.facts()
+    values = opened[video].info() if video else opened.info()
     print_result(values, lambda: print_tree(values))
 
 

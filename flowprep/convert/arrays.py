@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.convert.output import ExportFolder
-from flowprep.corpus.reader import Video
+from flowprep.corpus.video import Video
 from flowprep.flo import write_flo
 
 PAIRS_IN_MEMORY = 32

@@ -19,9 +19,10 @@ from typing import Any
 
 from flowprep.convert.select import select
 from flowprep.corpus.plan import Plan, Segment, Task
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDamaged, VideoUnreadable
 from flowprep.extraction.task import store_task
 from flowprep.planning.status import corpus_status

@@ -11,7 +11,8 @@ from flowprep.convert.arrays import flow_of_pairs
 from flowprep.convert.layouts import Layout, step_mark
 from flowprep.convert.names import CLASSES_FILE, list_name
 from flowprep.convert.output import ExportFolder
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.settings import Settings
 
 

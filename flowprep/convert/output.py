@@ -10,7 +10,8 @@ from pathlib import Path
 
 from flowprep.convert.names import HEADER_FILE
 from flowprep.corpus import format as fmt
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
 from flowprep.system.atomic import TEMPORARY, atomic_path, remove_leftovers, temporary_path
 
@@ -93,5 +94,5 @@ class ExportFolder:
 
 def stored_at(corpus: Corpus, video: Video) -> int:
     """Time when the youngest shard of a video was published, ns. A retry may have replaced a shard."""
-    shards: list[str] = video.facts()["shards"]
+    shards: list[str] = video.info()["shards"]
     return max((corpus.path / fmt.SHARDS / name).stat().st_mtime_ns for name in shards)

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from flowprep.convert.output import ExportFolder, stored_at
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, UsageError
 from flowprep.system.atomic import atomic_path
 from flowprep.system.progress import Progress
@@ -152,13 +153,13 @@ class TarWriter:
 def _description(video: Video, sample: Sample, pairs: range) -> dict[str, object]:
     """The json of a sample."""
     description = {
-        **video.facts(),
+        **video.info(),
         "first_frame": sample.first,
         "frames": sample.end - sample.first,
         "pairs": len(pairs),
     }
     if "flow_u" in video.streams:
-        columns = {"scale": video.scale, "zero": video.zero, "mean_flow": video.mean_flow}
+        columns = {"scale": video.scale, "zero": video.zero_point, "mean_flow": video.mean_flow}
         description |= {name: column[sample.first : pairs.stop].tolist() for name, column in columns.items()}
     return description
 

@@ -199,7 +199,7 @@ def _grouped(reasons: Mapping[str, str]) -> str:
 
 
 def _settings_section(data: CorpusData) -> str:
-    facts = data.corpus.facts()
+    facts = data.corpus.info()
     return html.section(
         "Settings",
         f"<details><summary>Settings of the corpus</summary>{html.key_table(facts['settings'])}</details>"

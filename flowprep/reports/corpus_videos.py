@@ -9,7 +9,8 @@ from html import escape
 import numpy as np
 
 from flowprep import viz
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.reports import charts, html
 from flowprep.reports.corpus_data import CorpusData
 from flowprep.reports.numbers import format_share

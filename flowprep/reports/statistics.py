@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.corpus.index import Index
-from flowprep.corpus.reader import Corpus, Video
+from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.errors import CorpusFormatError
 from flowprep.planning.status import CorpusStatus, VideoCounts, corpus_status
 from flowprep.system.progress import Progress, no_progress

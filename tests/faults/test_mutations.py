@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import flowprep
-from flowprep.corpus.reader import Video
 from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.video import Video
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
 from tests.support.faults import FLOWPREP, ROOT

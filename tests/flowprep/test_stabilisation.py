@@ -116,7 +116,7 @@ def test_a_stabilised_corpus_keeps_what_was_taken_off(tmp_path):
         videos[stabilise] = next(iter(open_corpus(tmp_path / f"c{stabilise}").values()))
     plain, stabilised = videos[False], videos[True]
     assert plain.camera(0, 3) == [None] * 3
-    assert stabilised.facts()["stabilised_share"] == 1
+    assert stabilised.info()["stabilised_share"] == 1
     for backward, sign in ((False, 1), (True, -1)):
         cameras = stabilised.camera(0, 3, backward)
         off = np.stack([stabilisation.displacement(c, HEIGHT, WIDTH) for c in cameras])

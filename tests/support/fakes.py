@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from flowprep import Settings
-from flowprep.corpus.reader import Coding
+from flowprep.corpus.video import QuantParams
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import as_toml
 
@@ -29,8 +29,8 @@ class Coded:
     def codes(self, start, count, backward=False, window=None):
         return np.ascontiguousarray(cut(self._coded(start, count, backward)[0], window))
 
-    def coding(self, start, count, backward=False):
-        return Coding(*self._coded(start, count, backward)[1:])
+    def quant_params(self, start, count, backward=False):
+        return QuantParams(*self._coded(start, count, backward)[1:])
 
     def flow(self, start, count, backward=False, window=None):
         codes, scale, zero, _ = self._coded(start, count, backward)

@@ -148,7 +148,7 @@ def mutants(originals: Sequence[bytes], number: int, seed: int) -> Iterator[tupl
 def contents(corpus: Path) -> str:
     """Everything that a reader can get from a corpus."""
     opened = flowprep.open_corpus(corpus)
-    found: list[Any] = [opened.labels, opened.failures, opened.partial, opened.warnings, opened.facts()]
+    found: list[Any] = [opened.labels, opened.failures, opened.partial, opened.warnings, opened.info()]
     for video in opened.values():
         digest = hashlib.sha256()
         arrays = [video.times_seconds, video.mean_flow, video.mean_flow_backward, video.clipped]
@@ -158,7 +158,7 @@ def contents(corpus: Path) -> str:
             arrays += video.camera(0, video.num_pairs, backward)
         for array in arrays:
             digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-        found.append([video.facts(), video.origin, digest.hexdigest()])
+        found.append([video.info(), video.origin, digest.hexdigest()])
     return json.dumps(found, sort_keys=True)
 
 

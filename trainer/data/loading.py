@@ -161,7 +161,7 @@ def _read_codes(
 ) -> _Part:
     """Codes of these pairs, (T, n), or of a window of them; of their flow times `sign`."""
     runs, which = _runs(pairs)
-    codings = [video.coding(*run, backward) for run in runs]
+    codings = [video.quant_params(*run, backward) for run in runs]
     scale, zero, mean = (_join(some)[which] for some in zip(*codings, strict=True))
     codes = _join([video.codes(*run, backward, window) for run in runs])
     in_order = np.array_equal(which.ravel(), np.arange(len(codes)))  # as most are: there is nothing to copy
@@ -175,7 +175,7 @@ def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, 
     """
     runs, which = _runs(pairs)
     flow = _join([video.flow(*run, backward) for run in runs])
-    mean = _join([video.coding(*run, backward).mean for run in runs])
+    mean = _join([video.quant_params(*run, backward).mean for run in runs])
     height, width = video.height, video.width
     if recipe.input.resize not in (0, min(height, width)):
         small = np.stack([[_resize(plane, recipe.input.resize) for plane in field] for field in flow])

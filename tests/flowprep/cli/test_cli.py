@@ -107,7 +107,7 @@ def test_exit_codes(cli, clips, tmp_path):
         assert cli(command, tmp_path / "none").exit_code == 2
         assert cli(command, tmp_path).exit_code == 1  # a folder, but no corpus
     unknown = cli("view", out, "left/bad.mp4", "-o", tmp_path / "s.png")
-    assert unknown.exit_code == 2 and "could not be taken: not a video" in unknown.stderr
+    assert unknown.exit_code == 2 and "could not be extracted: not a video" in unknown.stderr
     shard = next((out / "shards").iterdir())
     data = bytearray(shard.read_bytes())
     data[-100] ^= 1

@@ -64,7 +64,7 @@ def same(ours, theirs) -> None:
     """All that two corpora say of the videos of the first, and every stored byte, is the same."""
     for video_id, a in ours.items():
         b = theirs[video_id]
-        facts = [{k: v for k, v in x.facts().items() if k != "shards"} for x in (a, b)]
+        facts = [{k: v for k, v in x.info().items() if k != "shards"} for x in (a, b)]
         assert facts[0] == facts[1] and a.origin == b.origin and a.software == b.software
         assert np.array_equal(a.times_seconds, b.times_seconds, equal_nan=True)
         for backward in (False, True) if "flow_back_u" in a.streams else (False,):
@@ -366,7 +366,7 @@ def test_no_list_is_written_over_another(corpus, tmp_path):
 def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli):
     shutil.copytree(path, tmp_path / "c")
     video = open_corpus(tmp_path / "c")["left/v_1 é.mp4"]
-    shard = tmp_path / "c" / "shards" / video.facts()["shards"][0]
+    shard = tmp_path / "c" / "shards" / video.info()["shards"][0]
     data = bytearray(shard.read_bytes())
     data[data.find(video.stored("flow_u", 2)) + 40] ^= 1
     shard.write_bytes(data)
@@ -567,7 +567,7 @@ def test_imports_are_not_made_by_extraction(corpus, tmp_path, cli, flow):
     for record in (tmp_path / "c" / "records").glob("*.json"):
         record.unlink()
     result = cli("retry", tmp_path / "c", "--jobs", 1)
-    assert result.exit_code == 1 and "done by the command that made it" in result.stderr
+    assert result.exit_code == 1 and "stored by the command that made the corpus" in result.stderr
     assert len(open_corpus(tmp_path / "c")) == 0
     import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, flow=flow)
     assert len(open_corpus(tmp_path / "c")) == 5
@@ -699,7 +699,7 @@ def test_a_copy_resumes(corpus, path, tmp_path):
 def test_a_damaged_video_fails_and_the_others_are_copied(path, tmp_path, cli):
     shutil.copytree(path, tmp_path / "c")
     video = open_corpus(tmp_path / "c")["left/v_1 é.mp4"]
-    shard = tmp_path / "c" / "shards" / video.facts()["shards"][0]
+    shard = tmp_path / "c" / "shards" / video.info()["shards"][0]
     data = bytearray(shard.read_bytes())
     data[data.find(video.stored("rgb", 2)) + 40] ^= 1
     shard.write_bytes(data)

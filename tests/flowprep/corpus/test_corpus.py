@@ -18,12 +18,14 @@ import pytest
 from flowprep import open_corpus
 from flowprep.codec import images, quantise
 from flowprep.corpus import format as fmt
+from flowprep.corpus import reader
 from flowprep.corpus.index import ARRAYS
 from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
+from flowprep.corpus.video import QuantParams
 from flowprep.errors import CorpusDamaged, CorpusError, CorpusFormatError, OutOfRange, VideoMissing
 from flowprep.settings import Settings
 from flowprep.system.atomic import file_digest
@@ -113,7 +115,7 @@ def test_it_is_a_mapping_of_ids(corpus):
     assert opened.labels == {"a/öne.mp4": "a", "b/two.mp4": "b", "c/long.mp4": "c"}
     assert opened.failures == {"d/bad.mp4": "cut short"}
     assert opened.settings == SETTINGS
-    with pytest.raises(VideoMissing, match=r"'d/bad\.mp4' could not be taken: cut short"):
+    with pytest.raises(VideoMissing, match=r"'d/bad\.mp4' could not be extracted: cut short"):
         opened["d/bad.mp4"]
     with pytest.raises(KeyError, match=r"no video 'e\.mp4'"):
         opened["e.mp4"]
@@ -144,7 +146,7 @@ def test_a_window_is_that_part_of_the_whole(corpus):
         whole = video.flow(3, 4)[:, :, top : top + height, left : left + width]
         assert np.array_equal(video.flow(3, 4, window=(top, left, height, width)), whole)
         codes = video.codes(3, 4, window=(top, left, height, width))
-        scale, zero, _ = (part[..., None, None] for part in video.coding(3, 4))
+        scale, zero, _ = (part[..., None, None] for part in video.quant_params(3, 4))
         assert np.array_equal((codes - zero) * scale, whole)
     for window in ((-1, 0, 4, 4), (0, 0, 25, 4), (0, 37, 4, 4), (4, 4, -2, 4)):
         with pytest.raises(OutOfRange, match="24 pixels high and 40 wide"):
@@ -160,7 +162,7 @@ def test_segments_make_one_video(corpus):
     assert np.array_equal(video.flow(4, 2), expected[4:6])  # across the border
     assert np.array_equal(video.flow(5, 1), expected[5:6])
     assert video.mean_flow.shape == (7, 2)
-    assert np.array_equal(video.coding(4, 2).mean, video.mean_flow[4:6])
+    assert np.array_equal(video.quant_params(4, 2).mean, video.mean_flow[4:6])
     assert video.times_seconds[5:] == pytest.approx([4, 4.04, 4.08])
     assert video.rgb(7).shape == (*SHAPE, 3)
 
@@ -493,3 +495,20 @@ def test_a_changed_record_is_refused(corpus):
     with pytest.raises(CorpusDamaged, match="does not match its checksum"):
         open_corpus(corpus)
     assert verify_corpus(CorpusStore(corpus)).problems
+
+
+def test_old_names_work_with_a_warning(corpus):
+    opened = open_corpus(corpus)
+    video = opened["a/öne.mp4"]
+    with pytest.deprecated_call(match="use info"):
+        assert opened.facts() == opened.info()
+    with pytest.deprecated_call(match="use info"):
+        assert video.facts() == video.info()
+    with pytest.deprecated_call(match="use quant_params"):
+        params = video.coding(0, 2)
+    with pytest.deprecated_call(match="use zero_point"):
+        assert np.array_equal(params.zero, params.zero_point)
+    with pytest.deprecated_call(match="use zero_point"):
+        assert np.array_equal(video.zero, video.zero_point)
+    with pytest.deprecated_call(match=r"use flowprep\.corpus\.video\.QuantParams"):
+        assert reader.Coding is QuantParams

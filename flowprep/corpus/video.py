@@ -1,0 +1,386 @@
+"""A video of a corpus: its frames, its flow in pixels, and what is known of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.codec import images, quantise
+from flowprep.codec.quantise import EncodedField
+from flowprep.errors import CorpusDamaged, OutOfRange
+
+if TYPE_CHECKING:
+    from flowprep.corpus.reader import Corpus
+
+Window = tuple[int, int, int, int]  # top, left, height, width
+
+_FIELD_COLUMNS = ("scale", "zero", "mean", "clipped")  # of the table of pairs, after u_ or v_
+_OPTIONS = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
+
+
+class QuantParams(NamedTuple):
+    """The parameters of quantised flow: pixels = (code - zero_point) * scale.
+
+    Each is (count, 2) float32: of u and of v for each pair.
+
+    Attributes:
+        scale: pixels per code.
+        zero_point: the code of zero motion.
+        mean: mean of the field before quantisation, pixels.
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+
+    @property
+    def zero(self) -> npt.NDArray[np.float32]:
+        """Deprecated: use `zero_point`."""
+        deprecated("QuantParams.zero", "zero_point")
+        return self.zero_point
+
+
+class Video:
+    """One video of a corpus, as `corpus[id]` returns it.
+
+    Attributes:
+        id: the path relative to the input, with "/" between the parts.
+        label: its class, or "".
+        num_frames: the number of frames, whether they are stored as RGB or not.
+        num_pairs: the number of pairs with flow. Pair i goes from frame i to frame i + step.
+        step: the distance between the two frames of a pair.
+        width, height: the stored size, pixels.
+        frame_rate: frames per second as the source declares it; 0 if unknown.
+        streams: the stored streams: "rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v".
+        codec: the image format of the flow.
+        partial: whether only the frames before a damage are stored.
+        damage: the reason for that, or "".
+    """
+
+    def __init__(self, corpus: Corpus, parts: list[tuple[str, Any]]) -> None:
+        """Create a video; `parts` are the task and the row in the video table of each segment."""
+        self._corpus = corpus
+        self._parts = parts
+        first = parts[0][1]
+        self.id: str = as_text(first["id"])
+        self.label: str = as_text(first["label"])
+        self.width, self.height = int(first["width"]), int(first["height"])
+        self.frame_rate = float(first["frame_rate"])
+        self.step = int(first["step"])
+        self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
+        self.num_pairs = sum(int(row["num_pairs"]) for _, row in parts)
+        self.partial = any(row["partial"] for _, row in parts)
+        self.streams: tuple[str, ...] = corpus.settings.streams
+        self.codec: str = corpus.settings.codec
+        self.damage = corpus.partial.get(self.id, "unknown") if self.partial else ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Video) and (self.id, self._corpus) == (other.id, other._corpus)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        counts = f"{self.num_frames} frames, {self.num_pairs} pairs"
+        return f"<Video {self.id!r}: {counts}, {self.width}x{self.height}>"
+
+    def info(self) -> dict[str, Any]:
+        """A description of the video in plain types."""
+        names = ("id", "label", "num_frames", "num_pairs", "step", "width", "height", "frame_rate", "partial")
+        times = self.times_seconds
+        span = None if np.isnan(times).any() else [float(times[0]), float(times[-1])]
+        info = {name: getattr(self, name) for name in names} | {"first_and_last_seconds": span}
+        if self._corpus.settings.flow:
+            info["mean_flow_px"] = [round(float(m), 4) for m in self.mean_flow.mean(axis=0)]
+            info["clipped_share"] = round(float(self.clipped.mean()), 6)
+        if self._corpus.settings.stabilise:
+            stabilised = ~np.isnan(self._table(backward=False)["camera"]).any(axis=(1, 2))
+            info["stabilised_share"] = round(float(stabilised.mean()), 6)
+        info["shards"] = [f"{task}.h5" for task, _ in self._parts]
+        return info
+
+    def flow(
+        self, start: int, count: int, backward: bool = False, window: Window | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Flow of `count` pairs, in pixels per pair.
+
+        Args:
+            start: the first pair.
+            count: the number of pairs.
+            backward: return backward flow: flow i goes from frame i + step to frame i.
+            window: only this part of the image: (top, left, height, width), pixels. It takes less time.
+
+        Returns:
+            (count, 2, height, width) float32. Channel 0 is u (to the right), channel 1 is v (down).
+
+        Raises:
+            OutOfRange: the video does not have all of the pairs.
+            CorpusDamaged: an image does not match its checksum.
+        """
+        self._check(start, count, backward)
+        out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
+        scale, zero_point, _ = self.quant_params(start, count, backward)
+        for place, codes in self._decoded(start, count, backward, window):
+            quantise.to_pixels(codes, scale[place], zero_point[place], out[place])
+        return out
+
+    def codes(
+        self, start: int, count: int, backward: bool = False, window: Window | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """The stored codes of `count` pairs. `quant_params` gives their meaning.
+
+        Args:
+            start, count, backward, window: as in `flow`.
+
+        Returns:
+            (count, 2, height, width) uint8.
+
+        Raises:
+            OutOfRange, CorpusDamaged: as `flow`.
+        """
+        self._check(start, count, backward)
+        out = np.empty((count, 2, *self._window(window)[2:]), np.uint8)
+        for place, codes in self._decoded(start, count, backward, window):
+            out[place] = codes
+        return out
+
+    def quant_params(self, start: int, count: int, backward: bool = False) -> QuantParams:
+        """The parameters of the codes of `count` pairs.
+
+        Args:
+            start, count, backward: as in `flow`.
+
+        Raises:
+            OutOfRange: as `flow`.
+        """
+        self._check(start, count, backward)
+        rows = self._table(backward, start, count)
+        scale, zero_point, mean = (
+            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in _FIELD_COLUMNS[:3]
+        )
+        return QuantParams(scale, zero_point, mean)
+
+    def rgb(self, index: int) -> npt.NDArray[np.uint8]:
+        """Frame `index`: (height, width, 3) uint8.
+
+        Raises:
+            OutOfRange: there is no such frame, or the corpus has no RGB stream.
+            CorpusDamaged: the image does not match its checksum.
+        """
+        return images.decode_rgb(self.stored("rgb", index), (self.height, self.width))
+
+    def stored(self, stream: str, index: int) -> bytes:
+        """The stored image file of a frame, or of a component of a pair's flow.
+
+        Args:
+            stream: one of `streams`.
+            index: the frame or pair.
+
+        Raises:
+            OutOfRange: there is no such image, or the corpus does not have the stream.
+            CorpusDamaged: the image does not match its checksum.
+        """
+        if stream not in self.streams:
+            missing = _OPTIONS.get(stream, f"{stream}: it has {', '.join(self.streams)}")
+            raise OutOfRange(f"{self._corpus.path} was made without {missing}")
+        count, kind = (self.num_frames, "frame") if stream == "rgb" else (self.num_pairs, f"{stream} image")
+        if not 0 <= index < count:
+            raise OutOfRange(f"{kind} {index} of {self.id}; it has {kind}s 0 to {count - 1}")
+        for task, row in self._parts:
+            in_part = int(row[f"{stream}_count"])
+            if index < in_part:
+                return self._image(task, int(row[f"{stream}_first"]) + index)
+            index -= in_part
+        raise AssertionError("the counts of the segments do not add up")
+
+    def sizes(self, stream: str) -> npt.NDArray[np.uint32]:
+        """The size of each image of a stream, bytes: (num_frames,) or (num_pairs,)."""
+        parts = [
+            self._corpus.shard(task).images["size"][int(row[f"{stream}_first"]) :][
+                : int(row[f"{stream}_count"])
+            ]
+            for task, row in self._parts
+        ]
+        return np.concatenate(parts)
+
+    def fields(
+        self, start: int, count: int, backward: bool = False
+    ) -> Iterator[tuple[EncodedField, EncodedField]]:
+        """The encoded u and v of `count` pairs, as they are stored.
+
+        Args:
+            start, count, backward: as in `flow`.
+
+        Raises:
+            OutOfRange, CorpusDamaged: as `flow`.
+        """
+        self._check(start, count, backward)
+        rows = self._table(backward, start, count)
+        for jpegs, row in zip(self._jpegs(start, count, backward), rows, strict=True):
+            u, v = ([float(row[f"{channel}_{column}"]) for column in _FIELD_COLUMNS] for channel in "uv")
+            yield EncodedField(jpegs[0], *u), EncodedField(jpegs[1], *v)
+
+    def camera(
+        self, start: int, count: int, backward: bool = False
+    ) -> Sequence[npt.NDArray[np.float32] | None]:
+        """The camera motion that was removed from the flow of `count` pairs.
+
+        Args:
+            start, count, backward: as in `flow`.
+
+        Returns:
+            For each pair a homography (3, 3). It is NaN if none could be estimated: the flow is unchanged.
+            It is None in a corpus without `stabilise`.
+
+        Raises:
+            OutOfRange: as `flow`.
+        """
+        self._check(start, count, backward)
+        if not self._corpus.settings.stabilise:
+            return [None] * count
+        return list(self._table(backward, start, count)["camera"])
+
+    @property
+    def software(self) -> dict[str, str]:
+        """The versions of the software that made the video's first shard."""
+        return self._corpus.shard(self._parts[0][0]).software
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The source file: source, source_bytes, source_width, source_height."""
+        row = self._parts[0][1]
+        sizes = {name: int(row[name]) for name in ("source_bytes", "source_width", "source_height")}
+        return {"source": as_text(row["source"]), **sizes}
+
+    @property
+    def times_seconds(self) -> npt.NDArray[np.float64]:
+        """The time stamp of each frame, by the source's clock: (num_frames,); NaN if there is none."""
+        parts = [
+            self._corpus.shard(task).times[int(row["first_time"]) :][: int(row["num_frames"])]
+            for task, row in self._parts
+        ]
+        return np.concatenate(parts)
+
+    @property
+    def mean_flow(self) -> npt.NDArray[np.float32]:
+        """Mean u and v of each pair before quantisation: (num_pairs, 2), pixels."""
+        return self._columns("mean", backward=False)
+
+    @property
+    def mean_flow_backward(self) -> npt.NDArray[np.float32]:
+        """Mean u and v of the backward flow of each pair before quantisation: (num_pairs, 2), pixels."""
+        self._check_backward()
+        return self._columns("mean", backward=True)
+
+    @property
+    def clipped(self) -> npt.NDArray[np.float32]:
+        """The share of clipped values of u and of v of each pair: (num_pairs, 2), 0 to 1."""
+        return self._columns("clipped", backward=False)
+
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """Pixels per code, of u and of v of each pair: (num_pairs, 2)."""
+        return self._columns("scale", backward=False)
+
+    @property
+    def zero_point(self) -> npt.NDArray[np.float32]:
+        """The code of zero motion, of u and of v of each pair: (num_pairs, 2)."""
+        return self._columns("zero", backward=False)
+
+    def facts(self) -> dict[str, Any]:
+        """Deprecated: use `info`."""
+        deprecated("Video.facts", "info")
+        return self.info()
+
+    def coding(self, start: int, count: int, backward: bool = False) -> QuantParams:
+        """Deprecated: use `quant_params`."""
+        deprecated("Video.coding", "quant_params")
+        return self.quant_params(start, count, backward)
+
+    @property
+    def zero(self) -> npt.NDArray[np.float32]:
+        """Deprecated: use `zero_point`."""
+        deprecated("Video.zero", "zero_point")
+        return self.zero_point
+
+    def _columns(self, column: str, backward: bool) -> npt.NDArray[np.float32]:
+        pairs = self._table(backward)
+        return np.stack([pairs[f"u_{column}"], pairs[f"v_{column}"]], axis=1)
+
+    def _table(self, backward: bool, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
+        """The table rows of `count` pairs from `start` on; of all pairs from there on if it is None."""
+        remaining = self.num_pairs if count is None else count
+        parts = []
+        for task, row in self._parts:
+            shard = self._corpus.shard(task)
+            table = shard.pairs_backward if backward else shard.pairs
+            rows = table[int(row["first_pair"]) :][: int(row["num_pairs"])][start : start + remaining]
+            parts.append(rows)
+            remaining -= len(rows)
+            start = max(0, start - int(row["num_pairs"]))
+        return np.concatenate(parts)
+
+    def _jpegs(self, start: int, count: int, backward: bool) -> Iterator[tuple[bytes, bytes]]:
+        """The images of u and of v, for each of the pairs."""
+        prefix = "flow_back" if backward else "flow"
+        for task, row in self._parts:
+            pairs = int(row["num_pairs"])
+            in_part = min(count, pairs - start)
+            if in_part > 0:
+                first_u, first_v = int(row[f"{prefix}_u_first"]), int(row[f"{prefix}_v_first"])
+                for i in range(start, start + in_part):
+                    yield self._image(task, first_u + i), self._image(task, first_v + i)
+                count -= in_part
+            start = max(0, start - pairs)
+
+    def _decoded(
+        self, start: int, count: int, backward: bool, window: Window | None
+    ) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.uint8]]]:
+        """For u and v of each pair: its place (i, channel), and its codes in the window."""
+        top, left, height, width = self._window(window)
+        shape = (self.height, self.width)
+        for i, jpegs in enumerate(self._jpegs(start, count, backward)):
+            for channel, jpeg in enumerate(jpegs):
+                codes = images.decode_codes(jpeg, shape)
+                yield (i, channel), codes[top : top + height, left : left + width]
+
+    def _check(self, start: int, count: int, backward: bool) -> None:
+        if not self._corpus.settings.flow:
+            raise OutOfRange(f"{self._corpus.path} was made without flow (--no-flow)")
+        if backward:
+            self._check_backward()
+        if start < 0 or count < 0 or start + count > self.num_pairs:
+            raise OutOfRange(f"{count} pairs from pair {start} of {self.id}; it has {self.num_pairs} pairs")
+
+    def _window(self, window: Window | None) -> Window:
+        top, left, height, width = window or (0, 0, self.height, self.width)
+        if min(top, left, height, width) < 0 or top + height > self.height or left + width > self.width:
+            raise OutOfRange(
+                f"window {window} (top, left, height, width) of {self.id}; the video is {self.height} pixels"
+                f" high and {self.width} wide"
+            )
+        return top, left, height, width
+
+    def _check_backward(self) -> None:
+        if not self._corpus.settings.backward:
+            raise OutOfRange(f"{self._corpus.path} was made without backward flow; it needs --backward")
+
+    def _image(self, task: str, index: int) -> bytes:
+        try:
+            return self._corpus.shard(task).image(index)
+        except CorpusDamaged as exc:
+            raise CorpusDamaged(f"{self.id}: {exc}") from exc
+
+
+def as_text(value: bytes) -> str:
+    """A text of a table."""
+    return value.decode("utf-8")
+
+
+def deprecated(old: str, new: str) -> None:
+    """Warn that the caller's caller uses an old name. It works one version longer."""
+    warnings.warn(f"{old} is deprecated; use {new}", DeprecationWarning, stacklevel=3)
