@@ -1,6 +1,6 @@
-"""How fast a recipe's clips are loaded, computed and trained with: each alone, and together.
+"""The speed of a recipe: of loading, of the network, and of both together.
 
-And against the loader that everyone writes for folders of JPEGs, on the same pictures.
+The loader can also be compared with the usual loader of a folder of JPEGs, on the same images.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,80 +29,69 @@ from trainer.training.trainer import train
 if TYPE_CHECKING:
     from flowprep import Corpus
 
-# The streams of an image of one clip, in the order of the channels, and what its files are called.
+# The file name of each stored stream, in the order of the channels.
 FILES = {
     "spatial": {"rgb": "img_{:05d}.jpg"},
     "temporal": {"flow_u": "flow_x_{:05d}.jpg", "flow_v": "flow_y_{:05d}.jpg"},
 }
 ROUNDS = 5
-SECONDS = 1.0  # that each round takes, about
+ROUND_SECONDS = 1.0  # approximate duration of a round
+
+LoaderRates = Callable[[torch.utils.data.Dataset[Any], Recipe, int], Generator[float, None, None]]
 
 
-def bench(
-    recipe: Recipe,
-    corpus: Corpus,
-    examples: Examples,
-    *,
-    device: str = "auto",
-    workers: int = 0,
-    steps: int = 10,
-    folder: bool = False,
-) -> dict[str, Any]:
-    """Time a recipe on the videos of a corpus.
+@dataclass(frozen=True)
+class RecipeSpeed:
+    """Speeds in clips per second.
 
-    Args:
-        recipe: what a clip, a batch and a network are.
-        corpus, examples: the videos.
-        device, workers: as trainer.training.trainer.train.
-        steps: training steps that are timed, after as many that are not.
-        folder: time also a loader of JPEGs in folders; not for joint networks.
-
-    Returns:
-        In clips per second: `loader`, the loader alone, the median of some rounds; `model`, training steps
-        without loading; `both`, training; and `data_wait`, the share of the time of `both` that was spent
-        waiting for data. With `folder`: `folder`, the other loader with as many processes, round by round in
-        turn with ours, and `ratio`, the median over the rounds.
-
-    Raises:
-        UsageError: the corpus does not fit the recipe.
+    Attributes:
+        loader: the loader alone.
+        model: training steps without loading.
+        both: training.
+        data_wait: share of the time of `both` in which the network waits for data.
+        folder: the usual loader of a folder of JPEGs; None if it was not timed.
+        ratio: `loader` divided by `folder`, the median over the rounds.
     """
-    loading.check_fit(corpus, examples.ids, recipe)
-    ours = _rates(TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
-    found: dict[str, Any] = {}
-    if folder:
-        with tempfile.TemporaryDirectory(prefix="trainer-bench-") as root:
-            theirs = _rates(FolderClips(Path(root), corpus, examples, recipe), recipe, workers)
-            pairs = list(itertools.islice(zip(ours, theirs, strict=False), ROUNDS))
-        ours.close()
-        theirs.close()
-        found["loader"], found["folder"] = (statistics.median(rates) for rates in zip(*pairs, strict=True))
-        found["ratio"] = statistics.median(mine / other for mine, other in pairs)
-    else:
-        found["loader"] = statistics.median(itertools.islice(ours, ROUNDS))
-        ours.close()
-    alone = _train(recipe, corpus, examples, device, 0, steps)  # loading is waited for, and can be taken off
-    both = _train(recipe, corpus, examples, device, workers, steps)
-    found["model"] = alone["clips_per_second"] / max(1e-9, 1 - alone["data_wait"])
-    found["both"] = both["clips_per_second"]
-    found["data_wait"] = both["data_wait"]
-    return found
+
+    loader: float
+    model: float
+    both: float
+    data_wait: float
+    folder: float | None = None
+    ratio: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """The speeds as JSON values, without those that are None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
-def _rates(
+class TrainingSpeed(NamedTuple):
+    """Clips per second of training, and the share of its time in which it waits for data."""
+
+    clips_per_second: float
+    data_wait: float
+
+
+def loader_rates(
     dataset: torch.utils.data.Dataset[Any], recipe: Recipe, workers: int
 ) -> Generator[float, None, None]:
-    """Clips per second of a loader, round by round without an end; between them its processes rest.
+    """Clips per second of a loader, an endless sequence of rounds. Between two rounds its processes rest.
 
-    A round ends when all that was asked for is there: nothing that a loader does ahead of time is done in the
-    other's. The first one, in which processes are started and files first read, does not count.
+    A round ends when all requested batches are there. So a loader never works during the round of another
+    one. The first round starts processes and fills caches; it is not yielded.
+
+    Args:
+        dataset: training samples by (step, position in the batch).
+        recipe: gives the size of a batch.
+        workers: number of loader processes.
     """
     keys: list[list[tuple[int, int]]] = []
     collate = batch_clips if isinstance(dataset, TrainingClips) else None
     loader = make_loader(
         dataset, workers, batch_sampler=keys, collate_fn=collate, persistent_workers=workers > 0
     )
-    each = max(1, workers)  # batches at once
-    count, step = each, 0
+    parallel = max(1, workers)  # batches that are loaded at the same time
+    count, step = parallel, 0
     while True:
         keys[:] = [[(step + k, i) for i in range(recipe.train.batch)] for k in range(count)]
         began = time.perf_counter()
@@ -111,14 +101,14 @@ def _rates(
         if step:
             yield count * recipe.train.batch / seconds
         step += count
-        count = each * max(1, round(count * SECONDS / seconds / each))
+        count = parallel * max(1, round(count * ROUND_SECONDS / seconds / parallel))
 
 
-def _train(
+def training_speed(
     recipe: Recipe, corpus: Corpus, examples: Examples, device: str, workers: int, steps: int
-) -> dict[str, Any]:
-    """The row of the log for `steps` steps, after as many."""
-    where = pick_device(device)
+) -> TrainingSpeed:
+    """The speed of `steps` training steps, after the same number of steps that are not timed."""
+    chosen = pick_device(device)
     short = dataclasses.replace(
         recipe.train,
         steps=2 * steps,
@@ -127,11 +117,11 @@ def _train(
         validation_share=0.0,
         keep="last",
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
 
     def on_step(_: int, row: dict[str, Any] | None) -> None:
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
+        if chosen.type == "cuda":
+            torch.cuda.synchronize(chosen)
         if row:
             rows.append(row)
 
@@ -145,21 +135,73 @@ def _train(
             workers=workers,
             on_step=on_step,
         )
-    return rows[-1]
+    return TrainingSpeed(rows[-1]["clips_per_second"], rows[-1]["data_wait"])
+
+
+def bench(
+    recipe: Recipe,
+    corpus: Corpus,
+    examples: Examples,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    steps: int = 10,
+    folder: bool = False,
+    rates: LoaderRates = loader_rates,
+    training: Callable[[Recipe, Corpus, Examples, str, int, int], TrainingSpeed] = training_speed,
+) -> RecipeSpeed:
+    """Time a recipe on the videos of a corpus.
+
+    Args:
+        recipe: gives the clips, the batches and the network.
+        corpus, examples: the videos.
+        device, workers: as `trainer.training.trainer.train`.
+        steps: number of timed training steps; as many run before them.
+        folder: time a loader of a folder of JPEGs, too, round by round in turn. Not for joint networks.
+        rates: times a loader.
+        training: times training.
+
+    Raises:
+        UsageError: the corpus does not fit the recipe.
+    """
+    loading.check_fit(corpus, examples.ids, recipe)
+    loader = rates(TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
+    folder_rate = ratio = None
+    if folder:
+        with tempfile.TemporaryDirectory(prefix="trainer-bench-") as root:
+            folder_loader = rates(FolderClips(Path(root), corpus, examples, recipe), recipe, workers)
+            rounds = list(itertools.islice(zip(loader, folder_loader, strict=False), ROUNDS))
+            folder_loader.close()
+        loader_rate, folder_rate = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratio = statistics.median(own / other for own, other in rounds)
+    else:
+        loader_rate = statistics.median(itertools.islice(loader, ROUNDS))
+    loader.close()
+    # In one process, all loading is waiting. Without it, the rest is the time of the network.
+    alone = training(recipe, corpus, examples, device, 0, steps)
+    both = training(recipe, corpus, examples, device, workers, steps)
+    return RecipeSpeed(
+        loader=loader_rate,
+        model=alone.clips_per_second / max(1e-9, 1 - alone.data_wait),
+        both=both.clips_per_second,
+        data_wait=both.data_wait,
+        folder=folder_rate,
+        ratio=ratio,
+    )
 
 
 class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """Training samples as PyTorch code for two-stream networks usually makes them: a file per image.
+    """Training samples from one file per image, as most PyTorch code for two-stream networks reads them.
 
-    Each is opened by Pillow, resized where the recipe says so, cropped and flipped (horizontal flow is then
-    inverted); the images are stacked, become float32 from 0 to 1, and are normalised. Item (step, i) shows
-    what that of TrainingClips shows, but that flow is in codes, which resizing leaves as they are, and keeps
-    its mean.
+    Each image is opened by Pillow, resized if the recipe says so, cropped and flipped. Flipped horizontal
+    flow is inverted. The images are stacked, converted to float32 from 0 to 1, and normalised. Item (step, i)
+    shows the same pixels as that of `TrainingClips`, with two differences: resizing does not scale the flow,
+    and the mean of the flow is not subtracted.
 
     Args:
-        root: a folder, which receives the stored files of all videos.
+        root: an empty folder, which receives the stored images of all videos as files.
         corpus, examples: the videos.
-        recipe: what a sample looks like.
+        recipe: gives the size and the stream of a sample.
     """
 
     def __init__(self, root: Path, corpus: Corpus, examples: Examples, recipe: Recipe) -> None:

@@ -454,8 +454,9 @@ def bench(
     found = []
     for path in recipes:
         recipe = read_recipe(path, changes)
-        row = bench(recipe, opened, examples, device=device, workers=loaders, steps=steps, folder=folder)
-        found.append({"recipe": str(path), "stream": recipe.stream, "workers": loaders, **row})
+        speed = bench(recipe, opened, examples, device=device, workers=loaders, steps=steps, folder=folder)
+        row = {"recipe": str(path), "stream": recipe.stream, "workers": loaders, **speed.to_dict()}
+        found.append(row)
     if as_json:
         click.echo(json.dumps(found))
         return
