@@ -223,7 +223,7 @@ class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         position, start, rng = self._clips.draw(*key)
         size = self._recipe.input.crop
-        shape = loading.resized_shape(*self._sizes[position], self._recipe.input.resize)
+        shape = transforms.resized_shape(*self._sizes[position], self._recipe.input.resize)
         top, left = transforms.random_window(rng, shape[1], shape[0], size)
         mirrored = self._recipe.input.flip and rng.random() < 0.5
         images = []

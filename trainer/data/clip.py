@@ -1,21 +1,25 @@
-"""A clip: planes and the affine map that turns them into a network's input."""
+"""A clip: image planes, and the scale and offset that turn them into the input of a network."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 
+# A part of a frame in pixels: (top, left, height, width).
+Window: TypeAlias = tuple[int, int, int, int]
+
 
 class Clip(NamedTuple):
-    """Planes as they are read, and how a network sees them: planes * gain + bias.
+    """Planes as they are stored. The input of a network is planes * gain + bias.
 
-    They stay whole numbers, where they are, until they are on the device: a quarter of the bytes to move.
+    Planes stay uint8 until they are on the device: a quarter of the bytes of float32 to move.
 
     Attributes:
-        planes: (..., C, H, W): R, G, B as uint8; or u1, v1, u2, v2, ... as uint8, the stored codes, or as
-            float32, pixels, where they had to be resized or followed along trajectories; for a joint network
-            R, G, B and then these. Several time steps are an axis before that of the planes.
+        planes: (..., C, H, W). The channels of a spatial clip are R, G, B as uint8. Those of a temporal clip
+            are u1, v1, u2, v2, ...: stored codes as uint8, or pixels as float32 if the flow was resized or
+            follows trajectories. A clip of both has R, G, B and then the flow. Time steps are an axis before
+            C.
         gain, bias: (..., C) float32.
     """
 
@@ -28,5 +32,5 @@ class Clip(NamedTuple):
         return Clip(*(part.to(device, non_blocking=True) for part in self))
 
     def normalised(self) -> torch.Tensor:
-        """What the network sees, (..., C, H, W) float32."""
+        """The input of the network, (..., C, H, W) float32."""
         return (self.planes * self.gain[..., None, None]).add_(self.bias[..., None, None])

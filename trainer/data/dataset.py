@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from trainer.data import sampling, transforms
-from trainer.data.clip import Clip
-from trainer.data.loading import load_clip, resized_shape, stream_length
-from trainer.data.sampling import ClipSpec
+from trainer.data import transforms
+from trainer.data.clip import Clip, Window
+from trainer.data.loading import load_clip, stream_length
+from trainer.data.sampling import ClipSpec, num_starts
 from trainer.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -27,17 +27,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Items that a loader process keeps in shared memory: two that wait and one in work.
+_ITEMS_IN_MEMORY = 3
+
 
 class BalancedClips:
-    """Training samples, uniform over classes, then over a class's videos, then over places in the video.
+    """Random training samples: uniform over classes, then over the videos of the class, then over positions.
 
-    Sample `i` of step `s` follows from (seed, s, i) alone, so neither the number of loader processes nor
-    where a run was interrupted changes what is seen.
+    Sample `i` of step `s` depends on (seed, s, i) only. Neither the number of loader processes nor an
+    interruption of the run changes it.
 
     Args:
         labels: class of each video, (N,).
-        starts: in how many places a clip can start in each video, (N,): see num_starts.
-        seed: the run's seed.
+        starts: number of positions at which a clip can start in each video, (N,): see num_starts.
+        seed: seed of the run.
     """
 
     def __init__(self, labels: Sequence[int], starts: Sequence[int], seed: int) -> None:
@@ -49,7 +52,7 @@ class BalancedClips:
         self._seed = seed
 
     def draw(self, step: int, i: int) -> tuple[int, int, np.random.Generator]:
-        """(position of the video, place where the clip starts, generator for the sample's augmentation)."""
+        """(number of the video, position at which the clip starts, generator of the augmentation)."""
         rng = np.random.default_rng([self._seed, step, i])
         videos = self._classes[rng.integers(len(self._classes))]
         video = videos[rng.integers(len(videos))]
@@ -57,119 +60,144 @@ class BalancedClips:
 
 
 class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
-    """Augmented training samples: item (step, i) is sample i of that step, for head i % H.
+    """Augmented training samples. Item (step, i) is sample i of the step; it is of head i % H.
+
+    An item is (clip, class, head). The planes of the clip are (C, S, S), or (T, C, S, S) with time steps.
 
     Args:
-        heads: for each of the H heads of the network, the corpora and videos that it learns from.
-        recipe: what a sample looks like.
-
-    An item is (clip with planes (C, S, S), or (T, C, S, S) for a network of T time steps; class; head).
+        heads: for each of the H heads of the network, the data sets that it learns from.
+        recipe: what a sample consists of.
     """
 
     def __init__(self, heads: Sequence[Sequence[tuple[Corpus, Examples]]], recipe: Recipe) -> None:
-        self._recipe, self._sample = recipe, ClipSpec.from_recipe(recipe)
-        self._videos = [[(c, i) for c, some in head for i in some.ids] for head in heads]
-        self._labels = [[n for _, some in head for n in some.labels] for head in heads]
+        self._recipe, self._spec = recipe, ClipSpec.from_recipe(recipe)
+        self._videos = [[(corpus, i) for corpus, videos in head for i in videos.ids] for head in heads]
+        self._labels = [[label for _, videos in head for label in videos.labels] for head in heads]
         self._clips = []
         for videos, labels in zip(self._videos, self._labels, strict=True):
             starts = [self._num_starts(corpus[i]) for corpus, i in videos]
             self._clips.append(BalancedClips(labels, starts, recipe.seed))
 
     def _num_starts(self, video: Video) -> int:
-        stream, step = self._recipe.stream, video.step
-        return sampling.num_starts(stream_length(video, stream), self._sample.length(step))
+        return num_starts(stream_length(video, self._recipe.stream), self._spec.length(video.step))
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Clip, int, int]:
         head = key[1] % len(self._clips)
-        position, start, rng = self._clips[head].draw(*key)
-        corpus, video = self._videos[head][position]
-        recipe = self._recipe
-        size = recipe.input.crop
-        found = corpus[video]
-        place: int | np.ndarray = start
-        if self._sample.time_steps:
-            place = self._sample.draw(rng, stream_length(found, recipe.stream), found.step)
-        width, height = resized_shape(found.width, found.height, recipe.input.resize)
-        if recipe.input.scales:
-            window = transforms.corner_window(rng, height, width, recipe.input.scales)
-        else:
-            window = (*transforms.random_window(rng, height, width, size), size, size)
-        clip = transforms.resize_clip(load_clip(found, place, recipe, window, rng), size)
-        if recipe.input.flip and rng.random() < 0.5:
-            clip = transforms.flip(clip, recipe.stream)
-        if recipe.stream != "temporal" and recipe.input.jitter > 0:
-            clip = transforms.shift_colours(clip, transforms.colour_shift(rng, recipe.input.jitter))
-        return clip, self._labels[head][position], head
+        number, start, rng = self._clips[head].draw(*key)
+        corpus, video_id = self._videos[head][number]
+        video = corpus[video_id]
+        position: int | np.ndarray = start
+        if self._spec.time_steps:
+            position = self._spec.draw(rng, stream_length(video, self._recipe.stream), video.step)
+        window = self._draw_window(rng, video)
+        clip = load_clip(video, position, self._recipe, window, rng)
+        return self._augment(rng, clip), self._labels[head][number], head
+
+    def _draw_window(self, rng: np.random.Generator, video: Video) -> Window:
+        section = self._recipe.input
+        width, height = transforms.resized_shape(video.width, video.height, section.resize)
+        if section.scales:
+            return transforms.corner_window(rng, height, width, section.scales)
+        return (*transforms.random_window(rng, height, width, section.crop), section.crop, section.crop)
+
+    def _augment(self, rng: np.random.Generator, clip: Clip) -> Clip:
+        section, stream = self._recipe.input, self._recipe.stream
+        clip = transforms.resize_clip(clip, section.crop)
+        if section.flip and rng.random() < 0.5:
+            clip = transforms.flip(clip, stream)
+        if stream != "temporal" and section.jitter > 0:
+            clip = transforms.shift_colours(clip, transforms.colour_shift(rng, section.jitter))
+        return clip
 
 
 def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor, torch.Tensor]:
-    """Training samples as one clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
-    if len({clip.planes.dtype for clip, *_ in items}) > 1:  # some videos were resized, others had the size
+    """Join training samples to one clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
+    # Resized planes are float32, and those of a video that has the size already are uint8.
+    if len({clip.planes.dtype for clip, *_ in items}) > 1:
         items = [(clip._replace(planes=clip.planes.float()), y, head) for clip, y, head in items]
-    # Frames lie channels last, as they were decoded and as networks are fastest: see models.channels_last.
-    if last := items[0][0].planes.stride(-3) == 1:
+    # Decoded frames are channels last in memory, which is also fastest for networks: the batch keeps it.
+    if channels_last := items[0][0].planes.stride(-3) == 1:
         items = [(clip._replace(planes=clip.planes.movedim(-3, -1)), y, head) for clip, y, head in items]
     clip, y, head = default_collate(items)
-    return (clip._replace(planes=clip.planes.movedim(-1, -3)) if last else clip), y, head
+    return (clip._replace(planes=clip.planes.movedim(-1, -3)) if channels_last else clip), y, head
 
 
 class EvalClips(torch.utils.data.Dataset[tuple[int, Clip]]):
-    """Whole frames to judge videos by: item k is clip k % frames of video k // frames.
+    """Whole frames of equally spaced clips, to evaluate. Item k is clip k % frames of video k // frames.
 
-    An item is (position of the video, clip with planes (C, H, W), or (T, C, H, W)).
+    An item is (number of the video, clip). The planes of the clip are (C, H, W), or (T, C, H, W) with time
+    steps.
+
+    Args:
+        corpus, ids: the videos.
+        recipe: what a clip consists of.
+        frames: number of clips of each video.
     """
 
     def __init__(self, corpus: Corpus, ids: tuple[str, ...], recipe: Recipe, frames: int) -> None:
         self._corpus, self._ids, self._recipe, self._frames = corpus, ids, recipe, frames
+        self._spec = ClipSpec.from_recipe(recipe, evaluation=True)
 
     def __len__(self) -> int:
         return len(self._ids) * self._frames
 
     def __getitem__(self, key: int) -> tuple[int, Clip]:
-        position, k = divmod(key, self._frames)
-        video = self._corpus[self._ids[position]]
-        count = stream_length(video, self._recipe.stream)
-        places = ClipSpec.from_recipe(self._recipe, evaluation=True).spaced(count, video.step, self._frames)
-        return position, load_clip(video, places[k], self._recipe)
+        number, k = divmod(key, self._frames)
+        video = self._corpus[self._ids[number]]
+        length = stream_length(video, self._recipe.stream)
+        positions = self._spec.spaced(length, video.step, self._frames)
+        return number, load_clip(video, positions[k], self._recipe)
 
 
 def workers_that_fit(workers: int, size: int) -> int:
-    """At most `workers` loader processes: as many as find room for items of `size` bytes.
+    """The number of loader processes for which shared memory has room, at most `workers`.
 
-    They hand them over in shared memory, two waiting and one in work each; where it runs out, a process is
-    killed.
+    The processes pass items in shared memory, and the system kills a process that finds it full.
+
+    Args:
+        workers: the wanted number.
+        size: bytes of an item.
     """
     shared = Path("/dev/shm")
-    if workers and shared.is_dir() and (free := shutil.disk_usage(shared).free) < 3 * workers * size:
-        fit = int(free // (3 * size))
-        log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
-        return fit
-    return workers
+    if not workers or not shared.is_dir():
+        return workers
+    free = shutil.disk_usage(shared).free
+    if free >= _ITEMS_IN_MEMORY * workers * size:
+        return workers
+    fit = int(free // (_ITEMS_IN_MEMORY * size))
+    log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
+    return fit
 
 
 def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: Any) -> DataLoader[Any]:
-    """A loader with `workers` forked processes; 0 loads in this one. `options` are torch's."""
-    # Here and not in the processes: OpenCV's pool of threads does not live through a fork, and a child that
-    # uses it, or only changes its size, waits for threads that are not there.
+    """A loader of a data set.
+
+    Args:
+        clips: the data set.
+        workers: forked processes; 0 loads in this process.
+        options: further options of torch's DataLoader.
+    """
+    # OpenCV's threads do not survive a fork: a child that uses them, or changes their number, waits for ever.
+    # Their number is therefore set before the fork.
     cv2.setNumThreads(1)
-    # A generator of its own, so that loading leaves the training's random state alone.
     return DataLoader(
         clips,
         num_workers=workers,
-        generator=torch.Generator(),
-        worker_init_fn=_end_with_parent,
+        generator=torch.Generator(),  # loading then leaves the random state of the training unchanged
+        worker_init_fn=_leave_interrupts_to_parent,
         **options,
     )
 
 
-def _end_with_parent(_: int) -> None:
-    """Live on when a terminal interrupts all processes: the parent acts on it, and ends its loaders."""
+def _leave_interrupts_to_parent(_: int) -> None:
+    """Ignore the interrupt that a terminal sends to all processes: the parent ends its loaders itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    said = sys.excepthook
+    previous_hook = sys.excepthook
 
-    def hook(kind: type[BaseException], *more: Any) -> None:
-        # A parent that is interrupted hangs up on whoever hands it a batch: nothing to tell of.
+    def hook(kind: type[BaseException], *details: Any) -> None:
+        # An interrupted parent closes its connections; an error of a loader that finds one closed is not
+        # reported.
         if not issubclass(kind, (ConnectionError, EOFError)):
-            said(kind, *more)
+            previous_hook(kind, *details)
 
     sys.excepthook = hook

@@ -1,56 +1,51 @@
-"""Crops, flips and colour jitter, the same for every frame of a clip."""
+"""Resizing, crops, flips and colour jitter; all frames of a clip are transformed alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainer.data.clip import Clip
+from trainer.data.clip import Clip, Window
 
-# Principal components of ImageNet's RGB pixels on a 0-1 scale: axes (columns) and what Krizhevsky, Sutskever
-# and Hinton 2012, section 4.1, call eigenvalues. The paper prints no numbers; these are the ones in common
-# use, taken as they are, without a root, and multiplied by 255 with the pixels.
-_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-
-
-def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
-    """(top, left) of a square of `size` pixels, uniform over the whole frame."""
-    return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+# Principal components of the RGB pixels of ImageNet on a 0-1 scale: the axes are the columns. The eigenvalues
+# have this name in section 4.1 of Krizhevsky, Sutskever and Hinton 2012. The paper prints no numbers. These
+# are in common use, without a square root; they are multiplied by 255 for pixels on the 0-255 scale.
+RGB_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+RGB_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
-def corner_window(
-    rng: np.random.Generator, height: int, width: int, sides: Sequence[int]
-) -> tuple[int, int, int, int]:
-    """A window of several sizes and shapes (Wang et al. 2015, arXiv 1507.02159, section 3).
+def resized_shape(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) in pixels after resizing to a short side; 0 keeps them.
 
-    The frame's corners and its centre are equally likely, and so are the pairs of height and width from
-    `sides` that are equal or neighbours in it: the shape is off a square by one step at most. A network sees
-    windows of any size at the one of its input: see resize_clip.
-
-    Args:
-        rng: where chance comes from.
-        height, width: of the frame, in pixels.
-        sides: in falling order, in pixels; none is longer than the frame is high or wide.
-
-    Returns:
-        (top, left, height, width).
+    The long side is rounded to the nearest whole number, and halves to the even one.
     """
-    pairs = [(h, w) for i, h in enumerate(sides) for w in sides[max(0, i - 1) : i + 2]]
-    h, w = pairs[rng.integers(len(pairs))]
-    bottom, right = height - h, width - w
-    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
-    return (*places[rng.integers(len(places))], h, w)
+    if short_side == 0:
+        return width, height
+    ratio = short_side / min(width, height)
+    return (short_side, round(height * ratio)) if width <= height else (round(width * ratio), short_side)
+
+
+def resize_image(image: np.ndarray, short_side: int) -> np.ndarray:
+    """Resize an image or a plane, (H, W[, C]), to a short side in pixels; 0 keeps its size.
+
+    A smaller image is the average over areas, a larger one is bilinear.
+    """
+    height, width = image.shape[:2]
+    if short_side in (0, min(height, width)):
+        return image
+    method = cv2.INTER_AREA if short_side < min(height, width) else cv2.INTER_LINEAR
+    return cv2.resize(image, resized_shape(width, height, short_side), interpolation=method)
 
 
 def resize_clip(clip: Clip, size: int) -> Clip:
-    """A window's planes, (..., h, w), at the network's size, (..., size, size): bilinear, in the same values.
+    """Resize the planes of a window, (..., h, w), to (..., size, size), bilinearly.
 
-    Displacements stay in pixels of the frame that the window is of: as in the released code of Wang et al.
-    2015, a window of flow is a picture, which is stretched, and not a camera, which comes closer.
+    The values stay the same: displacements remain pixels of the frame that the window is from. So does the
+    released code of Wang et al. 2015, which stretches a window of flow like a picture.
     """
     height, width = clip.planes.shape[-2:]
     if (height, width) == (size, size):
@@ -60,12 +55,46 @@ def resize_clip(clip: Clip, size: int) -> Clip:
     return clip._replace(planes=planes.view(*clip.planes.shape[:-2], size, size))
 
 
+def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
+    """(top, left) of a square window of `size` pixels, uniform over the frame of height x width pixels."""
+    return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+
+
+def corner_window(rng: np.random.Generator, height: int, width: int, sides: Sequence[int]) -> Window:
+    """A window of random size and shape at a corner or at the centre.
+
+    The rule is that of Wang et al. 2015, arXiv 1507.02159, section 3.
+    The four corners and the centre are equally likely. So are the pairs of height and width from `sides` that
+    are equal or neighbours in the list: a window is at most one step away from a square. It is then resized
+    to the input of the network: see resize_clip.
+
+    Args:
+        rng: random generator.
+        height, width: size of the frame in pixels.
+        sides: sides in pixels, in falling order; none exceeds the height or the width.
+    """
+    shapes = [(h, w) for i, h in enumerate(sides) for w in sides[max(0, i - 1) : i + 2]]
+    h, w = shapes[rng.integers(len(shapes))]
+    bottom, right = height - h, width - w
+    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return (*places[rng.integers(len(places))], h, w)
+
+
+def crop_image(image: np.ndarray, window: Window | None) -> np.ndarray:
+    """A window of an image (H, W, 3) or of flow (..., 2, H, W); None keeps it whole."""
+    if window is None:
+        return image
+    top, left, height, width = window
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return image[rows, columns] if image.ndim == 3 else image[..., rows, columns]
+
+
 def flip(clip: Clip, stream: str) -> Clip:
     """Mirror a clip left to right.
 
-    In a mirrored scene what moved right moves left: the u channels of a temporal input (0, 2, 4, ...; of a
-    joint one 3, 5, 7, ...) change their sign. That holds after subtraction of the means too, for they change
-    sign with them.
+    A motion to the right is a motion to the left in the mirrored scene, so the u channels change their sign.
+    They are channels 0, 2, 4, ... of a temporal clip and 3, 5, 7, ... of a clip of both streams. The mean
+    that was subtracted from u changes its sign too.
     """
     planes = clip.planes.flip(-1)
     if stream == "spatial":
@@ -76,41 +105,46 @@ def flip(clip: Clip, stream: str) -> Clip:
 
 
 def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
-    """What RGB jitter adds to the three channels of all pixels, (3,) float32 on the 0-255 scale.
+    """A random shift of R, G and B for all pixels, (3,) float32 on the 0-255 scale.
 
-    The sum over the components of p_i (alpha_i lambda_i), with alpha_i of standard deviation `strength`.
+    It is the sum over the principal components of p_i (alpha_i lambda_i), where alpha_i has the standard
+    deviation `strength` (Krizhevsky et al. 2012, section 4.1).
     """
-    shift = _AXES @ (rng.normal(0.0, strength, 3) * _EIGENVALUES) * 255
+    shift = RGB_AXES @ (rng.normal(0.0, strength, 3) * RGB_EIGENVALUES) * 255
     return torch.from_numpy(shift.astype(np.float32))
 
 
 def shift_colours(clip: Clip, shift: torch.Tensor) -> Clip:
-    """Add (3,), on the 0-255 scale, to R, G and B, the first three channels."""
+    """Add `shift`, (3,) on the 0-255 scale, to R, G and B, the first three channels."""
     bias = clip.bias.clone()
     bias[..., :3] += shift * clip.gain[..., :3]
     return clip._replace(bias=bias)
 
 
 def fixed_crops(clip: Clip, size: int, crops: int, stream: str) -> Clip:
-    """The crops that one clip is judged by.
+    """The crops of a clip in evaluation.
 
     Args:
-        clip: its planes (..., C, H, W).
-        size: side of a crop; 0 shows whole frames, in place of the centre.
-        crops: 10: four corners and centre, then their flips; 5: without flips; 2: the centre and its
-            flip; 1: the centre.
-        stream: says how a flip is done.
+        clip: a clip with planes (..., C, H, W).
+        size: side of a crop in pixels; 0 shows the whole frame instead of the centre.
+        crops: 10 (four corners and the centre, then their mirror images), 5 (without mirror images), 2 (the
+            centre and its mirror image) or 1 (the centre).
+        stream: see flip.
 
     Returns:
         A clip with planes (crops, ..., C, size, size).
     """
     planes = clip.planes
     if not size:
-        return Clip(*map(torch.stack, zip(*([clip, flip(clip, stream)][:crops]), strict=True)))
+        return _stack([clip, flip(clip, stream)][:crops])
     bottom, right = planes.shape[-2] - size, planes.shape[-1] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     places = (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
     shown = [clip._replace(planes=planes[..., y : y + size, x : x + size]) for y, x in places]
     if crops in (2, 10):
-        shown += [flip(one, stream) for one in shown]
-    return Clip(*map(torch.stack, zip(*shown, strict=True)))
+        shown += [flip(crop, stream) for crop in shown]
+    return _stack(shown)
+
+
+def _stack(clips: Sequence[Clip]) -> Clip:
+    return Clip(*map(torch.stack, zip(*clips, strict=True)))

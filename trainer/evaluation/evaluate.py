@@ -80,7 +80,9 @@ def score_videos(
     mine = range(distributed.rank(), len(ids), distributed.world_size())
     clips = dataset.EvalClips(corpus, tuple(ids[i] for i in mine), recipe, frames)
     sample = ClipSpec.from_recipe(recipe, evaluation=True)
-    sizes = (loading.resized_shape(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids))
+    sizes = (
+        transforms.resized_shape(v.width, v.height, recipe.input.resize) for v in (corpus[i] for i in ids)
+    )
     workers = dataset.workers_that_fit(workers, 4 * sample.planes * max(w * h for w, h in sizes))
     # Not in batches, for frames of different videos may differ in size: they meet as crops.
     loader = dataset.make_loader(clips, min(workers, len(clips)), batch_size=None)

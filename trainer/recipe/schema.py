@@ -18,6 +18,7 @@ from trainer.recipe.rules import check_fields, plain, refuse, rule
 
 STREAMS = ("spatial", "temporal", "both")
 CONTROLS = ("", "reversed", "shuffled")
+_ALLOWED_CONTROLS = f'{" | ".join(CONTROLS[1:])}, of a temporal input, or ""'
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -162,7 +163,7 @@ class InputRecipe:
             'A control experiment, which removes information from a temporal input. "reversed" removes the '
             'direction of time, "shuffled" the order of the flows; "" removes nothing.',
             choices=CONTROLS,
-            allowed=f'{" | ".join(CONTROLS[1:])}, of a temporal input, or ""',
+            allowed=_ALLOWED_CONTROLS,
         ),
     )
     flow_scale: float = field(
@@ -391,7 +392,7 @@ def _check_stack(section: InputRecipe, stream: str) -> None:
     if section.bidirectional and section.stack % 2:
         refuse("input.stack", section.stack, "an even number where input.bidirectional is true")
     if section.control and stream == "spatial":
-        refuse("input.control", section.control, '"", for a spatial input')
+        refuse("input.control", section.control, _ALLOWED_CONTROLS)
 
 
 def _check_training(section: TrainRecipe) -> None:

@@ -10,7 +10,7 @@ from flowprep import encode
 from flowprep.codec.images import decode_codes
 from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, HEIGHT, PAIRS, WIDTH, FakeCorpus, FakeVideo, small
-from trainer.data import dataset, loading, sampling, transforms
+from trainer.data import dataset, flow_stacks, loading, sampling, transforms
 from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
 
@@ -270,7 +270,7 @@ def test_trajectories_in_a_growing_field_are_powers():
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     x, y = x - 27.5, y - 19.5
     s, fields = 0.05, 5
-    got = loading.along_trajectories(np.tile(s * np.stack([x, y]), (fields, 1, 1, 1)).astype(np.float32))
+    got = flow_stacks.along_trajectories(np.tile(s * np.stack([x, y]), (fields, 1, 1, 1)).astype(np.float32))
     for k in range(fields):
         np.testing.assert_allclose(got[k, 0], s * np.clip((1 + s) ** k * x, -27.5, 27.5), atol=0.002)
         np.testing.assert_allclose(got[k, 1], s * np.clip((1 + s) ** k * y, -19.5, 19.5), atol=0.002)
@@ -413,7 +413,7 @@ def test_colour_jitter_has_the_published_size():
     """On 0-255 images alpha * lambda has deviations of 5.55, 0.48 and 0.11 along the three axes."""
     rng = np.random.default_rng(0)
     shifts = np.stack([transforms.colour_shift(rng, 0.1).numpy() for _ in range(4000)])
-    np.testing.assert_allclose((shifts @ transforms._AXES).std(0), [5.546, 0.479, 0.115], rtol=0.05)
+    np.testing.assert_allclose((shifts @ transforms.RGB_AXES).std(0), [5.546, 0.479, 0.115], rtol=0.05)
     np.testing.assert_allclose(shifts.std(0), [3.17, 3.22, 3.25], rtol=0.05)
 
 

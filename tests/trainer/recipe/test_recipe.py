@@ -129,7 +129,10 @@ def test_changes_are_parsed_as_toml(tmp_path):
         ("input.spacing=[3, 2]", r"input.spacing is \[3, 2\]; allowed: \[least, greatest\]"),
         ("input.rgb_scale=[1, 0, 1]", r"input.rgb_scale is \[1.0, 0.0, 1.0\]; allowed: 3 numbers above 0"),
         ("input.scales=[20, 30]", r"input.scales is \[20, 30\]; allowed: sides in pixels, in falling order"),
-        ("input.control=reversed", r"input.control is 'reversed'; allowed: \"\", for a spatial input"),
+        (
+            "input.control=reversed",
+            r"input.control is 'reversed'; allowed: reversed \| shuffled, of a temporal",
+        ),
         ("model.cross_modality=true", r"model.cross_modality is True; allowed: false, unless"),
         ("seed=9223372036854775808", r"allowed: a whole number from 0, below 2\^63"),
     ],
