@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from flowprep.cli.output import (
     sizes_line,
 )
 from flowprep.system.progress import Progress
+
+if TYPE_CHECKING:
+    from flowprep.planning.status import CorpusStatus
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 select_option = click.option(
@@ -197,10 +200,10 @@ def _copy(corpora: Sequence[Path], out: Path, **options: Any) -> None:
     _make_corpus(lambda progress: copy_videos(sources, out, progress=progress, **options), out)
 
 
-def _make_corpus(make: Callable[[Progress], dict[str, Any]], out: Path) -> None:
+def _make_corpus(make: Callable[[Progress], CorpusStatus], out: Path) -> None:
     """Make a corpus with a progress bar, print its counts, and exit as its videos require."""
     with show_progress("pairs") as progress:
-        summary = make(progress)
+        summary = make(progress).to_dict()
 
     def show() -> None:
         print_failures(summary)

@@ -1,8 +1,8 @@
-"""A corpus out of images that are encoded already: videos of other corpora, in other shards.
+"""Copy videos of corpora to a new corpus, in other shards. No image is recoded.
 
-Merging, taking a part and changing the size of shards are one thing: the videos are planned anew, as
-`extract` would plan them, and each task is then stored from JPEGs and table rows as they are. So whatever
-holds for an extraction (records, resuming, retrying what failed) holds here, and nothing is recoded.
+Merging corpora, making a subset and changing the size of shards are one operation: the videos are planned as
+`extract` would plan them. Then each task is stored from existing JPEGs and table rows. So all properties of
+an extraction (records, resuming, retries of failures) hold here, too.
 """
 
 from __future__ import annotations
@@ -10,28 +10,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flowprep.convert.select import select
+from flowprep.convert.write_corpus import write_corpus
 from flowprep.corpus.plan import Plan, Segment, Task
 from flowprep.corpus.reader import Corpus
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, SettingsConflict, UsageError, VideoDamaged, VideoUnreadable
-from flowprep.extraction.task import store_task
-from flowprep.planning.status import corpus_status
+from flowprep.planning.status import CorpusStatus
 from flowprep.planning.tasks import plan_segments
+from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 1.0  # to look again at tasks that another process has claimed
 
 
 def copy_videos(
@@ -41,174 +36,184 @@ def copy_videos(
     wanted: Sequence[str] = (),
     shard_pairs: int | None = None,
     progress: Progress = no_progress,
-) -> dict[str, Any]:
-    """Store videos of corpora in a new one, each image byte by byte; the same call again resumes.
+) -> CorpusStatus:
+    """Copy videos of corpora to a new corpus, each image byte by byte. The same call again resumes.
 
-    Videos that could not be taken come along with their reasons, and their inputs, to be tried again. Those
-    that are planned and not done yet do not; a warning is logged.
+    Videos that failed are copied with their reasons and their inputs, so that they can be tried again. Videos
+    that are planned and not done are left out, with a warning.
 
     Args:
-        sources: corpora of the same settings, but for `shard_pairs`.
+        sources: corpora with the same settings. Only `shard_pairs` may differ.
         out: the new corpus.
-        wanted: which videos, as `select` takes them.
-        shard_pairs: pairs per shard, about; None for the first corpus's.
+        wanted: selections of videos, as for `select`.
+        shard_pairs: approximate pairs per shard; None for that of the first corpus.
         progress: called after each task, with pairs.
 
     Returns:
-        The status of the new corpus, as `CorpusStatus.to_dict` gives it.
+        The status of the new corpus.
 
     Raises:
         SettingsConflict: the settings of the corpora differ.
-        UsageError: two of them hold one video, or `out` is another corpus.
+        UsageError: two of them hold the same video, or `out` is another corpus.
+    """
+    settings = _common_settings(sources, shard_pairs)
+    if out.absolute() in [source.path for source in sources]:
+        raise UsageError(f"{out} is one of the corpora to read: give another folder")
+    copier = _Copier(sources)
+    if pending := sorted(copier.planned.keys() - copier.corpora.keys() - copier.failures.keys()):
+        log.warning(
+            "%d planned videos are not done yet and are left out, such as %s", len(pending), pending[0]
+        )
+    selections = select(copier.labels(), wanted)
+    ids = sorted({video_id for selected in selections.values() for video_id in selected})
+    plan, software = copier.plan(ids, settings)
+    return write_corpus(CorpusStore(out), plan, copier.write_segment, software, progress)
+
+
+def _common_settings(sources: Sequence[Corpus], shard_pairs: int | None) -> Settings:
+    """The settings of the new corpus.
+
+    Raises:
+        SettingsConflict: the sources differ in more than `shard_pairs`.
     """
     first = sources[0]
     settings = dataclasses.replace(first.settings, shard_pairs=shard_pairs or first.settings.shard_pairs)
     for other in sources[1:]:
-        same = dataclasses.replace(other.settings, shard_pairs=settings.shard_pairs)
-        if differences := settings.differences(same):
+        others = dataclasses.replace(other.settings, shard_pairs=settings.shard_pairs)
+        if differences := settings.differences(others):
             raise SettingsConflict(
-                f"{first.path} and {other.path} were made with other settings: {'; '.join(differences)}."
-                " One corpus has one kind; keep them apart"
+                f"{first.path} and {other.path} have different settings: {'; '.join(differences)}."
+                " One corpus has one kind: keep them apart"
             )
-    if out.absolute() in [s.path for s in sources]:
-        raise UsageError(f"{out} is one of the corpora to read; give another folder")
-    holder = _holders(sources)
-    failures = {i: r for s in sources for i, r in s.failures.items() if i not in holder}
-    planned = {i: segment for s in sources for i, segment in _planned(s).items()}
-    if pending := sorted(planned.keys() - holder.keys() - failures.keys()):
-        log.warning(
-            "%d planned videos are not done yet and are left out, such as %s", len(pending), pending[0]
-        )
-    labels = {i: corpus.labels[i] for i, corpus in holder.items()}
-    labels |= {i: planned[i].label if i in planned else "" for i in failures}
-    # A shard names the software that made it: what other software made goes to another one.
-    groups: dict[str, list[Segment]] = {}
-    for video_id in sorted({i for ids in select(labels, wanted).values() for i in ids}):
-        segment, made_by = planned.get(video_id), ""
-        if video_id in holder:
-            video = holder[video_id][video_id]
-            made_by = json.dumps(video.software, sort_keys=True)
+    return settings
+
+
+class _Copier:
+    """Plans and writes the videos of several corpora.
+
+    Attributes:
+        corpora: id -> corpus, for stored videos.
+        failures: id -> reason, for failed videos.
+        planned: id -> the whole video as one segment, for videos of the corpora's plans.
+    """
+
+    def __init__(self, sources: Sequence[Corpus]) -> None:
+        self.corpora = _corpus_of_each_video(sources)
+        self.failures = {
+            video_id: reason
+            for source in sources
+            for video_id, reason in source.failures.items()
+            if video_id not in self.corpora
+        }
+        self.planned = {video_id: s for source in sources for video_id, s in _planned_videos(source).items()}
+
+    def labels(self) -> dict[str, str]:
+        """Id -> label of all stored and failed videos."""
+        labels = {video_id: corpus.labels[video_id] for video_id, corpus in self.corpora.items()}
+        for video_id in self.failures:
+            labels[video_id] = self.planned[video_id].label if video_id in self.planned else ""
+        return labels
+
+    def plan(self, ids: Sequence[str], settings: Settings) -> tuple[Plan, Mapping[str, Mapping[str, str]]]:
+        """The plan of the new corpus, and the software of each task.
+
+        A shard stores the software that made it. Videos made by different software have different shards.
+        """
+        groups: dict[str, list[Segment]] = {}
+        for video_id in ids:
+            software = ""
+            if video_id in self.corpora:
+                software = json.dumps(self.corpora[video_id][video_id].software, sort_keys=True)
+            groups.setdefault(software, []).append(self._segment(video_id))
+        tasks: list[Task] = []
+        software_of_task: dict[str, Mapping[str, str]] = {}
+        for software, segments in groups.items():
+            planned = list(plan_segments(segments, [s.estimate for s in segments], settings))
+            tasks += planned
+            software_of_task |= {task.id: json.loads(software or "{}") for task in planned}
+        return Plan(settings, tuple(tasks)), software_of_task
+
+    def _segment(self, video_id: str) -> Segment:
+        """A whole video as one segment."""
+        segment = self.planned.get(video_id)
+        if video_id not in self.corpora:
+            return segment or Segment(video_id, video_id, video_id, "", 0)
+        video = self.corpora[video_id][video_id]
+        if segment is None:
             source = str(video.origin["source"])
-            segment = segment or Segment(video_id, source, source, video.label, video.origin["source_bytes"])
-            length = max(0, video.num_frames - video.step)  # with flow or without, as in a plan
-            segment = dataclasses.replace(segment, estimate=length)
-        groups.setdefault(made_by, []).append(segment or Segment(video_id, video_id, video_id, "", 0))
-    tasks: dict[str, list[Task]] = {}
-    for made_by, some in groups.items():
-        tasks[made_by] = list(plan_segments(some, [s.estimate for s in some], settings))
-    software = {task.id: json.loads(made_by or "{}") for made_by, some in tasks.items() for task in some}
+            segment = Segment(video_id, source, source, video.label, video.origin["source_bytes"])
+        # As in a plan, also if no flow is stored.
+        return dataclasses.replace(segment, estimate=max(0, video.num_frames - video.step))
 
-    def feed(writer: ShardWriter, segment: Segment) -> str:
-        corpus = holder.get(segment.id)
-        reason = corpus.partial.get(segment.id, "") if corpus else failures[segment.id]
-        _feed(writer, segment, corpus[segment.id] if corpus else None, reason)
-        return corpus.warnings.get(segment.id, "") if corpus else ""
+    def write_segment(self, writer: ShardWriter, segment: Segment) -> str:
+        """Add a segment to the writer of its shard. Returns the video's warning.
 
-    plan = Plan(settings, tuple(task for some in tasks.values() for task in some))
-    return store_videos(CorpusStore(out), plan, feed, software, progress)
+        Raises:
+            VideoUnreadable: the video failed in its corpus, or is damaged there.
+            VideoDamaged: it is partial, and this is its last segment.
+        """
+        corpus = self.corpora.get(segment.id)
+        if corpus is None:
+            raise VideoUnreadable(self.failures[segment.id])
+        video = corpus[segment.id]
+        _copy_segment(writer, segment, video)
+        if video.partial and segment.segment == segment.segments - 1:
+            raise VideoDamaged(corpus.partial.get(segment.id, ""), video.num_frames)
+        return corpus.warnings.get(segment.id, "")
 
 
-def store_videos(
-    store: CorpusStore,
-    plan: Plan,
-    feed: Callable[[ShardWriter, Segment], str | None],
-    software: Mapping[str, Mapping[str, str]],
-    progress: Progress,
-    retry_failed: bool = False,
-) -> dict[str, Any]:
-    """Carry out a plan from images that are there, in this process; what has a record is left as it is.
-
-    Several processes may do so at once: they share the tasks by leases, and each ends when all are done.
-
-    Args:
-        store: the corpus.
-        plan: what it is to hold.
-        feed: adds a segment's images to the writer of its shard; what it returns is recorded as a warning.
-        software: by task, what made the images.
-        progress: called after each task, with pairs.
-        retry_failed: also the tasks with a video that failed before, or is partial.
+def _corpus_of_each_video(sources: Sequence[Corpus]) -> dict[str, Corpus]:
+    """Id -> corpus.
 
     Raises:
-        UsageError: the corpus is planned otherwise.
+        UsageError: a video is in two corpora.
     """
-    if store.has_plan():
-        if {t.id for t in store.read_plan().tasks} != {t.id for t in plan.tasks}:
-            raise UsageError(f"{store.path} is another corpus already; give another folder")
-    elif store.path.is_dir() and any(store.path.iterdir()):
-        raise UsageError(f"{store.path} is not empty and is no such corpus; give another folder")
-    else:
-        store.write_plan(plan)
-    store.tidy()
-    store.drop_stale_index()
-    todo = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
-    seen = {task.id: store.record_stamp(task.id) for task in todo}
-    pairs_done, pairs_to_do = 0, sum(task.estimate for task in todo)
-    while todo:
-        held = []
-        for task in todo:
-            with store.lease(task.id, seen[task.id]) as deaths:
-                if deaths is not None:
-                    path = store.shard_path(task.id)
-                    seconds: defaultdict[str, float] = defaultdict(float)
-                    with ShardWriter(path, plan.settings, dict(software[task.id])) as writer:
-                        record = store_task(store, task, writer, partial(feed, writer), seconds)
-                    pairs_done += int(record.totals["pairs"])
-                    progress(pairs_done, pairs_to_do)
-                elif store.record_stamp(task.id) == seen[task.id]:
-                    held.append(task)
-        if todo := held:
-            time.sleep(POLL_SECONDS)
-    store.tidy()
-    return corpus_status(plan, store.save_index()).to_dict()
-
-
-def _holders(sources: Sequence[Corpus]) -> dict[str, Corpus]:
-    """The corpus of each video."""
-    holder: dict[str, Corpus] = {}
+    corpora: dict[str, Corpus] = {}
     for corpus in sources:
-        if twice := [i for i in corpus if i in holder]:
+        if common := [video_id for video_id in corpus if video_id in corpora]:
             raise UsageError(
-                f"{len(twice)} videos are in both {holder[twice[0]].path} and {corpus.path}, such as"
-                f" {twice[0]!r}: leave them out of one with `flowprep subset`"
+                f"{len(common)} videos are in both {corpora[common[0]].path} and {corpus.path}, such as"
+                f" {common[0]!r}: leave them out of one with `flowprep subset`"
             )
-        holder |= dict.fromkeys(corpus, corpus)
-    return holder
+        corpora |= dict.fromkeys(corpus, corpus)
+    return corpora
 
 
-def _planned(corpus: Corpus) -> dict[str, Segment]:
-    """What the corpus's plan says of each video, if it has one."""
+def _planned_videos(corpus: Corpus) -> dict[str, Segment]:
+    """Id -> the whole video as one segment, for all videos of a corpus's plan; {} without a plan."""
     if not corpus.store.has_plan():
         return {}
-    found: dict[str, Segment] = {}
-    for segment in (s for task in corpus.store.read_plan().tasks for s in task.segments):
-        before = found.get(segment.id, segment)
-        estimate = segment.estimate + (before.estimate if segment.id in found else 0)
-        found[segment.id] = dataclasses.replace(
-            before, segment=0, segments=1, first_frame=0, count=0, estimate=estimate
-        )
-    return found
+    videos: dict[str, Segment] = {}
+    for task in corpus.store.read_plan().tasks:
+        for segment in task.segments:
+            previous = videos.get(segment.id)
+            estimate = segment.estimate + (previous.estimate if previous else 0)
+            videos[segment.id] = dataclasses.replace(
+                previous or segment, segment=0, segments=1, first_frame=0, count=0, estimate=estimate
+            )
+    return videos
 
 
-def _feed(writer: ShardWriter, segment: Segment, video: Video | None, failure: str) -> None:
-    """Add a segment of a stored video to the writer; `failure` is why there is none, or is no more of it."""
-    if video is None:
-        raise VideoUnreadable(failure)
-    end = segment.first_frame + segment.count if segment.count else video.num_frames
-    pairs = max(0, min(end, video.num_pairs) - segment.first_frame)
+def _copy_segment(writer: ShardWriter, segment: Segment, video: Video) -> None:
+    """Add the frames and pairs of a segment to the writer.
+
+    Raises:
+        VideoUnreadable: the stored video is damaged.
+    """
+    first = segment.first_frame
+    end = first + segment.count if segment.count else video.num_frames
+    pairs = max(0, min(end, video.num_pairs) - first)
     writer.describe(**video.origin, width=video.width, height=video.height, frame_rate=video.frame_rate)
     try:
         times = video.times_seconds
-        for i in range(segment.first_frame, end):
+        for i in range(first, end):
             jpeg = video.stored("rgb", i) if "rgb" in video.streams else None
             writer.add_stored_frame(jpeg, float(times[i]))
         for stream, backward in (("flow_u", False), ("flow_back_u", True)):
             if stream in video.streams:
-                cameras = video.camera(segment.first_frame, pairs, backward)
-                for (u, v), camera in zip(
-                    video.fields(segment.first_frame, pairs, backward), cameras, strict=True
-                ):
+                fields = video.fields(first, pairs, backward)
+                cameras = video.camera(first, pairs, backward)
+                for (u, v), camera in zip(fields, cameras, strict=True):
                     writer.add_pair(u, v, backward=backward, camera=camera)
     except CorpusDamaged as exc:
         raise VideoUnreadable(str(exc)) from exc
-    if video.partial and segment.segment == segment.segments - 1:
-        raise VideoDamaged(failure, video.num_frames)

@@ -1,19 +1,19 @@
-"""Folders of JPEGs as other tools write and read them: a table that export and import share.
+"""Folders of JPEGs as other tools write and read them: one table for export and import.
 
-Each was read in the sources of the tool it is named after:
+Each layout was read in the source code of the tool that it is named after:
 
 =========  =============================================================================================
-tsn        dense_flow's `extract_gpu`, for Temporal Segment Networks: `<video>/flow_x_00001.jpg`, numbers
-           from 1; image n is the frame that flow n leads TO, so the first frame is not there
-denseflow  open-mmlab's denseflow: numbers from 0, image n is the frame that flow n starts FROM; the name
-           says the step where it is not 1: `flow_x_p2_00000.jpg`
-gpu_flow   feichtenhofer's gpu_flow: `u/<video>/frame000001.jpg` and `v/`, numbers from 1, images apart in
-           `jpegs_256/`, image n is the frame that flow n starts FROM
-mmaction2  its raw frames: `<class>/<video>/`, numbers from 1 as its configurations expect
-           (`start_index=1`), image n is the frame that flow n starts FROM
+tsn        dense_flow's `extract_gpu`, for Temporal Segment Networks: `<video>/flow_x_00001.jpg`. Numbers
+           begin at 1. Image n is the frame that flow n leads TO, so the first frame is not there.
+denseflow  open-mmlab's denseflow. Numbers begin at 0. Image n is the frame that flow n starts FROM. The
+           name contains the step if it is not 1: `flow_x_p2_00000.jpg`.
+gpu_flow   feichtenhofer's gpu_flow: `u/<video>/frame000001.jpg` and `v/`. Numbers begin at 1. The images
+           are in `jpegs_256/`. Image n is the frame that flow n starts FROM.
+mmaction2  raw frames of mmaction2: `<class>/<video>/`. Numbers begin at 1, as its configurations expect
+           (`start_index=1`). Image n is the frame that flow n starts FROM.
 =========  =============================================================================================
 
-All store round(255 (v + R) / (2 R)), the `tsn` codes, u as x and v as y.
+All store the `tsn` codes, round(255 (v + R) / (2 R)), with u as x and v as y.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ CODES = "tsn"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a layout names the files of a video.
+    """The names and numbers of the files of a video.
 
     Attributes:
-        rgb, u, v: path of an image, as a format with `video`, `step` ("" or "_p2") and `number`.
+        rgb, u, v: path of an image, a format string with `video`, `step` ("" or "_p2") and `number`.
         first: number of the first pair.
-        leads_to: an image has the number of the pair that leads to it, not of the one that starts there.
-        flat: video folders stand side by side and not in the folders of their ids.
-        lists: it comes with lists of `folder count class`, classes numbered from 0.
-        others: other names of u and v that are met.
+        leads_to: whether an image has the number of the pair that leads to it, and not of the pair that
+            starts at it.
+        flat: whether all video folders are side by side, and not in the folders of their ids.
+        lists: whether there are lists of `folder count class`, with classes numbered from 0.
+        others: alternative paths of u and v, for import.
     """
 
     rgb: str
@@ -46,7 +47,7 @@ class Layout:
     others: tuple[tuple[str, str], ...] = ()
 
     def first_frame(self, step: int) -> int:
-        """The frame, counted from 0, whose image has the number of the first pair."""
+        """Index of the frame whose image has the number of the first pair."""
         return step if self.leads_to else 0
 
 
@@ -85,5 +86,5 @@ LAYOUTS = {
 
 
 def step_mark(step: int) -> str:
-    """What denseflow writes for a step other than 1."""
+    """The part of a file's name that contains the step, as denseflow writes it; "" for step 1."""
     return "" if step == 1 else f"_p{step}"

@@ -1,4 +1,4 @@
-"""Which videos of a corpus are meant: by class, by list or by pattern."""
+"""Selections of videos of a corpus: by label, by list or by pattern."""
 
 from __future__ import annotations
 
@@ -8,61 +8,61 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flowprep.errors import UsageError
+from flowprep.planning.video_lists import LIST_SUFFIXES, read_list_rows
 
 log = logging.getLogger(__name__)
+
+_EXAMPLES = 3  # names in a warning
 
 
 def select(
     labels: Mapping[str, str], wanted: Sequence[str], failures: Container[str] = ()
 ) -> dict[str, list[str]]:
-    """The ids that each of `wanted` names, sorted.
+    """The ids of each selection, sorted.
 
     Args:
-        labels: id -> label of all there are.
-        wanted: each a list file (.txt or .csv, a video's id first in each line), a label, or a pattern of
-            ids with `*`, `?` and `[...]`. With none of them, all videos are meant.
-        failures: ids that a list may name though they are not there.
+        labels: id -> label of all videos.
+        wanted: the selections. Each is a list file (.txt or .csv, with the id of a video first in each line),
+            a label, or a pattern of ids with `*`, `?` and `[...]`. Without any, all videos are selected.
+        failures: ids that a list may name although they are not in the corpus.
 
     Returns:
-        For each of `wanted` its ids; {"all": ids} where there is none.
+        Each selection with its ids; {"all": ids} without any.
 
     Raises:
-        UsageError: one of them names no video.
+        UsageError: a selection has no video.
     """
     if not wanted:
         return {"all": sorted(labels)}
     classes = set(labels.values()) - {""}
-    chosen: dict[str, list[str]] = {}
-    for what in wanted:
-        path = Path(what)
-        if path.suffix.lower() in (".txt", ".csv") and path.is_file():
-            ids = _listed(path, labels, failures)
-        elif what in classes:
-            ids = [i for i, label in labels.items() if label == what]
+    ids_by_selection: dict[str, list[str]] = {}
+    for selection in wanted:
+        path = Path(selection)
+        if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+            ids = _read_ids(path, labels, failures)
+        elif selection in classes:
+            ids = [video_id for video_id, label in labels.items() if label == selection]
         else:
-            ids = [i for i in labels if fnmatchcase(i, what)]
+            ids = [video_id for video_id in labels if fnmatchcase(video_id, selection)]
         if not ids:
-            some = ", ".join(sorted(classes)[:8]) or "none"
+            examples = ", ".join(sorted(classes)[:8]) or "none"
             raise UsageError(
-                f"--select {what!r} names no video of the corpus; allowed: a .txt or .csv list of ids, a"
-                f" label ({some}) or a pattern of ids such as 'Punch/*_g01_*' (see `flowprep info --list`)"
+                f"--select {selection!r} names no video of the corpus; allowed: a .txt or .csv list of ids, a"
+                f" label ({examples}) or a pattern of ids such as 'Punch/*_g01_*'. `flowprep info --list`"
+                " prints all ids"
             )
-        chosen[what] = sorted(ids)
-    return chosen
+        ids_by_selection[selection] = sorted(ids)
+    return ids_by_selection
 
 
-def _listed(path: Path, labels: Mapping[str, str], failures: Container[str]) -> list[str]:
-    separator = "," if path.suffix.lower() == ".csv" else None
-    ids: dict[str, None] = {}
-    missing: list[str] = []
-    for line in map(str.strip, path.read_text("utf-8-sig").splitlines()):
-        names = (line, line.rsplit(separator, 1)[0].strip() if line else "")  # an id may hold spaces itself
-        found = next((n for n in names if n in labels), None)
-        if found is not None:
-            ids[found] = None
-        elif line and not any(n in failures for n in names):
-            missing.append(line)
-    if missing:
-        some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        log.warning("%s: %d videos are not in the corpus and are left out: %s", path, len(missing), some)
-    return list(ids)
+def _read_ids(path: Path, labels: Mapping[str, str], failures: Container[str]) -> list[str]:
+    """The ids in a list. Warns of ids that are not in the corpus."""
+
+    def is_id(line: str) -> bool:
+        return line in labels or line in failures
+
+    names = dict.fromkeys(row.path for row in read_list_rows(path, is_id))
+    if missing := [name for name in names if not is_id(name)]:
+        examples = ", ".join(missing[:_EXAMPLES]) + (", ..." if len(missing) > _EXAMPLES else "")
+        log.warning("%s: %d videos are not in the corpus and are left out: %s", path, len(missing), examples)
+    return [name for name in names if name in labels]

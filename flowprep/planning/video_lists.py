@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -33,19 +33,27 @@ class ListRow(NamedTuple):
     size: int = -1
 
 
-def read_list_rows(path: Path) -> Iterator[ListRow]:
+def read_list_rows(path: Path, is_name: Callable[[str], bool] | None = None) -> Iterator[ListRow]:
     """Read the rows of a list, as they stand in the file.
 
     A `.csv` file has rows `path,label`, or the columns of LIST_COLUMNS that its first line names. Any other
-    file has lines `path label`, separated by the last space or the first tab. A line that is the path of an
-    existing file has no label, whatever spaces it contains. Empty lines are ignored.
+    file has lines `path label`, separated by the last space or the first tab. A line that is a name as a
+    whole has no label, whatever spaces it contains. Empty lines are ignored.
+
+    Args:
+        path: the list.
+        is_name: whether a line is a name as a whole. By default, it is one if it is the path of an existing
+            file, absolute or relative to the list's folder.
 
     Raises:
         UsageError: a row of a CSV file does not have the right columns.
         OSError: the file cannot be read.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        yield from (_csv_rows if path.suffix.lower() == ".csv" else _text_rows)(path, file)
+        if path.suffix.lower() == ".csv":
+            yield from _csv_rows(path, file)
+        else:
+            yield from _text_rows(file, is_name or (lambda line: path_exists(path.parent / line)))
 
 
 def read_video_list(path: Path) -> list[ListRow]:
@@ -74,10 +82,10 @@ def path_exists(path: Path) -> bool:
         return False
 
 
-def _text_rows(path: Path, file: TextIO) -> Iterator[ListRow]:
+def _text_rows(file: TextIO, is_name: Callable[[str], bool]) -> Iterator[ListRow]:
     for number, line in enumerate(map(str.strip, file), 1):
         name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
-        if not name or path_exists(path.parent / line):  # a path may contain spaces
+        if not name or is_name(line):  # a path may contain spaces
             name, label = line, ""
         if line:
             yield ListRow(number, name.strip(), label.strip())

@@ -418,7 +418,7 @@ def test_the_bench_of_reading_says_rates(corpus, path, cli):
 def test_what_was_exported_comes_back_byte_by_byte(corpus, tmp_path, layout):
     export(corpus, tmp_path / "x", layout)
     summary = import_folders(tmp_path / "x", tmp_path / "c", layout, range=8)
-    assert summary["videos"]["ok"] == 5 and not summary["partial"] and not summary["failures"]
+    assert summary.videos.ok == 5 and not summary.partial and not summary.failures
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     names = folder_names(corpus.labels, flat=LAYOUTS[layout].flat)
     theirs = open_corpus(tmp_path / "c")
@@ -487,6 +487,12 @@ def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
         spoil("grey", "img_00003.jpg is grey, and colour is needed", 2) / "img_00003.jpg"
     )
     (spoil("first", "img_00000.jpg is no whole JPEG", None) / "img_00000.jpg").write_bytes(b"")
+    large = spoil("large", "flow_x_00002.jpg cannot be read: 8300x8300 pixels are declared; allowed", 2)
+    Image.new("L", (8300, 8300)).save(large / "flow_x_00002.jpg")
+    huge = spoil("huge", "flow_x_00003.jpg cannot be read", 3)
+    Image.new("L", (8, 8)).save(huge / "flow_x_00003.jpg")
+    header = (huge / "flow_x_00003.jpg").read_bytes()
+    (huge / "flow_x_00003.jpg").write_bytes(header.replace(b"\x08\x00\x08\x00\x08", b"\x08\xff\xdc\xff\xdc"))
     result = cli("import", root, "--out", tmp_path / "c", "--layout", "denseflow", "--range", 8, "--json")
     assert result.exit_code == 3
     summary = json.loads(result.stdout)
@@ -585,7 +591,7 @@ def test_parts_merge_to_the_whole(corpus, tmp_path):
     merged = open_corpus(tmp_path / "m")
     same(corpus, merged)
     assert list(merged) == list(corpus) and merged.settings == corpus.settings
-    assert summary["failures"] == corpus.failures and merged.failures == corpus.failures
+    assert summary.failures == corpus.failures and merged.failures == corpus.failures
     for name in "abm":
         assert verify_corpus(CorpusStore(tmp_path / name)).problems == ()
 
@@ -606,7 +612,7 @@ def test_what_is_not_done_yet_is_not_left_out_silently(path, tmp_path, caplog):
     task = next(t for t in CorpusStore(path).read_plan().tasks if t.segments[0].id == "left/long.mp4")
     (tmp_path / "c" / "records" / f"{task.id}.json").unlink()
     summary = copy_videos([open_corpus(tmp_path / "c")], tmp_path / "r")
-    assert summary["videos"]["ok"] == 4
+    assert summary.videos.ok == 4
     assert "1 planned videos are not done yet and are left out, such as left/long.mp4" in caplog.text
 
 
@@ -615,7 +621,7 @@ def test_warnings_come_along(videos, tmp_path):
     source = open_corpus(tmp_path / "c")
     assert "are clipped" in source.warnings["left/v_1 é.mp4"]
     summary = copy_videos([source], tmp_path / "r", shard_pairs=20)
-    assert summary["warnings"] == source.warnings
+    assert summary.warnings == source.warnings
 
 
 def test_shards_of_frames_alone_have_their_size(videos, tmp_path):
