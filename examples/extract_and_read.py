@@ -19,7 +19,7 @@ def main(videos: str, folder: str) -> None:
     """Extract with a small size and the fast preset, and print the motion of each video."""
     settings = flowprep.Settings(size="short:128", tvl1=tvl1_settings("fast"))
     result = flowprep.make_corpus([videos], folder, settings)
-    for video_id, reason in result.summary["failures"].items():
+    for video_id, reason in result.status.failures.items():
         print(f"{video_id} failed: {reason}")
 
     corpus = flowprep.open_corpus(folder)

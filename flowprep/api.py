@@ -1,141 +1,224 @@
-"""Where tasks run. An executor only decides where `extract.run_task` is called; what is done lies on disk."""
+"""Making a corpus: plan, run, result. The command line and Python programs use the same functions."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.store import CorpusStore
 from flowprep.engines import gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
-from flowprep.executors.progress import Progress
-from flowprep.executors.run import Executor, run_tasks
-from flowprep.extraction.task import TaskOptions
+from flowprep.executors.base import DEFAULT_RUN, Executor, RunOptions, RunResult
+from flowprep.executors.run import run_tasks
 from flowprep.planning.discover import discover_videos
-from flowprep.planning.status import corpus_status
+from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
 from flowprep.settings import MAX_SEGMENTS, Settings
-from flowprep.system.progress import Progress as ReportProgress
-from flowprep.system.progress import no_progress
+from flowprep.system.progress import Progress, no_progress
+from flowprep.system.units import count_noun
 
-if TYPE_CHECKING:
-    from flowprep.executors.dask import Cluster
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What an extraction came to.
+class PlannedCorpus:
+    """A corpus with its plan.
 
     Attributes:
-        summary: counts, sums and failures, as `flowprep status` shows them.
-        faults: task -> what broke in it; such a task is still pending.
-        skipped: files among the inputs that are no videos.
+        store: the corpus.
+        plan: its plan.
+        skipped_files: number of input files that are not videos.
     """
 
-    summary: dict[str, Any]
-    faults: dict[str, str]
-    skipped: int
+    store: CorpusStore
+    plan: Plan
+    skipped_files: int = 0
+
+    def pending_tasks(self, retry_failed: bool = False) -> list[Task]:
+        """Return the tasks that are not done; also tasks with failed or partial videos, if `retry_failed`."""
+        retry = self.store.load_index().not_whole if retry_failed else ()
+        return self.store.pending_tasks(self.plan, retry)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for --json."""
+        return {
+            "corpus": str(self.store.path),
+            "videos": len(self.plan.video_ids()),
+            "tasks": len(self.plan.tasks),
+            "pending_tasks": len(self.pending_tasks()),
+            "pairs": sum(task.estimate for task in self.plan.tasks),
+            "skipped_files": self.skipped_files,
+            "settings": self.plan.settings.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class ExtractionResult:
+    """The state of a corpus after an extraction, and the work of the extraction.
+
+    Attributes:
+        path: the folder of the corpus.
+        status: counts, sums and failures of the whole corpus, as `flowprep status` prints them.
+        run: the work of this process and its workers.
+        skipped_files: number of input files that are not videos.
+    """
+
+    path: Path
+    status: CorpusStatus
+    run: RunResult
+    skipped_files: int = 0
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Task -> the error that ended it. Such a task is still pending."""
+        return dict(self.run.faults)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The old form of `status`."""
+        warnings.warn("summary is deprecated: use status", DeprecationWarning, stacklevel=2)
+        return self.status.to_dict()
+
+    @property
+    def skipped(self) -> int:
+        """The old name of `skipped_files`."""
+        warnings.warn("skipped is deprecated: use skipped_files", DeprecationWarning, stacklevel=2)
+        return self.skipped_files
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task is done. Videos may still have failed: see `status.failures`."""
+        return not self.run.faults and not self.status.videos.pending
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for --json."""
+        return {
+            "corpus": str(self.path),
+            **self.status.to_dict(),
+            "skipped_files": self.skipped_files,
+            "faults": self.faults,
+            "run": self.run.to_dict(),
+        }
 
 
 def plan_corpus(
     inputs: Sequence[str | Path],
     out: str | Path,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
-    here: bool = False,
-    progress: ReportProgress = no_progress,
     segments: int = MAX_SEGMENTS,
-) -> tuple[Plan, int]:
-    """Plan the videos of the inputs into the corpus `out`, as make_plan does; count the files passed over.
+    check_gpu: bool = False,
+    progress: Progress = no_progress,
+) -> PlannedCorpus:
+    """Find videos, and write the plan of a corpus. An existing plan is extended.
 
-    An engine "auto" becomes the one that the corpus was planned with, or else the best one here.
+    Args:
+        inputs: video files, folders of videos or of numbered frames, and lists.
+        out: folder of the corpus; it is created.
+        settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
+            best one of this machine.
+        segments: maximum number of tasks for one long video.
+        check_gpu: raise EngineError if the engine is cuda and no GPU works here.
+        progress: called with the videos read and to read.
 
     Raises:
-        UsageError: an input is missing, holds no video, lies in `out`, or the corpus has other settings.
-        EngineError: the engine does not work on this machine, and `here` says that it must.
+        UsageError: an input is missing, has no video, or is inside `out`; or the corpus has other settings.
+        EngineError: see `check_gpu`.
     """
-    out = Path(out)
-    store = CorpusStore(out)
+    store = CorpusStore(Path(out))
+    settings = settings or Settings(engine="auto")
     discovery = discover_videos(inputs)
     folder = os.path.abspath(out) + os.sep
-    if inside := [f.path for f in discovery.videos if f.path.startswith(folder)]:
+    if inside := [video.path for video in discovery.videos if video.path.startswith(folder)]:
         raise UsageError(
-            f"{out} holds {inside[0]}, an input; use a folder of its own as --out: {out}/corpus, say"
+            f"{out} holds {inside[0]}, an input; use a folder of its own as --out, such as {out}/corpus"
         )
     if settings.engine == "auto" and store.has_plan():
         settings = dataclasses.replace(settings, engine=store.read_plan().settings.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
-    if here and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
+    if check_gpu and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
         raise EngineError(fault)
-    return make_plan(store, discovery.videos, settings, progress, segments), discovery.skipped
+    plan = make_plan(store, discovery.videos, settings, progress, segments)
+    return PlannedCorpus(store, plan, discovery.skipped)
 
 
-def extract_tasks(
-    store: CorpusStore,
-    plan: Plan,
-    tasks: Sequence[Task],
-    jobs: int,
-    progress: Progress | None = None,
+def extract_corpus(
+    planned: PlannedCorpus,
+    options: RunOptions = DEFAULT_RUN,
     *,
-    options: TaskOptions | None = None,
-    metrics: Path | None = None,
-    executor: Executor | None = None,
-    devices: str | None = None,
-    index: bool = True,
-) -> dict[str, str]:
-    """Run tasks of a plan as `run_tasks` does, and bring the index up to date if `index` says so.
+    retry_failed: bool = False,
+    progress: Progress = no_progress,
+    announce: Callable[[str], object] = log.info,
+) -> ExtractionResult:
+    """Run the pending tasks of a planned corpus. An unfinished extraction is continued.
 
-    Returns:
-        The faults by task.
+    Args:
+        planned: the corpus.
+        options: where and how the tasks run.
+        retry_failed: also run tasks with videos that failed or are partial.
+        progress: called with the pairs done and to do.
+        announce: called with lines about the start of the run.
+
+    Raises:
+        UsageError: the request is wrong. Bad videos and errors of tasks raise nothing; the result has them.
+        KeyboardInterrupt: SIGINT or SIGTERM; its name is the argument. The corpus keeps all finished tasks.
     """
-    scratch = options.scratch if options else None
-    store.tidy(scratch)
-    store.drop_stale_index()
-    faults = run_tasks(
-        store,
-        tasks,
-        plan.settings,
-        jobs,
-        progress,
-        options=options,
-        metrics=metrics,
-        executor=executor,
-        devices=devices,
+    plan = planned.plan
+    tasks = planned.pending_tasks(retry_failed)
+    announce(
+        f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
+        f" {len(tasks)} to do; engine {plan.settings.engine};"
+        f" {count_noun(planned.skipped_files, 'other file')} skipped"
     )
-    store.tidy(scratch)  # another run may have been killed meanwhile
-    if index:
-        store.save_index()
-    return faults
+    result = run_plan(planned, tasks, options, progress=progress, announce=announce)
+    status = corpus_status(plan, planned.store.save_index())
+    return ExtractionResult(planned.store.path, status, result, planned.skipped_files)
+
+
+def run_plan(
+    planned: PlannedCorpus,
+    tasks: Sequence[Task],
+    options: RunOptions = DEFAULT_RUN,
+    *,
+    progress: Progress = no_progress,
+    announce: Callable[[str], object] = log.info,
+) -> RunResult:
+    """Run tasks of a plan, and leave the index file as it is: for the elements of a job array.
+
+    Arguments and errors are those of `extract_corpus`.
+    """
+    began = time.perf_counter()
+    store, settings = planned.store, planned.plan.settings
+    store.tidy(options.scratch)
+    store.drop_stale_index()
+    with _open_executor(options, settings.engine == "cuda", announce) as executor:
+        result = run_tasks(store, tasks, settings, options, progress, executor)
+    store.tidy(options.scratch)  # another process may have been killed during this run
+    return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
 @contextmanager
-def chosen_executor(
-    executor: str, scheduler: str | None, local_cluster: int | None, slurm: int | None, gpu: bool
-) -> Iterator[Cluster | None]:
-    """The Dask cluster that the options of a command name; None for this machine without one.
-
-    Raises:
-        UsageError: the options contradict each other, or there is no such cluster.
-    """
-    named = [name for name in (scheduler, local_cluster, slurm) if name]
-    if len(named) != (executor == "dask"):
-        raise UsageError(
-            f"--executor {executor} and {len(named)} of --scheduler, --local-cluster and --slurm;"
-            " allowed: --executor dask with one of them, or --executor local with none"
-        )
-    if executor == "local":
+def _open_executor(
+    options: RunOptions, gpu: bool, announce: Callable[[str], object]
+) -> Iterator[Executor | None]:
+    """Connect to the cluster that the options name; yield None for this machine."""
+    if options.executor == "local":
         yield None
         return
-    from flowprep.executors.dask import connected
+    from flowprep.executors.dask import connect_cluster
 
-    with connected(scheduler, local_cluster, slurm, gpu) as cluster:
-        yield cluster
+    with connect_cluster(options, gpu) as executor:
+        announce(f"Dask dashboard: {executor.dashboard}")
+        yield executor
 
 
 def make_corpus(
@@ -145,27 +228,25 @@ def make_corpus(
     *,
     jobs: int | None = None,
     retry_failed: bool = False,
-) -> Result:
-    """Extract videos into a corpus, as `flowprep extract` does; continues one that is unfinished.
+    options: RunOptions | None = None,
+    progress: Progress = no_progress,
+) -> ExtractionResult:
+    """Extract videos into a corpus, as `flowprep extract` does. An unfinished corpus is continued.
 
     Args:
         inputs: video files, folders of videos or of numbered frames, and lists.
-        out: folder of the corpus; made if it does not exist.
-        settings: the defaults if None. An engine "auto" is resolved.
-        jobs: worker processes; one per core if None. Has no influence on what is stored.
-        retry_failed: try again the videos that could not be taken, or not whole, before.
+        out: folder of the corpus; it is created.
+        settings: default settings if None. Engine "auto" becomes the best one of this machine.
+        jobs: worker processes; one for each core if None. It has no effect on what is stored.
+        retry_failed: also try videos again that failed or are partial.
+        options: where and how the tasks run, in place of `jobs`.
+        progress: called with the pairs done and to do.
 
     Raises:
-        UsageError: the request is wrong; nothing was changed. Bad videos and faults raise nothing: they
-            are in the result.
+        UsageError: the request is wrong; nothing was changed. Bad videos and errors of tasks raise nothing:
+            they are in the result.
+        EngineError: the engine is cuda, and no GPU works.
     """
-    store = CorpusStore(Path(out))
-    plan, skipped = plan_corpus(inputs, out, settings or Settings(engine="auto"), here=True)
-    again = store.load_index().not_whole if retry_failed else ()
-    faults = extract_tasks(store, plan, store.pending_tasks(plan, again), jobs or default_jobs())
-    return Result(corpus_status(plan, store.load_index()).to_dict(), faults, skipped)
-
-
-def default_jobs() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    options = options or RunOptions(jobs=jobs)
+    planned = plan_corpus(inputs, out, settings, check_gpu=options.executor == "local")
+    return extract_corpus(planned, options, retry_failed=retry_failed, progress=progress)

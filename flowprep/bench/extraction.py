@@ -12,6 +12,7 @@ from typing import NamedTuple
 from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.store import CorpusStore
 from flowprep.errors import EngineError
+from flowprep.executors.base import RunOptions
 from flowprep.executors.run import run_tasks
 from flowprep.settings import Settings
 
@@ -64,6 +65,6 @@ def _run(store: CorpusStore, tasks: Sequence[Task], settings: Settings, jobs: in
     """Run the tasks. Returns the seconds."""
     store.make_folders()
     began = time.perf_counter()
-    if faults := run_tasks(store, tasks, settings, jobs):
+    if faults := run_tasks(store, tasks, settings, RunOptions(jobs=jobs)).faults:
         raise EngineError("; ".join(faults.values()))
     return time.perf_counter() - began

@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.api import default_jobs
 from flowprep.bench.cuda import bench_cuda
 from flowprep.bench.extraction import extraction_speed
 from flowprep.bench.fidelity import Fidelity, Flow, Grey, fidelity, sample_pairs
@@ -29,6 +28,7 @@ from flowprep.engines import make_engine, resolve
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset
 from flowprep.settings import CODES, Settings
 from flowprep.synthetic import write_samples
+from flowprep.system.processes import usable_cores
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
 
@@ -47,7 +47,7 @@ class Machine:
     @classmethod
     def current(cls) -> Machine:
         """This machine."""
-        return cls(processor_name(), default_jobs(), platform.python_version())
+        return cls(processor_name(), usable_cores(), platform.python_version())
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def bench(
     """
     engine = resolve(engine)
     tvl1 = tvl1 or PRESETS[default_preset(engine)]
-    threads = threads or default_jobs()
+    threads = threads or usable_cores()
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
         videos = list(videos) or _sample_clips(Path(folder))
         sampled = sample_pairs(videos, size, pairs)

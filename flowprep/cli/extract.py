@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +19,12 @@ from flowprep.cli.options import (
     settings_from_options,
 )
 from flowprep.cli.output import notice, print_result, show_progress
-from flowprep.cli.run import HOW, carry_out, report_corpus
+from flowprep.cli.run import finish_extraction, run_progress
 from flowprep.system.units import count_noun
+
+if TYPE_CHECKING:
+    from flowprep.api import PlannedCorpus
+    from flowprep.executors.base import RunOptions
 
 
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
@@ -28,7 +33,9 @@ from flowprep.system.units import count_noun
 @click.option("--retry-failed", is_flag=True, help="Try videos again that failed or are partial.")
 @corpus_options
 @run_options
-def extract(inputs: tuple[Path, ...], out: Path, segments: int, retry_failed: bool, **options: Any) -> None:
+def extract(
+    inputs: tuple[Path, ...], out: Path, segments: int, retry_failed: bool, run: RunOptions, **options: Any
+) -> None:
     """Extract frames and flow of videos into a corpus. The same command again resumes.
 
     \b
@@ -44,21 +51,12 @@ def extract(inputs: tuple[Path, ...], out: Path, segments: int, retry_failed: bo
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when
     all tasks are done.
     """
-    from flowprep.api import plan_corpus
-    from flowprep.corpus.store import CorpusStore
+    from flowprep.api import extract_corpus
 
-    how = {name: options.pop(name) for name in HOW}
-    with show_progress("videos planned", transient=True) as progress:
-        here = how["executor"] == "local"
-        settings = settings_from_options(**options)
-        plan, skipped = plan_corpus(inputs, out, settings, here=here, progress=progress, segments=segments)
-    store = CorpusStore(out)
-    pending = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
-    notice(
-        f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
-        f" {len(pending)} to do; engine {plan.settings.engine}; {count_noun(skipped, 'other file')} skipped"
-    )
-    report_corpus(store, plan, carry_out(store, plan, pending, **how), skipped_files=skipped)
+    planned = _plan(inputs, out, segments, options, check_gpu=run.executor == "local")
+    with run_progress(out) as progress:
+        result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress, announce=notice)
+    finish_extraction(result, result.to_dict())
 
 
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
@@ -70,27 +68,24 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, **options: Any) -> 
 
     INPUT and options are those of `flowprep extract`. The same `extract` command then runs the plan.
     """
+    planned = _plan(inputs, out, segments, options)
+    values = planned.to_dict()
+    print_result(
+        values,
+        f"{count_noun(values['videos'], 'video')}, about {values['pairs']} pairs,"
+        f" in {count_noun(values['tasks'], 'task')}, {values['pending_tasks']} to do;"
+        f" {count_noun(values['skipped_files'], 'other file')} skipped",
+    )
+
+
+def _plan(
+    inputs: Sequence[Path], out: Path, segments: int, options: Mapping[str, Any], check_gpu: bool = False
+) -> PlannedCorpus:
+    settings = settings_from_options(**options)  # wrong settings are reported before anything heavy loads
     from flowprep.api import plan_corpus
-    from flowprep.corpus.store import CorpusStore
 
     with show_progress("videos planned", transient=True) as progress:
-        settings = settings_from_options(**options)
-        made, skipped = plan_corpus(inputs, out, settings, progress=progress, segments=segments)
-    counts = {
-        "corpus": str(out),
-        "videos": len(made.video_ids()),
-        "tasks": len(made.tasks),
-        "pending_tasks": len(CorpusStore(out).pending_tasks(made)),
-        "pairs": sum(t.estimate for t in made.tasks),
-        "skipped_files": skipped,
-        "settings": made.settings.to_dict(),
-    }
-    print_result(
-        counts,
-        f"{count_noun(len(made.video_ids()), 'video')}, about {counts['pairs']} pairs,"
-        f" in {count_noun(len(made.tasks), 'task')}, {counts['pending_tasks']} to do;"
-        f" {count_noun(skipped, 'other file')} skipped",
-    )
+        return plan_corpus(inputs, out, settings, segments=segments, check_gpu=check_gpu, progress=progress)
 
 
 @click.command(cls=Command, old_destination="last")

@@ -52,12 +52,12 @@ def status(corpus: Path) -> None:
 @click.option("--repair", is_flag=True, help="Set damaged shards aside, so that `retry` makes them again.")
 def verify(corpus: Path, jobs: int | None, repair: bool) -> None:
     """Check every checksum, image and count. The exit code is 1 if there is a problem."""
-    from flowprep.api import default_jobs
     from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.verify import set_aside, verify_corpus
+    from flowprep.system.processes import usable_cores
 
     store = CorpusStore(corpus)
-    report = verify_corpus(store, jobs or default_jobs())
+    report = verify_corpus(store, jobs or usable_cores())
     aside = set_aside(store, report) if repair else []
     result = {
         "shards": report.shards,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -160,7 +162,7 @@ corpus_options = add_options(content_options, solver_options, storage_options)
 
 _run = partial(click.option, cls=Option, section="Run (no effect on what is stored)")
 _cluster = partial(click.option, cls=Option, section="Cluster")
-run_options = add_options(
+_add_run_options = add_options(
     _run("--jobs", type=click.IntRange(1), help="Worker processes.  [default: one for each core]"),
     _run("--devices", metavar="LIST", help="GPUs for --engine cuda, such as 0,1.  [default: all]"),
     _run(
@@ -197,6 +199,19 @@ run_options = add_options(
         help="Dask: N Slurm jobs, as Dask's configuration (jobqueue.slurm) describes them.",
     ),
 )
+
+
+def run_options(command: F) -> F:
+    """Add the options of a run. The command gets them as one argument `run`, a RunOptions."""
+
+    @functools.wraps(command)
+    def with_run_options(*args: Any, **values: Any) -> Any:
+        from flowprep.executors.base import RunOptions
+
+        run = RunOptions(**{field.name: values.pop(field.name) for field in dataclasses.fields(RunOptions)})
+        return command(*args, run=run, **values)
+
+    return cast(F, _add_run_options(with_run_options))
 
 
 def tvl1_from_options(engine: str, preset: str | None, changes: Sequence[str]) -> Tvl1Settings:

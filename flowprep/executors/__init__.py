@@ -1,1 +1,4 @@
-"""Where tasks run. An executor only decides which process calls `run_task`; all state lies on disk."""
+"""Where tasks run: processes of this machine, or a Dask cluster.
+
+An executor only decides which process calls `extraction.task.run_task`. All state is on disk.
+"""

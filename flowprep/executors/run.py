@@ -1,4 +1,4 @@
-"""A run: tasks to an executor until each is done, here or by another process that has claimed it."""
+"""A run: it gives tasks to an executor until each is done, here or by another process that leased it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,145 +22,161 @@ from flowprep.corpus.plan import Task
 from flowprep.corpus.store import CorpusStore
 from flowprep.engines.cuda.driver import chosen_gpus
 from flowprep.errors import UsageError
-from flowprep.executors import local
-from flowprep.executors.progress import Progress, Watch
-from flowprep.executors.worker import Job, Outcome, attempt
+from flowprep.executors.attempt import attempt_task
+from flowprep.executors.base import DEFAULT_RUN, Attempt, Executor, Job, RunOptions, RunResult
+from flowprep.executors.local import LocalExecutor
+from flowprep.executors.progress import ProgressReporter
 from flowprep.extraction.task import TaskOptions
 from flowprep.settings import Settings
-from flowprep.system.processes import owner
+from flowprep.system.processes import owner, usable_cores
+from flowprep.system.progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
 
-# What an executor is: calls a function for each of some jobs, somewhere, and yields what it returns.
-Executor = Callable[[Callable[[Job], Outcome], Sequence[Job]], Generator[Outcome, None, None]]
-
-# Decoding, codes and JPEG hold the interpreter's lock for about a third of their time, so that one process
-# feeds a GPU too little; and each has a context of its own in the GPU's memory, so that there cannot be many.
-PROCESSES_A_GPU = 8
+# Decoding, quantisation and JPEG hold the interpreter's lock for about a third of their time. So one process
+# is too few for a GPU. Each process has its own context in the memory of the GPU, so there cannot be many.
+PROCESSES_PER_GPU = 8
 
 POLL_SECONDS = 2.0
-GRACE_SECONDS = 7.0  # from a signal to the end, however busy this process is
+GRACE_SECONDS = 7.0  # from a signal to the end of this process, however busy it is
 
 
 def run_tasks(
     store: CorpusStore,
     tasks: Sequence[Task],
     settings: Settings,
-    jobs: int,
-    progress: Progress | None = None,
-    *,
-    options: TaskOptions | None = None,
-    metrics: Path | None = None,
+    options: RunOptions = DEFAULT_RUN,
+    progress: Progress = no_progress,
     executor: Executor | None = None,
-    devices: str | None = None,
-) -> dict[str, str]:
-    """Run tasks on `jobs` cores: a process for each, or one for each task and its threads if tasks are few.
+) -> RunResult:
+    """Run tasks until each is done.
 
-    A task that raises leaves the others running, but for a fault of the disk, after which none is begun.
-    Tasks that other processes have claimed are waited for, and taken over if those die. SIGINT and SIGTERM
-    drop what is running, with its files.
+    On this machine there is one process for each core. If there are fewer tasks than cores, there is one
+    process for each task, with several threads. An error ends its task only. But after an error of the disk,
+    no further task begins. Tasks that other processes have leased are waited for. If such a process dies, its
+    task is taken over. SIGINT and SIGTERM drop the running tasks, with their files.
 
     Args:
         store: the corpus.
-        tasks: of its plan.
-        settings: the plan's.
-        jobs: cores of this machine; without meaning for another executor.
-        progress: told how far the run is.
-        options: how a task is run.
-        metrics: a file that is kept up to date in the text format of Prometheus.
-        executor: where the tasks run; None for this machine.
-        devices: GPUs of this machine for engine cuda, such as "0,1"; all of them if None or "all".
-
-    Returns:
-        task -> what broke. Such tasks, and those not begun, are still pending.
+        tasks: tasks of its plan.
+        settings: the settings of the plan.
+        options: where and how the tasks run.
+        progress: called with the pairs done and to do.
+        executor: runs the tasks; this machine if None.
 
     Raises:
         KeyboardInterrupt: by a signal; its name is the argument.
+        UsageError: `options` names GPUs that the engine does not use, or that do not exist.
     """
-    if devices and settings.engine != "cuda":
+    began = time.monotonic()
+    if options.devices and settings.engine != "cuda":
         raise UsageError(
-            f"devices is {devices}, and engine {settings.engine} uses no GPU; allowed: engine cuda"
+            f"--devices is {options.devices}, and engine {settings.engine} uses no GPU; allowed: engine cuda"
         )
-    options = options or TaskOptions()
-    done = store.recorded_tasks()
-    todo = [Job(t, store.record_stamp(t.id) if t.id in done else 0) for t in tasks]
+    recorded = store.recorded_tasks()
+    jobs = [Job(task, store.record_stamp(task.id) if task.id in recorded else 0) for task in tasks]
+    task_options = options.task_options()
     if executor is None:
-        gpus = chosen_gpus(devices) if settings.flow and settings.engine == "cuda" else ()
-        processes = max(1, min(jobs, len(todo), PROCESSES_A_GPU * len(gpus) or jobs))
-        options = dataclasses.replace(options, threads=max(1, jobs // processes))
-        executor = partial(local.run, processes=processes, killed=store.release, devices=gpus)
+        executor, task_options = _local_executor(store, len(jobs), settings, options, task_options)
     faults: dict[str, str] = {}
+    expected_pairs = sum(task.estimate for task in tasks)
     with (
-        _signals(store),
+        _signals_as_exceptions(store),
         tempfile.TemporaryDirectory(prefix="flowprep-") as folder,
-        Watch(Path(folder), progress, metrics) as watch,
+        ProgressReporter(
+            Path(folder), progress if tasks else no_progress, expected_pairs, options.metrics
+        ) as reporter,
     ):
-        call = partial(attempt, store, settings, options, Path(folder))
-        while todo:
-            left = {job.task.id: job for job in todo}
-            # Closed here also when a signal comes while an outcome is dealt with: what is running is dropped.
-            with closing(executor(call, todo)) as outcomes:
-                for outcome in outcomes:
-                    if outcome.fault:
-                        faults[outcome.task] = outcome.fault
-                        watch.broke()
-                    if outcome.stop:
-                        left = {}
-                    if outcome.record or outcome.fault:
-                        left.pop(outcome.task, None)
-                    if outcome.record:
-                        watch.finished(outcome.record)
-            todo = _wait(store, list(left.values()))
-    return faults
+        attempt = partial(attempt_task, store, settings, task_options, Path(folder))
+        while jobs:
+            jobs = _wait_for_others(store, _run_jobs(executor, attempt, jobs, reporter, faults))
+        pairs = reporter.pairs()
+    return RunResult(faults, pairs, reporter.stored, reporter.failed, time.monotonic() - began)
 
 
-def _wait(store: CorpusStore, held: list[Job]) -> list[Job]:
-    """Wait while all of some tasks are claimed by living processes; then return what is left.
+def _local_executor(
+    store: CorpusStore, jobs: int, settings: Settings, options: RunOptions, task_options: TaskOptions
+) -> tuple[LocalExecutor, TaskOptions]:
+    """Return an executor for this machine, and the options of tasks with their share of the cores."""
+    cores = options.jobs or usable_cores()
+    gpus = chosen_gpus(options.devices) if settings.flow and settings.engine == "cuda" else ()
+    processes = max(1, min(cores, jobs, PROCESSES_PER_GPU * len(gpus) or cores))
+    task_options = dataclasses.replace(task_options, threads=max(1, cores // processes))
+    return LocalExecutor(processes, store.release, gpus), task_options
 
-    Only one is looked at again and again, and each process draws its own, so that a thousand processes that
-    wait for the last tasks do not wear out the file system.
+
+def _run_jobs(
+    executor: Executor,
+    attempt: Attempt,
+    jobs: Sequence[Job],
+    reporter: ProgressReporter,
+    faults: dict[str, str],
+) -> list[Job]:
+    """Run jobs once. Add errors to `faults`. Return the jobs that other processes have."""
+    remaining = {job.task.id: job for job in jobs}
+    # A signal can come while an outcome is handled. Then `closing` drops the running tasks.
+    with closing(executor(attempt, jobs)) as outcomes:
+        for outcome in outcomes:
+            if outcome.fault:
+                faults[outcome.task] = outcome.fault
+                reporter.add_fault()
+            if outcome.stop:
+                remaining = {}
+            if outcome.record or outcome.fault:
+                remaining.pop(outcome.task, None)
+            if outcome.record:
+                reporter.add_record(outcome.record)
+    return list(remaining.values())
+
+
+def _wait_for_others(store: CorpusStore, jobs: list[Job]) -> list[Job]:
+    """Wait while living processes hold the leases of all these jobs. Return the jobs that are still to do.
+
+    Only one lease is polled, and each process chooses it at random. So a thousand processes that wait for the
+    last tasks do not overload the file system.
     """
-    random.shuffle(held)
-    while held:
-        if store.record_stamp(held[-1].task.id) != held[-1].seen:
-            held.pop()
-        elif store.is_leased(held[-1].task.id):
-            log.info("waiting for task %s, which another process has claimed", held[-1].task.id)
+    random.shuffle(jobs)
+    while jobs:
+        task, seen, _ = jobs[-1]
+        if store.record_stamp(task.id) != seen:
+            jobs.pop()
+        elif store.is_leased(task.id):
+            log.info("waiting for task %s, which another process has leased", task.id)
             time.sleep(POLL_SECONDS)
         else:
-            return held
+            return jobs
     return []
 
 
 @contextmanager
-def _signals(store: CorpusStore) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, once; where that is not heard, end the process."""
+def _signals_as_exceptions(store: CorpusStore) -> Iterator[None]:
+    """Raise KeyboardInterrupt on the first SIGINT or SIGTERM. If that is not handled, end the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     ended = threading.Event()
 
-    def give_up() -> None:
+    def end_process() -> None:
         if not ended.wait(GRACE_SECONDS):
             store.release(owner())
-            print("error: stopped in the middle of a task, which is dropped", file=sys.stderr, flush=True)
+            print("error: stopped during a task, which is dropped", file=sys.stderr, flush=True)
             os._exit(1)
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        for name in before:
-            signal.signal(name, signal.SIG_IGN)  # cleaning up is not interrupted
-        threading.Thread(target=give_up, daemon=True).start()
+        for name in handlers:
+            signal.signal(name, signal.SIG_IGN)  # nothing must interrupt the cleaning up
+        threading.Thread(target=end_process, daemon=True).start()
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before: dict[signal.Signals, Any] = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for name in before:
+    handlers: dict[signal.Signals, Any] = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    for name in handlers:
         signal.signal(name, interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        store.release(owner())  # a signal between making a lease and holding it
+        store.release(owner())  # the signal may have come while a lease was being acquired
         raise
     finally:
         ended.set()
-        for name, handler in before.items():
+        for name, handler in handlers.items():
             signal.signal(name, handler)

@@ -10,6 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def usable_cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def owner(process: int | None = None) -> str:
     """This process, or another one of this machine, by a name that no other ever has.
 

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 TERMINAL_SECONDS = 0.1  # between two updates of a bar
 LOG_SECONDS = 30.0  # between two lines in a log
@@ -50,26 +50,35 @@ def progress_bar(
     if hidden:
         yield no_progress
         return
-    from tqdm import tqdm
-
-    # tqdm's own pair of locks could stay locked after a signal, and closing the bar would wait forever.
-    tqdm.set_lock(threading.RLock())
     terminal = sys.stderr.isatty()
     interval = TERMINAL_SECONDS if terminal else LOG_SECONDS
     delay = (TRANSIENT_DELAY_SECONDS if transient else 0) if terminal else LOG_SECONDS
-    with tqdm(
-        desc=label or None,
-        unit=f" {unit}",
-        mininterval=interval,
-        maxinterval=max(interval, 10.0),
-        delay=delay,
-        leave=not (transient and terminal),
-        dynamic_ncols=True,
-    ) as bar:
+    bars: list[Any] = []  # none before the first report
 
-        def show(done: int, total: int, note: str = "") -> None:
-            bar.total = total or None
-            bar.set_postfix_str(note, refresh=False)
-            bar.update(done - bar.n)
+    def show(done: int, total: int, note: str = "") -> None:
+        if not bars:
+            from tqdm import tqdm
 
+            # tqdm's own pair of locks could stay locked after a signal. Closing the bar would wait forever.
+            tqdm.set_lock(threading.RLock())
+            bars.append(
+                tqdm(
+                    desc=label or None,
+                    unit=f" {unit}",
+                    mininterval=interval,
+                    maxinterval=max(interval, 10.0),
+                    delay=delay,
+                    leave=not (transient and terminal),
+                    dynamic_ncols=True,
+                )
+            )
+        bar = bars[0]
+        bar.total = total or None
+        bar.set_postfix_str(note, refresh=False)
+        bar.update(done - bar.n)
+
+    try:
         yield show
+    finally:
+        for bar in bars:
+            bar.close()

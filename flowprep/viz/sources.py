@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep import viz
-from flowprep.api import default_jobs
 from flowprep.corpus.reader import open_corpus
 from flowprep.corpus.store import CorpusStore
 from flowprep.engines import ENGINES, make_engine, resolve
 from flowprep.errors import OutOfRange, UsageError, VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.settings import Settings
+from flowprep.system.processes import usable_cores
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.decode import decode_frames
 from flowprep.video.frames import Frame, SourceFormat, fit_size, read_image, resize, to_grey
@@ -130,7 +130,7 @@ class ComputedVideo:
             raise VideoUnsuitable(
                 f"{frames.id}: too few frames: {frames.num_frames}; one pair at step {step} needs {step + 1}"
             )
-        self._engine = make_engine(engine, tvl1, default_jobs())
+        self._engine = make_engine(engine, tvl1, usable_cores())
 
     def flow(self, start: int, count: int) -> npt.NDArray[np.float32]:
         """Flow of the pairs from `start` on: (count, 2, H, W) float32, pixels."""

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.api import default_jobs, make_corpus
+from flowprep.api import make_corpus
 from flowprep.bench.cuda import (
     BATCHES,
     OPENCV_CUDA,
@@ -43,6 +43,7 @@ from flowprep.errors import EngineError
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
 from flowprep.synthetic import write_samples
+from flowprep.system.processes import usable_cores
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
 
@@ -124,7 +125,7 @@ def compare(frames: Frames) -> None:
     where = np.arange(0, min(96, len(frames) - 1), 12)
     for preset, tvl1 in PRESETS.items():
         found, expected = (
-            make_engine(engine, tvl1, default_jobs()).solve(frames, where, where + 1)
+            make_engine(engine, tvl1, usable_cores()).solve(frames, where, where + 1)
             for engine in ("cuda", "cpu")
         )
         apart = np.hypot(*(found - expected).swapaxes(0, 1)).mean(axis=(1, 2))
@@ -169,13 +170,13 @@ def time_tiles(frames: Frames) -> None:
 
 def time_engines(frames: Frames) -> None:
     """Engine cpu on all cores; engine cuda by size and batch, and the share of its kernels."""
-    cpu = make_engine("cpu", PRESETS["accurate"], default_jobs())
+    cpu = make_engine("cpu", PRESETS["accurate"], usable_cores())
     some = np.arange(min(64, len(frames) - 1))
     cpu.solve(frames, some[:2], some[:2] + 1)
     start = time.perf_counter()
     cpu.solve(frames, some, some + 1)
     rate = len(some) / (time.perf_counter() - start)
-    say(f"engine cpu, accurate, {default_jobs()} cores: {rate:.1f} pairs/s", last=True)
+    say(f"engine cpu, accurate, {usable_cores()} cores: {rate:.1f} pairs/s", last=True)
     found = bench_cuda(frames, PRESETS["accurate"], None, SIZES, BATCHES)
     for size, by_batch in found["pairs_per_second"].items():
         say(f"accurate, {size}, pairs/s by batch: {by_batch}", last=True)
@@ -196,7 +197,7 @@ def time_extraction(videos: list[Path], folder: Path) -> None:
         result = make_corpus([inputs], folder / run, settings)
         seconds = time.perf_counter() - start
         pairs = CorpusStore(folder / run).load_index().totals["pairs"]
-        say(f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {default_jobs()} cores", last=True)
+        say(f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {usable_cores()} cores", last=True)
         wrong.extend(f"extraction: {fault}" for fault in result.faults.values())
 
 

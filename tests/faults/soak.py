@@ -67,7 +67,7 @@ def main(minutes: float) -> int:
         while time.monotonic() < end:
             out = root / "corpus"
             result = flowprep.make_corpus([root / "in"], out, SETTINGS, jobs=2)
-            assert result.faults == {} and sorted(result.summary["failures"]) == ["bad.mp4", "cut.avi"]
+            assert result.faults == {} and sorted(result.status.failures) == ["bad.mp4", "cut.avi"]
             assert flowprep.open_corpus(out)["0.mp4"].flow(0, 5).any()
             expected = expected or shards(out)
             assert shards(out) == expected and leftovers(out) == []

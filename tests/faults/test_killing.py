@@ -212,7 +212,7 @@ def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     process.terminate()
     _, err = process.communicate()
     assert time.monotonic() - began >= run.GRACE_SECONDS  # it was not the ordinary way that ended it
-    assert process.returncode == 1 and "stopped in the middle of a task, which is dropped" in err, err
+    assert process.returncode == 1 and "stopped during a task, which is dropped" in err, err
     assert leftovers(corpus) == [] and verify_corpus(CorpusStore(corpus)).problems == ()
     assert start("extract", videos, "--out", corpus, *OPTIONS).wait() == 0
     assert shards(corpus) == undisturbed

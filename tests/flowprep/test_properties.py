@@ -218,7 +218,7 @@ def undisturbed(tmp_path_factory):
     for k, frames in enumerate((5, 4, 12, 5)):
         write_video(root / "in" / f"{k}.mp4", frames, seed=k)
     made = make_corpus([root / "in"], root / "corpus", QUICK, jobs=1)
-    assert made.summary["tasks"] == {"total": TASKS, "done": TASKS} and not made.summary["failures"]
+    assert made.status.to_dict()["tasks"] == {"total": TASKS, "done": TASKS} and not made.status.failures
     return root
 
 
@@ -279,7 +279,7 @@ def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states
             set_aside(CorpusStore(corpus), verify_corpus(CorpusStore(corpus)))
         made = make_corpus([undisturbed / "in"], corpus, QUICK, jobs=1, retry_failed=again)
         assert {line.split()[1] for line in CorpusStore(corpus).read_logs() if " done: " in line} == missing
-        assert made.summary["failures"].keys() == (set() if again else failed)
+        assert made.status.failures.keys() == (set() if again else failed)
         for task, how in state.items():
             whole, shard = (
                 CorpusStore(undisturbed / "corpus").shard_path(task),

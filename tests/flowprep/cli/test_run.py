@@ -8,9 +8,9 @@ import pytest
 
 from flowprep import open_corpus
 from flowprep.corpus.store import CorpusStore
-from flowprep.executors.progress import Watch
+from flowprep.executors.base import Outcome, RunOptions
+from flowprep.executors.progress import ProgressReporter
 from flowprep.executors.run import run_tasks
-from flowprep.executors.worker import Outcome
 from tests.support.videos import write_video
 
 SMALL = ["--size", "source", "--no-flow", "--shard-pairs", "4"]
@@ -110,8 +110,10 @@ def test_a_stop_while_an_outcome_is_dealt_with_drops_what_is_running(planned):
 
     plan = CorpusStore(planned).read_plan()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt) as stopped:
-        patch.setattr(Watch, "finished", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt("SIGTERM")))
-        run_tasks(CorpusStore(planned), plan.tasks, plan.settings, 1, executor=executor)
+        patch.setattr(
+            ProgressReporter, "add_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt("SIGTERM"))
+        )
+        run_tasks(CorpusStore(planned), plan.tasks, plan.settings, RunOptions(jobs=1), executor=executor)
     assert ended and stopped  # while the exception, which holds all frames, is still alive
 
 

@@ -152,12 +152,14 @@ except FlowprepError as exc:
 EXTRACT = """
 from pathlib import Path
 from flowprep.api import plan_corpus
+from flowprep.executors.base import RunOptions
 from flowprep.executors.run import run_tasks
 from flowprep.settings import Settings
 for name in ("shards", "records"):
     (Path(OUT) / name).mkdir(parents=True)
-plan, _ = plan_corpus([CLIPS], OUT, Settings(engine="cuda", size="source", shard_pairs=2))
-faults = run_tasks(Path(OUT), plan.tasks, plan.settings, 4)
+planned = plan_corpus([CLIPS], OUT, Settings(engine="cuda", size="source", shard_pairs=2))
+plan = planned.plan
+faults = run_tasks(planned.store, plan.tasks, plan.settings, RunOptions(jobs=4)).faults
 done = [json.loads(p.read_text())["totals"]["pairs"] for p in (Path(OUT) / "records").iterdir()]
 print(json.dumps([plan.settings.engine, len(plan.tasks), len(done), sum(done), list(faults.values())]))
 """

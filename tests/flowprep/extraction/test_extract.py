@@ -42,8 +42,8 @@ def shards(corpus: Path) -> dict[str, str]:
 
 def test_the_whole_way(clips, tmp_path):
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
-    assert result.faults == {} and result.skipped == 2
-    assert result.summary["videos"] == {"total": 4, "ok": 4, "partial": 0, "failed": 0, "pending": 0}
+    assert result.faults == {} and result.skipped_files == 2
+    assert result.status.to_dict()["videos"] == {"total": 4, "ok": 4, "partial": 0, "failed": 0, "pending": 0}
     corpus = flowprep.open_corpus(tmp_path / "c")
     assert set(corpus.labels.values()) == {"left", "right"}
     assert corpus.settings == QUICK
@@ -84,11 +84,11 @@ def test_a_video_whose_motion_the_range_clips_is_named(tmp_path, cli):
     slow = write_video(tmp_path / "slow.mp4", 5, speed=0.5)
     fast = write_video(tmp_path / "fast.mp4", 5, speed=2.5)
     settings = dataclasses.replace(QUICK, codes="fixed", range=2.0)
-    summary = flowprep.make_corpus([slow, fast], tmp_path / "c", settings, jobs=1).summary
-    assert list(summary["warnings"]) == ["fast.mp4"] and summary["videos"]["failed"] == 0
+    summary = flowprep.make_corpus([slow, fast], tmp_path / "c", settings, jobs=1).status
+    assert list(summary.warnings) == ["fast.mp4"] and summary.videos.failed == 0
     found = re.fullmatch(
         r"([\d.]+)% of its displacements are clipped to \+-2 px; range (\d+) would clip at most 0.1%",
-        summary["warnings"]["fast.mp4"],
+        summary.warnings["fast.mp4"],
     )
     assert found
     clipped = flowprep.open_corpus(tmp_path / "c")["fast.mp4"].clipped.mean()
@@ -97,7 +97,7 @@ def test_a_video_whose_motion_the_range_clips_is_named(tmp_path, cli):
     status = cli("status", tmp_path / "c")
     assert status.exit_code == 0 and status.stderr.count("warning: fast.mp4: ") == 1
     wider = dataclasses.replace(settings, range=float(found[2]))
-    assert not flowprep.make_corpus([slow, fast], tmp_path / "d", wider, jobs=1).summary["warnings"]
+    assert not flowprep.make_corpus([slow, fast], tmp_path / "d", wider, jobs=1).status.warnings
 
 
 @pytest.mark.parametrize("step", [1, 3, 12])
@@ -164,8 +164,8 @@ def test_bad_videos_are_recorded_and_stop_nothing(clips, tmp_path):
     write_video(clips / "right" / "one.mp4", 1)
     write_video(clips / "right" / "tiny.mp4", 5, size=(8, 8))
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=2)
-    assert result.summary["videos"] == {"total": 8, "ok": 4, "partial": 0, "failed": 4, "pending": 0}
-    reasons = result.summary["failures"]
+    assert result.status.to_dict()["videos"] == {"total": 8, "ok": 4, "partial": 0, "failed": 4, "pending": 0}
+    reasons = result.status.failures
     assert "0 bytes" in reasons["left/empty.mp4"]
     assert "not a video" in reasons["left/text.mp4"]
     assert "too few frames: 1; one pair at step 1 needs 2" in reasons["right/one.mp4"]
@@ -187,14 +187,12 @@ def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pair
     path = cut_avi(tmp_path / "a.avi")
     settings = Settings(size="source", engine="opencv", tvl1=QUICK.tvl1, shard_pairs=shard_pairs)
     result = flowprep.make_corpus([path], tmp_path / "strict", settings, jobs=1)
-    assert result.summary["videos"]["failed"] == 1
+    assert result.status.videos.failed == 1
     assert len(flowprep.open_corpus(tmp_path / "strict")) == 0
     keeping = Settings(**{**settings.to_dict(), "tvl1": settings.tvl1, "keep_partial": True})
     result = flowprep.make_corpus([path], tmp_path / "keep", keeping, jobs=1)
-    assert result.summary["videos"] == {"total": 1, "ok": 1, "partial": 1, "failed": 0, "pending": 0}
-    assert (
-        "corrupt" in result.summary["partial"]["a.avi"] or "cut short" in result.summary["partial"]["a.avi"]
-    )
+    assert result.status.to_dict()["videos"] == {"total": 1, "ok": 1, "partial": 1, "failed": 0, "pending": 0}
+    assert "corrupt" in result.status.partial["a.avi"] or "cut short" in result.status.partial["a.avi"]
     video = flowprep.open_corpus(tmp_path / "keep")["a.avi"]
     clean = []
     with pytest.raises(flowprep.FlowprepError):
@@ -211,11 +209,11 @@ def test_a_partial_video_that_was_mended_is_taken_whole(tmp_path):
     (folder / "img_00010.png").write_bytes(b"broken")
     settings = dataclasses.replace(QUICK, keep_partial=True)
     made = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1)
-    assert made.summary["videos"]["partial"] == 1
+    assert made.status.videos.partial == 1
     (folder / "img_00010.png").write_bytes(last)
-    assert flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1).summary == made.summary
+    assert flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1).status == made.status
     again = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1, retry_failed=True)
-    assert (again.summary["videos"]["ok"], again.summary["videos"]["partial"]) == (1, 0)
+    assert (again.status.videos.ok, again.status.videos.partial) == (1, 0)
     assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 10
 
 
@@ -223,12 +221,12 @@ def test_a_task_whose_record_was_deleted_is_not_shown_as_it_was(tmp_path):
     folder = write_frames(tmp_path / "frames", 6)
     whole = (folder / "img_00004.png").read_bytes()
     (folder / "img_00004.png").write_bytes(bytes(len(whole)))
-    assert flowprep.make_corpus([folder], tmp_path / "c", QUICK, jobs=1).summary["videos"]["failed"] == 1
+    assert flowprep.make_corpus([folder], tmp_path / "c", QUICK, jobs=1).status.videos.failed == 1
     (folder / "img_00004.png").write_bytes(whole)
     (record,) = (tmp_path / "c" / "records").iterdir()
     record.unlink()
     made = flowprep.make_corpus([folder], tmp_path / "c", QUICK, jobs=1)
-    assert made.summary["videos"]["ok"] == 1 and made.summary["failures"] == {}
+    assert made.status.videos.ok == 1 and made.status.failures == {}
     assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 6
 
 
@@ -257,8 +255,8 @@ def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
     odd.mkdir()
     shutil.copy(clips / "left" / "v_left_g01.mp4", odd / "v.mp4")
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
-    assert result.faults == {} and result.summary["videos"]["ok"] == 5
-    assert set(result.summary["failures"]) == {"frames", "huge"}
+    assert result.faults == {} and result.status.videos.ok == 5
+    assert set(result.status.failures) == {"frames", "huge"}
     assert flowprep.open_corpus(tmp_path / "c").labels["caf\\xe9/v.mp4"] == "caf\\xe9"
 
 
@@ -354,10 +352,10 @@ def test_an_engine_that_fails_fails_its_task_loudly_and_the_others_go_on(clips, 
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
     (fault,) = result.faults.values()
     assert "device lost" in fault and ".mp4" in fault
-    assert result.summary["videos"]["pending"] == 1 and result.summary["videos"]["ok"] == 3
+    assert result.status.videos.pending == 1 and result.status.videos.ok == 3
     assert not list((tmp_path / "c" / "shards").glob("*.tmp"))
     monkeypatch.undo()
-    assert flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1).summary["videos"]["ok"] == 4
+    assert flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1).status.videos.ok == 4
 
 
 def test_a_full_disk_stops_the_run_and_leaves_what_is_published(clips, tmp_path, monkeypatch):
@@ -374,7 +372,7 @@ def test_a_full_disk_stops_the_run_and_leaves_what_is_published(clips, tmp_path,
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
     (fault,) = result.faults.values()  # the tasks behind it were not begun
     assert "No space left on device" in fault and ".h5" in fault
-    assert result.summary["videos"]["ok"] == 1 and result.summary["videos"]["pending"] == 3
+    assert result.status.videos.ok == 1 and result.status.videos.pending == 3
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
