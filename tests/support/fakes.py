@@ -12,6 +12,7 @@ import torch
 
 from flowprep import Settings
 from flowprep.corpus.video import QuantParams
+from trainer.data.annotations import Examples
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import as_toml
 
@@ -122,6 +123,12 @@ class FakeCorpus(Mapping):
         return len(self.videos)
 
 
+def examples_of(corpus):
+    """All videos of the corpus, with the classes of the first data set."""
+    labels = [CLASSES.index(label) for label in corpus.labels.values()]
+    return Examples(tuple(corpus), tuple(labels), CLASSES)
+
+
 def small(stream="spatial", **sections):
     """A recipe that trains in a second or two."""
     values = {
@@ -148,6 +155,7 @@ def small(stream="spatial", **sections):
 
 
 def rows(run):
+    """The rows of a run's log."""
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
@@ -169,5 +177,6 @@ def write_lists(folder, test_groups=(1,), clips=4, crlf=False):
 
 
 def toml(recipe, path):
+    """Write a recipe; gives the path."""
     path.write_text(as_toml(recipe))
     return path

@@ -5,23 +5,15 @@ import sys
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from flowprep.errors import CorpusDamaged
+from tests.support.command import call
 from tests.support.fakes import CLASSES, small, toml, write_lists
-from trainer.cli import main
 from trainer.evaluation.scores import Scores
 from trainer.models.registry import MODELS
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import as_toml, read_recipe
 from trainer.training import distributed
-
-
-def call(*args):
-    result = CliRunner().invoke(main, [str(a) for a in args])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture
@@ -329,13 +321,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(tm
 
 def test_a_recipe_is_printed_whole_by_the_command(tmp_path):
     path = toml(small("spatial"), tmp_path / "r.toml")
-    text = (
-        CliRunner()
-        .invoke(main, ["recipe", str(path), "--set", "train.steps=7"], catch_exceptions=False)
-        .stdout
-    )
+    text = call("recipe", path, "--set", "train.steps=7").stdout
     assert text == as_toml(read_recipe(path, ["train.steps=7"])) and "\nsteps = 7\n" in text
-    defaults = CliRunner().invoke(main, ["recipe"], catch_exceptions=False).stdout
+    defaults = call("recipe").stdout
     assert defaults == as_toml(Recipe("temporal"))
-    refused = CliRunner().invoke(main, ["recipe", "--set", "train.steps=7"])
+    refused = call("recipe", "--set", "train.steps=7")
     assert refused.exit_code == 2 and "name its file" in refused.output

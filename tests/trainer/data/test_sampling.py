@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, HEIGHT, WIDTH, FakeCorpus, FakeVideo, small
+from tests.support.fakes import CLASSES, HEIGHT, WIDTH, FakeCorpus, FakeVideo, examples_of, small
 from trainer.data import dataset, loading, sampling, transforms
 from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
@@ -35,10 +35,6 @@ def recipe_for(name, stream, **sections):
     for key, section in sections.items():
         values[key] = {**values.get(key, {}), **section}
     return small(stream, **values)
-
-
-def examples_of(corpus):
-    return Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
 
 
 # --- where a sample is taken from

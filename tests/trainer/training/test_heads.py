@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import flowprep
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, FakeCorpus, rows, small
+from tests.support.command import call
+from tests.support.fakes import CLASSES, FakeCorpus, examples_of, rows, small, toml, write_lists
+from tests.support.runs import Killed, kill_at, run
 from trainer.data import dataset
 from trainer.data.annotations import Examples, auxiliary_examples, label_examples
 from trainer.evaluation.evaluate import evaluate
@@ -18,21 +21,12 @@ from trainer.training.heads import heads_loss
 QUICK = {"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1}
 
 
-def own(corpus):
-    return Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
-
-
 def other(clips=2):
     """Another data set: (corpus, its videos)."""
     corpus = FakeCorpus(clips=clips, prefix="Other")
     classes = tuple(f"Other{c}" for c in CLASSES[:3])
     pairs = [(i, n) for i, n in corpus.labels.items() if n in classes]
     return corpus, label_examples("list", pairs, classes)
-
-
-def run(out, recipe, **options):
-    corpus = FakeCorpus()
-    return train.train(recipe, corpus, own(corpus), out, device="cpu", **options)
 
 
 def test_the_loss_is_that_of_separate_heads():
@@ -66,19 +60,10 @@ def test_a_sample_moves_its_own_head_only():
 
 def test_every_head_has_the_same_share_of_a_batch():
     corpus = FakeCorpus()
-    clips = dataset.TrainingClips([[(corpus, own(corpus))], [other()]], small())
+    clips = dataset.TrainingClips([[(corpus, examples_of(corpus))], [other()]], small())
     assert [clips[0, i][2] for i in range(6)] == [0, 1, 0, 1, 0, 1]
     labels = {head: {clips[s, head][1] for s in range(60)} for head in (0, 1)}
     assert labels == {0: {0, 1, 2, 3}, 1: {0, 1, 2}}
-
-
-class Killed(Exception):
-    pass
-
-
-def kill(done, _row):
-    if done == 3:
-        raise Killed
 
 
 @pytest.mark.parametrize("way", ["multi_task", "add_classes"])
@@ -91,12 +76,12 @@ def test_a_run_on_two_data_sets(tmp_path, way):
     # Only the run's own data set is held out from, and judged.
     assert len((tmp_path / "whole" / "validationlist.txt").read_text().split("\n")) == 8 + 1
     corpus = FakeCorpus()
-    scores = evaluate(tmp_path / "whole", corpus, own(corpus).subset(range(4)), frames=1, crops=1)
+    scores = evaluate(tmp_path / "whole", corpus, examples_of(corpus).subset(range(4)), frames=1, crops=1)
     assert scores.scores.shape == (4, 4)
     torch.testing.assert_close(torch.from_numpy(scores.scores.sum(1)), torch.ones(4))
 
     with pytest.raises(Killed):
-        run(tmp_path / "parts", recipe, **more, on_step=kill)
+        run(tmp_path / "parts", recipe, **more, on_step=kill_at(3))
     with pytest.raises(UsageError, match="or further data sets"):
         run(tmp_path / "parts", recipe, resume=True)
     with pytest.raises(UsageError, match="or further data sets"):
@@ -120,7 +105,7 @@ def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
 def test_added_classes_must_be_new(tmp_path):
     corpus = FakeCorpus()
     with pytest.raises(UsageError, match="added classes that exist already: BlueSpin, BlueZoom"):
-        run(tmp_path, small(), add_classes=[(corpus, own(corpus))])
+        run(tmp_path, small(), add_classes=[(corpus, examples_of(corpus))])
     with pytest.raises(UsageError, match=r"train.batch is 2; allowed: one sample per head, 3"):
         run(tmp_path, small(train={"batch": 2}), multi_task=[other(), other()])
 
@@ -136,7 +121,7 @@ def test_a_head_of_one_class_is_refused(tmp_path):
 
 
 def test_what_a_further_data_set_gives():
-    corpus, judged = FakeCorpus(prefix="Other"), own(FakeCorpus())
+    corpus, judged = FakeCorpus(prefix="Other"), examples_of(FakeCorpus())
     everything = auxiliary_examples(corpus, "all", judged, FakeCorpus())
     assert len(everything) == len(corpus) and everything.classes == tuple(f"Other{c}" for c in CLASSES)
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
@@ -148,14 +133,14 @@ def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
     first, second = FakeCorpus(), FakeCorpus()
     second.path = tmp_path
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
-        auxiliary_examples(second, "all", own(first), first)
+        auxiliary_examples(second, "all", examples_of(first), first)
     for video in list(second.videos.values())[:30]:
         video.num_frames += 1
     with pytest.raises(UsageError, match="all: 2 videos are in the test list"):
-        auxiliary_examples(second, "all", own(first), first)
+        auxiliary_examples(second, "all", examples_of(first), first)
     for video in list(second.videos.values())[30:]:
         video.frame_rate = 24.0
-    assert len(auxiliary_examples(second, "all", own(first), first)) == 32
+    assert len(auxiliary_examples(second, "all", examples_of(first), first)) == 32
 
 
 def test_a_run_starts_from_one_on_another_data_set(tmp_path):
@@ -175,7 +160,7 @@ def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
     corpus = FakeCorpus()
     run(tmp_path / "first", small(train=QUICK))
     start = checkpoint.load(tmp_path / "first" / "last.pt").model["fc.weight"]
-    same = own(corpus)
+    same = examples_of(corpus)
     renamed = Examples(same.ids, same.labels, tuple(f"New{c}" for c in CLASSES))
     turned = Examples(same.ids, tuple(3 - n for n in same.labels), CLASSES[::-1])
     recipe = small(train={**QUICK, "lr": 1e-9}, model={"weights": f"{tmp_path / 'first'}{file}"})
@@ -193,11 +178,6 @@ def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
 
 
 def test_multi_task_by_the_command(tmp_path, opened, monkeypatch):
-    import flowprep
-    from tests.trainer.cli.test_trainer_cli import call
-
-    from tests.support.fakes import toml, write_lists  # isort: skip
-
     second = FakeCorpus(clips=2, prefix="Other")
     monkeypatch.setattr(flowprep, "open_corpus", lambda p: second if "second" in str(p) else opened)
     index, learn, test = write_lists(tmp_path / "lists")

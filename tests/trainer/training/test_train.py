@@ -13,9 +13,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, FakeCorpus, rows, small
+from tests.support.fakes import CLASSES, FakeCorpus, examples_of, rows, small
+from tests.support.runs import Killed, kill_at, losses, run
 from trainer import errors
-from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.files import write_atomically
 from trainer.models import registry, weights
@@ -25,32 +25,6 @@ from trainer.training.metrics_log import MetricsLog
 
 # Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-
-
-def examples(corpus):
-    labels = [CLASSES.index(label) for label in corpus.labels.values()]
-    return Examples(tuple(corpus), tuple(labels), CLASSES)
-
-
-def run(out, recipe=None, **options):
-    corpus = options.pop("corpus", None) or FakeCorpus()
-    return train.train(recipe or small(), corpus, examples(corpus), out, device="cpu", **options)
-
-
-def losses(out):
-    return [(row["step"], row["loss"], row["train_accuracy"], row.get("val_loss")) for row in rows(out)]
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_at(step):
-    def on_step(done, _row):
-        if done == step:
-            raise Killed
-
-    return on_step
 
 
 @forks
@@ -124,12 +98,12 @@ def test_a_run_is_judged_in_the_precision_that_it_was_made_in(tmp_path, monkeypa
     corpus = FakeCorpus()
     here, elsewhere = [], []
     for scores in (here, elsewhere):
-        scores.append(evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores)
+        scores.append(evaluate(tmp_path, corpus, examples_of(corpus).subset([0, 9, 20]), device="cpu").scores)
         has["avx512_bf16"] = False
     assert np.array_equal(here, elsewhere)
     wide = replace(checkpoint.load(tmp_path / "last.pt"), precision="float32")
     checkpoint.save(tmp_path / "last.pt", wide)
-    exact = evaluate(tmp_path, corpus, examples(corpus).subset([0, 9, 20]), device="cpu").scores
+    exact = evaluate(tmp_path, corpus, examples_of(corpus).subset([0, 9, 20]), device="cpu").scores
     assert not np.array_equal(here[0], exact)
 
 
