@@ -44,6 +44,7 @@ PUBLIC = {
     "flowprep.reports.charts",
     "flowprep.reports.html",
     "flowprep.errors",
+    "flowprep.planning.video_lists",
     "flowprep.system.atomic",
     "flowprep.system.leases",
     "flowprep.system.processes",

@@ -37,13 +37,12 @@ def read_list_rows(path: Path, is_name: Callable[[str], bool] | None = None) -> 
     """Read the rows of a list, as they stand in the file.
 
     A `.csv` file has rows `path,label`, or the columns of LIST_COLUMNS that its first line names. Any other
-    file has lines `path label`, separated by the last space or the first tab. A line that is a name as a
-    whole has no label, whatever spaces it contains. Empty lines are ignored.
+    file has lines `path label`, which split_line separates. Empty lines are ignored.
 
     Args:
         path: the list.
-        is_name: whether a line is a name as a whole. By default, it is one if it is the path of an existing
-            file, absolute or relative to the list's folder.
+        is_name: whether a text is a name. By default it is one if it is the path of an existing file,
+            absolute or relative to the list's folder.
 
     Raises:
         UsageError: a row of a CSV file does not have the right columns.
@@ -82,13 +81,31 @@ def path_exists(path: Path) -> bool:
         return False
 
 
+def split_line(line: str, is_name: Callable[[str], bool]) -> tuple[str, str]:
+    """The name and the label in a line of a text list; the label is "" if the line has none.
+
+    The label follows the last space or the first tab. A name may contain spaces and tabs too: the whole line,
+    and then its parts before the last tab and before the last space, are looked up first.
+
+    Args:
+        line: the line.
+        is_name: whether a text is a name.
+    """
+    if is_name(line):
+        return line, ""
+    for separator in ("\t", " "):
+        name, _, label = line.rpartition(separator)
+        if label and is_name(name):
+            return name, label
+    line = line.strip()
+    name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
+    return (name.strip(), label.strip()) if name else (line, "")
+
+
 def _text_rows(file: TextIO, is_name: Callable[[str], bool]) -> Iterator[ListRow]:
     for number, line in enumerate(map(str.strip, file), 1):
-        name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
-        if not name or is_name(line):  # a path may contain spaces
-            name, label = line, ""
         if line:
-            yield ListRow(number, name.strip(), label.strip())
+            yield ListRow(number, *split_line(line, is_name))
 
 
 def _csv_rows(path: Path, file: TextIO) -> Iterator[ListRow]:

@@ -8,7 +8,10 @@ A list has a line for each video, in one of three forms:
     some/clip.mp4 Punch                 the path and the name of the class, which replaces that of the folder;
                                         after a tab the name may contain spaces
 
-HMDB-51 has a folder of files `<class>_test_split<N>.txt` instead. `FOLDER:train1` and `FOLDER:test1` name the
+A file whose name ends in .csv has rows `path,label` instead, or the columns that its first line names: see
+flowprep.planning.video_lists.
+
+HMDB-51 has a folder of files `<class>_test_split<N>.txt`. `FOLDER:train1` and `FOLDER:test1` name the
 lists of its split 1.
 """
 
@@ -22,6 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from flowprep import VIDEO_SUFFIXES
 from flowprep.errors import UsageError
+from flowprep.planning.video_lists import read_list_rows, split_line
 
 _HMDB_MARKS = {"train": "1", "test": "2"}  # 0 marks a video that the split does not use
 
@@ -57,6 +61,8 @@ def read_list(source: str, known: Container[str] = ()) -> list[ListEntry]:
         entries = _read_hmdb(Path(part[1]), part[2], part[3])
     elif Path(source).is_dir():
         raise UsageError(f"{source} is a folder; write {source}:train1 or {source}:test1 for HMDB-51's lists")
+    elif source.lower().endswith(".csv"):
+        entries = _read_csv(Path(source))
     else:
         entries = [_parse_line(line, known) for line in _read_lines(Path(source))]
     if not entries:
@@ -103,25 +109,26 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _parse_line(line: str, known: Container[str]) -> ListEntry:
-    if line in known:
-        return ListEntry(line)
-    for separator in ("\t", " "):
-        path, _, label = line.rpartition(separator)
-        if path in known and label:
-            return _make_entry(path, label)
-    line = line.strip()
-    path, tab, label = line.partition("\t")
-    if not tab:
-        path, _, label = line.rpartition(" ")
-        if not path or PurePosixPath(line.lower()).suffix in VIDEO_SUFFIXES:
-            path, label = line, ""
-    return _make_entry(path.strip().removeprefix("./"), label.strip())
+    path, label = split_line(line, known.__contains__)
+    if path in known:
+        return _make_entry(path, label)
+    # A line without a tab that ends like a file name is a path with spaces.
+    if "\t" not in line.strip() and PurePosixPath(line.strip().lower()).suffix in VIDEO_SUFFIXES:
+        path, label = line.strip(), ""
+    return _make_entry(path.removeprefix("./"), label)
 
 
 def _make_entry(path: str, label: str) -> ListEntry:
     if label.isdecimal():
         return ListEntry(path, index=int(label))
     return ListEntry(path, label=label or None)
+
+
+def _read_csv(path: Path) -> list[ListEntry]:
+    try:
+        return [_make_entry(row.path, row.label) for row in read_list_rows(path)]
+    except OSError as exc:
+        raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
 def _read_hmdb(folder: Path, part: str, split: str) -> list[ListEntry]:

@@ -29,6 +29,17 @@ def test_ways_of_writing_a_line(tmp_path):
     ]
 
 
+def test_a_csv_file_is_read_as_flowprep_reads_it(tmp_path):
+    source = write(tmp_path / "l.csv", "path,label,frames\na b.avi,High Jump,9\nRun/c.avi,,9\nd.avi,2,9\n")
+    assert lists.read_list(source) == [
+        ListEntry("a b.avi", label="High Jump"),
+        ListEntry("Run/c.avi"),
+        ListEntry("d.avi", index=2),
+    ]
+    with pytest.raises(UsageError, match=r"none.csv: cannot be read"):
+        lists.read_list(str(tmp_path / "none.csv"))
+
+
 def test_hmdb_folders(tmp_path):
     (tmp_path / "kick_test_split1.txt").write_text("a_kick.avi 1 \nb kick.avi 2 \nc_kick.avi 0 \n")
     (tmp_path / "run_test_split1.txt").write_text("a_run.avi 2 \nb_run.avi 1 \n")
