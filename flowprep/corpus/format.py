@@ -1,7 +1,7 @@
-"""Names and types of everything in a corpus folder and in a shard: the only file that spells them.
+"""The format of a corpus on disk: all names and types in its folder and in its shards.
 
-FORMAT.md is the same in words, for readers in other languages. A change here is a change of the format:
-fields and datasets may be added with a new minor version, anything else needs a new major one.
+FORMAT.md describes the format for readers in other languages. A change of this file is a change of the
+format. A new minor version may add columns and datasets. All other changes need a new major version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ import numpy.typing as npt
 
 SHARD_FORMAT = "flowprep-shard"
 VERSION = (1, 1)
+PLAN_FORMAT = "flowprep-plan"
+PLAN_VERSION = 2  # version 1 had no checksums
+RECORD_FORMAT = "flowprep-record"
+RECORD_VERSION = 1
+INDEX_VERSION = 2
 
 # Names in a corpus folder.
 PLAN = "plan.jsonl"
@@ -30,10 +35,10 @@ FORMAT_ATTRIBUTE = "format"
 VERSION_ATTRIBUTE = "version"
 SETTINGS_ATTRIBUTE = "settings"
 SOFTWARE_ATTRIBUTE = "software"
-# Attribute of each table: CRC-32 of its bytes as they lie in the file.
+# Attribute of each table: CRC-32 of its bytes in the file.
 CHECKSUM_ATTRIBUTE = "crc32"
 
-# Datasets of a shard: the JPEG files back to back, and tables.
+# Datasets of a shard: the image files, one directly after the other, and tables.
 BYTES = "bytes"
 IMAGES = "images"
 PAIRS = "pairs"
@@ -45,19 +50,27 @@ TABLES = (IMAGES, PAIRS, PAIRS_BACKWARD, TIMES, VIDEOS)
 STREAMS = ("rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v")
 
 IMAGE_DTYPE = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
-PAIR_DTYPE = np.dtype([(f"{c}_{what}", "<f4") for c in "uv" for what in ("scale", "zero", "mean", "clipped")])
-# The same where the camera's motion was taken off.
+PAIR_COLUMNS = ("scale", "zero", "mean", "clipped")  # of u and of v
+PAIR_DTYPE = np.dtype([(f"{channel}_{column}", "<f4") for channel in "uv" for column in PAIR_COLUMNS])
+# With `stabilise`: also the homography that was removed.
 STABILISED_PAIR_DTYPE = np.dtype([*PAIR_DTYPE.descr, ("camera", "<f4", (3, 3))])
 TIME_DTYPE = np.dtype("<f8")
 
 
-# The last bytes of a shard, behind what HDF5 knows: a mark, CRC-32 and number of the bytes before `bytes`.
+# The last bytes of a shard, after the end that HDF5 knows: a mark, and the CRC-32 and the number of the bytes
+# before the dataset `bytes`.
 SEAL = struct.Struct("<4sIQ")
 SEAL_MARK = b"\x89FPS"
 
 
 def video_dtype(id_bytes: int = 1, source_bytes: int = 1, label_bytes: int = 1) -> np.dtype[np.void]:
-    """One row per segment of a video; texts are UTF-8, padded with zero bytes to the longest."""
+    """The columns of the video table, which has one row per segment.
+
+    Texts are UTF-8, padded with zero bytes.
+
+    Args:
+        id_bytes, source_bytes, label_bytes: the lengths of the longest texts.
+    """
     return np.dtype(
         [
             ("id", h5py.string_dtype("utf-8", max(1, id_bytes))),
@@ -78,7 +91,7 @@ def video_dtype(id_bytes: int = 1, source_bytes: int = 1, label_bytes: int = 1) 
             ("partial", "<u4"),
             ("first_time", "<u8"),
             ("first_pair", "<u8"),
-            *((f"{stream}_{what}", "<u8") for stream in STREAMS for what in ("first", "count")),
+            *((f"{stream}_{column}", "<u8") for stream in STREAMS for column in ("first", "count")),
         ]
     )
 

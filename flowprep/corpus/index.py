@@ -25,7 +25,6 @@ from flowprep.system.atomic import atomic_path
 
 log = logging.getLogger(__name__)
 
-INDEX_VERSION = 2
 ARRAYS = ("rows", "row_task", "whole", "ids", "labels")  # attributes of an Index that are arrays
 TEXTS = ("tasks", "failures", "partial", "warnings", "totals")  # attributes that are stored as JSON
 
@@ -117,7 +116,7 @@ def read_index(path: Path) -> Index:
     try:
         arrays = _map_arrays(path)
         texts = json.loads(arrays.pop("head").tobytes())
-        if texts.pop("version", 1) != INDEX_VERSION:
+        if texts.pop("version", 1) != fmt.INDEX_VERSION:
             return Index()
         return Index(**{name: arrays[name] for name in ARRAYS}, **texts)
     except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as exc:
@@ -127,7 +126,7 @@ def read_index(path: Path) -> Index:
 
 def write_index(path: Path, index: Index) -> None:
     """Write an index file."""
-    texts = {"version": INDEX_VERSION, **{name: getattr(index, name) for name in TEXTS}}
+    texts = {"version": fmt.INDEX_VERSION, **{name: getattr(index, name) for name in TEXTS}}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         head = np.frombuffer(json.dumps(texts).encode(), np.uint8)
         np.savez(file, head=head, **{name: getattr(index, name) for name in ARRAYS})

@@ -20,9 +20,6 @@ from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.settings import Settings
 from flowprep.system.atomic import atomic_path
 
-PLAN_FORMAT = "flowprep-plan"
-PLAN_VERSION = 2  # version 1 had no checksums
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -134,7 +131,7 @@ def write_plan(path: Path, plan: Plan) -> None:
             crc = zlib.crc32(line, crc)
 
         settings = plan.settings.to_dict()
-        head = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "settings": settings}
+        head = {"format": fmt.PLAN_FORMAT, "version": fmt.PLAN_VERSION, "settings": settings}
         write({**head, "crc32": _settings_checksum(settings)})
         for task in plan.tasks:
             # vars(), because asdict() copies each value: that would be most of the time of planning.
@@ -178,7 +175,7 @@ def _read_head(file: BinaryIO) -> _Head:
     line = file.readline()
     head = json.loads(line)
     version, settings = head["version"], head["settings"]
-    if head["format"] != PLAN_FORMAT or version > PLAN_VERSION:
+    if head["format"] != fmt.PLAN_FORMAT or version > fmt.PLAN_VERSION:
         raise CorpusFormatError(f"{file.name} is not a plan that this version can read")
     if head.get("crc32", crc := _settings_checksum(settings)) != crc:  # version 1 has no checksum
         raise CorpusDamaged(f"the settings in {file.name} do not match their checksum")

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowprep.corpus import format as fmt
 from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.system.atomic import atomic_path
-
-RECORD_FORMAT = "flowprep-record"
-RECORD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,8 @@ class TaskRecord:
     def to_dict(self) -> dict[str, Any]:
         """The record as its file has it, without the checksum."""
         return {
-            "format": RECORD_FORMAT,
-            "version": RECORD_VERSION,
+            "format": fmt.RECORD_FORMAT,
+            "version": fmt.RECORD_VERSION,
             "task": self.task,
             "shard": None if self.shard is None else dict(vars(self.shard)),
             **({"finished": self.finished} if self.finished else {}),
@@ -146,14 +144,14 @@ def read_record(path: Path) -> TaskRecord:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as exc:
         raise CorpusDamaged(f"record {path.name} cannot be read: {exc}") from exc
-    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+    if not isinstance(record, dict) or record.get("format") != fmt.RECORD_FORMAT:
         raise CorpusFormatError(f"{path.name} is not a record of a corpus")
     if missing := {"version", "task", "shard", "videos", "totals"} - record.keys():
         raise CorpusDamaged(f"record {path.name} lacks {', '.join(sorted(missing))}")
     crc = _checksum(record)
     if record.pop("crc32", crc) != crc:  # the first records have no checksum
         raise CorpusDamaged(f"record {path.name} does not match its checksum")
-    if record["version"] > RECORD_VERSION:
+    if record["version"] > fmt.RECORD_VERSION:
         raise CorpusFormatError(f"{path.name} is a record of a newer version: install a newer flowprep")
     try:
         return TaskRecord.from_dict(record)

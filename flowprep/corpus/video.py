@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
+from flowprep.corpus import format as fmt
 from flowprep.errors import CorpusDamaged, OutOfRange
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
-_FIELD_COLUMNS = ("scale", "zero", "mean", "clipped")  # of the table of pairs, after u_ or v_
 _OPTIONS = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
 
 
@@ -160,7 +160,7 @@ class Video:
         self._check(start, count, backward)
         rows = self._table(backward, start, count)
         scale, zero_point, mean = (
-            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in _FIELD_COLUMNS[:3]
+            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in fmt.PAIR_COLUMNS[:3]
         )
         return QuantParams(scale, zero_point, mean)
 
@@ -221,7 +221,7 @@ class Video:
         self._check(start, count, backward)
         rows = self._table(backward, start, count)
         for jpegs, row in zip(self._jpegs(start, count, backward), rows, strict=True):
-            u, v = ([float(row[f"{channel}_{column}"]) for column in _FIELD_COLUMNS] for channel in "uv")
+            u, v = ([float(row[f"{channel}_{column}"]) for column in fmt.PAIR_COLUMNS] for channel in "uv")
             yield EncodedField(jpegs[0], *u), EncodedField(jpegs[1], *v)
 
     def camera(

@@ -9,10 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from flowprep import __version__
-from flowprep.corpus import format as fmt
 from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
@@ -115,11 +113,11 @@ def store_task(
         start = time.perf_counter()
         segments.append(store_segment(segment, writer, write_segment))
         store.log(task.id, _describe(segments[-1], time.perf_counter() - start))
-    if writer.videos:
+    if not writer.empty:
         with timed(seconds, "write"):
             size = writer.publish()
         shard = ShardRecord(writer.path.name, size, file_digest(writer.path))
-    totals = _totals(segments, writer.videos, shard)
+    totals = _totals(segments, writer.flow_float32_bytes, shard)
     record = TaskRecord(
         task=task.id,
         shard=shard,
@@ -172,7 +170,7 @@ def store_segment(segment: Segment, writer: ShardWriter, write_segment: WriteSeg
         return _failed(segment, writer, exc)
     except EngineError as exc:
         raise EngineError(f"{segment.id}: {exc}") from exc
-    row = writer.end()
+    stored = writer.end()
     return SegmentRecord(
         segment.id,
         status,
@@ -180,9 +178,9 @@ def store_segment(segment: Segment, writer: ShardWriter, write_segment: WriteSeg
         segment.segments,
         reason=reason,
         warning=warning,
-        frames=row["num_frames"],
-        pairs=row["num_pairs"],
-        bytes=row["bytes"],
+        frames=stored.frames,
+        pairs=stored.pairs,
+        bytes=stored.bytes,
     )
 
 
@@ -206,7 +204,7 @@ def _failed(segment: Segment, writer: ShardWriter, exc: VideoError) -> SegmentRe
 
 
 def _totals(
-    segments: list[SegmentRecord], rows: list[dict[str, Any]], shard: ShardRecord | None
+    segments: list[SegmentRecord], flow_float32_bytes: int, shard: ShardRecord | None
 ) -> Counter[str]:
     """The sums of a record, without the times."""
     totals: Counter[str] = Counter()
@@ -214,11 +212,7 @@ def _totals(
         totals.update(frames=segment.frames, pairs=segment.pairs)
         for stream, size in segment.bytes.items():
             totals["rgb_bytes" if stream == "rgb" else "flow_bytes"] += size
-    fields = [stream for stream in fmt.STREAMS if stream != "rgb"]
-    totals["flow_float32_bytes"] = sum(
-        sum(row[f"{stream}_count"] for stream in fields) * row.get("width", 0) * row.get("height", 0) * 4
-        for row in rows
-    )
+    totals["flow_float32_bytes"] = flow_float32_bytes
     totals["shard_bytes"] = shard.bytes if shard else 0
     return totals
 

@@ -158,7 +158,7 @@ def write_task(store, task, segments):
                 for k in range(frames):
                     writer.add_stored_frame(None, float(first + k))
                 writer.end()
-        shard = ShardRecord(path.name, writer.publish(), "") if writer.videos else None
+        shard = None if writer.empty else ShardRecord(path.name, writer.publish(), "")
     totals = {"frames": sum(video.frames for video in videos)}
     store.write_record(TaskRecord(task, shard, tuple(videos), totals))
 

@@ -74,8 +74,8 @@ def add(
             for flow, back in ((forward, False), (backward, True)):
                 u, v = quantise.encode_pair(flow[i], settings)
                 writer.add_pair(u, v, backward=back)
-    row = writer.end()
-    return SegmentRecord(video, "ok", segment, segments, frames=row["num_frames"], pairs=row["num_pairs"])
+    stored = writer.end()
+    return SegmentRecord(video, "ok", segment, segments, frames=stored.frames, pairs=stored.pairs)
 
 
 def make(root: Path, shards: dict[str, list], failed: dict[str, str] | None = None) -> Path:
@@ -443,14 +443,16 @@ def test_cutting_a_segment_keeps_whole_frames_and_pairs(tmp_path):
             writer.add_pair(u, v)
             writer.add_pair(u, v, backward=True)
         writer.cut(4)
-        row = writer.end()
+        stored = writer.end()
         add(writer, "w", 3, 5)
         writer.begin(id="dropped", source="", label="")
         writer.add_frame(np.zeros((*SHAPE, 3), np.uint8), 0)
         writer.drop()
         writer.publish()
-    assert (row["num_frames"], row["num_pairs"], row["rgb_count"], row["flow_back_v_count"]) == (4, 3, 4, 3)
     shard = Shard(path)
+    row = shard.videos[0]
+    assert (stored.frames, stored.pairs, row["rgb_count"], row["flow_back_v_count"]) == (4, 3, 4, 3)
+    assert (row["num_frames"], row["num_pairs"]) == (4, 3)
     assert [r["id"] for r in shard.videos] == [b"v", b"w"]
     for i in range(len(shard.images)):
         shard.image(i)
@@ -480,10 +482,10 @@ def test_damage_of_what_hdf5_reads_is_found_before_it_does(corpus):
         length = file[fmt.BYTES].id.get_offset()
     for at in (0, 8, length // 2, length - 1):
         path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
-        with pytest.raises(CorpusDamaged, match="what lies before its images"):
+        with pytest.raises(CorpusDamaged, match="the part before its images"):
             Shard(path)
     path.write_bytes(sound[:-1])
-    with pytest.raises(CorpusDamaged, match="it does not end as a shard does"):
+    with pytest.raises(CorpusDamaged, match="the end of the file is not that of a shard"):
         Shard(path)
     path.write_bytes(sound[: -fmt.SEAL.size])  # as the first shards were
     assert len(Shard(path).images) > 0
