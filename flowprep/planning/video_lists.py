@@ -95,7 +95,7 @@ def split_line(line: str, is_name: Callable[[str], bool]) -> tuple[str, str]:
         return line, ""
     for separator in ("\t", " "):
         name, _, label = line.rpartition(separator)
-        if label and is_name(name):
+        if name and label and is_name(name):
             return name, label
     line = line.strip()
     name, _, label = line.partition("\t") if "\t" in line else line.rpartition(" ")
