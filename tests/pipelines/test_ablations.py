@@ -1,8 +1,7 @@
-"""pipelines/ucf101/ablations: its rows are the paper's, its recipes valid, and a table comes of it."""
+"""pipelines/ucf101/ablations: the rows of the paper, valid recipes, and the table."""
 
-import importlib.machinery
-import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,40 +10,38 @@ import pytest
 from click.testing import CliRunner
 
 import flowprep
+from ablation_study.cli import main
+from ablation_study.flow_statistics import flow_statistics
+from ablation_study.options import UCF101, recipe_of
+from ablation_study.rows import ROWS, SHARED_CLASSES, Network
+from ablation_study.study import TrainerFailed
 from tests.support.fakes import PAIRS, FakeCorpus, FakeVideo
 from trainer.evaluation.scores import Scores
 from trainer.models import registry
 from trainer.recipe.toml import read_recipe
 
-SCRIPT = Path(__file__).parents[2] / "pipelines" / "ucf101" / "ablations"
+
+def test_the_command_runs_as_a_program():
+    command = [sys.executable, UCF101 / "ablations", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+    assert "pipelines/ucf101/ablations --corpus CORPUS --leave-out 'P(\\d)'" in done.stdout
 
 
-@pytest.fixture(scope="module")
-def ablations():
-    loader = importlib.machinery.SourceFileLoader("ablations", str(SCRIPT))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("ablations", loader))
-    sys.modules["ablations"] = module  # dataclasses look their module up
-    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode
-    loader.exec_module(module)
-    sys.dont_write_bytecode = before
-    return module
-
-
-def test_every_row_is_a_recipe(ablations):
-    for row in ablations.ROWS:
-        if isinstance(row, ablations.Network):
+def test_every_row_is_a_recipe():
+    for row in ROWS:
+        if isinstance(row, Network):
             changes = [*row.changes, *(["model.weights=w.pt"] if row.weights or row.start else [])]
             for small in (False, True):
-                registry.check_recipe(read_recipe(ablations.recipe_of(row, small=small), changes))
+                registry.check_recipe(read_recipe(recipe_of(row, small=small), changes))
 
 
-def test_the_paper_s_settings(ablations):
+def test_the_paper_s_settings():
     """Batch, schedule and dropout of section 4 of the paper, for each way of training."""
-    for row in ablations.ROWS:
-        if not isinstance(row, ablations.Network):
+    for row in ROWS:
+        if not isinstance(row, Network):
             continue
         recipe = read_recipe(
-            ablations.recipe_of(row, small=False),
+            recipe_of(row, small=False),
             [*row.changes, *(["model.weights=w.pt"] if row.weights or row.start else [])],
         )
         train = recipe.train
@@ -63,15 +60,15 @@ def test_the_paper_s_settings(ablations):
         assert recipe.model.trainable == ("last" if "last" in row.name else "all")
 
 
-def test_78_classes_are_left_to_add(ablations, shared_data):
+def test_78_classes_are_left_to_add(shared_data):
     lines = (shared_data / "splits" / "ucf101" / "classInd.txt").read_text().split("\n")
     classes = {line.split()[1] for line in lines if line.strip()}
-    assert len(classes) == 101 and set(ablations.LEFT_OUT) < classes
-    assert len(classes.difference(ablations.LEFT_OUT)) == 78
+    assert len(classes) == 101 and set(SHARED_CLASSES) < classes
+    assert len(classes.difference(SHARED_CLASSES)) == 78
 
 
 class Trainer:
-    """Stands for the command: notes its calls, and says that every other video is of its class."""
+    """Stands for the command: records its calls, and predicts the true class of every other video."""
 
     def __init__(self):
         self.calls, self.fails = [], lambda args: False
@@ -80,7 +77,7 @@ class Trainer:
         args = [str(a) for a in args]
         self.calls.append(args)
         if self.fails(args):
-            raise ABLATIONS.Failed(f"trainer {args[0]} failed")
+            raise TrainerFailed(f"trainer {args[0]} failed")
         out = Path(args[args.index("--out") + 1])
         source = args[args.index("--test-list") + 1] if "--test-list" in args else ""
         pairs = [("a", "x"), ("b", "y")]
@@ -103,29 +100,24 @@ class Trainer:
 
 
 @pytest.fixture
-def trainer(ablations, monkeypatch):
-    global ABLATIONS
-    ABLATIONS = ablations
-    stub = Trainer()
-    monkeypatch.setattr(ablations, "trainer", stub)
-    for name in ("train", "out_of_fold", "examples", "open_corpus"):
-        getattr(ablations, name).cache_clear()
-    return stub
+def trainer():
+    return Trainer()
 
 
-def call(ablations, tmp_path, *args, code=0):
+def call(trainer, tmp_path, *args, code=0):
+    """The rows of the table by name; `trainer` is called in place of the command, None for the command."""
     options = ["--corpus", tmp_path, "--out", tmp_path / "out", "--json", *args]
-    done = CliRunner().invoke(ablations.main, [str(o) for o in options])
+    done = CliRunner().invoke(main, [str(option) for option in options], obj=trainer)
     assert done.exit_code == code, done.output
     return {row["row"]: row for row in json.loads(done.stdout)}
 
 
-def test_rows_alone_and_what_they_build_on(ablations, trainer, tmp_path):
+def test_rows_alone_and_what_they_build_on(trainer, tmp_path):
     given = ["--lists", "splits", "--small", "--set", "train.steps=9"]
-    rows = call(ablations, tmp_path, *given, "L5")
+    rows = call(trainer, tmp_path, *given, "L5")
     assert len(trainer.calls) == 1
     line = " ".join(trainer.calls[0])
-    assert line.startswith(f"train {SCRIPT.parent}/small/temporal.toml")
+    assert line.startswith(f"train {UCF101}/small/temporal.toml")
     assert "--set input.stack=5 --set seed=0 --set train.steps=9" in line
     assert "--train-list splits:train1 --test-list splits:test1" in line
     assert rows["L5"] == {
@@ -138,8 +130,7 @@ def test_rows_alone_and_what_they_build_on(ablations, trainer, tmp_path):
         "videos": 2,
     }
     trainer.calls.clear()
-    ablations.train.cache_clear()
-    rows = call(ablations, tmp_path, *given, "L10-average", "spatial-last-0.5", "multi-task")
+    rows = call(trainer, tmp_path, *given, "L10-average", "spatial-last-0.5", "multi-task")
     assert trainer.kinds == ["train", "train", "fuse"]
     assert {name: row["missing"] for name, row in rows.items()} == {
         "spatial-last-0.5": "needs --weights",
@@ -152,22 +143,22 @@ def test_rows_alone_and_what_they_build_on(ablations, trainer, tmp_path):
     assert "| multi-task | 81.5 | needs --second |  |  |" in table
 
 
-def test_a_row_that_fails_does_not_end_the_table(ablations, trainer, tmp_path):
+def test_a_row_that_fails_does_not_end_the_table(trainer, tmp_path):
     """Rows that build on it fail too, without a second try; the others are made."""
     trainer.fails = lambda args: args[0] == "train" and "input.stack=5" in args
-    rows = call(ablations, tmp_path, "--lists", "splits", "L5", "L1", code=1)
+    rows = call(trainer, tmp_path, "--lists", "splits", "L5", "L1", code=1)
     assert rows["L5"]["missing"] == "trainer train failed" and rows["L5"]["measured"] is None
     assert rows["L1"]["measured"] == 50.0
     trainer.fails = lambda args: "spatial_scratch" in args[1]
     trainer.calls.clear()
-    rows = call(ablations, tmp_path, "--lists", "splits", "L10-average", "bidirectional-average", code=1)
+    rows = call(trainer, tmp_path, "--lists", "splits", "L10-average", "bidirectional-average", code=1)
     assert trainer.kinds == ["train"] and rows["L10-average"]["missing"] == "trainer train failed"
     assert {p.name for p in (tmp_path / "out").iterdir()} >= {"table.json", "table.md"}
     assert not list((tmp_path / "out").glob("*.tmp"))
 
 
-def test_every_seed_and_its_spread(ablations, trainer, tmp_path):
-    rows = call(ablations, tmp_path, "--lists", "splits", "--seeds", 3, "L1")
+def test_every_seed_and_its_spread(trainer, tmp_path):
+    rows = call(trainer, tmp_path, "--lists", "splits", "--seeds", 3, "L1")
     assert rows["L1"]["by_seed"] == [50.0] * 3
     assert [f"seed={n}" in args for n, args in enumerate(trainer.calls)] == [True] * 3
     assert len({trainer.value(n, "--out") for n in range(3)}) == 3
@@ -178,25 +169,25 @@ def listed(path):
     return {line.split("\t")[0] for line in Path(path).read_text().splitlines()}
 
 
-def test_one_group_is_judged_by_what_learnt_from_the_others(ablations, trainer, tmp_path, monkeypatch):
+def test_one_group_is_judged_by_what_learnt_from_the_others(trainer, tmp_path, monkeypatch):
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
-    rows = call(ablations, tmp_path, "--leave-out", r"_g(\d+)_", "L10")
+    rows = call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "L10")
     assert rows["L10"]["parts"] == ["without-01", "without-02", "without-03"]
     assert rows["L10"]["videos"] == len(corpus)
     for n in range(3):
         train, test = (listed(trainer.value(n, f"--{use}-list")) for use in ("train", "test"))
         assert train | test == set(corpus) and not train & test
         assert {f"_g{n + 1:02d}_" in i for i in test} == {True}
-    rows = call(ablations, tmp_path, "--leave-out", "P([0-9])", "L1")
-    assert rows["L1"]["missing"].endswith("avi is of no group: 'P([0-9])' is not in its id")
+    rows = call(trainer, tmp_path, "--leave-out", "P([0-9])", "L1")
+    assert rows["L1"]["missing"].endswith("avi has no group: its id does not match 'P([0-9])'")
 
 
-def test_fusions_are_fitted_out_of_fold(ablations, trainer, tmp_path, monkeypatch):
+def test_fusions_are_fitted_out_of_fold(trainer, tmp_path, monkeypatch):
     """Each training video is judged by networks that were not shown its group, nor the one left out."""
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
-    call(ablations, tmp_path, "--leave-out", r"_g(\d+)_", "--fit-folds", 2, "L10-weighted")
+    call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "--fit-folds", 2, "L10-weighted")
     # Per stream the three parts, and the three pairs of groups that are left out together, made once each.
     assert trainer.kinds.count("train") == 12 and trainer.kinds.count("fuse") == 3
     assert all("train.validation_share=0" in args for args in trainer.calls if args[0] == "train")
@@ -211,51 +202,52 @@ def test_fusions_are_fitted_out_of_fold(ablations, trainer, tmp_path, monkeypatc
     assert all(set(s.ids.tolist()) == learnt and len(s.ids) == len(learnt) for s in fit)
 
 
-def test_without_folds_a_fusion_is_fitted_on_what_was_held_out(ablations, trainer, tmp_path):
+def test_without_folds_a_fusion_is_fitted_on_what_was_held_out(trainer, tmp_path):
     """And the SVM as in the paper on the training videos."""
-    rows = call(ablations, tmp_path, "--lists", "splits", "L10-calibrated-average", "L10-svm")
-    assert rows["L10-calibrated-average"]["missing"] == "needs --fit-folds, for the recipe holds nothing out"
+    rows = call(trainer, tmp_path, "--lists", "splits", "L10-calibrated-average", "L10-svm")
+    assert (
+        rows["L10-calibrated-average"]["missing"]
+        == "needs --fit-folds, because the recipe holds no videos out"
+    )
     fuse = trainer.calls[-1]
     assert trainer.kinds[-3:] == ["evaluate", "evaluate", "fuse"]
     assert [Path(p).name for p in fuse[fuse.index("--fit") + 1 :][:2]] == ["train_scores.npz"] * 2
     for name in ("spatial-scratch-0.5", "L10"):
         run = tmp_path / "out" / "seed0" / "split1" / name
         (run / "validation_scores.npz").write_bytes((run / "test_scores.npz").read_bytes())
-    rows = call(ablations, tmp_path, "--lists", "splits", "L10-calibrated-average")
+    rows = call(trainer, tmp_path, "--lists", "splits", "L10-calibrated-average")
     assert rows["L10-calibrated-average"]["measured"] == 50.0 and "--calibrate" in trainer.calls[-1]
 
 
-def test_a_trained_network_is_judged_with_a_control(ablations, trainer, tmp_path):
-    call(ablations, tmp_path, "--lists", "splits", "L10-judged-reversed")
+def test_a_trained_network_is_judged_with_a_control(trainer, tmp_path):
+    call(trainer, tmp_path, "--lists", "splits", "L10-judged-reversed")
     assert trainer.kinds == ["train", "evaluate"]
     assert "--list splits:test1 --allow-missing --control reversed" in " ".join(trainer.calls[1])
 
 
-def test_a_second_data_set_beside_the_first(ablations, trainer, tmp_path):
+def test_a_second_data_set_beside_the_first(trainer, tmp_path):
     """HMDB-51's splits, and any other one by a list of its videos."""
     (tmp_path / "list.txt").write_text("a x\n")
     given = ["--lists", "splits", "--second", "other"]
-    rows = call(ablations, tmp_path, *given, tmp_path / "list.txt", "multi-task", "hmdb51")
+    rows = call(trainer, tmp_path, *given, tmp_path / "list.txt", "multi-task", "hmdb51")
     assert trainer.value(0, "--multi-task") == "other" and f"other {tmp_path / 'list.txt'}" in " ".join(
         trainer.calls[0]
     )
     assert rows["hmdb51"]["missing"] == "needs splits of the second data set"
-    ablations.train.cache_clear()
-    call(ablations, tmp_path, *given, "hmdb", "hmdb51-multi-task", "multi-task")
+    call(trainer, tmp_path, *given, "hmdb", "hmdb51-multi-task", "multi-task")
     own, beside = trainer.calls[-2], trainer.calls[-1]
     assert "--corpus other --train-list hmdb:train1" in " ".join(own)
     assert f"--multi-task {tmp_path} all" in " ".join(own) and "--multi-task other all" in " ".join(beside)
 
 
-def test_a_row_that_needs_backward_flow(ablations, trainer, monkeypatch, tmp_path):
+def test_a_row_that_needs_backward_flow(trainer, monkeypatch, tmp_path):
     """Like one that needs weights, it does not keep the others from being made."""
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: FakeCorpus())
-    rows = call(ablations, tmp_path, "--lists", "splits", "bidirectional")
+    rows = call(trainer, tmp_path, "--lists", "splits", "bidirectional")
     assert rows["bidirectional"]["missing"] == "needs a corpus made with --backward"
     assert not trainer.calls
-    ablations.open_corpus.cache_clear()
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: FakeCorpus(backward=True))
-    assert call(ablations, tmp_path, "--lists", "splits", "bidirectional")["bidirectional"]["videos"] == 2
+    assert call(trainer, tmp_path, "--lists", "splits", "bidirectional")["bidirectional"]["videos"] == 2
     assert trainer.kinds == ["train"]
 
 
@@ -267,17 +259,16 @@ class Fast(FakeVideo):
         return turning * (1 + 3 * ("Blue" in self.id))
 
 
-def test_statistics_see_how_much_moves_and_no_more(ablations, trainer, tmp_path, monkeypatch):
+def test_statistics_see_how_much_moves_and_no_more(trainer, tmp_path, monkeypatch):
     corpus = FakeCorpus()
     for n, i in enumerate(corpus):
         corpus.videos[i] = Fast(i, corpus.labels[i], n * 7)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
-    ablations.magnitudes.cache_clear()
-    found = ablations.magnitudes(tmp_path, next(i for i in corpus if "Red" in i))
+    found = flow_statistics(next(video for i, video in corpus.items() if "Red" in i))
     length = np.hypot(*next(v for i, v in corpus.items() if "Red" in i).flow(0, PAIRS).transpose(1, 0, 2, 3))
     assert found.shape == (8,)
     np.testing.assert_allclose(found[[0, 5]], [length.mean(), length.mean((1, 2)).std()], rtol=1e-4)
-    rows = call(ablations, tmp_path, "--leave-out", r"_g(\d+)_", "flow-statistics")
+    rows = call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "flow-statistics")
     # Blue from Red, which is fast from slow; not Spin from Zoom, whose lengths are the same.
     assert rows["flow-statistics"]["measured"] < 75 and not trainer.calls
     for path in (tmp_path / "out" / "seed0").glob("*/flow-statistics.npz"):
@@ -285,38 +276,35 @@ def test_statistics_see_how_much_moves_and_no_more(ablations, trainer, tmp_path,
         assert np.array_equal(found.scores.argmax(1) // 2, found.labels // 2)
 
 
-def test_a_table_of_real_runs(ablations, tmp_path, monkeypatch):
-    """Everything that is called is there, and takes what it is given."""
+@pytest.mark.slow
+def test_a_table_of_real_runs(tmp_path, monkeypatch):
+    """Every called command exists and accepts its arguments."""
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
     monkeypatch.setattr("trainer.cli._share_cores", lambda *_: 0)
-    for name in ("train", "out_of_fold", "examples", "open_corpus"):
-        getattr(ablations, name).cache_clear()
     tiny = ["model.width=4", "input.resize=0", "input.crop=32", "input.stack=3", "train.batch=4"]
     tiny += ["train.steps=1", "train.milestones=[]", "test.frames=1", "test.crops=1"]
     options = ["--leave-out", r"_g(\d+)_", "--small", "--fit-folds", 2]
     for change in tiny:
         options += ["--set", change]
-    rows = call(ablations, tmp_path, *options, "L10-calibrated-weighted", "L10-svm", "L10-judged-shuffled")
+    rows = call(None, tmp_path, *options, "L10-calibrated-weighted", "L10-svm", "L10-judged-shuffled")
     assert {row["videos"] for row in rows.values()} == {len(corpus)}
     assert all(row["missing"] is None and 0 <= row["measured"] <= 100 for row in rows.values())
     # A fault of the command is the row's.
-    rows = call(ablations, tmp_path, *options, "--set", "input.crop=999", "L1", code=1)
+    rows = call(None, tmp_path, *options, "--set", "input.crop=999", "L1", code=1)
     assert rows["L1"]["missing"] == "trainer train failed: see above"
 
 
-def test_an_interrupted_table_ends(ablations, opened, tmp_path, monkeypatch):
-    """It is no fault of a row, after which the next one is made."""
+def test_an_interrupted_table_ends(opened, tmp_path, monkeypatch):
+    """An interrupt is not a fault of a row, so the next row does not start."""
 
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    for name in ("train", "out_of_fold", "examples", "open_corpus"):
-        getattr(ablations, name).cache_clear()
     monkeypatch.setattr("trainer.training.trainer.train", interrupt)
     options = ["--corpus", tmp_path, "--leave-out", r"_g(\d+)_", "--small", "--out", tmp_path / "out"]
     options += ["--set", "input.resize=0", "--set", "input.crop=32", "L1", "L5"]
-    done = CliRunner().invoke(ablations.main, [str(o) for o in options])
+    done = CliRunner().invoke(main, [str(option) for option in options])
     assert done.exit_code == 1 and "Aborted!" in done.output and not done.stdout.startswith("|")
     assert not (tmp_path / "out" / "table.json").exists()
     assert not list((tmp_path / "out").glob("*/*/L5"))

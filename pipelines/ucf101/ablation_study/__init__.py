@@ -1,0 +1,1 @@
+"""The ablations of Simonyan and Zisserman 2014, row by row."""
