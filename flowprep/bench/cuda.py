@@ -17,7 +17,7 @@ from flowprep.engines.cuda import driver
 from flowprep.engines.cuda.device import Launch
 from flowprep.engines.cuda.engine import IN_FLIGHT, CudaEngine
 from flowprep.engines.cuda.kernels import Tile
-from flowprep.engines.cuda.layout import Layout, Shape
+from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.pyramid import level_sizes
 from flowprep.presets import PRESETS, Tvl1Settings
 
@@ -124,8 +124,7 @@ def pairs_per_second(
     device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8], batch: int, tile: Tile | None = None
 ) -> float:
     """The rate of an engine with batches of this size, as many in flight as it has."""
-    engine = CudaEngine(tvl1, device=device)
-    engine.batch = batch
+    engine = CudaEngine(tvl1, device=device, max_batch_pairs=batch)
     if tile:
         engine.use_tile(tile)
     first = np.tile(np.arange(batch), IN_FLIGHT)
@@ -176,8 +175,8 @@ def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]
     """The share of each kernel in the time of a batch of consecutive frames, the largest first."""
     engine = CudaEngine(tvl1, device=device)
     pairs = len(frames) - 1
-    shape = Shape(frames.shape[1], frames.shape[2], len(frames), pairs, False)
-    layout = Layout(shape, tvl1, engine.tile)
+    shape = BatchShape(frames.shape[1], frames.shape[2], len(frames), pairs, False)
+    layout = BatchLayout(shape, tvl1, engine.tile)
     address, memory = device.allocate(layout.bytes), device.pinned(layout.input_bytes)
     layout.write_input(memory, frames, range(pairs), range(1, pairs + 1))
     queue, sequence = device.queue(), layout.launches(address)

@@ -137,8 +137,7 @@ def compare(frames: Frames) -> None:
         some = range(min(40, len(frames) - 1))
         engine = CudaEngine(tvl1)
         whole = engine.solve(frames, some, range(1, len(some) + 1))
-        engine = CudaEngine(tvl1)
-        engine.batch = 7
+        engine = CudaEngine(tvl1, max_batch_pairs=7)
         if not np.array_equal(whole, engine.solve(frames, some, range(1, len(some) + 1))):
             wrong.append(f"{preset}: results depend on the batch")
 

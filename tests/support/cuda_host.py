@@ -1,4 +1,4 @@
-"""A device for tests: the kernels of tvl1.cu, compiled by the host's compiler, run in cuda_on_host.h."""
+"""A device for tests: the kernels of tvl1.cu, compiled by the host's compiler and run by cuda_on_host.h."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def compiled(source: str) -> Any:
 
 
 class HostQueue:
-    """Does at once what it is given."""
+    """A queue that does all work at once."""
 
     def __init__(self, device: HostDevice) -> None:
         self.device = device
@@ -69,18 +69,18 @@ class HostQueue:
     def upload(self, address: int, values: NDArray[Any]) -> None:
         self.device.at(address, values.nbytes)[:] = values.view(np.uint8)
 
-    def run(self, source: str, sequence: Sequence[Launch]) -> None:
+    def run(self, source: str, launches: Sequence[Launch]) -> None:
         run = compiled(source)
-        for launch in sequence:
-            record = launch.record
+        for launch in launches:
+            arguments = launch.arguments
             failed = run(
                 launch.kernel.encode(),
                 launch.blocks,
                 launch.planes,
                 launch.threads,
-                launch.shared,
-                ctypes.addressof(record),
-                ctypes.sizeof(record),
+                launch.shared_bytes,
+                ctypes.addressof(arguments),
+                ctypes.sizeof(arguments),
                 self.device.seed,
             )
             if failed:
@@ -88,9 +88,9 @@ class HostQueue:
             if self.device.watch:
                 self.device.watch(launch)
 
-    def timed(self, source: str, sequence: Sequence[Launch]) -> list[float]:
-        self.run(source, sequence)
-        return [1.0] * len(sequence)
+    def timed(self, source: str, launches: Sequence[Launch]) -> list[float]:
+        self.run(source, launches)
+        return [1.0] * len(launches)
 
     def download(self, values: NDArray[Any], address: int) -> None:
         values.view(np.uint8)[:] = self.device.at(address, values.nbytes)
@@ -100,7 +100,15 @@ class HostQueue:
 
 
 class HostDevice:
-    """Memory starts as NaN; `seed` shuffles the threads of a block; `watch` sees each launch after it."""
+    """A device that runs kernels on the host. Its memory starts as NaN.
+
+    Args:
+        size: bytes of its memory.
+        shared_bytes: largest shared memory of a thread block.
+        seed: shuffles the threads of a block; 0 keeps their order.
+        watch: is called after each launch.
+        claimed_free_bytes: what `free_bytes` returns; None for the true number.
+    """
 
     name = "host"
 
@@ -110,16 +118,21 @@ class HostDevice:
         shared_bytes: int = 227 << 10,
         seed: int = 0,
         watch: Callable[[Launch], None] | None = None,
+        claimed_free_bytes: int | None = None,
     ) -> None:
+        self.claimed_free_bytes = claimed_free_bytes
         self.size, self.shared_bytes, self.seed, self.watch = size, shared_bytes, seed, watch
         self.memory: dict[int, NDArray[np.uint8]] = {}
         self.idle: deque[Any] = deque()
 
     def free_bytes(self) -> int:
+        return self._free_bytes() if self.claimed_free_bytes is None else self.claimed_free_bytes
+
+    def _free_bytes(self) -> int:
         return self.size - sum(len(m) for m in self.memory.values())
 
     def allocate(self, size: int) -> int:
-        if size > self.free_bytes():
+        if size > self._free_bytes():
             raise MemoryError("the host device is full")
         memory = np.full(size + 256, 0xFF, np.uint8)
         address = -(-memory.ctypes.data // 256) * 256

@@ -1,4 +1,7 @@
-"""What a device must do for engine cuda: memory, queues, launches. It knows neither side."""
+"""What engine cuda needs of a device: memory, queues and launches.
+
+`driver.py` implements it for NVIDIA GPUs, and the tests implement it for the host.
+"""
 
 from __future__ import annotations
 
@@ -12,52 +15,69 @@ from numpy.typing import NDArray
 
 
 class Launch(NamedTuple):
-    """A kernel, its grid and its record."""
+    """One launch of a kernel.
+
+    Attributes:
+        kernel: the kernel's name.
+        blocks: number of thread blocks for each plane.
+        planes: number of frames or pairs.
+        threads: number of threads in a block.
+        shared_bytes: dynamic shared memory of a block.
+        arguments: the only argument of the kernel.
+    """
 
     kernel: str
-    blocks: int  # of threads, for each plane
-    planes: int  # frames or pairs
+    blocks: int
+    planes: int
     threads: int
-    shared: int  # bytes of shared memory
-    record: Structure
+    shared_bytes: int
+    arguments: Structure
 
 
 class Queue(Protocol):
-    """Work that a device does one after the other, while the host goes on."""
+    """A sequence of work for a device. The host does not wait for it."""
 
     def upload(self, address: int, values: NDArray[Any]) -> None:
-        """Copy from pinned memory."""
+        """Copy pinned host memory to the device."""
 
-    def run(self, source: str, sequence: Sequence[Launch]) -> None:
-        """Run kernels of a source. The same list object may come again."""
+    def run(self, source: str, launches: Sequence[Launch]) -> None:
+        """Launch kernels of a source. A device may run the same list object faster the second time."""
 
     def download(self, values: NDArray[Any], address: int) -> None:
-        """Copy to pinned memory."""
+        """Copy memory of the device to pinned host memory."""
+
+    def timed(self, source: str, launches: Sequence[Launch]) -> list[float]:
+        """Run launches, and return the milliseconds that each took."""
 
     def wait(self) -> None:
-        """Until all is done. Raises EngineError if something failed."""
+        """Wait until all work is done. Raises EngineError if some of it failed."""
 
 
 class Device(Protocol):
-    """A GPU, or what stands in for one."""
+    """A GPU, or its replacement in tests.
 
-    shared_bytes: int  # of shared memory that a block of threads may have
-    idle: deque[Any]  # batches that are ready to be used again, for all engines of this device
+    Attributes:
+        shared_bytes: largest shared memory of a thread block.
+        idle: batches that wait for their next use, of all engines that use this device.
+    """
+
+    shared_bytes: int
+    idle: deque[Any]
 
     def free_bytes(self) -> int:
-        """Memory that can still be allocated."""
+        """Size of the memory that can still be allocated."""
 
     def allocate(self, size: int) -> int:
-        """The address of `size` bytes. Raises MemoryError."""
+        """Allocate `size` bytes, and return their address. Raises MemoryError."""
 
     def release(self, address: int) -> None:
-        """Give memory back."""
+        """Free allocated memory."""
 
     def pinned(self, size: int) -> NDArray[np.uint8]:
-        """Host memory that is copied from and to directly. Raises MemoryError."""
+        """Allocate host memory that the device can copy directly. Raises MemoryError."""
 
     def unpin(self, memory: NDArray[np.uint8]) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
 
     def queue(self) -> Queue:
-        """A new queue."""
+        """Make a new queue."""

@@ -1,4 +1,4 @@
-"""The kernels of tvl1.cu: their records, how they cut up a level, and their compile-time options."""
+"""The kernels of tvl1.cu as Python sees them: their arguments, their tile and their compile-time options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from ctypes import Structure, c_float, c_int, c_longlong, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flowprep.engines import networks
 from flowprep.engines.cuda.device import Device
@@ -15,25 +15,26 @@ from flowprep.presets import Tvl1Settings
 
 SOURCE = Path(__file__).with_name("tvl1.cu")
 
-PIXELS = 256  # threads of a block whose threads have a pixel each
-MEDIAN_THREADS, MEDIAN_ROWS = 128, 8  # columns and rows of a block that finds medians
-BLOCK_BYTES = 1040  # of shared memory that a block takes beside what it asks for
+PIXELS = 256  # threads of a block that has one thread per pixel
+MEDIAN_THREADS, MEDIAN_ROWS = 128, 8  # columns and rows of a block of the plain median
+
+BLOCK_BYTES = 1040  # of shared memory that a block needs in addition to its dynamic shared memory
 
 
 class Span(Structure):
-    """An array: address and number of elements."""
+    """An array: its address and number of elements."""
 
     _fields_ = (("data", c_void_p), ("size", c_longlong))
 
 
-class Pair(Structure):
-    """Where the solver stands with a pair."""
+class PairState(Structure):
+    """The state of the solver for one pair. The fields are those of tvl1.cu, as in the two classes below."""
 
     _fields_ = tuple((name, c_int) for name in ("u_at", "p_at", "stopped", "redo", "arrived"))
 
 
-class Frames(Structure):
-    """What the kernels of frames get."""
+class FrameArguments(Structure):
+    """The argument of the kernels that work on frames."""
 
     _fields_ = (
         *((name, Span) for name in ("bytes", "input", "output", "texels", "p_in", "p_out")),
@@ -44,8 +45,8 @@ class Frames(Structure):
     )
 
 
-class Level(Structure):
-    """What the kernels of pairs get."""
+class LevelArguments(Structure):
+    """The argument of the kernels that work on one pyramid level of all pairs."""
 
     _fields_ = (
         *((name, Span) for name in ("images", "samples", "texels", "first", "second")),
@@ -58,9 +59,12 @@ class Level(Structure):
     )
 
 
-def changed(record: Structure, **values: Any) -> Any:
-    """A copy of a record with other values."""
-    copy = type(record).from_buffer_copy(record)
+_Arguments = TypeVar("_Arguments", bound=Structure)
+
+
+def replaced(arguments: _Arguments, **values: Any) -> _Arguments:
+    """A copy with other values in some fields, like `dataclasses.replace`."""
+    copy = type(arguments).from_buffer_copy(arguments)
     for name, value in values.items():
         setattr(copy, name, value)
     return copy
@@ -68,13 +72,15 @@ def changed(record: Structure, **values: Any) -> Any:
 
 @dataclass(frozen=True)
 class Tile:
-    """How `iterate` cuts a level up; results do not depend on it, but for the last bit of a stopping test.
+    """How the kernel `iterate` splits a level. The result does not depend on it.
+
+    Only the last bit of a sum in the stopping test does.
 
     Attributes:
-        stages: iterations from one reading of the state to its writing.
-        threads: columns of a strip at most, with `stages` on each side that are computed twice.
-        blocks: of threads that a multiprocessor holds at least: bounds the registers of a thread.
-        rows: that a block of threads goes down, about.
+        stages: number of iterations in one pass over the state.
+        threads: largest number of columns of a strip. `stages` columns on each side are computed twice.
+        blocks: smallest number of thread blocks on a multiprocessor; it limits the registers of a thread.
+        rows: approximate number of rows of a thread block.
     """
 
     stages: int = 8
@@ -84,12 +90,12 @@ class Tile:
 
     @property
     def thread_bytes(self) -> int:
-        """Shared memory of a thread: Column and Seen in tvl1.cu."""
+        """Shared memory of a thread: the structs Column and Seen of tvl1.cu."""
         ring = next(size for size in (4, 8, 16, 32) if size >= 2 * self.stages)
         return 16 * (ring + 1) + 8 * (4 * self.stages + 1)
 
     def strips(self, width: int) -> tuple[int, int, int]:
-        """(number of strips, columns of each, threads) for a level."""
+        """Split the columns of a level: (number of strips, columns of a strip, threads of a block)."""
         for count in itertools.count(1):
             strip = -(-width // count)
             halo = min(count - 1, 2) * self.stages
@@ -98,21 +104,27 @@ class Tile:
         raise AssertionError
 
     def bands(self, height: int) -> tuple[int, int]:
-        """(number of bands, rows of each) for a level."""
+        """Split the rows of a level: (number of bands, rows of a band)."""
         count = max(1, round(height / self.rows))
         return count, -(-height // count)
 
 
 def tile_for(device: Device) -> Tile:
-    """The largest tile of which a multiprocessor has room for its number of blocks."""
+    """The largest tile for which `Tile.blocks` thread blocks fit on a multiprocessor."""
     for tile in (Tile(), Tile(threads=128), Tile(stages=4, threads=160)):
         if tile.blocks * (tile.threads * tile.thread_bytes + BLOCK_BYTES) <= device.shared_bytes:
             return tile
     return Tile(stages=4, threads=96)
 
 
-def source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
-    """tvl1.cu with its compile-time options."""
+def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
+    """The text of tvl1.cu after its compile-time options.
+
+    Args:
+        tvl1: the solver's parameters. Those that are only numbers are no options.
+        tile: how `iterate` splits a level.
+        bounds: whether to check every index.
+    """
     options: dict[str, Any] = {
         "STAGES": tile.stages,
         "THREADS": tile.threads,
@@ -129,12 +141,20 @@ def source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         "LONGEST_TAPS": LONGEST_TAPS,
         "CUBIC_A": f"{CUBIC_A}f",
         "TINY_GRADIENT": f"{TINY_GRADIENT}f",
+        **_median_options(tvl1.median),
     }
-    if tvl1.median in (3, 5):
-        sort = networks.SORT_3 if tvl1.median == 3 else networks.SORT_5
-        select = networks.SELECT_9 if tvl1.median == 3 else networks.SELECT_25
-        options["SORT"] = " ".join(f"ORDER({i}, {j})" for i, j in sort)
-        options["SELECT"] = " ".join(f"ORDER({i}, {j})" for i, j in select)
-        options["MIDDLE"] = networks.MEDIAN_9 if tvl1.median == 3 else networks.MEDIAN_25
     lines = [f"#define {name} {value}" for name, value in options.items()]
     return "\n".join([*lines, '#line 1 "tvl1.cu"', SOURCE.read_text("utf-8")])
+
+
+def _median_options(side: int) -> dict[str, Any]:
+    """The networks of a plain median of side 3 or 5."""
+    if side not in (3, 5):
+        return {}
+    sort = networks.SORT_3 if side == 3 else networks.SORT_5
+    select = networks.SELECT_9 if side == 3 else networks.SELECT_25
+    return {
+        "SORT": " ".join(f"ORDER({i}, {j})" for i, j in sort),
+        "SELECT": " ".join(f"ORDER({i}, {j})" for i, j in select),
+        "MIDDLE": networks.MEDIAN_9 if side == 3 else networks.MEDIAN_25,
+    }

@@ -1,4 +1,8 @@
-"""Where the arrays of a batch lie in its memory, and the launches that solve it."""
+"""The memory of a batch on the device, and the list of launches that solves it.
+
+The list contains all levels, warps, medians and iterations. It is made before anything runs, so the host
+decides nothing while the device works.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,12 @@ from flowprep.engines.cuda.kernels import (
     MEDIAN_ROWS,
     MEDIAN_THREADS,
     PIXELS,
-    Frames,
-    Level,
-    Pair,
+    FrameArguments,
+    LevelArguments,
+    PairState,
     Span,
     Tile,
-    changed,
+    replaced,
 )
 from flowprep.engines.pyramid import (
     antialias_sigma,
@@ -33,77 +37,92 @@ from flowprep.engines.pyramid import (
 from flowprep.presets import Tvl1Settings
 
 
-class Shape(NamedTuple):
-    """How large a batch is."""
+class BatchShape(NamedTuple):
+    """The size of a batch: its frames, its pairs, and whether the frames are float32 (else uint8)."""
 
     height: int
     width: int
     frames: int
     pairs: int
-    floats: bool  # frames are float32, not uint8
+    floats: bool
 
 
-class Layout:
-    """Where the arrays of a batch lie in its memory.
+class BatchLayout:
+    """The offsets of a batch's arrays in its memory, and the launches that use them.
 
     Attributes:
-        shape: of the batch.
-        input_bytes: what is uploaded, at the start: frames, indices and tables.
-        flow_at, flow_bytes: where the flow lies.
-        bytes: of all.
+        shape: the size of the batch.
+        sizes: (height, width) of each pyramid level, finest first.
+        bytes: size of the whole memory.
+        input_bytes: size of the upload, which lies at the start: frames, indices and tables.
+        flow_at, flow_bytes: offset and size of the flow.
     """
 
-    def __init__(self, shape: Shape, tvl1: Tvl1Settings, tile: Tile) -> None:
+    def __init__(self, shape: BatchShape, tvl1: Tvl1Settings, tile: Tile) -> None:
         self.shape, self.tvl1, self.tile = shape, tvl1, tile
-        height, width, frames, pairs, floats = shape
-        self.sizes = level_sizes(height, width, tvl1)
+        self.sizes = level_sizes(shape.height, shape.width, tvl1)
         self.bytes = 0
-        self._arrays: dict[str, tuple[int, int]] = {}
-        area = height * width
-        steps = list(itertools.pairwise(self.sizes))
-
-        self._add("frames", frames * area, 4 if floats else 1)
-        self._add("first", pairs, 4)
-        self._add("second", pairs, 4)
-        for i, (fine, coarse) in enumerate(steps):
-            for name, sides in (("down", coarse), ("up", fine)):
-                for axis, side in zip("yx", sides, strict=True):
-                    self._add(f"{name}_{axis}{i}", side, 4)
-                    self._add(f"{name}_{axis}_weights{i}", side, 4)
+        self._arrays: dict[str, tuple[int, int]] = {}  # name -> offset, number of elements
+        self._add_input()
         self.input_bytes = self.bytes
-
-        spline = tvl1.warp == "spline"
-        for i, (h, w) in enumerate(self.sizes):
-            if i or not self._prepared_already:
-                self._add(f"image{i}", frames * h * w, 4)
-            self._add(f"sample{i}" if spline else f"texel{i}", frames * h * w, 4 if spline else 16)
-        for name in ("a", "b"):
-            self._add(name, frames * area, 4)
-        if tvl1.structure:
-            for name in ("p0", "p1"):
-                self._add(name, frames * area, 8)
-        self._add("u", 2 * pairs * area, 8)
-        self._add("p", 2 * pairs * area, 16)
-        self._add("constants", pairs * area, 16)
-        self._add("pairs", pairs, ctypes.sizeof(Pair))
-        tiles = max(tile.strips(w)[0] * tile.bands(h)[0] for h, w in self.sizes)
-        self._add("updates", pairs * tiles * tile.stages, 4)
-        self._add("flow", pairs * 2 * area, 4)
-        self.flow_at, self.flow_bytes = self._arrays["flow"][0], pairs * 2 * area * 4
-
-    @property
-    def _prepared_already(self) -> bool:
-        """Whether the frames as they come are the finest level."""
-        return self.shape.floats and not self.tvl1.blur and not self.tvl1.structure
+        self._add_pyramids()
+        self._add_solver()
+        self.flow_at, count = self._arrays["flow"]
+        self.flow_bytes = 4 * count
 
     def _add(self, name: str, size: int, item: int) -> None:
         self._arrays[name] = self.bytes, size
         self.bytes += -(-size * item // 256) * 256
 
+    def _add_input(self) -> None:
+        height, width, frames, pairs, floats = self.shape
+        self._add("frames", frames * height * width, 4 if floats else 1)
+        self._add("first", pairs, 4)
+        self._add("second", pairs, 4)
+        for i, (fine, coarse) in enumerate(itertools.pairwise(self.sizes)):
+            for name, sides in (("down", coarse), ("up", fine)):
+                for axis, side in zip("yx", sides, strict=True):
+                    self._add(f"{name}_{axis}{i}", side, 4)
+                    self._add(f"{name}_{axis}_weights{i}", side, 4)
+
+    def _add_pyramids(self) -> None:
+        frames, spline = self.shape.frames, self.tvl1.warp == "spline"
+        for i, (h, w) in enumerate(self.sizes):
+            if i or not self._frames_are_finest_level:
+                self._add(f"image{i}", frames * h * w, 4)
+            self._add(f"sample{i}" if spline else f"texel{i}", frames * h * w, 4 if spline else 16)
+        area = self.shape.height * self.shape.width
+        for name in ("a", "b"):
+            self._add(name, frames * area, 4)
+        if self.tvl1.structure:
+            for name in ("p0", "p1"):
+                self._add(name, frames * area, 8)
+
+    def _add_solver(self) -> None:
+        pairs, area, tile = self.shape.pairs, self.shape.height * self.shape.width, self.tile
+        self._add("u", 2 * pairs * area, 8)
+        self._add("p", 2 * pairs * area, 16)
+        self._add("constants", pairs * area, 16)
+        self._add("pairs", pairs, ctypes.sizeof(PairState))
+        tiles = max(tile.strips(w)[0] * tile.bands(h)[0] for h, w in self.sizes)
+        self._add("updates", pairs * tiles * tile.stages, 4)
+        self._add("flow", pairs * 2 * area, 4)
+
+    @property
+    def _frames_are_finest_level(self) -> bool:
+        """Whether the frames need no conversion and no preparation."""
+        return self.shape.floats and not self.tvl1.blur and not self.tvl1.structure
+
     def write_input(
         self, memory: NDArray[np.uint8], frames: NDArray[Any], first: Sequence[int], second: Sequence[int]
     ) -> None:
-        """Fill what is uploaded: frames (F, H, W), and the two of each pair."""
+        """Fill the upload.
+
+        Args:
+            memory: the upload, at least `input_bytes` long.
+            frames: (F, H, W).
+            first, second: the frames of each pair, as indices.
+        """
         scale = self.tvl1.scale_step
         self._view(memory, "frames", frames.dtype)[:] = frames.reshape(-1)
         self._view(memory, "first", np.int32)[:] = first
@@ -121,84 +140,100 @@ class Layout:
         return memory[at : at + size * np.dtype(dtype).itemsize].view(dtype)
 
     def launches(self, address: int) -> list[Launch]:
-        """Everything that is done with a batch whose memory is at `address`."""
+        """The launches that solve a batch whose memory is at `address`."""
         spans = {name: Span(address + at, size) for name, (at, size) in self._arrays.items()}
-        return [*self._frame_launches(spans), *self._pair_launches(spans)]
-
-    def _frame_launches(self, spans: dict[str, Span]) -> Iterator[Launch]:
-        """Pyramids, and what a warp reads."""
-        tvl1 = self.tvl1
-
-        def launch(kernel: str, size: tuple[int, int], **values: Any) -> Launch:
-            record = Frames(height=size[0], width=size[1])
-            blocks = -(-size[0] * size[1] // PIXELS)
-            if kernel == "shrink":
-                blocks = -(-values["new_height"] * values["new_width"] // PIXELS)
-            return Launch(kernel, blocks, self.shape.frames, PIXELS, 0, changed(record, **values))
-
-        def filters(
-            source: Span, between: Span, out: Span, taps: NDArray[np.float32], size: tuple[int, int]
-        ) -> Iterator[Launch]:
-            values = {"reach": len(taps) - 1, "taps": tuple(float(t) for t in taps)}
-            yield launch("filter_down", size, input=source, output=between, **values)
-            yield launch("filter_along", size, input=between, output=out, **values)
-
-        size = self.sizes[0]
-        a, b = spans["a"], spans["b"]
-        if self._prepared_already:
+        if self._frames_are_finest_level:
             spans["image0"] = spans["frames"]
+        pyramids = _FrameLaunches(self.shape, self.sizes, self.tvl1, spans)
+        solver = _PairLaunches(self.shape, self.sizes, self.tvl1, self.tile, spans)
+        return [*pyramids.prepare(), *pyramids.levels(), *solver.levels()]
+
+
+class _FrameLaunches:
+    """The launches that make the pyramids of all frames."""
+
+    def __init__(
+        self, shape: BatchShape, sizes: list[tuple[int, int]], tvl1: Tvl1Settings, spans: dict[str, Span]
+    ) -> None:
+        self.shape, self.sizes, self.tvl1, self.spans = shape, sizes, tvl1, spans
+
+    def prepare(self) -> Iterator[Launch]:
+        """Make float32 of the frames, smooth them, remove their structure: the finest level."""
+        tvl1, spans, size = self.tvl1, self.spans, self.sizes[0]
         source = spans["frames"]
         if not self.shape.floats:
-            out = a if tvl1.blur or tvl1.structure else spans["image0"]
-            yield launch("widen", size, bytes=source, output=out)
-            source = out
+            output = spans["a"] if tvl1.blur or tvl1.structure else spans["image0"]
+            yield self._launch("widen", size, bytes=source, output=output)
+            source = output
         if tvl1.blur:
-            out = a if tvl1.structure else spans["image0"]
-            yield from filters(source, b, out, gaussian_taps(tvl1.blur), size)
-            source = out
+            output = spans["a"] if tvl1.structure else spans["image0"]
+            yield from self._filter(source, spans["b"], output, gaussian_taps(tvl1.blur), size)
+            source = output
         if tvl1.structure:
-            values = {
-                "taut": tvl1.tau / tvl1.structure_theta,
-                "theta": tvl1.structure_theta,
-                "share": tvl1.structure,
-            }
-            p_in, p_out = spans["p0"], spans["p1"]
-            for i in range(tvl1.structure_iterations):
-                yield launch(
-                    "structure_step", size, input=source, p_in=p_in, p_out=p_out, fresh=int(i == 0), **values
-                )
-                p_in, p_out = p_out, p_in
-            yield launch("remove_structure", size, input=source, p_in=p_in, output=spans["image0"], **values)
+            yield from self._remove_structure(source, size)
 
+    def _remove_structure(self, source: Span, size: tuple[int, int]) -> Iterator[Launch]:
+        tvl1, spans = self.tvl1, self.spans
+        theta = tvl1.structure_theta
+        values: dict[str, Any] = {"taut": tvl1.tau / theta, "theta": theta, "share": tvl1.structure}
+        p_in, p_out = spans["p0"], spans["p1"]
+        for i in range(tvl1.structure_iterations):
+            step = {"input": source, "p_in": p_in, "p_out": p_out, "fresh": int(i == 0)}
+            yield self._launch("structure_step", size, **step, **values)
+            p_in, p_out = p_out, p_in
+        yield self._launch(
+            "remove_structure", size, input=source, p_in=p_in, output=spans["image0"], **values
+        )
+
+    def levels(self) -> Iterator[Launch]:
+        """Make the coarser levels, and what a warp reads of each level."""
+        tvl1, spans = self.tvl1, self.spans
+        a, b = spans["a"], spans["b"]
         for i, size in enumerate(self.sizes):
             image = spans[f"image{i}"]
             if i:
                 fine, smooth = self.sizes[i - 1], spans[f"image{i - 1}"]
                 if tvl1.antialias:
-                    yield from filters(smooth, a, b, gaussian_taps(antialias_sigma(tvl1)), fine)
+                    yield from self._filter(smooth, a, b, gaussian_taps(antialias_sigma(tvl1)), fine)
                     smooth = b
-                yield launch(
-                    "shrink",
-                    fine,
-                    input=smooth,
-                    output=image,
-                    new_height=size[0],
-                    new_width=size[1],
-                    **_tables(spans, "down", i - 1),
-                )
+                new = {"new_height": size[0], "new_width": size[1], **_tables(spans, "down", i - 1)}
+                yield self._launch("shrink", fine, input=smooth, output=image, **new)
             if tvl1.warp == "spline":
-                yield from filters(image, a, spans[f"sample{i}"], spline_taps(), size)
+                yield from self._filter(image, a, spans[f"sample{i}"], spline_taps(), size)
             else:
-                yield launch("make_texels", size, input=image, texels=spans[f"texel{i}"])
+                yield self._launch("make_texels", size, input=image, texels=spans[f"texel{i}"])
 
-    def _pair_launches(self, spans: dict[str, Span]) -> Iterator[Launch]:
-        """The solver, from coarse to fine."""
-        tvl1, tile = self.tvl1, self.tile
+    def _filter(
+        self, source: Span, between: Span, output: Span, taps: NDArray[np.float32], size: tuple[int, int]
+    ) -> Iterator[Launch]:
+        values = {"reach": len(taps) - 1, "taps": tuple(float(t) for t in taps)}
+        yield self._launch("filter_down", size, input=source, output=between, **values)
+        yield self._launch("filter_along", size, input=between, output=output, **values)
+
+    def _launch(self, kernel: str, size: tuple[int, int], **values: Any) -> Launch:
+        arguments = FrameArguments(height=size[0], width=size[1])
+        height, width = values.get("new_height", size[0]), values.get("new_width", size[1])
+        blocks = -(-height * width // PIXELS)
+        return Launch(kernel, blocks, self.shape.frames, PIXELS, 0, replaced(arguments, **values))
+
+
+class _PairLaunches:
+    """The launches that solve all pairs, from the coarsest level to the finest."""
+
+    def __init__(
+        self,
+        shape: BatchShape,
+        sizes: list[tuple[int, int]],
+        tvl1: Tvl1Settings,
+        tile: Tile,
+        spans: dict[str, Span],
+    ) -> None:
+        self.shape, self.sizes, self.tvl1, self.tile, self.spans = shape, sizes, tvl1, tile, spans
         names = ("first", "second", "u", "p", "constants", "pairs", "updates", "flow")
-        common = Level(
+        self.common = LevelArguments(
             **{name: spans[name] for name in names},
-            plane=self.shape.height * self.shape.width,
-            count=self.shape.pairs,
+            plane=shape.height * shape.width,
+            count=shape.pairs,
             taut=tvl1.tau / tvl1.theta,
             lt=tvl1.lambda_ * tvl1.theta,
             theta=tvl1.theta,
@@ -206,72 +241,80 @@ class Layout:
             blend=tvl1.blend,
             fade=1 / (8 * tvl1.median_grey**2) if tvl1.median_grey else 0,
         )
+        # Iterations of each pass over the state, in a block of iterations.
+        self.sweeps = [tile.stages] * (tvl1.inner_iterations // tile.stages)
+        if rest := tvl1.inner_iterations % tile.stages:
+            self.sweeps.append(rest)
+        if tvl1.epsilon:
+            self.sweeps.append(0)  # it undoes the iterations of the last sweep that came after the stop
+
+    def levels(self) -> Iterator[Launch]:
+        """Solve each level, and copy the flow out of the finest one."""
         for i in reversed(range(len(self.sizes))):
-            height, width = self.sizes[i]
-            strips, strip, threads = tile.strips(width)
-            bands, band = tile.bands(height)
-            level = changed(
-                common,
-                images=spans[f"image{i}"],
-                height=height,
-                width=width,
-                stop=stop_below(height, width, tvl1),
-                strip=strip,
-                strips=strips,
-                band=band,
-                bands=bands,
-            )
-            if tvl1.warp == "spline":
-                level.samples = spans[f"sample{i}"]
-            else:
-                level.texels = spans[f"texel{i}"]
-
-            def launch(kernel: str, level: Level = level) -> Launch:
-                blocks = -(-level.height * level.width // PIXELS)
-                return Launch(kernel, blocks, self.shape.pairs, PIXELS, 0, level)
-
+            level = self._level(i)
             if i + 1 == len(self.sizes):
-                yield launch("begin")
+                yield self._launch("begin", level)
             else:
-                coarse = self.sizes[i + 1]
-                grown = changed(
-                    level, coarse_height=coarse[0], coarse_width=coarse[1], **_tables(spans, "up", i)
-                )
-                yield launch("grow", grown)
-            sweeps = [tile.stages] * (tvl1.inner_iterations // tile.stages)
-            if rest := tvl1.inner_iterations % tile.stages:
-                sweeps.append(rest)
-            if tvl1.epsilon:
-                sweeps.append(0)  # in which the last one's surplus is taken back
-            shared = threads * tile.thread_bytes
-            for _ in range(tvl1.warps):
-                yield launch("warp")
-                for block in range(tvl1.outer_iterations):
-                    filtering = _median_launch(launch("median", changed(level, block=block)), tvl1)
-                    if not tvl1.median_after:
-                        yield from filtering
-                    for iterations in sweeps:
-                        record = changed(level, block=block, iterations=iterations)
-                        yield Launch("iterate", strips * bands, self.shape.pairs, threads, shared, record)
-                    if tvl1.median_after:
-                        yield from filtering
+                coarse = {"coarse_height": self.sizes[i + 1][0], "coarse_width": self.sizes[i + 1][1]}
+                yield self._launch("grow", replaced(level, **coarse, **_tables(self.spans, "up", i)))
+            for _ in range(self.tvl1.warps):
+                yield self._launch("warp", level)
+                for block in range(self.tvl1.outer_iterations):
+                    yield from self._block(replaced(level, block=block))
             if i == 0:
-                yield launch("finish")
+                yield self._launch("finish", level)
 
+    def _level(self, i: int) -> LevelArguments:
+        height, width = self.sizes[i]
+        strips, strip, _ = self.tile.strips(width)
+        bands, band = self.tile.bands(height)
+        samples = "sample" if self.tvl1.warp == "spline" else "texel"
+        return replaced(
+            self.common,
+            images=self.spans[f"image{i}"],
+            height=height,
+            width=width,
+            stop=stop_below(height, width, self.tvl1),
+            strip=strip,
+            strips=strips,
+            band=band,
+            bands=bands,
+            **{f"{samples}s": self.spans[f"{samples}{i}"]},
+        )
 
-def _median_launch(launch: Launch, tvl1: Tvl1Settings) -> list[Launch]:
-    """A median by the settings, or none."""
-    if tvl1.median == 1:
-        return []
-    if tvl1.median_grey:
-        return [launch]
-    height, width = launch.record.height, launch.record.width
-    blocks = -(-width // MEDIAN_THREADS) * -(-height // MEDIAN_ROWS)
-    return [launch._replace(blocks=blocks, threads=MEDIAN_THREADS)]
+    def _block(self, level: LevelArguments) -> Iterator[Launch]:
+        """A median and the inner iterations, in the order of the settings."""
+        if not self.tvl1.median_after:
+            yield from self._median(level)
+        threads = self.tile.strips(level.width)[2]
+        for iterations in self.sweeps:
+            yield Launch(
+                "iterate",
+                level.strips * level.bands,
+                self.shape.pairs,
+                threads,
+                threads * self.tile.thread_bytes,
+                replaced(level, iterations=iterations),
+            )
+        if self.tvl1.median_after:
+            yield from self._median(level)
+
+    def _median(self, level: LevelArguments) -> Iterator[Launch]:
+        if self.tvl1.median == 1:
+            return
+        launch = self._launch("median", level)
+        if not self.tvl1.median_grey:
+            blocks = -(-level.width // MEDIAN_THREADS) * -(-level.height // MEDIAN_ROWS)
+            launch = launch._replace(blocks=blocks, threads=MEDIAN_THREADS)
+        yield launch
+
+    def _launch(self, kernel: str, level: LevelArguments) -> Launch:
+        blocks = -(-level.height * level.width // PIXELS)
+        return Launch(kernel, blocks, self.shape.pairs, PIXELS, 0, level)
 
 
 def _tables(spans: dict[str, Span], name: str, i: int) -> dict[str, Span]:
-    """Where the samples of a resized level lie."""
+    """The tables of a resizing: for each sample, its left pixel and the weight of the right one."""
     return {
         "columns": spans[f"{name}_x{i}"],
         "rows": spans[f"{name}_y{i}"],

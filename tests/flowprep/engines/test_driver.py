@@ -1,6 +1,6 @@
-"""What speaks to NVIDIA's driver, against a driver of fake GPUs whose kernels run on the host.
+"""The driver module, with a fake libcuda.so.1 whose GPUs run kernels on the host.
 
-The Python side is all real: cuda.bindings finds the fake libcuda.so.1, and calls it as it would call another.
+The Python side is real: cuda.bindings loads the fake library as it would load NVIDIA's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 import flowprep
 from flowprep.engines.cuda.compiler import compile_source
-from flowprep.engines.cuda.kernels import source, tile_for
+from flowprep.engines.cuda.kernels import kernel_source, tile_for
 from flowprep.presets import PRESETS
 from tests.support.cuda_host import HostDevice, compiler, library
 from tests.support.videos import write_video
@@ -29,6 +29,7 @@ import json, logging, sys
 import numpy as np
 from flowprep.engines import gpu_fault, make_engine, resolve
 from flowprep.engines.cuda import driver
+from flowprep.engines.cuda.engine import CudaEngine
 from flowprep.errors import FlowprepError
 from flowprep.presets import PRESETS
 
@@ -50,17 +51,17 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     command = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
     subprocess.run([*command, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
     cache = folder / "cache"
-    text = source(PRESETS["accurate"], tile_for(HostDevice()))
+    source = kernel_source(PRESETS["accurate"], tile_for(HostDevice()))
     environment = {
         "LD_LIBRARY_PATH": str(folder),
-        "FAKE_CUDA_KERNELS": str(library(text)),
+        "FAKE_CUDA_KERNELS": str(library(source)),
         "FAKE_CUDA_LOG": str(folder / "log"),
         "FLOWPREP_CACHE_DIR": str(cache),
     }
-    # NVRTC does not work beside a driver that is none: machine code is made before.
+    # NVRTC fails beside the fake driver: machine code is compiled before.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWPREP_CACHE_DIR", str(cache))
-        compile_source(text, "sm_90")
+        compile_source(source, "sm_90")
 
     def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
         (folder / "log").unlink(missing_ok=True)
@@ -84,9 +85,8 @@ engine = make_engine("cuda", accurate)
 expected = make_engine("cpu", accurate).solve(frames, [0, 1, 2], [1, 2, 3])
 for _ in range(3):
     assert np.abs(engine.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
-engine.batch = 1
-engine._most.clear()
-assert np.abs(engine.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
+single = CudaEngine(accurate, max_batch_pairs=1)
+assert np.abs(single.solve(frames, [0, 1, 2], [1, 2, 3]) - expected).max() < 1e-3
 print(resolve("auto"), driver.gpus()[0].name, driver.driver_version())
 """)
     assert done.stdout == "cuda Fake GPU 0 13.0\n"
@@ -95,7 +95,7 @@ print(resolve("auto"), driver.gpus()[0].name, driver.driver_version())
 
 def test_without_a_gpu_auto_is_cpu_and_cuda_says_why(fake: Run) -> None:
     done = fake('print(resolve("auto")); print(gpu_fault())', FAKE_CUDA_GPUS="0")
-    assert done.stdout == "cpu\nengine cuda: the driver finds no GPU; see what nvidia-smi says\n"
+    assert done.stdout == "cpu\nengine cuda: the driver finds no GPU; look at the output of nvidia-smi\n"
     assert "engine auto is cpu" in done.stderr
 
 
