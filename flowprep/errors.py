@@ -1,60 +1,59 @@
-"""Every error that flowprep raises on purpose, in one tree.
+"""Every error that flowprep raises on purpose.
 
     FlowprepError
-    ├── UsageError            the caller asked for something that cannot be done (exit code 2)
-    │   ├── SettingsError     an option has a value that is not allowed
-    │   ├── SettingsConflict  the corpus on disk was made with other settings
-    │   └── OutOfRange        frames or pairs were asked for that a video does not have
-    ├── VideoError            one video cannot be taken; the run goes on without it
-    │   ├── VideoUnreadable   nothing can be decoded: no such file, no video stream, an unknown format
-    │   ├── VideoDamaged      the stream breaks off or is corrupt after `frames_before` clean frames
-    │   └── VideoUnsuitable   a sound video that cannot be used: too few frames, too small
-    ├── CorpusError           a corpus on disk cannot be read
-    │   ├── CorpusFormatError not a corpus, or of a newer format than this version reads
-    │   ├── CorpusDamaged     a checksum or a count does not hold
-    │   └── VideoMissing      the corpus has no such video, or it could not be taken
-    └── EngineError           an optical-flow engine failed or is not available here
+    ├── UsageError             the request is wrong (exit code 2)
+    │   ├── SettingsError      a setting has a value that is not allowed
+    │   ├── SettingsConflict   the corpus on disk has other settings
+    │   └── OutOfRange         the video does not have the requested frames or pairs
+    ├── VideoError             one video cannot be extracted; the run goes on without it
+    │   ├── VideoUnreadable    nothing can be decoded: no file, no video stream, an unknown format
+    │   ├── VideoDamaged       the stream ends early or is corrupt after `frames_before` intact frames
+    │   └── VideoUnsuitable    the video is intact and cannot be used: too few frames, too small
+    ├── CorpusError            a corpus on disk cannot be read
+    │   ├── CorpusFormatError  not a corpus, or of a newer format than this version reads
+    │   ├── CorpusDamaged      a checksum or a count does not match
+    │   └── VideoMissing       the corpus does not have the video
+    └── EngineError            a flow engine failed, or does not work on this machine
 
-An error of a library is translated where it crosses into flowprep, `from exc`, so that its own trace
-is kept.
+An error of a library becomes one of these, with `raise ... from`, so that its traceback is kept.
 """
 
 from __future__ import annotations
 
 
 class FlowprepError(Exception):
-    """The root: catch this to catch everything that flowprep raises on purpose."""
+    """The base class of all errors that flowprep raises on purpose."""
 
 
 class UsageError(FlowprepError):
-    """The request itself is wrong; the message says what was found, what is allowed and what to do."""
+    """The request is wrong. The message says what was found, what is allowed and what to do."""
 
 
 class SettingsError(UsageError, ValueError):
-    """An option has a value that is not allowed."""
+    """A setting has a value that is not allowed."""
 
 
 class SettingsConflict(UsageError):
-    """A corpus exists that was made with other settings; nothing was changed."""
+    """The corpus on disk has other settings. Nothing was changed."""
 
 
 class OutOfRange(UsageError, IndexError):
-    """Frames or pairs were asked for that a video does not have."""
+    """The video does not have the requested frames or pairs."""
 
 
 class VideoError(FlowprepError):
-    """One video cannot be taken. A run records the reason and goes on."""
+    """One video cannot be extracted. A run records the reason and goes on."""
 
 
 class VideoUnreadable(VideoError):
-    """Nothing can be decoded: no such file, an empty file, no video stream, an unknown format."""
+    """Nothing can be decoded: no file, an empty file, no video stream, an unknown format."""
 
 
 class VideoDamaged(VideoError):
-    """The stream breaks off or is corrupt.
+    """The stream ends early or is corrupt.
 
     Attributes:
-        frames_before: how many clean frames come before the damage.
+        frames_before: number of intact frames before the damage.
     """
 
     def __init__(self, message: str, frames_before: int) -> None:
@@ -62,12 +61,12 @@ class VideoDamaged(VideoError):
         self.frames_before = frames_before
 
     def __reduce__(self) -> tuple[type, tuple[str, int]]:
-        """Keep `frames_before` when the error is pickled on its way back from a worker."""
+        """Keep `frames_before` when a worker process sends the error back."""
         return type(self), (str(self), self.frames_before)
 
 
 class VideoUnsuitable(VideoError):
-    """The video is sound but cannot be used: too few frames for one pair, or too small."""
+    """The video is intact and cannot be used: too few frames for one pair, or too small."""
 
 
 class CorpusError(FlowprepError):
@@ -75,20 +74,20 @@ class CorpusError(FlowprepError):
 
 
 class CorpusFormatError(CorpusError):
-    """Not a corpus, or one of a newer format version than this program reads."""
+    """Not a corpus, or one of a newer format than this version reads."""
 
 
 class CorpusDamaged(CorpusError):
-    """A checksum or a count does not hold: the bytes are not those that were written."""
+    """A checksum or a count does not match: the bytes are not those that were written."""
 
 
 class VideoMissing(CorpusError, KeyError):
-    """The corpus has no video of that id, or its record says why it could not be taken."""
+    """The corpus has no video of that id. The message has the reason if the video failed."""
 
     def __str__(self) -> str:
-        """The message itself: a KeyError would show it in quotes."""
+        """Return the message. A KeyError would add quotes."""
         return str(self.args[0])
 
 
 class EngineError(FlowprepError):
-    """An optical-flow engine failed, or is not available on this machine."""
+    """A flow engine failed, or does not work on this machine."""
