@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from flowprep.codec.quantise import decode as decode
     from flowprep.codec.quantise import encode as encode
     from flowprep.corpus.reader import Corpus as Corpus
-    from flowprep.corpus.reader import Video as Video
     from flowprep.corpus.reader import open_corpus as open_corpus
+    from flowprep.corpus.video import Video as Video
     from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import CorpusDamaged as CorpusDamaged
     from flowprep.errors import CorpusError as CorpusError
@@ -42,7 +42,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "flowprep.api": ("ExtractionResult", "make_corpus"),
     "flowprep.codec.quantise": ("Encoded", "decode", "encode"),
-    "flowprep.corpus.reader": ("Corpus", "Video", "open_corpus"),
+    "flowprep.corpus.reader": ("Corpus", "open_corpus"),
+    "flowprep.corpus.video": ("Video",),
     "flowprep.engines": ("tvl1",),
     "flowprep.errors": (
         "CorpusDamaged",
