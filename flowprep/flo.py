@@ -1,8 +1,10 @@
-"""Flow as Middlebury's benchmark keeps it: .flo files.
+"""Flow files of the Middlebury benchmark (.flo).
 
-"PIEH", width and height as int32, then u and v of each pixel as float32, row by row, all little-endian; a
-component above 1e9 marks a pixel whose motion is not known. Baker, Scharstein, Lewis, Roth, Black,
-Szeliski, "A database and evaluation methodology for optical flow", IJCV 2011.
+Format: "PIEH", width and height as int32, then u and v of each pixel as float32, row by row. All numbers are
+little-endian. A component above 1e9 marks a pixel with unknown motion.
+
+Source: Baker, Scharstein, Lewis, Roth, Black, Szeliski, "A database and evaluation methodology for optical
+flow", IJCV 2011.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ def write_flo(flow: npt.NDArray[np.floating], path: str | Path) -> None:
 
 
 def read_flo(path: str | Path) -> npt.NDArray[np.float32]:
-    """The flow of a file: (2, H, W) float32, pixels; NaN where the motion is not known.
+    """Read a flow file: (2, H, W) float32, pixels; NaN where the motion is unknown.
 
     Raises:
-        UsageError: it is no whole .flo file.
+        UsageError: the file is not a whole .flo file.
     """
     data = Path(path).read_bytes()
     width, height = np.frombuffer(data[4:12].ljust(8, b"\0"), "<i4").tolist()

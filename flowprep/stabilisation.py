@@ -1,118 +1,138 @@
-"""Taking the camera's motion off flow: a homography from matched points and from flow, by RANSAC.
+"""Estimate the camera's motion as a homography, by RANSAC, and subtract it from flow.
 
-As in improved trajectories: Wang and Schmid, "Action recognition with improved trajectories", ICCV 2013,
-section 3.1, without their detector of people, and with ORB instead of SURF for points that match by their
-looks. They warp the second frame and compute flow again; here the motion that the homography gives each pixel
-is subtracted, which leaves out a second run, needs no pixel from outside the frame, and can be undone.
+Source: improved trajectories, Wang and Schmid, "Action recognition with improved trajectories", ICCV 2013,
+section 3.1. Differences:
+
+- there is no detector of people;
+- ORB replaces SURF for points matched by their descriptors;
+- they warp the second frame and compute flow again. Here, the motion of the homography is subtracted at each
+  pixel. This needs no second run and no pixel from outside the frame, and it can be undone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-# As in the code of improved trajectories: points needed to try, and that must agree with what is found.
+# As in the code of improved trajectories: points that RANSAC needs, and points that must agree with its
+# result.
 LEAST_POINTS, LEAST_INLIERS = 50, 25
 INLIER_PX = 1.0
-_orb: Any = cv2.ORB_create  # type: ignore[attr-defined]  # OpenCV's annotations lack it
-# A homography that takes a corner further than this share of the frame's diagonal, there or back, or over the
-# horizon, is no camera's, but a fit to noise.
-LARGEST_SHIFT = 0.5
-# One that moves points by less than this, at the median, is noise: the camera stands still.
-STILL_PX = 0.15
+# A homography is no camera motion, but a fit to noise, if it moves a corner by more than this share of the
+# frame's diagonal, forward or backward, or moves a pixel over the horizon.
+MAX_CORNER_SHIFT = 0.5
+# A homography with a smaller median displacement is noise. The camera stands still then.
+STATIC_CAMERA_PX = 0.15
+_create_orb: Any = cv2.ORB_create  # type: ignore[attr-defined]  # OpenCV's annotations lack it
 
 Grey = npt.NDArray[np.uint8]
+Points = npt.NDArray[np.float32]  # (P, 2), x and y in pixels
 Matrix = npt.NDArray[np.float64]
+Features = tuple[Points, npt.NDArray[np.uint8]]  # points, and their descriptors (P, 32)
 
 
-def homographies(
-    frames: Grey, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], flow: npt.NDArray[np.float32]
+def estimate_homographies(
+    frames: Grey,
+    first: npt.NDArray[np.intp],
+    second: npt.NDArray[np.intp],
+    flow: npt.NDArray[np.float32],
+    find_homography: Callable[..., Any] = cv2.findHomography,
 ) -> Matrix:
-    """The camera's motion from frames[first[i]] to frames[second[i]], for every i.
+    """Estimate the camera's motion of pairs of frames.
 
     Args:
         frames: (F, H, W) grey images.
         first, second: (N,) indices into frames.
-        flow: (N, 2, H, W) from the one to the other, pixels.
+        flow: (N, 2, H, W) from the first to the second frame, pixels.
+        find_homography: called as `cv2.findHomography`.
 
     Returns:
-        (N, 3, 3): where a point (x, y, 1), in pixels, comes to lie; NaN where none was found, and the
-        identity where the camera stands still.
+        (N, 3, 3), in pixels: it maps a point (x, y, 1) of the first frame to the second one. NaN if none was
+        found; the identity if the camera stands still.
     """
-    found = np.full((len(flow), 3, 3), np.nan)
-    looks = {int(i): _looks(frames[i]) for i in {*first.tolist(), *second.tolist()}}
+    matrices = np.full((len(flow), 3, 3), np.nan)
+    features = {index: _find_features(frames[index]) for index in {*first.tolist(), *second.tolist()}}
     for n, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        matched = _matches(*looks[a], *looks[b])
-        corners = _corners(frames[a])
+        sources, targets = _match_features(features[a], features[b])
+        corners = _find_corners(frames[a])
         x, y = np.rint(corners).astype(int).T
-        moved = corners + flow[n][:, y, x].T
-        before, after = np.concatenate([matched[0], corners]), np.concatenate([matched[1], moved])
-        if len(before) > LEAST_POINTS:
-            matrix: Any
-            matrix, inliers = cv2.findHomography(before, after, cv2.RANSAC, INLIER_PX)
-            if matrix is not None and inliers.sum() > LEAST_INLIERS and _is_likely(matrix, frames.shape[1:]):
-                shifts = np.linalg.norm(_through(matrix, before) - before, axis=1)
-                found[n] = matrix if np.median(shifts) > STILL_PX else np.eye(3)
-    return found
+        sources = np.concatenate([sources, corners])
+        targets = np.concatenate([targets, corners + flow[n][:, y, x].T])
+        if len(sources) <= LEAST_POINTS:
+            continue
+        matrix, inliers = find_homography(sources, targets, cv2.RANSAC, INLIER_PX)
+        if matrix is None or inliers.sum() <= LEAST_INLIERS or not _is_plausible(matrix, frames.shape[1:]):
+            continue
+        shifts = np.linalg.norm(_transform(matrix, sources) - sources, axis=1)
+        matrices[n] = matrix if np.median(shifts) > STATIC_CAMERA_PX else np.eye(3)
+    return matrices
 
 
-def displacement(matrix: Matrix, height: int, width: int) -> npt.NDArray[np.float32]:
-    """The motion that a homography gives each pixel: (2, height, width) float32, pixels."""
+def homography_flow(matrix: Matrix, height: int, width: int) -> npt.NDArray[np.float32]:
+    """The displacement of each pixel by a homography: (2, height, width) float32, pixels."""
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     u, v, w = (a * x + b * y + c for a, b, c in matrix.astype(np.float32))
     return np.stack([u / w - x, v / w - y])
 
 
-def without_camera(flow: npt.NDArray[np.float32], matrices: Matrix) -> npt.NDArray[np.float32]:
-    """Flow (N, 2, H, W) less the camera's motion; unchanged where that is NaN."""
-    found = [
-        pair if np.isnan(matrix).any() else pair - displacement(matrix, *pair.shape[1:])
+def subtract_camera_motion(flow: npt.NDArray[np.float32], matrices: Matrix) -> npt.NDArray[np.float32]:
+    """Subtract the camera's motion from flow.
+
+    Args:
+        flow: (N, 2, H, W), pixels.
+        matrices: (N, 3, 3), as from `estimate_homographies`. Pairs with NaN keep their flow.
+
+    Returns:
+        (N, 2, H, W), pixels.
+    """
+    pairs = [
+        pair if np.isnan(matrix).any() else pair - homography_flow(matrix, *pair.shape[1:])
         for pair, matrix in zip(flow, matrices, strict=True)
     ]
-    return np.stack(found) if found else flow
+    return np.stack(pairs) if pairs else flow
 
 
-def _looks(frame: Grey) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Points of a frame, (P, 2), and their descriptors, (P, 32)."""
-    orb = _orb(nfeatures=400, scaleFactor=1.4, nlevels=4, fastThreshold=10)
+def _find_features(frame: Grey) -> Features:
+    orb = _create_orb(nfeatures=400, scaleFactor=1.4, nlevels=4, fastThreshold=10)
     points, descriptors = orb.detectAndCompute(frame, None)
     if descriptors is None:
         descriptors = np.zeros((0, 32), np.uint8)
     return np.array([p.pt for p in points], np.float32).reshape(-1, 2), np.asarray(descriptors, np.uint8)
 
 
-def _matches(
-    points: npt.NDArray[np.float32],
-    descriptors: npt.NDArray[np.uint8],
-    other_points: npt.NDArray[np.float32],
-    other_descriptors: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Points that are each other's most alike, (M, 2) each."""
+def _match_features(features: Features, others: Features) -> tuple[Points, Points]:
+    """The points of two frames that are each other's most similar, (M, 2) each."""
+    points, descriptors = features
+    other_points, other_descriptors = others
     if not len(points) or not len(other_points):
         return points[:0], other_points[:0]
-    pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(descriptors, other_descriptors)
-    return points[[m.queryIdx for m in pairs]], other_points[[m.trainIdx for m in pairs]]
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(descriptors, other_descriptors)
+    return points[[m.queryIdx for m in matches]], other_points[[m.trainIdx for m in matches]]
 
 
-def _corners(frame: Grey) -> npt.NDArray[np.float32]:
-    """Points where flow is well defined (Shi and Tomasi), (P, 2)."""
+def _find_corners(frame: Grey) -> Points:
+    """Points with well-defined flow (Shi and Tomasi)."""
     corners = cv2.goodFeaturesToTrack(frame, maxCorners=400, qualityLevel=0.001, minDistance=5)
     return np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2).astype(np.float32)
 
 
-def _is_likely(matrix: Matrix, shape: tuple[int, ...]) -> bool:
+def _is_plausible(matrix: Matrix, shape: tuple[int, ...]) -> bool:
+    """Whether a homography can be a camera's motion; see MAX_CORNER_SHIFT."""
     height, width = shape
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64)
-    for way in (matrix, np.asarray(np.linalg.pinv(matrix), np.float64)):
-        depths = corners @ way[2, :2] + way[2, 2]  # of two signs: pixels between them move without bounds
-        shifts = np.linalg.norm(_through(way, corners) - corners, axis=1)
-        if depths.min() * depths.max() <= 0 or not shifts.max() < LARGEST_SHIFT * np.hypot(width, height):
+    limit = MAX_CORNER_SHIFT * np.hypot(width, height)
+    for direction in (matrix, np.asarray(np.linalg.pinv(matrix), np.float64)):
+        # Depths of both signs: there is a horizon between the corners, where displacements have no bound.
+        depths = corners @ direction[2, :2] + direction[2, 2]
+        shifts = np.linalg.norm(_transform(direction, corners) - corners, axis=1)
+        if depths.min() * depths.max() <= 0 or not shifts.max() < limit:
             return False
     return True
 
 
-def _through(matrix: Matrix, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _transform(matrix: Matrix, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(cv2.perspectiveTransform(points[None], matrix)[0])

@@ -31,7 +31,7 @@ from flowprep.errors import VideoDamaged, VideoUnsuitable
 from flowprep.extraction.prefetch import prefetch
 from flowprep.extraction.source_guard import SourceGuard
 from flowprep.settings import Settings
-from flowprep.stabilisation import homographies, without_camera
+from flowprep.stabilisation import estimate_homographies, subtract_camera_motion
 from flowprep.video.decode import decode_frames
 from flowprep.video.frames import Frame, SourceFormat, fit_size, resize, to_grey
 
@@ -241,10 +241,10 @@ class Pipeline:
             flow = self._engine.solve(batch.grey, *both)
         if settings.stabilise:
             with timed(self.seconds, "stabilise"):
-                cameras = homographies(batch.grey, first, second, flow[:pairs])
+                cameras = estimate_homographies(batch.grey, first, second, flow[:pairs])
                 if settings.backward:
                     cameras = np.concatenate([cameras, np.linalg.inv(cameras)])
-                flow = without_camera(flow, cameras)
+                flow = subtract_camera_motion(flow, cameras)
         return batch._replace(flow=flow, cameras=cameras)
 
     def _write(self, batch: Batch, max_frames: int) -> None:

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from flowprep import open_corpus, stabilisation, tvl1
+from flowprep import open_corpus, tvl1
 from flowprep.api import make_corpus
 from flowprep.errors import SettingsError
 from flowprep.settings import Settings
+from flowprep.stabilisation import estimate_homographies, homography_flow, subtract_camera_motion
 from flowprep.video.frame_folder import numbered_frames
 
 HEIGHT, WIDTH = 120, 160
@@ -38,21 +39,21 @@ def panned(frames: int, matrix: np.ndarray, object_px: float = 0.0) -> np.ndarra
 
 def test_the_displacement_of_a_homography_is_its_definition():
     point = PAN @ [30, 50, 1]
-    moved = stabilisation.displacement(PAN, HEIGHT, WIDTH)
+    moved = homography_flow(PAN, HEIGHT, WIDTH)
     # Single precision at coordinates of some 100 pixels.
     assert moved[:, 50, 30] == pytest.approx(point[:2] / point[2] - [30, 50], abs=1e-4)
-    assert np.all(stabilisation.displacement(np.eye(3), HEIGHT, WIDTH) == 0)
+    assert np.all(homography_flow(np.eye(3), HEIGHT, WIDTH) == 0)
 
 
 @pytest.mark.parametrize("matrix", [PAN, SHIFT])
 def test_the_camera_s_motion_is_found_and_an_object_s_is_left(matrix):
     frames = panned(2, matrix, object_px=8.0)
     flow = tvl1(frames[0], frames[1])
-    found = stabilisation.homographies(frames, np.array([0]), np.array([1]), flow[None])
-    truth = stabilisation.displacement(matrix, HEIGHT, WIDTH)
-    error = np.hypot(*(stabilisation.displacement(found[0], HEIGHT, WIDTH) - truth))
-    assert error.max() < 0.5  # inliers are taken within a pixel
-    left = stabilisation.without_camera(flow[None], found)[0]
+    found = estimate_homographies(frames, np.array([0]), np.array([1]), flow[None])
+    truth = homography_flow(matrix, HEIGHT, WIDTH)
+    error = np.hypot(*(homography_flow(found[0], HEIGHT, WIDTH) - truth))
+    assert error.max() < 0.5  # inliers lie within a pixel
+    left = subtract_camera_motion(flow[None], found)[0]
     wall = np.ones((HEIGHT, WIDTH), bool)
     wall[25:85, 45:110] = wall[:12] = wall[-12:] = wall[:, :12] = wall[:, -12:] = False
     assert np.median(np.hypot(*left)[wall]) < 0.2 < 2 < np.median(np.hypot(*flow)[wall])
@@ -63,26 +64,31 @@ def test_the_camera_s_motion_is_found_and_an_object_s_is_left(matrix):
 def test_nothing_is_taken_off_where_nothing_is_known_or_nothing_moves():
     flat = np.full((2, HEIGHT, WIDTH), 90, np.uint8)
     flow = np.random.default_rng(0).normal(0, 1, (1, 2, HEIGHT, WIDTH)).astype(np.float32)
-    found = stabilisation.homographies(flat, np.array([0]), np.array([1]), flow)
-    assert np.isnan(found).all() and np.array_equal(stabilisation.without_camera(flow, found), flow)
+    found = estimate_homographies(flat, np.array([0]), np.array([1]), flow)
+    assert np.isnan(found).all() and np.array_equal(subtract_camera_motion(flow, found), flow)
     still = panned(2, np.eye(3), object_px=8.0)
-    found = stabilisation.homographies(still, np.array([0]), np.array([1]), tvl1(still[0], still[1])[None])
+    found = estimate_homographies(still, np.array([0]), np.array([1]), tvl1(still[0], still[1])[None])
     assert np.array_equal(found[0], np.eye(3))  # no fit to noise: still pixels stay exactly still
 
 
-def test_a_homography_with_a_horizon_in_the_picture_is_no_camera_s(monkeypatch):
+def test_a_homography_with_a_horizon_in_the_picture_is_no_camera_s():
     corners = np.array([[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]], np.float32)
     dented = corners * [[1, 1], [0.88, 1], [1, 0.83], [0.55, 0.55]]
     dented += [[0, 0], [0, 0.4 * HEIGHT], [0.4 * WIDTH, 0], [0, 0]]
     matrix = cv2.getPerspectiveTransform(corners, dented.astype(np.float32))
-    assert (
-        np.abs(stabilisation.displacement(matrix, HEIGHT, WIDTH)).max() > 1e4
-    )  # though each corner moves little
+    assert np.abs(homography_flow(matrix, HEIGHT, WIDTH)).max() > 1e4  # though each corner moves little
     frames = panned(2, SHIFT)
+    flow = np.zeros((1, 2, HEIGHT, WIDTH), np.float32)
     for wild in (matrix, np.linalg.inv(matrix)):
-        monkeypatch.setattr(cv2, "findHomography", lambda a, *_, m=wild: (m, np.ones((len(a), 1), np.uint8)))
-        flow = np.zeros((1, 2, HEIGHT, WIDTH), np.float32)
-        assert np.isnan(stabilisation.homographies(frames, np.array([0]), np.array([1]), flow)).all()
+
+        def find(points, *_, wild=wild):
+            return wild, np.ones((len(points), 1), np.uint8)
+
+        assert np.isnan(estimate_homographies(frames, np.array([0]), np.array([1]), flow, find)).all()
+    shifted = estimate_homographies(
+        frames, np.array([0]), np.array([1]), flow, lambda points, *_: (SHIFT, np.ones((len(points), 1)))
+    )
+    assert np.array_equal(shifted[0], SHIFT)  # the seam itself refuses nothing
 
 
 def test_batches_and_threads_change_nothing():
@@ -90,13 +96,11 @@ def test_batches_and_threads_change_nothing():
     first = np.arange(3)
     flow = tvl1(frames[:3], frames[1:])
     threads = cv2.getNumThreads()
-    whole = stabilisation.homographies(frames, first, first + 1, flow)
+    whole = estimate_homographies(frames, first, first + 1, flow)
     try:
         cv2.setNumThreads(1)
         for i in first:
-            alone = stabilisation.homographies(
-                frames[i : i + 2], np.array([0]), np.array([1]), flow[i : i + 1]
-            )
+            alone = estimate_homographies(frames[i : i + 2], np.array([0]), np.array([1]), flow[i : i + 1])
             assert np.array_equal(alone[0], whole[i])
     finally:
         cv2.setNumThreads(threads)
@@ -119,7 +123,7 @@ def test_a_stabilised_corpus_keeps_what_was_taken_off(tmp_path):
     assert stabilised.info()["stabilised_share"] == 1
     for backward, sign in ((False, 1), (True, -1)):
         cameras = stabilised.camera(0, 3, backward)
-        off = np.stack([stabilisation.displacement(c, HEIGHT, WIDTH) for c in cameras])
+        off = np.stack([homography_flow(c, HEIGHT, WIDTH) for c in cameras])
         assert off[:, 0].mean() == pytest.approx(sign * 6, abs=0.2)  # two frames of 3 px
         assert off[:, 1].mean() == pytest.approx(sign * -4, abs=0.2)
         left = stabilised.flow(0, 3, backward)
