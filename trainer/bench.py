@@ -24,6 +24,7 @@ from trainer.data.annotations import Examples
 from trainer.data.dataset import BalancedClips, TrainingClips, batch_clips, make_loader
 from trainer.recipe.schema import Recipe
 from trainer.training.device import pick_device
+from trainer.training.metrics_log import LogRow
 from trainer.training.trainer import train
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def training_speed(
         validation_share=0.0,
         keep="last",
     )
-    rows: list[dict[str, Any]] = []
+    rows: list[LogRow] = []
 
-    def on_step(_: int, row: dict[str, Any] | None) -> None:
+    def on_step(_: int, row: LogRow | None) -> None:
         if chosen.type == "cuda":
             torch.cuda.synchronize(chosen)
         if row:
@@ -135,7 +136,7 @@ def training_speed(
             workers=workers,
             on_step=on_step,
         )
-    return TrainingSpeed(rows[-1]["clips_per_second"], rows[-1]["data_wait"])
+    return TrainingSpeed(rows[-1].clips_per_second, rows[-1].data_wait)
 
 
 def bench(

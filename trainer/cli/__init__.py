@@ -17,12 +17,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from tqdm import tqdm
 
 from flowprep.errors import FlowprepError, UsageError
+
+if TYPE_CHECKING:
+    from trainer.training.metrics_log import LogRow
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -220,11 +223,11 @@ def train(
         _bar(parsed.train.steps, "step", f"training {parsed.stream}") as bar,
     ):
 
-        def on_step(done: int, row: dict[str, Any] | None) -> None:
+        def on_step(done: int, row: LogRow | None) -> None:
             bar.update(done - bar.n)
             if row:
-                bar.set_postfix(loss=f"{row['loss']:.3f}", accuracy=f"{row['train_accuracy']:.0%}")
-                if "val_accuracy" in row or done == parsed.train.steps:
+                bar.set_postfix(loss=f"{row.loss:.3f}", accuracy=f"{row.train_accuracy:.0%}")
+                if row.validation or done == parsed.train.steps:
                     logging.getLogger(__name__).info(_describe(row))
 
         try:
@@ -772,13 +775,11 @@ def _patient() -> Iterator[None]:
         raise
 
 
-def _describe(row: dict[str, Any]) -> str:
-    text = f"step {row['step']}: loss {row['loss']:.3f}, training accuracy {row['train_accuracy']:.0%}"
-    if "val_accuracy" in row:
-        text += f", validation accuracy {row['val_accuracy']:.0%}"
-    return (
-        f"{text}, {row['clips_per_second']:.0f} clips/s, {row['data_wait']:.0%} of the time waiting for data"
-    )
+def _describe(row: LogRow) -> str:
+    text = f"step {row.step}: loss {row.loss:.3f}, training accuracy {row.train_accuracy:.0%}"
+    if row.validation:
+        text += f", validation accuracy {row.validation.accuracy:.0%}"
+    return f"{text}, {row.clips_per_second:.0f} clips/s, {row.data_wait:.0%} of the time waiting for data"
 
 
 def _share_cores(device: str, workers: int | None) -> int:

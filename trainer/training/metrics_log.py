@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,49 @@ class StepMetrics:
     correct: list[torch.Tensor]
     samples: int
     data_seconds: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of a validation.
+
+    Attributes:
+        accuracy: share of the held-out videos whose class has the highest score.
+        loss: mean negative logarithm of the score of the true class.
+    """
+
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """A row of the log, about the steps since the previous row.
+
+    Attributes:
+        step: number of steps done.
+        loss: mean loss of the steps.
+        lr: learning rate of the last step.
+        train_accuracy: share of the samples whose class had the highest score.
+        clips_per_second: samples per second; validations and checkpoints are excluded.
+        data_wait: share of the time that the steps waited for their samples.
+        validation: the validation after the last step, if there was one.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    train_accuracy: float
+    clips_per_second: float
+    data_wait: float
+    validation: Validation | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as in log.jsonl; val_accuracy and val_loss stand for the validation."""
+        row: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "validation"}
+        if self.validation:
+            row |= {"val_accuracy": self.validation.accuracy, "val_loss": self.validation.loss}
+        return row
 
 
 class MetricsLog:
@@ -81,17 +124,13 @@ class MetricsLog:
         yield
         self._since += time.perf_counter() - began
 
-    def write(self, step: int, lr: float, validation: dict[str, Any]) -> dict[str, Any]:
-        """Write a row.
+    def write(self, step: int, lr: float, validation: Validation | None = None) -> LogRow:
+        """Write a row about the steps that were added since the previous row.
 
         Args:
             step: number of steps done.
             lr: learning rate of the last step.
-            validation: further values of the row.
-
-        Returns:
-            The row: step, loss, lr, train_accuracy, clips_per_second, data_wait (the share of the time that
-            steps waited for their samples), and the values of `validation`.
+            validation: the validation after the last step, if there was one.
 
         Raises:
             TrainingDiverged: the loss is infinite or not a number.
@@ -99,29 +138,31 @@ class MetricsLog:
         """
         sums = torch.stack([torch.stack(s).double().sum() for s in (self._losses, self._correct)])
         loss, correct = distributed.all_reduce_sum(sums).tolist()
-        row = {
-            "step": step,
-            "loss": loss / self._steps,
-            "lr": lr,
-            "train_accuracy": correct / self._samples,
-        }
-        if not math.isfinite(row["loss"]):
-            raise TrainingDiverged(f"the loss is {row['loss']} at step {step}: try a lower train.lr")
         seconds = time.perf_counter() - self._since
-        row |= {
-            "clips_per_second": round(self._samples / seconds, 1),
-            "data_wait": round(self._data_seconds / seconds, 3),
-        }
-        row |= validation
+        row = LogRow(
+            step=step,
+            loss=loss / self._steps,
+            lr=lr,
+            train_accuracy=correct / self._samples,
+            clips_per_second=round(self._samples / seconds, 1),
+            data_wait=round(self._data_seconds / seconds, 3),
+            validation=validation,
+        )
+        if not math.isfinite(row.loss):
+            raise TrainingDiverged(f"the loss is {row.loss} at step {step}: try a lower train.lr")
         self._clear()
         if self._file:
-            with naming_file(self._path):
-                self._file.write(json.dumps(row) + "\n")
-                self._file.flush()
-            for name, value in row.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, step)
+            self._append(self._file, row)
         return row
+
+    def _append(self, file: IO[str], row: LogRow) -> None:
+        values = row.to_dict()
+        with naming_file(self._path):
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+        for name, value in values.items():
+            if name != "step":
+                self._board.add_scalar(name, value, row.step)
 
     def close(self) -> None:
         """Close the files."""

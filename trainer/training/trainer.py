@@ -31,7 +31,7 @@ from trainer.training.batches import make_batches
 from trainer.training.checkpoint import BEST, LAST, Checkpoint
 from trainer.training.device import autocast, pick_device, pick_precision
 from trainer.training.heads import TrainingData, heads_loss, prepare_data
-from trainer.training.metrics_log import MetricsLog, StepMetrics
+from trainer.training.metrics_log import LogRow, MetricsLog, StepMetrics, Validation
 from trainer.training.optimiser import make_optimiser, make_scaler, set_learning_rate
 from trainer.training.schedule import dropout_seed, learning_rate
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OnStep = Callable[[int, "dict[str, Any] | None"], object]
+OnStep = Callable[[int, "LogRow | None"], object]
 
 
 def train(
@@ -77,7 +77,7 @@ def train(
         compiled: compile the network with torch.compile, which takes a minute and saves time in every step.
             Its dropout draws other numbers; without dropout the losses differ by rounding only.
         on_step: called after each step with the number of steps done and with the row of the log, or None if
-            no row was written: see MetricsLog.write. After a validation it has val_accuracy and val_loss.
+            no row was written.
 
     Returns:
         True if the run is finished now, False if it was finished before.
@@ -214,14 +214,13 @@ class Trainer:
             self._scaler.scale(loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), correct
 
-    def _finish_step(self, metrics_log: MetricsLog) -> dict[str, Any] | None:
+    def _finish_step(self, metrics_log: MetricsLog) -> LogRow | None:
         """Validate, log and save where they are due; gives the row of the log, if one was written."""
         section = self.recipe.train
         last = self.step == section.steps
         validates = len(self.data.validation) > 0 and (last or self.step % section.validate_every == 0)
         saves = last or self.step % section.checkpoint_every == 0
-        validation: dict[str, float] = {}
-        row = None
+        validation = row = None
         with metrics_log.pause():
             if validates or saves:
                 self._check_finite()
@@ -230,17 +229,14 @@ class Trainer:
         if validates or saves or self.step % section.log_every == 0:
             row = metrics_log.write(self.step, learning_rate(section, self.step - 1), validation)
         with metrics_log.pause():
-            if validates and section.keep == "best":
+            if validation and section.keep == "best":
                 self._keep_best(validation)
             if saves:
                 self.save_checkpoint()
         return row
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> Validation:
         """Evaluate the held-out videos.
-
-        Returns:
-            val_accuracy, and val_loss: the mean negative logarithm of the true class's score.
 
         Raises:
             NotFinite: a score is infinite or not a number.
@@ -261,19 +257,19 @@ class Trainer:
         )
         labels = np.array(videos.labels)
         true_scores = scores[np.arange(len(labels)), labels]
-        return {
-            "val_accuracy": float((scores.argmax(1) == labels).mean()),
-            "val_loss": float(-np.log(np.maximum(true_scores, 1e-12)).mean()),
-        }
+        return Validation(
+            accuracy=float((scores.argmax(1) == labels).mean()),
+            loss=float(-np.log(np.maximum(true_scores, 1e-12)).mean()),
+        )
 
     def save_checkpoint(self) -> None:
         """Write last.pt, from which a run is resumed; of several processes the first one does."""
         if distributed.rank() == 0:
             checkpoint.save(self.out / LAST, self._checkpoint(self._optimiser.state_dict()))
 
-    def _keep_best(self, validation: dict[str, float]) -> None:
+    def _keep_best(self, validation: Validation) -> None:
         """Write best.pt if this validation is the best so far."""
-        quality = (validation["val_accuracy"], -validation["val_loss"])
+        quality = (validation.accuracy, -validation.loss)
         if self.best is not None and quality <= self.best:
             return
         self.best = quality

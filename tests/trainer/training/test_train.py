@@ -367,7 +367,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
         run(tmp_path, recipe, on_step=kill_at(7))
     before = (tmp_path / "last.pt").read_bytes()
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
-    monkeypatch.setattr(MetricsLog, "write", lambda *_args: {})
+    monkeypatch.setattr(MetricsLog, "write", lambda *_args: None)
     with pytest.raises(
         errors.TrainingDiverged, match=r"conv1.weight is not finite at step 8: try a lower train.lr"
     ):
