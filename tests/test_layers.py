@@ -48,6 +48,7 @@ PUBLIC = {
     "flowprep.system.atomic",
     "flowprep.system.leases",
     "flowprep.system.processes",
+    "flowprep.system.progress",
 }
 
 

@@ -1,4 +1,4 @@
-"""A trained network as one file that runs without this package: ONNX, or torch.export's."""
+"""Export of a trained network to one file that runs without this package: ONNX, or torch.export's format."""
 
 from __future__ import annotations
 
@@ -7,60 +7,84 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from flowprep.errors import UsageError
 from trainer.errors import ExportDiffers
-from trainer.evaluation.evaluate import load_run
+from trainer.evaluation.trained_run import open_run
 from trainer.files import write_atomically
 from trainer.models import registry
 
 SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
-# Of the largest logit: what another order of float32 sums, 1e-7 each, makes through some fifty layers.
+# Largest difference of an output, as a share of the largest output. Another order of float32 sums changes each sum
+# by 1e-7, through some fifty layers.
 TOLERANCE = 1e-4
 
 
-class _Judged(nn.Module):
-    """The outputs that stand for the run's classes, without those of further heads."""
+@dataclass(frozen=True)
+class ExportResult:
+    """An exported network.
+
+    Attributes:
+        run: The folder of the training run.
+        out: The file.
+        difference: Largest difference between the outputs of the file and of the network, as a share of the
+            largest output.
+    """
+
+    run: Path
+    out: Path
+    difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `trainer export --json` prints."""
+        return {"run": str(self.run), "out": str(self.out), "difference": self.difference}
+
+
+class ClassLogits(nn.Module):
+    """A network without the outputs of further heads."""
 
     def __init__(self, model: nn.Module, classes: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The network's inputs to logits (N, classes)."""
         logits: torch.Tensor = self.model(*inputs)
         return logits[:, : self.classes]
 
 
-def export(run: Path, out: Path) -> float:
-    """Write the network of a run; its classes and its recipe, which says how inputs are made, are inside.
+def export(run: Path, out: Path) -> ExportResult:
+    """Write the network of a run to a file, with its classes and its recipe.
 
-    The file takes as many clips as there are, at the recipe's crop, and gives logits. In ONNX the classes and
-    the recipe are metadata, as JSON by the names "classes" and "recipe"; in torch.export's they are the extra
-    files "classes.json" and "recipe.json".
+    The file accepts any number of clips at the recipe's crop and returns logits. In ONNX the classes and the recipe
+    are metadata, as JSON with the names "classes" and "recipe". In torch.export's format they are the extra files
+    "classes.json" and "recipe.json".
 
     Args:
-        run: folder of a training run.
-        out: NAME.onnx or NAME.pt2 (torch.export).
-
-    Returns:
-        As write_network.
+        run: The folder of a training run.
+        out: NAME.onnx, or NAME.pt2 for torch.export's format.
 
     Raises:
-        UsageError, CheckpointDamaged, ExportDiffers: as load_run and write_network.
+        UsageError: The folder is not a run, the suffix is not allowed, or a library for ONNX is missing.
+        CheckpointDamaged: The checkpoint cannot be read.
+        ExportDiffers: The file's outputs differ from the network's. No file is written.
     """
-    model, kept = load_run(run, torch.device("cpu"))
-    recipe = kept.recipe
+    opened = open_run(run)
+    model, recipe = opened.load_model(), opened.recipe
     for part in registry.find_module(recipe.model.name).SPEC.for_training:
         setattr(model, part, None)
     shapes = registry.input_shapes(recipe, batch=2)
-    about = {"classes": json.dumps(kept.classes), "recipe": json.dumps(recipe.to_dict())}
+    metadata = {"classes": json.dumps(opened.classes), "recipe": json.dumps(recipe.to_dict())}
     names = [INPUTS[stream] for stream in shapes]
-    return write_network(model, len(kept.classes), names, list(shapes.values()), out, about)
+    difference = write_network(model, len(opened.classes), names, list(shapes.values()), out, metadata)
+    return ExportResult(run, out, difference)
 
 
 def write_network(
@@ -69,72 +93,87 @@ def write_network(
     names: Sequence[str],
     shapes: Sequence[tuple[int, ...]],
     out: Path,
-    about: dict[str, str],
+    metadata: dict[str, str],
 ) -> float:
-    """Write a network, and hold the file's outputs for random inputs against the network's.
+    """Write a network to a file, and compare the file's outputs with the network's for random inputs.
 
     Args:
-        model: on the CPU; it is put into evaluation mode.
-        classes: how many of its outputs count; further ones are left out.
-        names, shapes: of each input, (2, ...); the first axis stays free.
+        model: A network on the CPU. It is put into evaluation mode.
+        classes: Number of outputs to keep. Further outputs are left out.
+        names: Name of each input.
+        shapes: Shape of each input, with a batch of 2. The first axis of the exported network is free.
         out: NAME.onnx or NAME.pt2.
-        about: text that goes into the file, by its names.
+        metadata: Texts to store in the file, by name.
 
     Returns:
         The largest difference of an output, as a share of the largest output.
 
     Raises:
-        UsageError: another suffix, or what ONNX needs is not installed.
-        ExportDiffers: the difference is above TOLERANCE; nothing is written.
+        UsageError: The suffix is not allowed, or a library for ONNX is missing.
+        ExportDiffers: The difference is larger than TOLERANCE. No file is written.
     """
     if out.suffix not in SUFFIXES:
-        raise UsageError(f"{out}: the suffix says what is written; allowed: {' | '.join(SUFFIXES)}")
-    # The trainer keeps weights channels last, in which torch's archive sees parts of tensors and warns.
-    model = _Judged(model, classes).eval()
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    examples = tuple(torch.zeros(shape) for shape in shapes)
-    clips = torch.export.Dim("clips")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's exporters use names that torch gives up
-        program = torch.export.export(
-            model, examples, dynamic_shapes={"inputs": tuple({0: clips} for _ in examples)}
-        )
-        content = _onnx(program, names, about) if out.suffix == ".onnx" else _pt2(program, about)
-    # Of another number of clips than the example, so that a fixed one would be seen.
+        raise UsageError(f"{out}: the suffix selects the format; allowed: {' | '.join(SUFFIXES)}")
+    # Channels-last weights look like parts of tensors to torch's archive, which then warns.
+    network = ClassLogits(model, classes).eval()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if out.suffix == ".onnx":
+        content = _encode_onnx(network, names, shapes, metadata)
+    else:
+        content = _encode_pt2(network, shapes, metadata)
+    run = _run_onnx if out.suffix == ".onnx" else _run_pt2
+    # Three clips, unlike the two of the export: a fixed batch size would fail here.
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn((3, *shape[1:]), generator=generator) for shape in shapes]
     with torch.inference_mode():
-        want = model(*inputs)
-    got = _run_onnx(content, inputs) if out.suffix == ".onnx" else _run_pt2(content, inputs)
-    differs = float((got - want).abs().max() / want.abs().max())
-    if not differs <= TOLERANCE:
+        expected = network(*inputs)
+    difference = float((run(content, inputs) - expected).abs().max() / expected.abs().max())
+    if not difference <= TOLERANCE:
         raise ExportDiffers(
-            f"{out}: the exported network's outputs differ by {differs:.1e} of the largest, "
-            f"{TOLERANCE:.0e} is allowed; nothing is written"
+            f"{out}: the exported network's outputs differ by {difference:.1e} of the largest, "
+            f"{TOLERANCE:.0e} is allowed; no file was written"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(content))
-    return differs
+    return difference
 
 
-def _onnx(program: torch.export.ExportedProgram, names: Sequence[str], about: dict[str, str]) -> bytes:
+def _export_program(network: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
+    examples = tuple(torch.zeros(shape) for shape in shapes)
+    clips = torch.export.Dim("clips")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporters use deprecated names of torch
+        return torch.export.export(
+            network, examples, dynamic_shapes={"inputs": tuple({0: clips} for _ in examples)}
+        )
+
+
+def _encode_onnx(
+    network: nn.Module,
+    names: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    metadata: dict[str, str],
+) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as exc:
         raise UsageError(f"{exc.name} is not installed; pip install 'flowprep[export]'") from exc
+    program = _export_program(network, shapes)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # else it says of libraries that are not needed that they are missing
+    logger.setLevel(logging.ERROR)  # it warns of optional libraries that are not installed
     try:
-        exported = torch.onnx.export(
-            program, input_names=list(names), output_names=["logits"], dynamo=True, verbose=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            exported = torch.onnx.export(
+                program, input_names=list(names), output_names=["logits"], dynamo=True, verbose=False
+            )
     finally:
         logger.setLevel(level)
-    assert exported is not None  # it is for the older exporter that this may be None
-    exported.model.metadata_props.update(about)
+    assert exported is not None  # None is a result of the older exporter only
+    exported.model.metadata_props.update(metadata)
     return bytes(exported.model_proto.SerializeToString())
 
 
@@ -142,13 +181,14 @@ def _run_onnx(content: bytes, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    given = {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
-    return torch.from_numpy(session.run(None, given)[0])
+    feeds = {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
+    return torch.from_numpy(session.run(None, feeds)[0])
 
 
-def _pt2(program: torch.export.ExportedProgram, about: dict[str, str]) -> bytes:
+def _encode_pt2(network: nn.Module, shapes: Sequence[tuple[int, ...]], metadata: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={f"{name}.json": text for name, text in about.items()})
+    extra_files = {f"{name}.json": text for name, text in metadata.items()}
+    torch.export.save(_export_program(network, shapes), buffer, extra_files=extra_files)
     return buffer.getvalue()
 
 

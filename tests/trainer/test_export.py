@@ -33,7 +33,7 @@ def make_run(folder, stream="temporal", heads=(3,), **model):
         precision="float32",
     )
     folder.mkdir()
-    checkpoint.save(folder / checkpoint.LAST, state)
+    checkpoint.save(folder / "last.pt", state)
     return recipe, model.eval()
 
 

@@ -14,7 +14,7 @@ from flowprep.errors import UsageError
 from tests.support.fakes import small, toml
 from trainer.cli import main
 from trainer.data import loading, transforms
-from trainer.evaluation.evaluate import score_videos
+from trainer.evaluation.features import score_videos
 from trainer.evaluation.scores import Scores
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 9
@@ -180,8 +180,8 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     judged = [np.load(tmp_path / s / "test_scores.npz") for s in ("spatial", "temporal", "both")]
     video = str(judged[0]["ids"][0])
     want = sum(one["scores"][0] for one in judged) / 3
-    from trainer import predict as predicting
-    from trainer.predict import predict
+    from trainer.evaluation import predict as predicting
+    from trainer.evaluation.predict import predict
 
     got = dict(
         predict(

@@ -10,21 +10,22 @@ import numpy as np
 
 from flowprep.errors import UsageError
 from trainer.files import write_atomically
-from trainer.training import checkpoint, distributed
+from trainer.training.run_folder import LAST
 
 TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
+ARRAYS = ("ids", "labels", "classes", "scores")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network, or a fusion, says of each video. Stored as an .npz file of these four arrays.
+    """Class scores that a network or a fusion gives to videos. A file of scores (.npz) holds these four arrays.
 
     Attributes:
-        ids: (N,) text: ids in the corpus.
-        labels: (N,) int64: true class, as its position in `classes`.
-        classes: (C,) text: class names.
-        scores: (N, C) float32: higher is more likely. Of a stream, and of their average, probabilities
-            that add up to 1; of an SVM, its decision values.
+        ids: (N,) text, video ids in the corpus.
+        labels: (N,) int64, index of the true class in `classes`.
+        classes: (C,) text, class names.
+        scores: (N, C) float32, higher is more likely. Scores of a stream, and their average, are probabilities
+            with a sum of 1. Scores of an SVM are its decision values.
     """
 
     ids: np.ndarray
@@ -34,12 +35,12 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of videos whose highest score is their class's."""
+        """Share of videos whose true class has the highest score."""
         return float((self.scores.argmax(1) == self.labels).mean())
 
     @property
     def confusion(self) -> np.ndarray:
-        """How often videos of class i are taken for class j: (C, C) int64."""
+        """(C, C) int64: element (i, j) counts the videos of class i that are predicted as class j."""
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
         np.add.at(counts, (self.labels, self.scores.argmax(1)), 1)
         return counts
@@ -48,38 +49,44 @@ class Scores:
         """The same videos and classes with other scores, (N, C)."""
         return Scores(self.ids, self.labels, self.classes, scores.astype(np.float32))
 
+    def in_order(self, ids: np.ndarray) -> Scores:
+        """The rows of these videos, in this order. Every id must be one of `self.ids`."""
+        row_of = {video: row for row, video in enumerate(self.ids.tolist())}
+        rows = [row_of[video] for video in ids.tolist()]
+        return Scores(self.ids[rows], self.labels[rows], self.classes, self.scores[rows])
+
     def save(self, path: Path) -> None:
-        """Write the .npz file, whole or not at all; of several processes, the first does."""
-        if distributed.rank():
-            return
+        """Write the file of scores. An interrupted write leaves no partial file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {"ids": self.ids, "labels": self.labels, "classes": self.classes, "scores": self.scores}
-        write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        write_atomically(path, lambda file: np.savez(file, **arrays))
 
     @classmethod
     def load(cls, path: Path) -> Scores:
-        """Read an .npz file; of a training run's folder, its test_scores.npz.
+        """Read a file of scores, or the test scores of a training run.
+
+        Args:
+            path: A file of scores, or the folder of a training run.
 
         Raises:
-            UsageError: it cannot be read or lacks an array, or the run has not been judged.
+            UsageError: The file is missing or not a file of scores, or the run has no test scores.
         """
         run, path = path, path / TEST_SCORES if path.is_dir() else path
-        if (run / checkpoint.LAST).exists() and not path.exists():
+        if (run / LAST).exists() and not path.exists():
             raise UsageError(
-                f"{run} has not been judged: the command that trained it does that, with --resume, or "
+                f"{run} has no test scores: run the command that trained it with --resume, or "
                 f"trainer evaluate --out {path}"
             )
         try:
             with np.load(path, allow_pickle=False) as file:
-                scores = cls(*(file[name] for name in ("ids", "labels", "classes", "scores")))
+                scores = cls(*(file[name] for name in ARRAYS))
         except OSError as exc:
             raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
         except KeyError as exc:
             raise UsageError(f"{path}: not a file of scores: {exc}") from exc
-        except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's advice is to trust the file
+        except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's own message suggests to trust the file
             raise UsageError(f"{path}: not a file of scores, as trainer evaluate writes them") from exc
-        if scores.scores.shape != (len(scores.ids), len(scores.classes)) or len(scores.labels) != len(
-            scores.ids
-        ):
-            raise UsageError(f"{path}: not a file of scores: the arrays' shapes do not agree")
+        count = len(scores.ids)
+        if scores.scores.shape != (count, len(scores.classes)) or len(scores.labels) != count:
+            raise UsageError(f"{path}: not a file of scores: the shapes of its arrays do not agree")
         return scores

@@ -1,4 +1,4 @@
-"""A linear SVM on what is known of videos: features of a network, or the scores of two streams."""
+"""A linear SVM that classifies videos by feature vectors, or by the scores of two streams."""
 
 from __future__ import annotations
 
@@ -13,52 +13,62 @@ from trainer.data.splits import recording_groups
 
 log = logging.getLogger(__name__)
 
-_C_GRID = tuple(10.0**k for k in range(-3, 4))
+C_GRID = tuple(10.0**k for k in range(-3, 4))
+MAX_FOLDS = 5
 
 
-def decide(
-    known: np.ndarray, labels: np.ndarray, ids: Sequence[str], classes: Sequence[str], asked: np.ndarray
+def decision_values(
+    training: np.ndarray,
+    labels: np.ndarray,
+    ids: Sequence[str],
+    classes: Sequence[str],
+    queries: np.ndarray,
 ) -> np.ndarray:
-    """Decision values of a linear SVM, one class against the rest; its C by cross-validation.
+    """Decision values of a linear SVM, one class against the rest. C is selected by cross-validation.
 
     Args:
-        known: (M, F), of the videos that it is fitted on.
-        labels, ids: (M,), their classes and names.
-        classes: names of the C classes.
-        asked: (N, F), of those that it judges.
+        training: (M, F), vectors to fit on.
+        labels: (M,), their classes.
+        ids: (M,), their video ids.
+        classes: C class names.
+        queries: (N, F), vectors to classify.
 
     Returns:
         (N, C).
 
     Raises:
-        UsageError: a class has fewer than two groups of videos to fit on.
+        UsageError: A class has fewer than two groups of videos to fit on.
     """
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
     from sklearn.svm import LinearSVC
 
-    # Clips of one recording in both halves would make every C look good: folds keep groups together.
-    names = recording_groups(list(ids))
-    by_class: dict[int, set[str]] = defaultdict(set)
-    for label, name in zip(labels.tolist(), names, strict=True):
-        by_class[label].add(name)
-    if few := [str(c) for n, c in enumerate(classes) if len(by_class[n]) < 2]:
-        raise UsageError(
-            "the SVM is chosen by cross-validation and needs two groups of videos of each class to fit on; "
-            f"too few of {', '.join(few[:5])}. Fit on the training list"
-        )
-    folds = min(5, *(len(names) for names in by_class.values()))
+    # Folds keep the clips of one recording together. Otherwise every C would look good.
+    groups = recording_groups(list(ids))
+    folds = _count_folds(labels, groups, classes)
     search = GridSearchCV(
         LinearSVC(random_state=0, max_iter=100_000),
-        {"C": _C_GRID},
+        {"C": C_GRID},
         cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),
     )
-    search.fit(known, labels, groups=names)
+    search.fit(training, labels, groups=groups)
     log.info("SVM fitted on %d videos: C = %g by %d folds", len(ids), search.best_params_["C"], folds)
-    values = np.asarray(search.decision_function(asked))
+    values = np.asarray(search.decision_function(queries))
     return np.stack([-values, values], axis=1) if values.ndim == 1 else values
 
 
+def _count_folds(labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]) -> int:
+    by_class: dict[int, set[str]] = defaultdict(set)
+    for label, group in zip(labels.tolist(), groups, strict=True):
+        by_class[label].add(group)
+    if too_few := [str(name) for n, name in enumerate(classes) if len(by_class[n]) < 2]:
+        raise UsageError(
+            "the SVM is selected by cross-validation and needs two groups of videos in each class to fit on; "
+            f"too few in {', '.join(too_few[:5])}. Fit on the training list"
+        )
+    return min(MAX_FOLDS, *map(len, by_class.values()))
+
+
 def unit_length(rows: np.ndarray) -> np.ndarray:
-    """Each row of (N, F) with an L2 norm of 1; one of zeros stays."""
+    """Divide each row of (N, F) by its L2 norm. A row of zeros stays."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from flowprep.reports import charts, html
-from trainer.evaluation.evaluate import load_run
+from trainer.evaluation.trained_run import open_run
 from trainer.evaluation.metrics import wilson_interval
 from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.models import layers, registry, summary
@@ -97,7 +97,7 @@ def compare(runs: Sequence[Path], *, device: str = "auto", batch: int = 8) -> li
         batch: number of clips in a timed pass.
 
     Raises:
-        UsageError, CheckpointDamaged: as `trainer.evaluation.evaluate.load_run`.
+        UsageError, CheckpointDamaged: as `trainer.evaluation.trained_run.open_run`.
     """
     chosen = pick_device(device)
     figures, passes = [], []
@@ -116,7 +116,8 @@ def compare(runs: Sequence[Path], *, device: str = "auto", batch: int = 8) -> li
 
 def _load(run: Path, device: torch.device, batch: int) -> tuple[RunFigures, _TimedPass]:
     """The figures of a run without the speed of inference, and the pass that measures it."""
-    model, checkpoint = load_run(run, device)
+    opened = open_run(run)
+    model, checkpoint = opened.load_model(device), opened.checkpoint
     recipe = checkpoint.recipe
     shapes = registry.input_shapes(recipe, batch)
     inputs = [layers.channels_last(torch.randn(shape, device=device)) for shape in shapes.values()]

@@ -21,12 +21,12 @@ from flowprep.errors import UsageError
 from trainer.errors import CheckpointDamaged
 from trainer.files import write_atomically
 from trainer.recipe.schema import Recipe
+from trainer.training.run_folder import BEST, LAST
 
 VERSION = 3
 UNSEALED = 2  # the same content without a seal
 SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
-LAST, BEST = "last.pt", "best.pt"
 _BLOCK_BYTES = 1 << 20
 
 

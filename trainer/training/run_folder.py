@@ -21,11 +21,11 @@ from flowprep.system.atomic import TEMPORARY
 from flowprep.system.leases import Lease, find_leases
 from flowprep.system.processes import described, is_dead, is_here
 from trainer.data.annotations import Examples, write_list
-from trainer.training.checkpoint import BEST, LAST
 
 log = logging.getLogger(__name__)
 
 RUNNING = "running"
+LAST, BEST = "last.pt", "best.pt"
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 

@@ -23,12 +23,13 @@ from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
-from trainer.evaluation.evaluate import score_videos
+from trainer.evaluation.features import score_videos
 from trainer.models import layers, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint, distributed, run_folder
 from trainer.training.batches import make_batches
-from trainer.training.checkpoint import BEST, LAST, Checkpoint
+from trainer.training.checkpoint import Checkpoint
+from trainer.training.run_folder import BEST, LAST
 from trainer.training.device import autocast, pick_device, pick_precision
 from trainer.training.heads import TrainingData, heads_loss, prepare_data
 from trainer.training.metrics_log import LogRow, MetricsLog, StepMetrics, Validation

@@ -15,7 +15,8 @@ from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.evaluation import svm
-from trainer.evaluation.evaluate import evaluate, load_run
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.trained_run import open_run
 from trainer.models import registry, weights
 from trainer.recipe.toml import read_recipe
 from trainer.training import checkpoint
@@ -285,7 +286,7 @@ def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
     train.train(recipe, corpus, everyone, tmp_path / "run", device="cpu")
     got = evaluate(tmp_path / "run", corpus, judged, fit=fit, device="cpu")
     assert got.scores.shape == (len(judged), len(CLASSES)) and got.ids.tolist() == list(judged.ids)
-    model, _ = load_run(tmp_path / "run", torch.device("cpu"))
+    model = open_run(tmp_path / "run").load_model()
     model.eval()
     rows = []
     for name in everyone.ids:
@@ -300,7 +301,7 @@ def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
         rows.append((mean / mean.norm()).numpy())
     known = [rows[everyone.ids.index(name)] for name in fit.ids]
     asked = [rows[everyone.ids.index(name)] for name in judged.ids]
-    values = svm.decide(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
+    values = svm.decision_values(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
     np.testing.assert_allclose(got.scores, values, rtol=1e-3, atol=1e-3)
     assert got.accuracy >= 0.5  # colours are told by any features; motions are not in a frame
     with pytest.raises(UsageError, match=f"fitted on {len(judged)} of the videos that it judges"):

@@ -11,7 +11,8 @@ from trainer.data import dataset, loading, transforms
 from trainer.data.annotations import Examples
 from trainer.data.sampling import ClipSpec, spaced_starts
 from trainer.errors import NotFinite
-from trainer.evaluation.evaluate import evaluate, score_videos
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.features import score_videos
 from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
 from trainer.training import trainer as train
@@ -77,7 +78,7 @@ def test_scores_survive_the_file(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         Scores.load(tmp_path / "none.npz")
     (tmp_path / "last.pt").touch()
-    with pytest.raises(UsageError, match="has not been judged: the command that trained it does that"):
+    with pytest.raises(UsageError, match="has no test scores: run the command that trained it with --resume"):
         Scores.load(tmp_path)
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     with pytest.raises(UsageError, match="not a file of scores"):

@@ -5,7 +5,7 @@ from flowprep.errors import UsageError
 from trainer.evaluation import fusion as fusing
 from trainer.evaluation.calibration import PRIOR, best_temperature, best_weight, with_temperature
 from trainer.evaluation.fusion import fit_fusion
-from trainer.evaluation.metrics import summarise, write_confusion
+from trainer.evaluation.metrics import summarise
 from trainer.evaluation.scores import Scores
 
 CLASSES = np.array(["a", "b", "c"])
@@ -62,7 +62,7 @@ def test_fitting_is_on_other_videos_only(method):
     a, b = noisy(30, 0, 1, "v"), noisy(30, 1, 1, "v")
     with pytest.raises(UsageError, match=r"needs --fit"):
         fuse(a, b, method)
-    with pytest.raises(UsageError, match=r"30 videos that are fitted on are among those judged: v0.avi"):
+    with pytest.raises(UsageError, match=r"30 videos of --fit are among the evaluated videos: v0.avi"):
         fuse(a, b, method, (a, b))
     fit = (noisy(60, 2, 2, "f"), noisy(60, 3, 2, "f"))
     before = fuse(a, b, method, fit).scores
@@ -70,7 +70,7 @@ def test_fitting_is_on_other_videos_only(method):
         Scores(a.ids, (a.labels + 1) % 3, CLASSES, a.scores),
         Scores(b.ids, (b.labels + 1) % 3, CLASSES, b.scores),
     )
-    assert np.array_equal(before, fuse(*wrong, method, fit).scores)  # judged labels play no part
+    assert np.array_equal(before, fuse(*wrong, method, fit).scores)  # labels of the evaluated videos play no part
 
 
 def test_weights_follow_the_better_stream():
@@ -135,7 +135,7 @@ def test_the_svm_learns_a_rule_that_no_weight_has():
 
 def test_svm_features_are_l2_normalised_and_stacked():
     a, b = noisy(4, 0, 1, "v"), noisy(4, 1, 1, "v")
-    features = fusing._features(a, b)
+    features = fusing.svm_features(a, b)
     assert features.shape == (4, 6)
     np.testing.assert_allclose(np.linalg.norm(features[:, :3], axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(features[:, 3:] / features[:, 3:4], b.scores / b.scores[:, :1], rtol=1e-5)
@@ -195,11 +195,11 @@ def test_calibration_lets_the_better_stream_speak():
 def test_splits_are_averaged_and_confusions_summed(tmp_path):
     first = scores([[1, 0, 0], [1, 0, 0], [0, 0, 1]], [0, 1, 2])  # 2 of 3
     second = scores([[0, 1, 0]], [0])  # none of 1
-    found = summarise([first, second])
-    assert found["accuracy"] == [2 / 3, 0.0] and found["mean_accuracy"] == pytest.approx(1 / 3, abs=1e-3)
-    assert found["confusion"] == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
-    assert found["class_accuracy"] == [0.5, 0.0, 1.0]
-    write_confusion(tmp_path / "c.csv", found)
+    summary = summarise([first, second])
+    assert summary.accuracy == [2 / 3, 0.0] and summary.mean_accuracy == pytest.approx(1 / 3, abs=1e-3)
+    assert summary.confusion == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+    assert summary.class_accuracy == [0.5, 0.0, 1.0]
+    summary.write_confusion(tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text() == ",a,b,c\na,1,1,0\nb,1,0,0\nc,0,0,1\n"
     with pytest.raises(UsageError, match="other classes"):
         summarise([first, Scores(first.ids, first.labels, CLASSES[::-1], first.scores)])

@@ -13,8 +13,9 @@ from flowprep.errors import UsageError
 from tests.support.distributed_run import RECIPES
 from tests.support.fakes import FakeCorpus, examples_of, rows
 from tests.support.runs import run
-from trainer.evaluation.evaluate import evaluate, held_out
+from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import Scores
+from trainer.evaluation.trained_run import open_run
 from trainer.training import checkpoint, distributed
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +62,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     # Judged by two, each with its share, as by one: in validating and afterwards.
     corpus = FakeCorpus()
     held = evaluate(
-        tmp_path / "two", corpus, held_out(tmp_path / "two", corpus), frames=1, crops=1, device="cpu"
+        tmp_path / "two", corpus, open_run(tmp_path / "two").held_out(corpus), frames=1, crops=1, device="cpu"
     )
     right = held.scores[np.arange(len(held.ids)), held.labels]
     assert two[-1]["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5)

@@ -1,0 +1,221 @@
+"""Outputs of a network for videos: means over clips and crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from flowprep.system.progress import Progress, no_progress
+from trainer.data import dataset, loading, transforms
+from trainer.data.clip import Clip
+from trainer.data.sampling import ClipSpec
+from trainer.errors import NotFinite
+from trainer.recipe.schema import Recipe
+from trainer.training import distributed
+from trainer.training.device import autocast
+
+if TYPE_CHECKING:
+    from flowprep import Corpus
+
+# Crops in a forward pass, or as many pixels of whole frames. So many keep a processor busy and fit its memory.
+CROPS_PER_PASS = 128
+
+Outputs = Callable[..., torch.Tensor]  # the network's inputs -> (crops, C)
+
+
+def score_videos(
+    model: nn.Module,
+    corpus: Corpus,
+    ids: Sequence[str],
+    recipe: Recipe,
+    *,
+    classes: int,
+    frames: int,
+    crops: int,
+    whole: bool = False,
+    device: torch.device,
+    precision: str = "float32",
+    workers: int = 0,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """Softmax scores of videos, averaged over `frames` equally spaced clips and `crops` crops of each clip.
+
+    Under torchrun each process computes its share of the videos. All processes return all scores.
+
+    Args:
+        model: A network with logits (N, classes or more). It is put into evaluation mode.
+        corpus: The corpus of the videos.
+        ids: N video ids.
+        recipe: The network's inputs.
+        classes: C. Further outputs, of other heads, are ignored.
+        frames: Clips of a video.
+        crops: Crops of a clip: 1 (centre), 2 (and its flip), 5 (and four corners) or 10 (and their flips).
+        whole: Whole frames instead of crops.
+        device: The device of the model.
+        precision: The precision of the model's computation, as `pick_precision` returns it.
+        workers: Loader processes. 0 loads in this process.
+        progress: Called after each clip.
+
+    Returns:
+        (N, C) float32. Each row has a sum of 1.
+
+    Raises:
+        NotFinite: A score is infinite or not a number.
+    """
+    model.eval()
+
+    def probabilities(*inputs: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, model(*inputs)[:, :classes].float().softmax(1))
+
+    sampling = Sampling(recipe, frames, crops, whole=whole)
+    return mean_outputs(
+        probabilities, classes, corpus, ids, sampling, device, precision, workers=workers, progress=progress
+    )
+
+
+def video_features(
+    model: nn.Module,
+    corpus: Corpus,
+    ids: Sequence[str],
+    sampling: Sampling,
+    device: torch.device,
+    precision: str,
+    *,
+    workers: int = 0,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """Mean over clips and crops of the vectors that the network's method `features` returns.
+
+    Args:
+        model: A network whose `SPEC.features` is true. It is put into evaluation mode.
+        corpus, ids, sampling, device, precision, workers, progress: as for `mean_outputs`.
+
+    Returns:
+        (N, num_features) float32.
+    """
+    model.eval()
+    network = cast(Any, model)
+
+    def features(*inputs: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, network.features(*inputs).float())
+
+    return mean_outputs(
+        features,
+        network.num_features,
+        corpus,
+        ids,
+        sampling,
+        device,
+        precision,
+        workers=workers,
+        progress=progress,
+    )
+
+
+class Sampling:
+    """The clips and crops of a video that a network sees in evaluation.
+
+    Args:
+        recipe: The network's inputs.
+        frames: Clips of a video.
+        crops: Crops of a clip.
+        whole: Whole frames instead of crops.
+    """
+
+    def __init__(self, recipe: Recipe, frames: int, crops: int, *, whole: bool = False) -> None:
+        self.recipe, self.frames, self.crops, self.whole = recipe, frames, crops, whole
+        self.clip = ClipSpec.from_recipe(recipe, evaluation=True)
+
+    def crop(self, clip: Clip) -> Clip:
+        """The crops of a clip, or its whole frames."""
+        side = 0 if self.whole else self.recipe.input.crop
+        return transforms.fixed_crops(clip, side, self.crops, self.recipe.stream)
+
+    def is_full(self, clips: Sequence[Clip]) -> bool:
+        """Whether these cropped clips are enough for a forward pass."""
+        height, width = clips[0].planes.shape[-2:]
+        area = height * width / self.recipe.input.crop**2  # 1, except for whole frames
+        return len(clips) * self.crops * max(1, self.clip.time_steps) * area >= CROPS_PER_PASS
+
+    def clip_bytes(self, corpus: Corpus, ids: Sequence[str]) -> int:
+        """Bytes of the largest clip of these videos, before it is cropped."""
+        short = self.recipe.input.resize
+        sizes = (transforms.resized_shape(v.width, v.height, short) for v in (corpus[i] for i in ids))
+        return 4 * self.clip.planes * max(width * height for width, height in sizes)
+
+
+def mean_outputs(
+    outputs: Outputs,
+    size: int,
+    corpus: Corpus,
+    ids: Sequence[str],
+    sampling: Sampling,
+    device: torch.device,
+    precision: str,
+    *,
+    workers: int = 0,
+    progress: Progress = no_progress,
+) -> np.ndarray:
+    """Mean over clips and crops of a function of the network's inputs.
+
+    Args:
+        outputs: A function from the inputs of B crops to outputs (B, C).
+        size: C.
+        corpus, ids: N videos.
+        sampling: The clips and crops of a video.
+        device: The device of the inputs.
+        precision: The precision of the computation.
+        workers: Loader processes.
+        progress: Called after each clip.
+
+    Returns:
+        (N, C) float32.
+
+    Raises:
+        NotFinite: A mean is infinite or not a number.
+    """
+    own = range(distributed.rank(), len(ids), distributed.world_size())
+    clips = dataset.EvalClips(corpus, tuple(ids[i] for i in own), sampling.recipe, sampling.frames)
+    workers = dataset.workers_that_fit(workers, sampling.clip_bytes(corpus, ids))
+    # Single clips, not batches: frames of different videos may differ in size until they are cropped.
+    loader = dataset.make_loader(clips, min(workers, len(clips)), batch_size=None)
+    sums = torch.zeros(len(ids), size)
+    rows: list[int] = []  # row of `sums` of each waiting clip
+    waiting: list[Clip] = []
+
+    def run_waiting() -> None:
+        batch = sampling.clip.tensors(Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device))
+        with torch.inference_mode(), autocast(precision, device):
+            values = outputs(*batch)
+        by_clip = values.view(len(rows), sampling.crops, -1).mean(1).cpu()  # (clips, C)
+        sums.index_add_(0, torch.tensor(rows), by_clip)
+        rows.clear()
+        waiting.clear()
+
+    total = len(ids) * sampling.frames
+    for count, (position, clip) in enumerate(loader, 1):
+        cropped = sampling.crop(clip)
+        if waiting and cropped.planes.shape != waiting[0].planes.shape:  # whole frames of another size
+            run_waiting()
+        rows.append(own[position])
+        waiting.append(cropped)
+        if sampling.is_full(waiting):
+            run_waiting()
+        progress(min(total, count * distributed.world_size()), total)
+    if waiting:
+        run_waiting()
+    means = distributed.all_reduce_sum(sums.to(device)).cpu() / sampling.frames
+    _check_finite(means, ids)
+    return means.numpy()
+
+
+def _check_finite(values: torch.Tensor, ids: Sequence[str]) -> None:
+    if invalid := [video for video, row in zip(ids, values, strict=True) if not torch.isfinite(row).all()]:
+        raise NotFinite(
+            f"the network's scores of {len(invalid)} videos ({invalid[0]}, ...) are not finite: "
+            "its training diverged"
+        )
