@@ -16,13 +16,13 @@ if [ -z "$lists" ] && [ -z "$videos" ]; then
     lists=$out/clips/splits # the sample clips come with theirs
 elif [ -z "$lists" ]; then
     lists=$out/splits
-    if [ -e "$lists/testlist01.txt" ] && trainer split --corpus "$out/corpus" --out "$lists" --check; then
+    if [ -e "$lists/testlist01.txt" ] && trainer split "$out/corpus" --out "$lists" --check; then
         : # made before, of the same videos
     elif [ -e "$out/spatial/last.pt" ] || [ -e "$out/temporal/last.pt" ]; then
         echo "error: $out holds runs of the former split; take a new OUT for other videos" >&2
         exit 2
     else
-        trainer split --corpus "$out/corpus" --out "$lists"
+        trainer split "$out/corpus" --out "$lists"
     fi
 fi
 if [ -e "$lists/trainlist0$number.txt" ]; then

@@ -1,6 +1,7 @@
 """The operations of the command `trainer` as functions.
 
-Arguments are checked, and recipes and lists are read, before torch is loaded. Wrong use therefore fails at once.
+Arguments are checked, and recipes and lists are read, before torch is loaded. Wrong use therefore fails at
+once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.fusion import FusionResult
     from trainer.evaluation.trained_run import Run
     from trainer.recipe.schema import Recipe
+    from trainer.training.metrics_log import LogRow
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ def train(
     resume: bool = False,
     compiled: bool = False,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     show_progress: bool = False,
 ) -> EvaluationResult:
     """Train a network, then evaluate it on the test videos.
@@ -95,11 +97,12 @@ def train(
         add_classes: Further data sets, whose classes the first head learns in addition.
         class_index: File that maps the lists' numbers to classes (classInd.txt).
         allow_missing: Ignore videos and classes of the lists that the corpus lacks.
-        resume: Continue from the last checkpoint. A finished run is evaluated if that is missing or was made with
-            another test list.
+        resume: Continue from the last checkpoint. A finished run is evaluated if that is missing or was made
+            with another test list.
         compiled: Compile the network by torch.compile.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        workers: Loader processes. 0 loads in this process. The number changes only the speed.
+        workers: Loader processes. 0 loads in this process. The number changes only the speed. None divides
+            the cores between loading and computing: see `trainer.training.device.share_cores`.
         show_progress: Show progress bars on stderr.
 
     Returns:
@@ -125,8 +128,10 @@ def train(
     from trainer.evaluation.trained_run import open_run
     from trainer.training import distributed, run_folder
     from trainer.training import trainer as training
+    from trainer.training.device import share_cores
 
     loading.check_fit(opened, test.ids, recipe)
+    loaders = share_cores(device, workers)
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
         with nullcontext() if distributed.rank() else run_folder.claim_run(out):
@@ -140,7 +145,7 @@ def train(
                     add_classes=classes,
                     resume=resume,
                     device=own_device,
-                    workers=workers,
+                    workers=loaders,
                     compiled=compiled,
                     on_step=_StepReport(recipe.train.steps, progress),
                 )
@@ -149,8 +154,8 @@ def train(
                 return EvaluationResult(stored, path, recipe.stream, reused=True)
             run = open_run(out)
             if len(held_out := run.held_out(opened)):
-                _evaluate_to(run, opened, held_out, out / VALIDATION_SCORES, own_device, workers, hidden)
-            scores = _evaluate_to(run, opened, test, path, own_device, workers, hidden)
+                _evaluate_to(run, opened, held_out, out / VALIDATION_SCORES, own_device, loaders, hidden)
+            scores = _evaluate_to(run, opened, test, path, own_device, loaders, hidden)
             return EvaluationResult(scores, path, recipe.stream)
 
 
@@ -167,7 +172,7 @@ def evaluate(
     class_index: Path | None = None,
     allow_missing: bool = False,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     show_progress: bool = False,
 ) -> EvaluationResult:
     """Class scores that the network of a run gives to the videos of a list.
@@ -195,16 +200,18 @@ def evaluate(
     opened = flowprep.open_corpus(Path(corpus))
 
     from trainer.training import distributed
+    from trainer.training.device import share_cores
 
     opened_run = open_run(run)
     examples = opened_run.examples(opened, source, class_index, allow_missing=allow_missing)
     fit = None
     if svm_list:
         fit = opened_run.examples(opened, svm_list, class_index, allow_missing=allow_missing)
+    loaders = share_cores(device, workers)
     options = {"frames": frames, "crops": crops, "control": control, "fit": fit}
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
-        scores = _evaluate_to(opened_run, opened, examples, out, own_device, workers, hidden, **options)
+        scores = _evaluate_to(opened_run, opened, examples, out, own_device, loaders, hidden, **options)
     return EvaluationResult(scores, out)
 
 
@@ -273,9 +280,7 @@ def _evaluate_to(
 
     log.info("evaluating %d videos for %s", len(examples), out)
     with progress_bar("clips", label="evaluating", hidden=hidden) as progress:
-        scores = evaluate(
-            run, corpus, examples, device=device, workers=workers, progress=progress, **options
-        )
+        scores = evaluate(run, corpus, examples, device=device, workers=workers, progress=progress, **options)
     if distributed.rank() == 0:
         scores.save(out)
     return scores
@@ -297,16 +302,16 @@ class _StepReport:
     def __init__(self, steps: int, progress: Progress) -> None:
         self._steps, self._progress, self._note = steps, progress, ""
 
-    def __call__(self, done: int, row: dict[str, Any] | None) -> None:
+    def __call__(self, done: int, row: LogRow | None) -> None:
         if row:
-            self._note = f"loss {row['loss']:.3f}, accuracy {row['train_accuracy']:.0%}"
+            self._note = f"loss {row.loss:.3f}, accuracy {row.train_accuracy:.0%}"
         self._progress(done, self._steps, self._note)
-        if row and ("val_accuracy" in row or done == self._steps):
+        if row and (row.validation or done == self._steps):
             log.info(_describe_step(row))
 
 
-def _describe_step(row: dict[str, Any]) -> str:
-    text = f"step {row['step']}: loss {row['loss']:.3f}, training accuracy {row['train_accuracy']:.0%}"
-    if "val_accuracy" in row:
-        text += f", validation accuracy {row['val_accuracy']:.0%}"
-    return f"{text}, {row['clips_per_second']:.0f} clips/s, {row['data_wait']:.0%} of the time waiting for data"
+def _describe_step(row: LogRow) -> str:
+    text = f"step {row.step}: loss {row.loss:.3f}, training accuracy {row.train_accuracy:.0%}"
+    if row.validation:
+        text += f", validation accuracy {row.validation.accuracy:.0%}"
+    return f"{text}, {row.clips_per_second:.0f} clips/s, {row.data_wait:.0%} of the time waiting for data"

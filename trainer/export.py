@@ -22,8 +22,8 @@ from trainer.models import registry
 
 SUFFIXES = (".onnx", ".pt2")
 INPUTS = {"spatial": "rgb", "temporal": "flow"}
-# Largest difference of an output, as a share of the largest output. Another order of float32 sums changes each sum
-# by 1e-7, through some fifty layers.
+# Largest difference of an output, as a share of the largest output. Another order of float32 sums changes
+# each sum by 1e-7, through some fifty layers.
 TOLERANCE = 1e-4
 
 
@@ -63,9 +63,9 @@ class ClassLogits(nn.Module):
 def export(run: Path, out: Path) -> ExportResult:
     """Write the network of a run to a file, with its classes and its recipe.
 
-    The file accepts any number of clips at the recipe's crop and returns logits. In ONNX the classes and the recipe
-    are metadata, as JSON with the names "classes" and "recipe". In torch.export's format they are the extra files
-    "classes.json" and "recipe.json".
+    The file accepts any number of clips at the recipe's crop and returns logits. In ONNX the classes and the
+    recipe are metadata, as JSON with the names "classes" and "recipe". In torch.export's format they are the
+    extra files "classes.json" and "recipe.json".
 
     Args:
         run: The folder of a training run.

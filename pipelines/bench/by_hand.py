@@ -26,7 +26,7 @@ from trainer.data import dataset, transforms
 from trainer.data.annotations import corpus_examples
 from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
-from trainer.evaluation.evaluate import CROPS_AT_ONCE, score_videos
+from trainer.evaluation.features import CROPS_PER_PASS, score_videos
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import read_recipe
@@ -131,7 +131,7 @@ class Benchmark:
         """Seconds of an evaluation written by hand."""
         test = self.recipe.test
         spec = ClipSpec.from_recipe(self.recipe, evaluation=True)
-        clips_at_once = max(1, CROPS_AT_ONCE // (test.crops * max(1, spec.time_steps)))
+        clips_at_once = max(1, CROPS_PER_PASS // (test.crops * max(1, spec.time_steps)))
         began = time.perf_counter()
         clips = dataset.EvalClips(self.corpus, self.ids, self.recipe, test.frames)
         for start in range(0, len(clips), clips_at_once):

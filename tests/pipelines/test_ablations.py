@@ -281,7 +281,7 @@ def test_a_table_of_real_runs(tmp_path, monkeypatch):
     """Every called command exists and accepts its arguments."""
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
-    monkeypatch.setattr("trainer.cli._share_cores", lambda *_: 0)
+    monkeypatch.setattr("trainer.training.device.share_cores", lambda *_: 0)
     tiny = ["model.width=4", "input.resize=0", "input.crop=32", "input.stack=3", "train.batch=4"]
     tiny += ["train.steps=1", "train.milestones=[]", "test.frames=1", "test.crops=1"]
     options = ["--leave-out", r"_g(\d+)_", "--small", "--fit-folds", 2]

@@ -148,7 +148,7 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     make_corpus([tmp_path / "videos"], tmp_path / "corpus", settings, jobs=1)
     call = lambda *args: CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)  # noqa: E731
     lists = tmp_path / "lists"
-    assert call("split", "--corpus", tmp_path / "corpus", "--out", lists).exit_code == 0
+    assert call("split", tmp_path / "corpus", "--out", lists).exit_code == 0
     runs = []
     joint = {"model": {"name": "st_resnet", "width": 4}, "input": {"time_steps": 2}, "test": {"whole": True}}
     joint["test"]["crops"] = 2
@@ -183,13 +183,11 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     from trainer.evaluation import predict as predicting
     from trainer.evaluation.predict import predict
 
-    got = dict(
-        predict(
-            tmp_path / "videos" / video,
-            {name: tmp_path / name for name in ("spatial", "temporal", "both")},
-            device="cpu",
-        )
-    )
+    def scores_of(*args, **options):
+        return {c.name: c.score for c in predict(*args, device="cpu", **options).classes}
+
+    streams = {name: tmp_path / name for name in ("spatial", "temporal", "both")}
+    got = scores_of(tmp_path / "videos" / video, streams)
     for name, score in zip(judged[0]["classes"].tolist(), want, strict=True):
         assert got[name] == pytest.approx(score, abs=1e-5)
     shown = call("predict", tmp_path / "videos" / video, *runs, "--top", 1, "--workers", 0, "--device", "cpu")
@@ -199,7 +197,7 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     # Two streams are fused as their test scores are.
     ids = np.array([f"held{i}.avi" for i in range(12)])
     streams = {name: tmp_path / name for name in ("spatial", "temporal")}
-    weighted = {"method": "weighted", "calibrate": True, "device": "cpu"}
+    weighted = {"method": "weighted", "calibrate": True}
     (tmp_path / "spatial" / "validation_scores.npz").unlink()
     with pytest.raises(UsageError, match=r"spatial has no validation_scores.npz to fit on"):
         predict(tmp_path / "videos" / video, streams, **weighted)
@@ -215,7 +213,7 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     told = json.loads(done.stdout)
     assert sum(told["weights"]) == pytest.approx(1) and told["temperatures"][0] != 1
     fused = Scores.load(tmp_path / "fused.npz")
-    got = dict(predict(tmp_path / "videos" / video, streams, **weighted))
+    got = scores_of(tmp_path / "videos" / video, streams, **weighted)
     for name, score in zip(fused.classes.tolist(), fused.scores[0], strict=True):
         assert got[name] == pytest.approx(score, abs=1e-4)
     done = call(
@@ -242,7 +240,7 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
         lambda inputs, out, settings, **o: extracted.append(settings) or make(inputs, out, settings, **o),
     )
     for stream, file in zip(("spatial", "temporal", "both"), judged, strict=True):
-        got = dict(predict(tmp_path / "videos" / video, {stream: tmp_path / stream}, device="cpu"))
+        got = scores_of(tmp_path / "videos" / video, {stream: tmp_path / stream})
         for name, score in zip(file["classes"].tolist(), file["scores"][0], strict=True):
             assert got[name] == pytest.approx(score, abs=1e-5)
     assert [(s.rgb, s.flow) for s in extracted] == [(True, False), (False, True), (True, True)]

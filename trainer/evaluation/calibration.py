@@ -16,8 +16,8 @@ MIN_SCORE = 1e-12  # lower bound of a score in a logarithm
 def with_temperature(scores: Scores, temperature: float) -> Scores:
     """Softmax scores p as if the logits had been divided by a temperature T: p^(1/T), scaled to a sum of 1.
 
-    The order of the classes of a video stays. T > 1 reduces the confidence (Guo et al. 2017, arXiv 1706.04599).
-    The logits here are logarithms of scores that were averaged over clips and crops.
+    The order of the classes of a video stays. T > 1 reduces the confidence (Guo et al. 2017, arXiv
+    1706.04599). The logits here are logarithms of scores that were averaged over clips and crops.
     """
     powers = np.log(np.maximum(scores.scores, MIN_SCORE)) / temperature
     powers = np.exp(powers - powers.max(1, keepdims=True))
@@ -28,8 +28,8 @@ def best_temperature(scores: Scores) -> float:
     """The temperature from 0.1 to 100, in steps of 2%, with the smallest mean log loss.
 
     Targets are smoothed (Platt 1999, section 2.2, here for C classes): from N videos the true class has the
-    target (N + 1) / (N + C) and each other class 1 / (N + C). Hard targets would give the lowest temperature to a
-    stream that is right on all of the few videos.
+    target (N + 1) / (N + C) and each other class 1 / (N + C). Hard targets would give the lowest temperature
+    to a stream that is right on all of the few videos.
     """
     count, classes = scores.scores.shape
     targets = np.full((count, classes), 1 / (count + classes))
@@ -46,8 +46,8 @@ def best_weight(a: Scores, b: Scores) -> float:
     """The posterior mean of w in w a + (1 - w) b, given the true classes of these videos.
 
     The likelihood of w is the product of the fused probabilities of the true classes; the prior is `PRIOR`. A
-    weight that is fitted on few videos without a prior loses more than it gains (Clemen 1989; Claeskens et al.
-    2016). This one leaves the prior only as far as the number of videos allows.
+    weight that is fitted on few videos without a prior loses more than it gains (Clemen 1989; Claeskens et
+    al. 2016). This one leaves the prior only as far as the number of videos allows.
     """
     weights = (np.arange(100) + 0.5) / 100
     rows = np.arange(len(a.labels)), a.labels

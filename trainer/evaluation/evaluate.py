@@ -51,8 +51,9 @@ def evaluate(
         crops: Crops of a clip, instead of the recipe's `test.crops`. 5 and 10 are crops even if the recipe
             evaluates whole frames.
         control: A control of the input, instead of the recipe's `input.control`.
-        fit: Fit a linear SVM on these videos, and let it classify instead of the softmax. Its input is the mean
-            of the network's features over a video, divided by the L2 norm (Tran et al. 2015, section 3.3).
+        fit: Fit a linear SVM on these videos, and let it classify instead of the softmax. Its input is the
+            mean of the network's features over a video, divided by the L2 norm (Tran et al. 2015, section
+            3.3).
         device: "auto", "cpu", "cuda", "cuda:1", ...
         workers: Loader processes. 0 loads in this process.
         progress: Called after each clip.
@@ -70,7 +71,9 @@ def evaluate(
         recipe = replace(recipe, input=replace(recipe.input, control=control))
     if differences := run.checkpoint.corpus.differences(corpus.settings):
         log.warning(
-            "%s was extracted with other settings than the run's corpus: %s", corpus.path, "; ".join(differences)
+            "%s was extracted with other settings than the run's corpus: %s",
+            corpus.path,
+            "; ".join(differences),
         )
     loading.check_fit(corpus, (*examples.ids, *(fit.ids if fit else ())), recipe)
     model = run.load_model(place)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from flowprep.system.progress import Progress, no_progress
-from trainer.data import dataset, loading, transforms
+from trainer.data import dataset, transforms
 from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.errors import NotFinite
@@ -21,7 +21,8 @@ from trainer.training.device import autocast
 if TYPE_CHECKING:
     from flowprep import Corpus
 
-# Crops in a forward pass, or as many pixels of whole frames. So many keep a processor busy and fit its memory.
+# Crops in a forward pass, or as many pixels of whole frames. So many keep a processor busy and fit its
+# memory.
 CROPS_PER_PASS = 128
 
 Outputs = Callable[..., torch.Tensor]  # the network's inputs -> (crops, C)

@@ -1,7 +1,7 @@
 """Fusion of the scores of two streams (Simonyan, Zisserman 2014, section 4.3 and table 4).
 
-The weight of a stream, its temperature and the SVM are fitted. They are never fitted on the evaluated videos. The
-held-out validation videos serve best; the training videos are allowed.
+The weight of a stream, its temperature and the SVM are fitted. They are never fitted on the evaluated videos.
+The held-out validation videos serve best; the training videos are allowed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Fusion:
         The SVM is fitted here.
 
         Raises:
-            UsageError: `a` and `b` have other videos or classes, or `fit` has one of their videos or has other classes.
+            UsageError: `a` and `b` have other videos or classes, or `fit` has one of their videos or has
+                other classes.
         """
         b = match_videos(a, b)
         if self.fit:
@@ -131,7 +132,9 @@ def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibra
             raise UsageError(f"calibration needs --fit: {_FIT_SCORES}")
         return Fusion(method)
     if method == "average" and not calibrate:
-        raise UsageError("the average has nothing to fit: leave out --fit, or add --calibrate or --method weighted")
+        raise UsageError(
+            "the average has nothing to fit: leave out --fit, or add --calibrate or --method weighted"
+        )
     fit = fit[0], match_videos(*fit)
     fusion = Fusion(method, fit)
     if calibrate:

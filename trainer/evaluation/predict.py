@@ -50,7 +50,10 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `trainer predict --json` prints."""
-        return {"video": str(self.video), "classes": [{"class": c.name, "score": c.score} for c in self.classes]}
+        return {
+            "video": str(self.video),
+            "classes": [{"class": c.name, "score": c.score} for c in self.classes],
+        }
 
 
 def predict(
@@ -64,8 +67,8 @@ def predict(
 ) -> Prediction:
     """Classify a video by training runs. Their softmax scores are averaged or fused.
 
-    The video is extracted into a temporary corpus with the settings of the runs' corpora. Only the streams of the
-    runs are extracted.
+    The video is extracted into a temporary corpus with the settings of the runs' corpora. Only the streams of
+    the runs are extracted.
 
     Args:
         video: A video file, or a folder of numbered frames.

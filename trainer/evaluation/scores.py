@@ -18,14 +18,15 @@ ARRAYS = ("ids", "labels", "classes", "scores")
 
 @dataclass(frozen=True)
 class Scores:
-    """Class scores that a network or a fusion gives to videos. A file of scores (.npz) holds these four arrays.
+    """Class scores that a network or a fusion gives to videos. A file of scores (.npz) holds these four
+    arrays.
 
     Attributes:
         ids: (N,) text, video ids in the corpus.
         labels: (N,) int64, index of the true class in `classes`.
         classes: (C,) text, class names.
-        scores: (N, C) float32, higher is more likely. Scores of a stream, and their average, are probabilities
-            with a sum of 1. Scores of an SVM are its decision values.
+        scores: (N, C) float32, higher is more likely. Scores of a stream, and their average, are
+            probabilities with a sum of 1. Scores of an SVM are its decision values.
     """
 
     ids: np.ndarray

@@ -80,8 +80,8 @@ class Run:
 
         Args:
             corpus: The corpus of the videos.
-            source: A list, as for `trainer.data.annotations.match_list`. Lists that the run wrote contain its own
-                classes, whatever the folders are called.
+            source: A list, as for `trainer.data.annotations.match_list`. Lists that the run wrote contain its
+                own classes, whatever the folders are called.
             class_index: File that maps the list's numbers to classes (classInd.txt).
             allow_missing: Ignore videos and classes that the corpus or the run lacks.
 

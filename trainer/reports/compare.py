@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from flowprep.reports import charts, html
-from trainer.evaluation.trained_run import open_run
 from trainer.evaluation.metrics import wilson_interval
 from trainer.evaluation.scores import TEST_SCORES, Scores
+from trainer.evaluation.trained_run import open_run
 from trainer.models import layers, registry, summary
 from trainer.models.summary import format_count
 from trainer.reports.run_data import read_log

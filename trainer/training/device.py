@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from flowprep.errors import UsageError
 
 log = logging.getLogger(__name__)
+
+MAX_WORKERS = 16  # loader processes by default
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -61,3 +64,27 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
         device: the device that computes.
     """
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+def share_cores(device: str, workers: int | None = None) -> int:
+    """Divide the CPU cores between computing and loading, and return the number of loader processes.
+
+    If the CPU computes, torch gets all cores but one. The threads of a network wait for each other at every
+    layer. If loaders or another program compete for the last core, all of them stand still.
+
+    Args:
+        device: as for pick_device.
+        workers: the number of loader processes, if the caller has decided it.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        cores = os.cpu_count() or 1
+    cores = max(
+        1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    )  # the share of this torchrun process
+    if pick_device(device).type != "cpu":
+        return min(cores, MAX_WORKERS) if workers is None else workers
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores - 1))
+    return min(max(1, cores // 2), MAX_WORKERS) if workers is None else workers

@@ -29,11 +29,11 @@ from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint, distributed, run_folder
 from trainer.training.batches import make_batches
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.run_folder import BEST, LAST
 from trainer.training.device import autocast, pick_device, pick_precision
 from trainer.training.heads import TrainingData, heads_loss, prepare_data
 from trainer.training.metrics_log import LogRow, MetricsLog, StepMetrics, Validation
 from trainer.training.optimiser import make_optimiser, make_scaler, set_learning_rate
+from trainer.training.run_folder import BEST, LAST
 from trainer.training.schedule import dropout_seed, learning_rate
 
 if TYPE_CHECKING:

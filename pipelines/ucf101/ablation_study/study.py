@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ablation_study.options import (
     MissingInput,
     Part,
@@ -37,15 +35,12 @@ def call_trainer(*args: Any) -> None:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for the table
-            main([*map(str, args)], standalone_mode=False)
+            main([*map(str, args)])
     except SystemExit as exc:
-        if isinstance(exc.__context__, KeyboardInterrupt):  # the end of the study, not a fault of the row
-            raise KeyboardInterrupt from None
+        if exc.__context__ and isinstance(exc.__context__.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None  # the end of the study, not a fault of the row
         if exc.code:
             raise TrainerFailed(f"trainer {args[0]} failed: see above") from exc
-    except click.ClickException as exc:
-        exc.show()
-        raise TrainerFailed(f"trainer {args[0]} failed: {exc.format_message()}") from exc
 
 
 @dataclass(frozen=True)
@@ -97,8 +92,8 @@ class Study:
         by_seed, videos = [], 0
         for seed in range(self.options.seeds):
             summary = summarise([Scores.load(self._scores(row, part, seed)) for part in parts])
-            by_seed.append(100 * summary["mean_accuracy"])
-            videos = sum(summary["videos"])
+            by_seed.append(100 * summary.mean_accuracy)
+            videos = sum(summary.videos)
         return Measurement(sum(by_seed) / len(by_seed), by_seed, [part.name for part in parts], videos)
 
     def _scores(self, row: Row, part: Part, seed: int) -> Path:

@@ -51,7 +51,7 @@ def test_what_does_not_match_is_refused_with_names():
     with pytest.raises(UsageError, match=r"1 only in the second \(v4.avi\)"):
         fuse(a, b, "average")
     other = Scores(a.ids, (a.labels + 1) % 3, CLASSES, a.scores)
-    with pytest.raises(UsageError, match=r"give another class to v0.avi"):
+    with pytest.raises(UsageError, match=r"have other labels for v0.avi"):
         fuse(a, other, "average")
     with pytest.raises(UsageError, match=r"other classes"):
         fuse(a, Scores(a.ids, a.labels, CLASSES[::-1], a.scores), "average")
@@ -70,7 +70,7 @@ def test_fitting_is_on_other_videos_only(method):
         Scores(a.ids, (a.labels + 1) % 3, CLASSES, a.scores),
         Scores(b.ids, (b.labels + 1) % 3, CLASSES, b.scores),
     )
-    assert np.array_equal(before, fuse(*wrong, method, fit).scores)  # labels of the evaluated videos play no part
+    assert np.array_equal(before, fuse(*wrong, method, fit).scores)  # their labels play no part
 
 
 def test_weights_follow_the_better_stream():
@@ -213,5 +213,5 @@ def test_refusals():
     with pytest.raises(UsageError, match=r"allowed: average"):
         fuse(a, b, "product")
     few = (noisy(4, 2, 1, "f"), noisy(4, 3, 1, "f"))
-    with pytest.raises(UsageError, match=r"too few of b, c"):
+    with pytest.raises(UsageError, match=r"too few in b, c"):
         fuse(a, b, "svm", few)

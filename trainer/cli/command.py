@@ -1,0 +1,83 @@
+"""The classes of commands: as those of flowprep, with the trainer's log on stderr and its errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import click
+
+from flowprep.cli import command
+from flowprep.cli.output import QUIET, CommandFailed
+
+LOADER_DIED = "DataLoader worker ("  # how torch's errors of a killed loader process begin
+LIBRARIES = ("torch", "tensorboard", "sklearn", "tomli")  # installed by flowprep[train]
+
+
+class Command(command.Command):
+    """A command that prints the trainer's log on stderr."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        set_up_log(quiet=bool(ctx.meta.get(QUIET)), verbosity=ctx.meta.get(command.VERBOSITY, 0))
+        return super().invoke(ctx)
+
+
+class Program(command.Program):
+    """The program `trainer`. Errors that are raised on purpose become one line and an exit code."""
+
+    command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except CommandFailed as exc:
+            raise CommandFailed(one_line(exc.message)) from exc.__cause__
+        except KeyboardInterrupt as exc:
+            raise CommandFailed("interrupted") from exc
+        except RuntimeError as exc:
+            if LOADER_DIED not in str(exc):
+                raise
+            raise CommandFailed(one_line(str(exc))) from exc
+        except ModuleNotFoundError as exc:
+            if exc.name not in LIBRARIES:
+                raise
+            raise CommandFailed(f"{exc.name} is not installed; pip install 'flowprep[train]'") from exc
+
+
+def set_up_log(*, quiet: bool, verbosity: int) -> None:
+    """Print the trainer's log on stderr: warnings, and without `quiet` information."""
+    handler = LogHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("trainer")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    # Of the processes that torchrun starts, only the first prints.
+    silent = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
+    normal = logging.WARNING if quiet else logging.DEBUG if verbosity else logging.INFO
+    logger.setLevel(logging.ERROR if silent else normal)
+
+
+class LogHandler(logging.Handler):
+    """Prints log lines on stderr, above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        line = ("warning: " if record.levelno >= logging.WARNING else "") + self.format(record)
+        if not sys.stderr.isatty():
+            click.echo(line, err=True)
+            return
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stderr)
+
+
+def one_line(message: str) -> str:
+    """A message as one line. An error of a loader process loses torch's account of it."""
+    message = message.strip()
+    if "Original Traceback" in message:
+        message = message.splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())

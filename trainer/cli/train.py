@@ -1,0 +1,148 @@
+"""The command `trainer train`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from flowprep.cli.output import QUIET, CommandFailed, has_flag
+from trainer.cli.command import LOADER_DIED, Command
+from trainer.cli.options import (
+    FILE,
+    NEW_FOLDER,
+    corpus_option,
+    list_options,
+    loading_options,
+    out_option,
+    set_option,
+)
+from trainer.cli.output import print_evaluation
+
+
+@click.command(cls=Command)
+@click.argument("recipe", type=FILE)
+@corpus_option
+@click.option("--train-list", required=True, metavar="LIST", help="Videos to train on.")
+@click.option("--test-list", required=True, metavar="LIST", help="Videos to test on, once, at the end.")
+@out_option("RUN", "Folder of the run.", type=NEW_FOLDER)
+@set_option
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the run.")
+@list_options
+@click.option(
+    "--multi-task",
+    nargs=2,
+    multiple=True,
+    metavar="CORPUS LIST",
+    help="A further data set, learnt by a head of its own on the same network. LIST can be `all`.",
+)
+@click.option(
+    "--add-classes",
+    nargs=2,
+    multiple=True,
+    metavar="CORPUS LIST",
+    help="A further data set, whose classes are learnt beside those of the test. LIST can be `all`.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile.")
+@loading_options
+def train(
+    recipe: Path,
+    corpus: Path,
+    train_list: str,
+    test_list: str,
+    out: Path,
+    changes: tuple[str, ...],
+    resume: bool,
+    class_index: Path | None,
+    allow_missing: bool,
+    multi_task: tuple[tuple[str, str], ...],
+    add_classes: tuple[tuple[str, str], ...],
+    compiled: bool,
+    device: str,
+    workers: int | None,
+) -> None:
+    """Train the network of RECIPE, a TOML file, and test it once.
+
+    \b
+    A LIST has one video on each line:
+      Class/name.avi 3    UCF-101; --class-index maps the number to a class
+      Class/name.avi      the folder is the class
+      path label          any path and any label
+    FOLDER:train1 and FOLDER:test1 read split 1 of HMDB-51.
+
+    A label in a list has priority over the folder. A part of the training videos is held out for validation.
+    If the names contain groups (_g08_), whole groups are held out. The test list has no influence on the
+    training.
+
+    \b
+    The folder RUN receives
+      last.pt, best.pt                          checkpoints
+      log.jsonl, tensorboard/                   losses and accuracies
+      trainlist.txt, validationlist.txt         the videos of the training and of the validation
+      test_scores.npz, validation_scores.npz    class scores
+
+    An interrupted run continues with --resume, and has the same result as without the interruption.
+
+    To start from the network of another run: --set model.weights=RUN. To use several GPUs:
+    `torchrun --nproc-per-node 4 --no-python trainer train ...`. The batch of the recipe is divided among
+    them.
+    """
+    from trainer import api
+    from trainer.recipe.toml import read_recipe
+
+    parsed = read_recipe(recipe, changes)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # a script's background process ignores Ctrl-C
+            signal.signal(number, interrupt)
+    try:
+        with signal_before_loader_error():
+            result = api.train(
+                parsed,
+                corpus,
+                train_list,
+                test_list,
+                out,
+                multi_task=multi_task,
+                add_classes=add_classes,
+                class_index=class_index,
+                allow_missing=allow_missing,
+                resume=resume,
+                compiled=compiled,
+                device=device,
+                workers=workers,
+                show_progress=not has_flag(QUIET),
+            )
+    except KeyboardInterrupt as exc:
+        raise CommandFailed(
+            f"interrupted: the same command with --resume continues from the last checkpoint in {out}"
+        ) from exc
+
+    from trainer.training import distributed
+
+    if distributed.rank():
+        return
+    if result.reused:
+        click.echo(f"{out} is finished: {parsed.train.steps} steps, evaluated in {result.out}", err=True)
+    print_evaluation(result)
+
+
+def interrupt(*_: object) -> NoReturn:
+    """End on Ctrl-C or SIGTERM. Slurm sends the signal to the loaders, too; their end is no error then."""
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler would raise another error
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def signal_before_loader_error() -> Iterator[None]:
+    """After a loader process was killed, wait for a signal to this process: maybe all processes shall end."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if LOADER_DIED in str(exc):
+            time.sleep(1)
+        raise
