@@ -27,7 +27,11 @@ videos_argument = click.argument(
     "videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
 )
 size_option = click.option(
-    "--size", default="short:256", show_default=True, help="Size of the frames, as for `extract`."
+    "--size",
+    default="short:256",
+    show_default=True,
+    metavar="SIZE",
+    help="Size of frames, as for `extract`.",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import click
@@ -34,7 +34,7 @@ def _shared_options() -> list[click.Parameter]:
         QUIET: (("-q", "--quiet"), {"is_flag": True, "help": "Print warnings and results only."}),
         VERBOSITY: (
             ("-v", "--verbose"),
-            {"count": True, "help": "Report each step; twice for debugging."},
+            {"count": True, "help": "Report each step; -vv for debugging."},
         ),
     }
     return [
@@ -74,6 +74,9 @@ class Command(click.Command):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
+        for param in self.params:
+            if param.metavar is None and isinstance(param.type, click.types.IntParamType | click.FloatRange):
+                param.metavar = "N"  # "INTEGER RANGE" says no more
         self.params += _shared_options()
         self._renamed = dict(renamed or {})
         self._old_destination = old_destination
@@ -117,7 +120,7 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each section below its heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 sections.setdefault(getattr(param, "section", "Options"), []).append(record)
@@ -127,13 +130,17 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of commands with the shared flags."""
+    """A group of commands with the shared flags. It lists its commands in the order of their definition."""
 
     command_class = Command
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.params += _shared_options()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        list_commands(formatter, "Commands", self.commands.values())
 
 
 class Program(Group):
@@ -184,8 +191,13 @@ class Program(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands in their sections."""
         for title, commands in self._sections.items():
-            with formatter.section(title):
-                formatter.write_dl([(str(c.name), c.get_short_help_str(120)) for c in commands])
+            list_commands(formatter, title, commands)
+
+
+def list_commands(formatter: click.HelpFormatter, title: str, commands: Iterable[click.Command]) -> None:
+    """Write commands below a heading, each with the first sentence of its help."""
+    with formatter.section(title):
+        formatter.write_dl([(str(command.name), command.get_short_help_str(120)) for command in commands])
 
 
 def replace_old_names(args: Sequence[str], renamed: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,6 @@ from flowprep.cli.options import (
 from flowprep.cli.output import (
     EXIT_SOME_FAILED,
     SHOWN_FAILURES,
-    WrongUse,
     counts_line,
     print_failures,
     print_reasons,
@@ -32,14 +31,16 @@ if TYPE_CHECKING:
     from flowprep.planning.status import CorpusStatus
 
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-select_option = click.option(
-    "--select",
-    "wanted",
-    multiple=True,
-    metavar="VIDEOS",
-    help="Only these videos: a label, a list of ids (.txt or .csv file), or a pattern of ids such as"
-    " 'Punch/*_g01_*'. Can be repeated.  [default: all]",
-)
+
+
+def select_option(required: bool) -> Callable[[Any], Any]:
+    """Return the option that chooses videos; all are chosen without it, unless it is required."""
+    text = (
+        "Only these videos: a label, a list of ids (.txt or .csv file), or a pattern of ids such as"
+        " 'Punch/*_g01_*'. Can be repeated."
+    )
+    help = text if required else f"{text}  [default: all]"
+    return click.option("--select", "wanted", multiple=True, required=required, metavar="VIDEOS", help=help)
 
 
 @click.command(cls=Command, old_destination="last")
@@ -51,7 +52,7 @@ select_option = click.option(
     type=click.Choice(["tsn", "denseflow", "gpu_flow", "mmaction2", "webdataset", "npy", "flo"]),
     help="Names and numbers of the files: see above.",
 )
-@select_option
+@select_option(required=False)
 @click.option(
     "--convert",
     is_flag=True,
@@ -175,11 +176,9 @@ def merge(corpora: tuple[Path, ...], out: Path) -> None:
 @click.command(cls=Command, old_destination="last")
 @corpus_argument
 @corpus_out_option
-@select_option
+@select_option(required=True)
 def subset(corpus: Path, out: Path, wanted: tuple[str, ...]) -> None:
     """Make a corpus of some videos of CORPUS. Images are copied, not recoded."""
-    if not wanted:
-        raise WrongUse("give --select for the videos; `merge` and `repack` copy all of them")
     _copy([corpus], out, wanted=wanted)
 
 

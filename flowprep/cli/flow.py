@@ -53,7 +53,13 @@ def flow(
     "videos", metavar="VIDEO...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
 )
 @out_option("FILE", "PNG file to write: a plot of ratio against error.", required=False)
-@click.option("--size", default="short:256", show_default=True, help="Size of the frames, as for `extract`.")
+@click.option(
+    "--size",
+    default="short:256",
+    show_default=True,
+    metavar="SIZE",
+    help="Size of the frames, as for `extract`.",
+)
 @click.option("--pairs", default=24, show_default=True, help="Pairs of frames, spread over the videos.")
 @click.option(
     "--target-error", metavar="PX", type=float, help="Find the fewest bytes with this mean error or less."
@@ -72,10 +78,10 @@ def tune(
 ) -> None:
     """Measure size and error of each quantiser on your videos.
 
-    Flow is computed once and encoded with each quantiser. Printed are: how many times smaller than float32 it
-    is, mean error and 99th percentile after decoding, share of clipped values, share of still pixels (under
-    0.05 px) that decode to exactly 0, and milliseconds to encode a pair. With a target, the options of
-    `extract` that reach it are printed, too.
+    Flow is computed once and encoded with each quantiser. The table has the ratio to float32, the mean and
+    the 99th percentile of the error after decoding, the share of clipped values, the share of still pixels
+    (under 0.05 px) that decode to exactly 0, and milliseconds to encode a pair. With a target, the options
+    of `extract` that reach it follow.
     """
     from flowprep.bench import tune as tuning
     from flowprep.bench.tune_chart import draw_tuning

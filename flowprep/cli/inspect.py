@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @corpus_argument
 def status(corpus: Path) -> None:
-    """Print how far an extraction is, and which videos failed and why."""
+    """Print the progress of an extraction, and the videos that failed with their reasons."""
     from flowprep.corpus.store import CorpusStore
     from flowprep.planning.status import corpus_status
 
@@ -112,7 +112,7 @@ def info(corpus: Path, video: str | None, as_list: bool) -> None:
 @corpus_argument
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
 def log(corpus: Path, tasks: tuple[str, ...]) -> None:
-    """Print the log of CORPUS: for each task (or those named) when, where and with what result it ran."""
+    """Print the log of CORPUS: time, process and events of each task, or of each TASK that is named."""
     from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.task_log import FIELDS
 

@@ -52,8 +52,8 @@ engine_option = _engine(
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, cpu, cuda, opencv or reference. auto is cuda if a GPU works, else cpu. reference is slow: it"
-    " checks the others.",
+    help="auto, cpu, cuda, opencv, reference, or module:class of your own engine. auto is cuda if a GPU works,"
+    " else cpu. reference is slow: it checks the others.",
 )
 preset_option = _engine(
     "--preset",
@@ -77,6 +77,7 @@ content_options = add_options(
         "--size",
         default=DEFAULTS.size,
         show_default=True,
+        metavar="SIZE",
         help="Size of stored images: short:S (the short side has S pixels), WIDTHxHEIGHT, or source.",
     ),
     _content(
@@ -99,7 +100,7 @@ content_options = add_options(
         show_default=True,
         help="Subtract the motion of the camera (a homography) from the flow.",
     ),
-    _content("--keep-partial", is_flag=True, help="Of a damaged video, keep the frames before the damage."),
+    _content("--keep-partial", is_flag=True, help="Store the intact beginning of a damaged video."),
 )
 
 _storage = partial(click.option, cls=Option, section="Storage")
@@ -186,17 +187,17 @@ _add_run_options = add_options(
         type=click.Choice(["local", "dask"]),
         default="local",
         show_default=True,
-        help="local: processes of this machine. dask: a Dask cluster, as one of the next three options says.",
+        help="local uses processes of this machine. dask uses a cluster, which a further option names.",
     ),
-    _cluster("--scheduler", metavar="ADDRESS", help="Dask: an existing cluster, by its scheduler."),
+    _cluster("--scheduler", metavar="ADDRESS", help="Dask: address of the scheduler of an existing cluster."),
     _cluster(
-        "--local-cluster", type=click.IntRange(1), metavar="N", help="Dask: N processes of this machine."
+        "--local-cluster", type=click.IntRange(1), help="Dask: a new cluster of N processes on this machine."
     ),
     _cluster(
         "--slurm",
         type=click.IntRange(1),
         metavar="N",
-        help="Dask: N Slurm jobs, as Dask's configuration (jobqueue.slurm) describes them.",
+        help="Dask: a new cluster of N Slurm jobs, which jobqueue.slurm in Dask's configuration defines.",
     ),
 )
 

@@ -80,11 +80,11 @@ def print_faults(faults: Mapping[str, str]) -> None:
 @click.option("--array", is_flag=True, help="Run all pending tasks, in random order.")
 @run_options
 def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions) -> None:
-    """Run tasks of a planned corpus: those named, or with --array all pending tasks, for job arrays.
+    """Run some tasks of a planned corpus, for job arrays. Name the tasks, or give --array for all.
 
-    Any number of these commands, and of `extract`, can run on one corpus. Each task is leased by one of them.
-    A process with no task left waits for the others. If one of them dies, another process takes over its
-    task. So each command ends when all tasks are done. The printed counts are those of this process.
+    Several of these commands, and `extract`, can run on one corpus at the same time. Each task is leased by
+    one process. A process with no task left waits for the others. If one of them dies, another process takes
+    over its task. So each command ends when all tasks are done. Its output counts its own work only.
     """
     from flowprep.api import PlannedCorpus, run_plan
     from flowprep.corpus.store import CorpusStore
@@ -123,10 +123,9 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
 @click.option("--retry-failed", is_flag=True, help="Try videos again that failed or are partial.")
 @run_options
 def retry(corpus: Path, retry_failed: bool, run: RunOptions) -> None:
-    """Run the pending tasks of a planned corpus.
+    """Run the pending tasks of a planned corpus, as `extract` does. The plan has the inputs.
 
-    This is `extract` without inputs: only the plan counts. A file that changed since then is read as it is
-    now.
+    With --retry-failed, a file that changed since it was planned is accepted. Without it, such a file fails.
     """
     from flowprep.api import PlannedCorpus, extract_corpus
     from flowprep.corpus.store import CorpusStore

@@ -17,7 +17,7 @@ from flowprep.cli.options import (
 )
 from flowprep.cli.output import print_result, show_progress
 
-FILES = "Sources that are files: their flow is computed, as by `extract`"
+SECTION = "Flow engine"
 
 
 @click.command(cls=Command, renamed=RENAMED_OUTPUT)
@@ -44,15 +44,19 @@ FILES = "Sources that are files: their flow is computed, as by `extract`"
 )
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="First pair of a film.")
 @click.option("--pairs", type=click.IntRange(1), help="Maximum number of pairs in a film.  [default: all]")
-@click.option("--size", cls=Option, section=FILES, help="Size of the frames.  [default: short:256]")
+@click.option(
+    "--size", cls=Option, section=SECTION, metavar="SIZE", help="Size of the frames.  [default: short:256]"
+)
 @click.option(
     "--step",
     cls=Option,
-    section=FILES,
+    section=SECTION,
     type=click.IntRange(1),
     help="Frames between the two frames of a pair.  [default: 1]",
 )
-@click.option("--engine", cls=Option, section=FILES, help="Flow engine.  [default: auto]")
+@click.option(
+    "--engine", cls=Option, section=SECTION, metavar="NAME", help="As for `extract`.  [default: auto]"
+)
 @preset_option
 @tvl1_option
 def view(
@@ -72,6 +76,8 @@ def view(
       a corpus, then ids of its videos (`flowprep info CORPUS --list`),
       or video files or folders of frames,
       or two images.
+
+    The flow of files and images is computed, with the options of the flow engine.
 
     \b
     flowprep view corpus Punch/v_Punch_g01_c01.avi -o sheet.png
