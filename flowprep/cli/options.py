@@ -52,8 +52,8 @@ engine_option = _engine(
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="auto, cpu, cuda, opencv, reference, or module:class of your own engine. auto is cuda if a GPU works,"
-    " else cpu. reference is slow: it checks the others.",
+    help="auto, cpu, cuda, opencv, reference, or module:class of your own engine. auto is cuda if a GPU"
+    " works, else cpu. reference is slow: it checks the others.",
 )
 preset_option = _engine(
     "--preset",
