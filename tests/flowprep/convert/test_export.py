@@ -1,0 +1,131 @@
+"""Exports that are stopped, resumed, repeated, or of damaged videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowprep import Settings, make_corpus, open_corpus
+from flowprep.bench.read import Rate, Rates, bench_reading
+from flowprep.convert.copy import copy_videos
+from flowprep.convert.export import NAMES, export
+from flowprep.convert.import_folders import import_folders
+from flowprep.convert.layouts import LAYOUTS
+from flowprep.convert.names import folder_names
+from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.verify import verify_corpus
+from flowprep.errors import SettingsConflict, UsageError
+from flowprep.flo import read_flo
+from flowprep.presets import PRESETS
+from tests.support.videos import write_frames, write_video
+
+from tests.support.conversions import SETTINGS, files_in
+
+
+def test_an_export_resumes_and_is_not_mixed(corpus, tmp_path, monkeypatch):
+    dest = tmp_path / "x"
+    whole = tmp_path / "whole"
+    export(corpus, whole, "gpu_flow")
+    written = []
+
+    def die(self, data, write=Path.write_bytes):
+        written.append(self)
+        if len(written) == 100:  # in the second video
+            raise KeyboardInterrupt
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", die)
+    with pytest.raises(KeyboardInterrupt):
+        export(corpus, dest, "gpu_flow")
+    monkeypatch.undo()
+    killed = "from pathlib import Path; from flowprep.system.atomic import temporary_path as t;"
+    killed += f"(t(Path({str(dest)!r}) / 'export') / 'u').mkdir(parents=True)"
+    subprocess.run([sys.executable, "-c", killed], check=True)
+    stamps = {p: p.stat().st_mtime_ns for p in dest.rglob("*.jpg")}
+    assert export(corpus, dest, "gpu_flow").written == 3
+    assert stamps and all(p.stat().st_mtime_ns == t for p, t in stamps.items())
+
+    assert files_in(dest) == files_in(whole)
+    assert export(corpus, dest, "gpu_flow").written == 0
+    video_id, name = next(iter(folder_names(corpus.labels, flat=False).items()))
+    for folder, copied in (("jpegs_256", 0), ("v", corpus[video_id].num_pairs)):
+        shutil.rmtree(dest / folder / name)
+        done = export(corpus, dest, "gpu_flow")
+        assert (done.written, done.copied) == (1, copied) and files_in(dest) == files_in(whole)
+    with pytest.raises(UsageError, match="holds another export"):
+        export(corpus, dest, "denseflow")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        export(corpus, tmp_path / "mine", "npy")
+
+
+@pytest.mark.parametrize("layout", ["mmaction2", "gpu_flow", "npy", "flo", "webdataset"])
+def test_an_export_follows_what_a_retry_made_whole(tmp_path, layout):
+    for name in ("kept", "mended"):
+        write_frames(tmp_path / "v" / name, 8)
+    image = tmp_path / "v" / "mended" / "img_00008.png"
+    last = image.read_bytes()
+    image.write_bytes(bytes(len(last)))
+    settings = dataclasses.replace(SETTINGS, keep_partial=True, shard_pairs=1)
+    make_corpus([tmp_path / "v"], tmp_path / "c", settings, jobs=1)
+    export(open_corpus(tmp_path / "c"), tmp_path / "x", layout)
+    image.write_bytes(last)
+    make_corpus([tmp_path / "v"], tmp_path / "c", settings, jobs=1, retry_failed=True)
+    mended = open_corpus(tmp_path / "c")
+    export(mended, tmp_path / "whole", layout)
+
+    whole = files_in(tmp_path / "whole")
+    for written in [*(tmp_path / "whole").rglob("*"), *(tmp_path / "x").rglob("*")]:
+        os.utime(written, (time.time() - 10,) * 2)  # before the shards; the files' clock is a coarse one
+    assert export(mended, tmp_path / "whole", layout).written == 2 and files_in(tmp_path / "whole") == whole
+    assert files_in(tmp_path / "x") != whole
+    if layout == "webdataset":
+        with pytest.raises(UsageError, match="differs in videos"):
+            export(mended, tmp_path / "x", layout)
+        return
+    assert export(mended, tmp_path / "x", layout).written == 2
+    assert files_in(tmp_path / "x") == whole
+    assert export(mended, tmp_path / "x", layout).written == 0
+
+
+def test_two_corpora_are_not_mixed(corpus, path, tmp_path):
+    copy_videos([corpus], tmp_path / "a", wanted=["left/v_1*"])
+    copy_videos([corpus], tmp_path / "b", wanted=["to right/v_1*"])
+    first, second = (open_corpus(tmp_path / name) for name in "ab")
+    export(first, tmp_path / "x", "tsn")  # both have a folder v_1
+    with pytest.raises(UsageError, match=r"another export \(it differs in corpus\)"):
+        export(second, tmp_path / "x", "tsn")
+    shutil.move(tmp_path / "a", tmp_path / "elsewhere")
+    assert export(open_corpus(tmp_path / "elsewhere"), tmp_path / "x", "tsn").written == 0
+
+
+def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli):
+    shutil.copytree(path, tmp_path / "c")
+    video = open_corpus(tmp_path / "c")["left/v_1 é.mp4"]
+    shard = tmp_path / "c" / "shards" / video.info()["shards"][0]
+    data = bytearray(shard.read_bytes())
+    data[data.find(video.stored("flow_u", 2)) + 40] ^= 1
+    shard.write_bytes(data)
+    result = cli("export", tmp_path / "c", "-o", tmp_path / "x", "--layout", "tsn", "--json")
+    assert result.exit_code == 3
+    assert "left/v_1 é.mp4" in result.stderr and "checksum" in result.stderr
+    done = json.loads(result.stdout)
+    assert list(done["failed"]) == ["left/v_1 é.mp4"] and done["written"] == 4
+    assert len((tmp_path / "x" / "rgb_all.txt").read_text("utf-8").splitlines()) == 4
+    assert list((tmp_path / "x").rglob("*.tmp")) == []
+    done = export(open_corpus(tmp_path / "c"), tmp_path / "w", "webdataset")
+    assert "000000.tar is left out" in done.failed["left/v_1 é.mp4"]
+    assert not list((tmp_path / "w").glob("*.tar*"))

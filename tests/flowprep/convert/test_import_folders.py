@@ -1,0 +1,198 @@
+"""Import: the same images, byte by byte, and the faults of folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowprep import Settings, make_corpus, open_corpus
+from flowprep.bench.read import Rate, Rates, bench_reading
+from flowprep.convert.copy import copy_videos
+from flowprep.convert.export import NAMES, export
+from flowprep.convert.import_folders import import_folders
+from flowprep.convert.layouts import LAYOUTS
+from flowprep.convert.names import folder_names
+from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.verify import verify_corpus
+from flowprep.errors import SettingsConflict, UsageError
+from flowprep.flo import read_flo
+from flowprep.presets import PRESETS
+from tests.support.videos import write_frames, write_video
+
+
+
+@pytest.mark.parametrize("layout", [n for n in NAMES if n in LAYOUTS])
+def test_what_was_exported_comes_back_byte_by_byte(corpus, tmp_path, layout):
+    export(corpus, tmp_path / "x", layout)
+    summary = import_folders(tmp_path / "x", tmp_path / "c", layout, range=8)
+    assert summary.videos.ok == 5 and not summary.partial and not summary.failures
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
+    names = folder_names(corpus.labels, flat=LAYOUTS[layout].flat)
+    theirs = open_corpus(tmp_path / "c")
+    lost = int(LAYOUTS[layout].leads_to)  # the first frame is not in such a folder, nor what begins there
+    for video in corpus.values():
+        other = theirs[names[video.id]]
+        assert other.num_pairs == video.num_pairs - lost and other.num_frames == video.num_frames - lost
+        assert np.array_equal(other.flow(0, other.num_pairs), video.flow(lost, other.num_pairs))
+        for i in range(other.num_frames):
+            assert other.stored("rgb", i) == video.stored("rgb", i + lost)
+        # Means of codes, after JPEG: within a level of 16/255 px of those before quantisation.
+        assert np.abs(other.mean_flow - video.mean_flow[lost:]).max() < 16 / 255
+        assert other.label == ("" if LAYOUTS[layout].flat else names[video.id].split("/")[0])
+        assert np.isnan(other.times_seconds).all()
+
+
+def test_flow_alone_loses_nothing(corpus, tmp_path):
+    export(corpus, tmp_path / "x", "tsn")
+    import_folders(tmp_path / "x", tmp_path / "c", "tsn", range=8, rgb=False)
+    name = folder_names(corpus.labels, flat=True)["left/long.mp4"]
+    flow = open_corpus(tmp_path / "c")[name].flow(0, 25)
+    assert np.array_equal(flow, corpus["left/long.mp4"].flow(0, 25))
+    export(open_corpus(tmp_path / "c"), tmp_path / "again", "gpu_flow")  # and out again as they were
+    jpeg = (tmp_path / "again" / "u" / name / "frame000025.jpg").read_bytes()
+    assert jpeg == corpus["left/long.mp4"].stored("flow_u", 24)
+
+
+def test_lists_name_the_classes_of_flat_folders(corpus, tmp_path):
+    export(corpus, tmp_path / "x", "tsn")
+    import_folders(tmp_path / "x", tmp_path / "c", "tsn", range=8, labels=tmp_path / "x" / "flow_all.txt")
+    names = folder_names(corpus.labels, flat=True)
+    assert open_corpus(tmp_path / "c").labels == {names[i]: label for i, label in corpus.labels.items()}
+    (tmp_path / "list.txt").write_text(f"/elsewhere/{names['left/long.mp4']} crawl\n", "utf-8")
+    import_folders(tmp_path / "x", tmp_path / "d", "tsn", range=8, labels=tmp_path / "list.txt")
+    assert set(open_corpus(tmp_path / "d").labels.values()) == {"", "crawl"}
+    (tmp_path / "list.txt").write_text("alone\n", "utf-8")
+    with pytest.raises(UsageError, match="'alone' is not `folder count class`"):
+        import_folders(tmp_path / "x", tmp_path / "e", "tsn", range=8, labels=tmp_path / "list.txt")
+
+
+def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
+    root = tmp_path / "x"
+    export(corpus, root, "denseflow")
+    shutil.rmtree(root / "to_right")
+    source = root / "left" / "long"
+    expected = {}
+
+    def spoil(name: str, reason: str, pairs: int | None):
+        shutil.copytree(source, root / "bad" / name)
+        expected[f"bad/{name}"] = reason, pairs
+        return root / "bad" / name
+
+    (spoil("gap", "number 7 of flow_u is missing", 7) / "flow_x_00007.jpg").unlink()
+    (
+        spoil("start", "begins with flow_y_00001.jpg, and the layout numbers from 0", None)
+        / "flow_y_00000.jpg"
+    ).unlink()
+    (spoil("counts", "25 images of u and 24 of v", 24) / "flow_y_00024.jpg").unlink()
+    (spoil("images", "25 frames and 25 pairs; 25 pairs go with 26 frames", 24) / "img_00025.jpg").unlink()
+    folder = spoil("cut", "flow_y_00012.jpg is no whole JPEG", 12)
+    (folder / "flow_y_00012.jpg").write_bytes((folder / "flow_y_00012.jpg").read_bytes()[:300])
+    Image.new("L", (20, 20)).save(
+        spoil("size", "is 20x20 pixels, those before 48x32", 5) / "flow_x_00005.jpg"
+    )
+    Image.new("L", (48, 32)).save(
+        spoil("grey", "img_00003.jpg is grey, and colour is needed", 2) / "img_00003.jpg"
+    )
+    (spoil("first", "img_00000.jpg is no whole JPEG", None) / "img_00000.jpg").write_bytes(b"")
+    large = spoil("large", "flow_x_00002.jpg cannot be read: 8300x8300 pixels are declared; allowed", 2)
+    Image.new("L", (8300, 8300)).save(large / "flow_x_00002.jpg")
+    huge = spoil("huge", "flow_x_00003.jpg cannot be read", 3)
+    Image.new("L", (8, 8)).save(huge / "flow_x_00003.jpg")
+    header = (huge / "flow_x_00003.jpg").read_bytes()
+    (huge / "flow_x_00003.jpg").write_bytes(header.replace(b"\x08\x00\x08\x00\x08", b"\x08\xff\xdc\xff\xdc"))
+    result = cli("import", root, "--out", tmp_path / "c", "--layout", "denseflow", "--range", 8, "--json")
+    assert result.exit_code == 3
+    summary = json.loads(result.stdout)
+    reasons = {**summary["failures"], **summary["partial"]}
+    assert set(reasons) == set(expected) and summary["videos"]["ok"] == 3 + len(summary["partial"])
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
+    made = open_corpus(tmp_path / "c")
+    for name, (reason, pairs) in expected.items():
+        assert reason in reasons[name]
+        assert (name in summary["failures"]) == (pairs is None)
+        if pairs is not None:
+            assert made[name].num_pairs == pairs == made[name].num_frames - 1
+    assert cli("status", tmp_path / "c").exit_code == 0
+    facts = json.loads(cli("info", tmp_path / "c", "--json").stdout)
+    assert facts["settings"]["engine"] == "imported" and "tvl1" not in facts["settings"]
+
+
+def test_an_import_tries_again_what_has_been_mended(corpus, tmp_path, cli):
+    root, out = tmp_path / "x", tmp_path / "c"
+    export(corpus, root, "denseflow")
+    names = folder_names(corpus.labels, flat=False)
+    folder = root / "left" / "long"
+    other = root / names["left/v_1 é.mp4"]
+    lost = {p: p.read_bytes() for p in (folder / "flow_x_00002.jpg", other / "img_00000.jpg")}
+    for path in lost:
+        path.unlink()
+    command = ("import", root, "--out", out, "--layout", "denseflow", "--range", 8, "--shard-pairs", 10)
+    first = cli(*command, "--json")
+    assert first.exit_code == 3
+    counts = json.loads(first.stdout)["videos"]
+    assert (counts["failed"], counts["partial"]) == (1, 1)
+    for path, image in lost.items():
+        path.write_bytes(image)
+    assert cli(*command).exit_code == 3  # what is done is done
+    again = cli(*command, "--retry-failed")
+    assert again.exit_code == 0 and "5 of 5 videos stored, 0 failed" in again.stdout
+    made = open_corpus(out)
+    for video in corpus.values():
+        pairs = 0, video.num_pairs
+        assert np.array_equal(made[names[video.id]].flow(*pairs), video.flow(*pairs))
+    (root / "new").mkdir()
+    shutil.copytree(folder, root / "new" / "long")
+    more = cli(*command)
+    assert more.exit_code == 2 and "is another corpus already" in more.stderr
+
+
+def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
+    """10 images and 5 pairs that do not go together are said to be so, and what can be read is."""
+    folder = shared_data / "peer_flow_jpegs"
+    result = cli(
+        "import", folder, "--out", tmp_path / "c", "--layout", "tsn", "--range", 20, "--quantiser", "tsn"
+    )
+    assert result.exit_code == 3 and "10 frames and 5 pairs" in result.stderr
+    assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
+    video = open_corpus(tmp_path / "c")["peer_flow_jpegs"]
+    assert (video.num_pairs, video.num_frames, video.width, video.height) == (5, 6, 320, 240)
+    assert [video.stored("flow_v", i) for i in range(5)] == [
+        (folder / f"y_{i + 1:05d}.jpg").read_bytes() for i in range(5)
+    ]
+    codes = np.asarray(Image.open(folder / "x_00002.jpg")).astype(np.float32)
+    assert np.allclose(video.flow(1, 1)[0, 0], codes * 40 / 255 - 20, atol=1e-5)
+
+
+def test_imports_that_cannot_be_are_refused(corpus, tmp_path):
+    export(corpus, tmp_path / "x", "denseflow")
+    with pytest.raises(UsageError, match="--no-rgb does without"):
+        import_folders(tmp_path / "x", tmp_path / "c", "gpu_flow", range=8)
+    with pytest.raises(UsageError, match="adaptive"):
+        import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, codes="adaptive")
+    with pytest.raises(UsageError, match="is not empty"):
+        import_folders(tmp_path / "x", tmp_path / "x", "denseflow", range=8)
+
+
+@pytest.mark.parametrize("flow", [True, False])
+def test_imports_are_not_made_by_extraction(corpus, tmp_path, cli, flow):
+    export(corpus, tmp_path / "x", "denseflow")
+    import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, flow=flow)
+    for record in (tmp_path / "c" / "records").glob("*.json"):
+        record.unlink()
+    result = cli("retry", tmp_path / "c", "--jobs", 1)
+    assert result.exit_code == 1 and "stored by the command that made the corpus" in result.stderr
+    assert len(open_corpus(tmp_path / "c")) == 0
+    import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, flow=flow)
+    assert len(open_corpus(tmp_path / "c")) == 5

@@ -1,0 +1,63 @@
+"""Selections of videos, and their lists."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowprep import Settings, make_corpus, open_corpus
+from flowprep.bench.read import Rate, Rates, bench_reading
+from flowprep.convert.copy import copy_videos
+from flowprep.convert.export import NAMES, export
+from flowprep.convert.import_folders import import_folders
+from flowprep.convert.layouts import LAYOUTS
+from flowprep.convert.names import folder_names
+from flowprep.corpus.store import CorpusStore
+from flowprep.corpus.verify import verify_corpus
+from flowprep.errors import SettingsConflict, UsageError
+from flowprep.flo import read_flo
+from flowprep.presets import PRESETS
+from tests.support.videos import write_frames, write_video
+
+
+
+def test_selections(corpus, tmp_path, caplog):
+    lists = {"trainlist01.txt": "left/long.mp4 1\nleft/v_1 é.mp4\r\n", "test.csv": "to right/v_1 é.mp4,2\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text + "left/bad.mp4\nnot/there.mp4\n", "utf-8")
+    wanted = [*(str(tmp_path / name) for name in lists), "to right", "*/v_2*"]
+    done = export(corpus, tmp_path / "x", "mmaction2", wanted=wanted)
+    assert done.videos == 5 and "1 videos are not in the corpus" in caplog.text
+
+    def folders(name):
+        return {line.split()[0] for line in (tmp_path / "x" / name).read_text("utf-8").splitlines()}
+
+    assert folders("rgb_trainlist01.txt") == {"left/long", "left/v_1_é"}
+    assert folders("flow_test.txt") == {"to_right/v_1_é"}
+    assert folders("rgb_to_right.txt") == {"to_right/v_1_é", "to_right/v_2_é"}
+    with pytest.raises(UsageError, match=r"'up' names no video.*left, to right"):
+        export(corpus, tmp_path / "y", "npy", wanted=["up"])
+
+
+def test_no_list_is_written_over_another(corpus, tmp_path):
+    for folder, what in (("a", "left"), ("b", "to right")):
+        (tmp_path / folder).mkdir()
+        ids = [i for i, label in corpus.labels.items() if label == what]
+        (tmp_path / folder / "train.txt").write_text("\n".join(ids), "utf-8")
+    wanted = [str(tmp_path / folder / "train.txt") for folder in "ab"]
+    with pytest.raises(UsageError, match="would give lists of one name"):
+        export(corpus, tmp_path / "x", "tsn", wanted=wanted)
+    assert not (tmp_path / "x").exists()
+    assert export(corpus, tmp_path / "y", "denseflow", wanted=wanted).written == 5  # has no lists
