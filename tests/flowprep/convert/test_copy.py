@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import shutil
 import subprocess
 import sys
-import tarfile
-import time
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-from PIL import Image
 
 from flowprep import Settings, make_corpus, open_corpus
-from flowprep.bench.read import Rate, Rates, bench_reading
 from flowprep.convert.copy import copy_videos
-from flowprep.convert.export import NAMES, export
+from flowprep.convert.export import export
 from flowprep.convert.import_folders import import_folders
-from flowprep.convert.layouts import LAYOUTS
-from flowprep.convert.names import folder_names
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import SettingsConflict, UsageError
-from flowprep.flo import read_flo
 from flowprep.presets import PRESETS
-from tests.support.videos import write_frames, write_video
-
 from tests.support.conversions import SETTINGS, assert_same_videos
+from tests.support.videos import write_video
 
 
 def test_parts_merge_to_the_whole(corpus, tmp_path):

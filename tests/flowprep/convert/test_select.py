@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tarfile
-import time
-from pathlib import Path
-
-import cv2
-import numpy as np
 import pytest
-from PIL import Image
 
-from flowprep import Settings, make_corpus, open_corpus
-from flowprep.bench.read import Rate, Rates, bench_reading
-from flowprep.convert.copy import copy_videos
-from flowprep.convert.export import NAMES, export
-from flowprep.convert.import_folders import import_folders
-from flowprep.convert.layouts import LAYOUTS
-from flowprep.convert.names import folder_names
-from flowprep.corpus.store import CorpusStore
-from flowprep.corpus.verify import verify_corpus
-from flowprep.errors import SettingsConflict, UsageError
-from flowprep.flo import read_flo
-from flowprep.presets import PRESETS
-from tests.support.videos import write_frames, write_video
-
+from flowprep.convert.export import export
+from flowprep.errors import UsageError
 
 
 def test_selections(corpus, tmp_path, caplog):
