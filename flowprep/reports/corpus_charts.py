@@ -94,9 +94,11 @@ def mean_flow_section(statistics: CorpusStatistics) -> str:
         f"<path class='line {colour}' d='M0,100 {charts.outline(row / y_ticks[-1])}H100 V100'/>"
         for colour, row in zip(("blue", "orange"), rows, strict=True)
     )
+    # Adding 0.0 makes -0.0 positive.
+    means = [round(float((bins * MEANS).sum() / total), 2) + 0.0 for bins in counts]
     key = "".join(
-        f"<span class={colour}>{name}: mean {(bins * MEANS).sum() / total:+.2f} px</span>"
-        for colour, name, bins in zip(("blue", "orange"), "uv", counts, strict=True)
+        f"<span class={colour}>{name}: mean {mean:+.2f} px</span>"
+        for colour, name, mean in zip(("blue", "orange"), "uv", means, strict=True)
     )
     chart = charts.plot(
         lines,

@@ -60,7 +60,7 @@ def test_the_paper_s_settings():
         assert recipe.model.trainable == ("last" if "last" in row.name else "all")
 
 
-def test_78_classes_are_left_to_add(shared_data):
+def test_78_classes_are_added(shared_data):
     lines = (shared_data / "splits" / "ucf101" / "classInd.txt").read_text().split("\n")
     classes = {line.split()[1] for line in lines if line.strip()}
     assert len(classes) == 101 and set(SHARED_CLASSES) < classes
@@ -112,7 +112,7 @@ def call(trainer, tmp_path, *args, code=0):
     return {row["row"]: row for row in json.loads(done.stdout)}
 
 
-def test_rows_alone_and_what_they_build_on(trainer, tmp_path):
+def test_a_row_alone_and_rows_that_build_on_others(trainer, tmp_path):
     given = ["--lists", "splits", "--small", "--set", "train.steps=9"]
     rows = call(trainer, tmp_path, *given, "L5")
     assert len(trainer.calls) == 1
@@ -144,7 +144,7 @@ def test_rows_alone_and_what_they_build_on(trainer, tmp_path):
 
 
 def test_a_row_that_fails_does_not_end_the_table(trainer, tmp_path):
-    """Rows that build on it fail too, without a second try; the others are made."""
+    """Rows that build on it fail, too, without a second try. The others are made."""
     trainer.fails = lambda args: args[0] == "train" and "input.stack=5" in args
     rows = call(trainer, tmp_path, "--lists", "splits", "L5", "L1", code=1)
     assert rows["L5"]["missing"] == "trainer train failed" and rows["L5"]["measured"] is None
@@ -169,7 +169,7 @@ def listed(path):
     return {line.split("\t")[0] for line in Path(path).read_text().splitlines()}
 
 
-def test_one_group_is_judged_by_what_learnt_from_the_others(trainer, tmp_path, monkeypatch):
+def test_each_group_is_evaluated_by_networks_trained_on_the_others(trainer, tmp_path, monkeypatch):
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
     rows = call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "L10")
@@ -184,11 +184,11 @@ def test_one_group_is_judged_by_what_learnt_from_the_others(trainer, tmp_path, m
 
 
 def test_fusions_are_fitted_out_of_fold(trainer, tmp_path, monkeypatch):
-    """Each training video is judged by networks that were not shown its group, nor the one left out."""
+    """A training video is scored by a network that saw neither its group nor the left-out group."""
     corpus = FakeCorpus(clips=3)
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus)
     call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "--fit-folds", 2, "L10-weighted")
-    # Per stream the three parts, and the three pairs of groups that are left out together, made once each.
+    # For each stream: the three parts, and the three pairs of groups that are left out together, once each.
     assert trainer.kinds.count("train") == 12 and trainer.kinds.count("fuse") == 3
     assert all("train.validation_share=0" in args for args in trainer.calls if args[0] == "train")
     for args in trainer.calls:
@@ -202,8 +202,8 @@ def test_fusions_are_fitted_out_of_fold(trainer, tmp_path, monkeypatch):
     assert all(set(s.ids.tolist()) == learnt and len(s.ids) == len(learnt) for s in fit)
 
 
-def test_without_folds_a_fusion_is_fitted_on_what_was_held_out(trainer, tmp_path):
-    """And the SVM as in the paper on the training videos."""
+def test_without_folds_a_fusion_is_fitted_on_held_out_videos(trainer, tmp_path):
+    """The SVM is fitted on the training videos, as in the paper."""
     rows = call(trainer, tmp_path, "--lists", "splits", "L10-calibrated-average", "L10-svm")
     assert (
         rows["L10-calibrated-average"]["missing"]
@@ -219,14 +219,14 @@ def test_without_folds_a_fusion_is_fitted_on_what_was_held_out(trainer, tmp_path
     assert rows["L10-calibrated-average"]["measured"] == 50.0 and "--calibrate" in trainer.calls[-1]
 
 
-def test_a_trained_network_is_judged_with_a_control(trainer, tmp_path):
+def test_a_trained_network_is_evaluated_with_a_control(trainer, tmp_path):
     call(trainer, tmp_path, "--lists", "splits", "L10-judged-reversed")
     assert trainer.kinds == ["train", "evaluate"]
     assert "--list splits:test1 --allow-missing --control reversed" in " ".join(trainer.calls[1])
 
 
-def test_a_second_data_set_beside_the_first(trainer, tmp_path):
-    """HMDB-51's splits, and any other one by a list of its videos."""
+def test_a_second_data_set(trainer, tmp_path):
+    """The splits of HMDB-51, or any corpus with a list of its videos."""
     (tmp_path / "list.txt").write_text("a x\n")
     given = ["--lists", "splits", "--second", "other"]
     rows = call(trainer, tmp_path, *given, tmp_path / "list.txt", "multi-task", "hmdb51")
@@ -241,7 +241,7 @@ def test_a_second_data_set_beside_the_first(trainer, tmp_path):
 
 
 def test_a_row_that_needs_backward_flow(trainer, monkeypatch, tmp_path):
-    """Like one that needs weights, it does not keep the others from being made."""
+    """It does not stop the other rows."""
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: FakeCorpus())
     rows = call(trainer, tmp_path, "--lists", "splits", "bidirectional")
     assert rows["bidirectional"]["missing"] == "needs a corpus made with --backward"
@@ -252,14 +252,15 @@ def test_a_row_that_needs_backward_flow(trainer, monkeypatch, tmp_path):
 
 
 class Fast(FakeVideo):
-    """The same motion, some times as fast: all that statistics of its length can see."""
+    """The same motion, four times as fast for Blue. Statistics of the length see nothing else."""
 
     def exact(self, start, count, backward=False):
         turning = super().exact(start, count, backward) - self.mean_flow[0][:, None, None]
         return turning * (1 + 3 * ("Blue" in self.id))
 
 
-def test_statistics_see_how_much_moves_and_no_more(trainer, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_statistics_see_only_how_much_moves(trainer, tmp_path, monkeypatch):
     corpus = FakeCorpus()
     for n, i in enumerate(corpus):
         corpus.videos[i] = Fast(i, corpus.labels[i], n * 7)
@@ -269,7 +270,7 @@ def test_statistics_see_how_much_moves_and_no_more(trainer, tmp_path, monkeypatc
     assert found.shape == (8,)
     np.testing.assert_allclose(found[[0, 5]], [length.mean(), length.mean((1, 2)).std()], rtol=1e-4)
     rows = call(trainer, tmp_path, "--leave-out", r"_g(\d+)_", "flow-statistics")
-    # Blue from Red, which is fast from slow; not Spin from Zoom, whose lengths are the same.
+    # They tell Blue (fast) from Red (slow), but not Spin from Zoom, which have the same lengths.
     assert rows["flow-statistics"]["measured"] < 75 and not trainer.calls
     for path in (tmp_path / "out" / "seed0").glob("*/flow-statistics.npz"):
         found = Scores.load(path)
@@ -290,7 +291,7 @@ def test_a_table_of_real_runs(tmp_path, monkeypatch):
     rows = call(None, tmp_path, *options, "L10-calibrated-weighted", "L10-svm", "L10-judged-shuffled")
     assert {row["videos"] for row in rows.values()} == {len(corpus)}
     assert all(row["missing"] is None and 0 <= row["measured"] <= 100 for row in rows.values())
-    # A fault of the command is the row's.
+    # If the command fails, the row fails.
     rows = call(None, tmp_path, *options, "--set", "input.crop=999", "L1", code=1)
     assert rows["L1"]["missing"] == "trainer train failed: see above"
 

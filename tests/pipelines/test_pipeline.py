@@ -1,4 +1,4 @@
-"""The scripts of pipelines/, with a command `trainer` that only notes how it was called."""
+"""The scripts of pipelines/, with a command `trainer` that only records its calls."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "pipelines" / "train.sh"
 
 @pytest.fixture
 def script(tmp_path):
-    """Runs the script on videos without lists; `complete` is what `split --check` finds."""
+    """Runs the script on videos without lists. `complete`: `split --check` finds all videos in the lists."""
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "trainer"
     command.write_text('#!/bin/sh\necho "$@" >> "$CALLS"\ncase "$*" in *--check) exit "$CHECK";; esac\n')
@@ -34,7 +34,7 @@ def script(tmp_path):
 WHOLE = ["train", "train", "fuse", "report"]
 
 
-def test_a_split_is_made_once_and_anew_for_new_videos(script, tmp_path):
+def test_a_split_is_made_once_and_again_for_new_videos(script, tmp_path):
     assert script(complete=True)[1] == ["split", *WHOLE]
     (tmp_path / "out" / "splits").mkdir(parents=True)
     (tmp_path / "out" / "splits" / "testlist01.txt").touch()
@@ -42,7 +42,7 @@ def test_a_split_is_made_once_and_anew_for_new_videos(script, tmp_path):
     assert script(complete=False)[1] == ["check", "split", *WHOLE]
 
 
-def test_another_split_and_the_spatial_networks_weights(script, tmp_path):
+def test_another_split_and_weights_of_the_spatial_network(script, tmp_path):
     (tmp_path / "out" / "splits").mkdir(parents=True)
     for name in ("trainlist02.txt", "testlist01.txt"):
         (tmp_path / "out" / "splits" / name).touch()
@@ -63,7 +63,7 @@ def test_another_split_and_the_spatial_networks_weights(script, tmp_path):
     assert fuse.split()[3:6] == ["--method", "weighted", "--calibrate"]
 
 
-def test_a_run_of_a_former_split_is_left_alone(script, tmp_path):
+def test_a_run_of_an_earlier_split_is_not_touched(script, tmp_path):
     for folder, file in (("splits", "testlist01.txt"), ("temporal", "last.pt")):
         (tmp_path / "out" / folder).mkdir(parents=True)
         (tmp_path / "out" / folder / file).touch()

@@ -36,7 +36,7 @@ def corpus(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
-def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
+def test_both_loaders_give_the_same_pixels(corpus, stream, tmp_path):
     recipe = small(stream, input={"jitter": 0.0})
     examples = corpus_examples(corpus, "all")
     ours = dataset.TrainingClips([[(corpus, examples)]], recipe)
@@ -48,7 +48,7 @@ def test_both_loaders_show_the_same_pictures(corpus, stream, tmp_path):
         codes = clip.planes.clone()
         if (
             stream == "temporal" and clip.gain[0] < 0
-        ):  # mirrored: the other loader inverts the codes of u, ours inverts its gain
+        ):  # a mirrored clip: one loader inverts the codes of u, the other inverts their gain
             codes[0::2] = 255 - codes[0::2]
             flips += 1
         assert label == same
@@ -65,7 +65,7 @@ def test_the_other_loader_resizes_too(corpus, tmp_path):
     for i in range(6):
         clip, planes = ours[0, i][0], theirs[0, i][0]
         assert clip.planes.shape == planes.shape
-        # Averaged over areas by one, interpolated by the other.
+        # One averages areas, the other interpolates.
         assert ((planes * 0.226 + 0.5) * 255 - clip.planes).abs().mean() < 3
 
 
@@ -109,7 +109,7 @@ def test_the_command(corpus, tmp_path, short_rounds):
 
 
 @pytest.mark.slow
-def test_a_thousand_batches_take_no_more_memory_than_three_hundred(corpus):
+def test_memory_does_not_grow_from_batch_300_to_900(corpus):
     examples = corpus_examples(corpus, "all")
     clips = dataset.TrainingClips([[(corpus, examples)]], small("temporal"))
     keys = [[(step, 0), (step, 1)] for step in range(1000)]

@@ -17,7 +17,7 @@ from tests.support.videos import write_video
 
 @pytest.fixture(scope="module")
 def flows() -> list[np.ndarray]:
-    """Smooth flow, still at the left."""
+    """Smooth flow with a still region at the left."""
     rng = np.random.default_rng(0)
     made = []
     for n in range(3):
@@ -44,7 +44,7 @@ def test_fidelity_is_that_of_encode_and_decode(flows, choice):
     assert result.still_exact == 0 or choice["codes"] == "adaptive"
 
 
-def test_no_still_pixel_no_share(flows):
+def test_without_still_pixels_there_is_no_share(flows):
     assert fidelity([flows[0] + np.float32(5)], codes="fixed").still_exact is None
 
 
@@ -95,8 +95,8 @@ def test_the_table_has_each_choice_and_fits_the_terminal(tmp_path, cli, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_real_flow_keeps_what_the_codes_promise(shared_data):
-    """A mix of real clips: 200 times smaller at .05 px, 100 times at .03 px, still pixels exactly still."""
+def test_real_flow_reaches_the_promised_ratios(shared_data):
+    """Real clips: 200 times smaller at 0.05 px and 100 times at 0.03 px, and still pixels stay exactly 0."""
     clips = sorted([*shared_data.glob("ucf101/*/*.avi"), *shared_data.glob("ps7_actions/*.avi")])[::3]
     fine, coarse = (
         tune(clips, size="340x256", pairs=len(clips), target_error=error).chosen for error in (0.03, 0.05)

@@ -29,7 +29,7 @@ OPENCV = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], codes=
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Two classes, one with a name that HTML and a phone have to take, and three that fail."""
+    """Videos of two classes, one with a long name that needs escaping, and three that fail."""
     root = tmp_path_factory.mktemp("clips")
     for speed in range(6):
         label = "<slow & very steadily moving things of all kinds>" if speed < 3 else "fast"
@@ -49,11 +49,11 @@ def report(clips, tmp_path_factory):
     return facts, (folder / "r.html").read_text("utf-8"), folder / "r.html"
 
 
-def test_it_needs_nothing_from_outside(report):
+def test_the_page_loads_nothing(report):
     _, text, _ = report
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     sources = re.findall(r"src='([^']{0,30})", text)
-    # The wheel, and four frames and flows, of a video of each of four kinds.
+    # The wheel, four frames and four flows of one video in each of four groups.
     assert len(sources) == 4 * (1 + 8) and all(s.startswith("data:image/jpeg;base64,") for s in sources)
     HTMLParser().feed(text)
 
@@ -64,7 +64,7 @@ def test_the_page_and_its_summary(report):
     assert facts["sampled_videos"] == 6 and facts["clipped_videos"] >= 3
     assert "6 of 9 videos are extracted" in text
     assert "<b>2</b> not a video that can be opened" in text and "bad_12.mp4" in text
-    assert "<b>1</b> too few frames: 1; one pair at step 1 needs 2" in text  # alone: with its numbers
+    assert "<b>1</b> too few frames: 1; one pair at step 1 needs 2" in text  # alone: keeps its numbers
     assert "2 decoded pairs per video, from all 6 videos" in text
     assert f"In <b>{facts['clipped_videos']}</b> of 6 videos, more than 1% of the values" in text
     assert "&plusmn;2 px" in text
@@ -77,11 +77,11 @@ def test_the_page_and_its_summary(report):
 def test_stages_are_in_the_order_of_the_work(report):
     times = report[1].partition("Time by stage")[2].partition("</section>")[0]
     stages = re.findall(r"<span>(\w+)</span>", times)
-    order = ["decode", "resize", "flow", "jpeg", "codes", "write"]  # those that took no time are left out
+    order = ["decode", "resize", "flow", "jpeg", "codes", "write"]  # stages without time are left out
     assert stages == [stage for stage in order if stage in stages] and "flow" in stages
 
 
-def test_each_video_is_shown_for_what_it_is(report):
+def test_videos_are_in_their_groups(report):
     names = re.findall(r"<p class=name>([^<]+)", report[1])
     typical, most, least, clipped = (int(name[-5]) for name in names)  # speeds, px a frame
     assert least == 0 and most in (4, 5) and clipped in (3, 4, 5) and clipped != most and typical in (1, 2, 3)
@@ -91,7 +91,7 @@ def test_each_video_has_a_scale_of_its_own(report):
     typical, most, least, _ = (
         float(px) for px in re.findall(r"alt='colours of flow, up to ([\d.]+) px", report[1])
     )
-    assert least == 0.25 and min(typical, most) > 0.5  # what stands still is not shown as if it moved
+    assert least == 0.25 and min(typical, most) > 0.5  # noise of a still video does not get full colour
 
 
 def test_names_are_escaped(report):
@@ -115,7 +115,7 @@ def test_nothing_is_escaped_twice(report):
         ({"codes": "adaptive"}, ["none is clipped"], ["<h2>Clipping", "Most clipped"]),
     ],
 )
-def test_what_was_not_stored_is_left_out(clips, tmp_path, options, expected, missing):
+def test_streams_that_are_not_stored_are_left_out(clips, tmp_path, options, expected, missing):
     settings = Settings(**{"size": "source", "engine": "opencv", "tvl1": PRESETS["opencv"], **options})
     make_corpus([clips], tmp_path / "corpus", settings, jobs=1)
     write_report(tmp_path / "corpus", tmp_path / "r.html")
@@ -123,7 +123,7 @@ def test_what_was_not_stored_is_left_out(clips, tmp_path, options, expected, mis
     assert all(words in text for words in expected) and not any(words in text for words in missing)
 
 
-def test_a_corpus_in_which_all_failed(tmp_path):
+def test_a_corpus_without_a_stored_video(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "x.mp4").write_text("no video")
     make_corpus([tmp_path / "clips"], tmp_path / "corpus", OPENCV, jobs=1)
@@ -144,19 +144,19 @@ def test_a_corpus_without_a_plan(report, tmp_path):
     ("share", "text"),
     [(0, "0%"), (1, "100%"), (1e-6, "&lt;0.01%"), (0.9999, "&gt;99.9%"), (0.123, "12.3%"), (0.0123, "1.2%")],
 )
-def test_shares_are_never_said_to_be_none_or_all_when_they_are_not(share, text):
+def test_only_exact_shares_are_0_or_100_percent(share, text):
     assert format_share(share) == text
 
 
-@pytest.mark.parametrize("most", [0.1, 1, 2.5, 30])
-def test_means_that_are_spread_evenly_show_even_bars(most):
-    even = np.where(np.abs(MEANS) <= most, 100, 0)
+@pytest.mark.parametrize("maximum", [0.1, 1, 2.5, 30])
+def test_evenly_spread_means_give_even_bars(maximum):
+    even = np.where(np.abs(MEANS) <= maximum, 100, 0)
     chart = mean_flow_section(CorpusStatistics(mean_u=even, mean_v=even))
     heights = re.findall(r" V([\d.]+)", re.findall(r"class='line blue' d='([^']+)'", chart)[0])
-    assert len(heights) > 10 and len(set(heights[1:-2])) == 1  # but for the outermost, and the way back
+    assert len(heights) > 10 and len(set(heights[1:-2])) == 1  # without the outermost bars and the way back
 
 
-def test_numbers_areformat_count():
+def test_numbers_are_short():
     assert [format_count(n) for n in (0, 999, 12_893, 4_200_000)] == [
         "0",
         "999",
@@ -165,8 +165,8 @@ def test_numbers_areformat_count():
     ]
 
 
-# A page in a frame of the phone's width, since a window has a least width of its own; then what goes over its
-# edge, but for what scrolls in a box of its own, what is too small to read, and pictures that do not show.
+# Shows the page in a frame of the wanted width, because a window has a minimum width. Then lists elements
+# over its edge (except those that scroll in their own box), text that is too small, and pictures that fail.
 PROBE = """<!doctype html><iframe frameborder=0 width=WIDTH height=900 srcdoc='PAGE'></iframe><script>
 addEventListener('load', () => {
   const view = document.querySelector('iframe').contentWindow, page = view.document;
@@ -184,7 +184,7 @@ addEventListener('load', () => {
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_on_a_phone_and_on_a_laptop(report, tmp_path, width):
+def test_the_page_fits_a_phone_and_a_laptop(report, tmp_path, width):
     inside = report[1].replace("&", "&amp;").replace("'", "&#39;")
     (tmp_path / "probe.html").write_text(PROBE.replace("WIDTH", f"{width}").replace("PAGE", inside), "utf-8")
     command = [BROWSER, "--headless", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},900"]

@@ -1,4 +1,4 @@
-"""A corpus in numbers."""
+"""The numbers of a corpus report."""
 
 import json
 
@@ -25,8 +25,8 @@ SETTINGS = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], code
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """Five videos that move by 0 to 4 px a frame, with a range of 2 px, and a bad one."""
-    root = tmp_path_factory.mktemp("survey")
+    """Five videos that move by 0 to 4 px per frame, with a range of 2 px, and a file that is no video."""
+    root = tmp_path_factory.mktemp("corpus")
     for speed in range(5):
         write_video(root / "clips" / "moving" / f"{speed}.mp4", 6, speed=speed, seed=7)
     (root / "clips" / "bad").mkdir()
@@ -75,7 +75,7 @@ def test_percentiles_are_those_of_the_bins():
     )
 
 
-def test_the_rate_of_tasks_side_by_side_adds_up():
+def test_the_rates_of_parallel_tasks_add_up():
     total, rates, pauses = throughput([(100, 110, 50), (100, 105, 50)], num_rates=2)
     assert total == 10 and rates == pytest.approx([15, 5]) and pauses == []
 
@@ -94,11 +94,11 @@ def test_without_times_there_is_no_rate():
 def test_records_keep_when_a_task_ended(corpus):
     ((began, ended, pairs),) = read_spans(corpus, corpus.store.load_index())
     (record,) = (corpus.path / "records").iterdir()
-    # Whole seconds are kept, of a file that was written then.
+    # The record has whole seconds, and its file was written at that time.
     assert ended == pytest.approx(record.stat().st_mtime, abs=2) and began < ended and pairs == 25
     kept = json.loads(record.read_text("utf-8"))
     assert kept.pop("finished").endswith("+00:00")
-    del kept["crc32"]  # as the first records were
+    del kept["crc32"]  # early records have no checksum
     record.write_text(json.dumps(kept), "utf-8")
     assert read_spans(corpus, corpus.store.load_index()) == []
 

@@ -9,7 +9,7 @@ from flowprep.viz import canvas, contact_sheet, distance_legend, legend, save_pn
 from tests.support.clips import Clip, colour_of
 
 
-def test_the_legend_shows_each_motion_where_it_leads():
+def test_the_legend_shows_each_motion_at_its_place():
     image = legend(200, 7.5).astype(int)
     side = 200 - round(28 * 1.35)
     centre, reach = np.array([100, side / 2]), side / 2 / 1.04
@@ -22,14 +22,14 @@ def test_the_legend_shows_each_motion_where_it_leads():
         assert corner.tolist() == [255, 255, 255]
 
 
-def test_the_legend_says_its_scale():
+def test_the_legend_names_its_scale():
     differ = np.abs(legend(120, 2.5).astype(int) - legend(120, 7)).sum(axis=(1, 2))
     assert differ[-20:].any()
     assert not differ[:90].any()
 
 
 @pytest.mark.parametrize("size", [16, 48, 91, 500])
-def test_the_legend_has_the_size_asked_for(size):
+def test_the_legend_has_the_requested_size(size):
     assert legend(size, 123.4).shape == (size, size, 3)
 
 
@@ -54,7 +54,7 @@ def test_numbers_are_short_and_plain(value, text):
     assert canvas.number(value) == text
 
 
-def test_the_legend_of_distances_goes_from_none_to_the_most():
+def test_the_legend_of_distances_goes_from_white_to_black():
     image = distance_legend(200, 12, 1.5)
     assert image.shape == (2 * 14 + 12, 200, 3)
     assert image[5, 2].min() > 240 and image[5, -3].max() < 5
@@ -70,12 +70,12 @@ def test_names_are_written_in_their_own_letters():
         assert (written(one) != written(other)).any()
 
 
-def test_without_such_a_font_names_are_written_in_letters_that_there_are():
+def test_without_such_a_font_names_are_written_without_accents():
     assert canvas.drawable("été/a b.mp4") == "ete/a b.mp4"
     assert canvas.drawable("映.mp4") == "?.mp4"
 
 
-def test_a_png_holds_the_picture_and_nothing_else_is_left(tmp_path):
+def test_a_png_holds_the_picture_and_no_other_file_remains(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     (tmp_path / "sheet.png").write_text("older")
     save_png(picture, tmp_path / "sheet.png")
@@ -84,7 +84,7 @@ def test_a_png_holds_the_picture_and_nothing_else_is_left(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
 
-def test_a_png_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
+def test_a_png_that_cannot_be_written_gives_an_error_and_no_file(tmp_path):
     picture = np.zeros((2, 2, 3), np.uint8)
     with pytest.raises(UsageError, match="cannot be written"):
         save_png(picture, tmp_path / "missing" / "sheet.png")

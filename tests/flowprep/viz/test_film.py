@@ -18,7 +18,7 @@ def read(path):
         return stream.codec_context, [f.time for f in frames], np.stack(pictures)
 
 
-def test_a_film_plays_frame_flow_and_arrows_at_the_videos_own_times(tmp_path):
+def test_a_film_has_frame_flow_and_arrows_at_the_times_of_the_video(tmp_path):
     times = np.array([0.5, 0.54, 0.58, 1.0, 1.04, 1.08])
     clip = Clip(num_frames=6, times=times)
     calls = []
@@ -28,17 +28,17 @@ def test_a_film_plays_frame_flow_and_arrows_at_the_videos_own_times(tmp_path):
 
     film = save_film(film_frames(clip, width=601), tmp_path / "f.mp4", progress, total=5)
     assert calls == [(n, 5) for n in range(1, 6)]
-    context, found, pictures = read(tmp_path / "f.mp4")
+    context, played, pictures = read(tmp_path / "f.mp4")
     assert (film.frames, film.width, film.height) == (5, 600, pictures.shape[1])
     assert context.name == "h264" if film.encoder == "libx264" else context.name
     assert context.pix_fmt == "yuv420p" and pictures.shape[1] % 2 == 0
-    np.testing.assert_allclose(found, times[:5] - 0.5, atol=1e-4)  # ticks of 1/60000 s
+    np.testing.assert_allclose(played, times[:5] - 0.5, atol=1e-4)  # ticks of 1/60000 s
     (frame,) = blocks(next(iter(film_frames(clip, width=601)))[1], (10, 90, 10))
     x, y, w, h = frame
     step = (600 - 2 * x + 5) // 3
     assert w > 150
     inside = pictures[:, y + 9 : y + h - 9]
-    # The wheel's colours survive: within 8 levels of what was drawn, the loss of 4:2:0 and crf 18.
+    # Encoding (4:2:0, crf 18) changes the drawn colours by at most 8 levels.
     for left, colour in ((x, (10, 90, 10)), (x + step, colour_of((1, 0), 1))):
         panel = inside[:, :, left + 9 : left + w - 9]
         assert np.abs(panel - np.array(colour, int)).max() <= 8
@@ -46,7 +46,7 @@ def test_a_film_plays_frame_flow_and_arrows_at_the_videos_own_times(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.mp4"]
 
 
-def test_a_film_that_compares_has_both_flows_and_their_distance():
+def test_a_comparing_film_has_both_flows_and_their_distance():
     (_, picture), *rest = film_frames(Clip(num_frames=4), Twice(num_frames=4), ("a", "b"), 800)
     assert len(rest) == 2
     black = blocks(picture, tuple(distance_to_rgb(np.array([[0.5]]), 0.5)[0, 0].tolist()))
@@ -67,19 +67,19 @@ def test_a_corpus_without_frames_has_arrows_on_grey():
 
 
 @pytest.mark.parametrize(
-    ("clip", "options", "said"),
+    ("clip", "options", "message"),
     [
         (Clip(has_flow=False), {}, "no flow to play"),
         (Clip(num_frames=5), {"first": 4}, "pairs 0 to 3"),
         (Clip(), {"width": 100}, "pixels from 200"),
     ],
 )
-def test_what_cannot_be_played_is_refused(clip, options, said):
-    with pytest.raises(UsageError, match=said):
+def test_bad_arguments_of_a_film_are_refused(clip, options, message):
+    with pytest.raises(UsageError, match=message):
         next(film_frames(clip, **options))
 
 
-def test_a_film_that_cannot_be_written_is_said(tmp_path):
+def test_a_film_that_cannot_be_written_gives_an_error(tmp_path):
     with pytest.raises(UsageError, match="cannot be written"):
         save_film(film_frames(Clip(num_frames=3), width=300), tmp_path / "missing" / "f.mp4")
     assert not list(tmp_path.iterdir())

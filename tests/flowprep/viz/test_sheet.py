@@ -18,7 +18,7 @@ from tests.support.clips import FLOW, FRAME, Clip, Twice, blocks, colour_of
         ((64, 48), 1, 200),
     ],
 )
-def test_each_frame_stands_over_its_flow(size, columns, width):
+def test_each_frame_is_above_its_flow(size, columns, width):
     sheet = contact_sheet(Clip(*size), columns, width)
     assert sheet.dtype == np.uint8
     assert sheet.shape[1:] == (width, 3)
@@ -39,7 +39,7 @@ def test_a_large_video_is_shown_too():
     sheet = contact_sheet(Clip(3840, 2160, num_frames=2))
     assert len(blocks(sheet, FRAME)) == len(blocks(sheet, FLOW)) == 1
     assert sheet.shape[1] == 1000
-    assert blocks(sheet, FRAME)[0][2] == 333  # a third of the sheet, for a picture alone
+    assert blocks(sheet, FRAME)[0][2] == 333  # a single picture gets a third of the sheet
 
 
 def test_flow_is_shown_at_even_times_from_the_first_pair_to_the_last():
@@ -48,7 +48,7 @@ def test_flow_is_shown_at_even_times_from_the_first_pair_to_the_last():
     assert sorted(set(clip.requested)) == [0, 8, 16, 23, 31, 39]
 
 
-def test_even_times_are_those_of_the_clock_not_of_the_count():
+def test_even_times_follow_the_clock_and_not_the_count():
     # Twenty frames in the first second, then one per second.
     times = np.concatenate([np.arange(20) / 20, np.arange(1, 6)])
     clip = Clip(num_frames=25, times=times)
@@ -101,12 +101,12 @@ def test_the_facts_of_a_video():
     ]
 
 
-def test_a_sheet_says_what_the_rim_of_its_wheel_is():
+def test_a_sheet_explains_its_colour_scale():
     assert "full from 3.15 px on, the 99th percentile" in sheet.scale_fact(3.149, 8)
     assert "full from 0.25 px on, the least that a sheet uses" in sheet.scale_fact(0.25, 0.1)
 
 
-def test_one_scale_holds_for_the_whole_sheet_and_single_outliers_do_not_set_it():
+def test_a_sheet_has_one_scale_that_outliers_do_not_set():
     class Varied(Clip):
         def flow(self, start, count):
             flow = super().flow(start, count)
@@ -139,7 +139,7 @@ def test_a_sheet_without_room_is_refused(columns, width):
         contact_sheet(Clip(), columns, width)
 
 
-def test_a_comparison_shows_frames_both_flows_and_how_far_they_are_apart():
+def test_a_comparison_shows_frames_both_flows_and_their_distance():
     made = comparison_sheet(Clip(), Twice(), ("a", "b"), 3, 800)
     frames = blocks(made, FRAME)
     assert len(frames) == 3
@@ -151,20 +151,20 @@ def test_a_comparison_shows_frames_both_flows_and_how_far_they_are_apart():
     assert sheet.distance_note(np.full((4, 5), 0.5)) == "mean 0.500 · p99 0.50"
 
 
-def test_a_comparison_of_a_single_pair_stands_in_one_row():
+def test_a_comparison_of_a_single_pair_has_one_row():
     made = comparison_sheet(Clip(num_frames=2), Twice(num_frames=2), ("a", "b"), 6, 800)
     (frame,), (black,) = blocks(made, FRAME), blocks(made, (0, 0, 0))
     assert frame[1] == black[1] and frame[0] < black[0] and frame[2:] == black[2:]
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (Clip(width=100), "size 160x120 in a and 100x120 in b"),
         (Clip(step=2), "step 1 in a and 2 in b"),
         (Clip(has_flow=False), "b has no flow"),
     ],
 )
-def test_what_is_not_alike_is_not_compared(other, said):
-    with pytest.raises(UsageError, match=said):
+def test_flows_that_cannot_be_compared_are_refused(other, message):
+    with pytest.raises(UsageError, match=message):
         comparison_sheet(Clip(), other, ("a", "b"))

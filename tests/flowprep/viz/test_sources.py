@@ -23,13 +23,13 @@ def corpus(tmp_path_factory):
     return root / "corpus"
 
 
-def test_a_file_shows_what_its_corpus_holds(corpus):
+def test_a_file_has_the_frames_and_flow_of_its_corpus(corpus):
     (stored,) = open_sources([str(corpus), "right/a.mp4"])
     (file,) = open_sources([str(corpus.parent / "clips" / "right" / "a.mp4")], **OPENCV)
     for name in ("width", "height", "num_frames", "num_pairs", "frame_rate", "step", "damage"):
         assert getattr(stored.video, name) == getattr(file.video, name)
     assert np.array_equal(stored.video.times_seconds, file.video.times_seconds)
-    # Codes change flow by about 0.04 px on average, and JPEG frames by a few levels.
+    # Quantisation changes flow by about 0.04 px on average; JPEG changes frames by a few levels.
     assert np.abs(stored.video.flow(3, 4) - file.video.flow(3, 4)).mean() < 0.1
     assert np.abs(stored.video.rgb(7).astype(int) - file.video.rgb(7)).mean() < 3
 
@@ -43,7 +43,7 @@ def test_frames_of_a_file_are_the_same_in_any_order(tmp_path):
         one.video.rgb(40)
 
 
-def test_flow_of_a_file_is_of_its_step(tmp_path):
+def test_flow_of_a_file_has_its_step(tmp_path):
     path = write_video(tmp_path / "a.mp4", 8, speed=1)
     (one,) = open_sources([str(path)], step=2, **OPENCV)
     assert one.video.num_pairs == 6
@@ -51,7 +51,7 @@ def test_flow_of_a_file_is_of_its_step(tmp_path):
     assert inner.shape[0] == 2 and inner.mean() == pytest.approx(2, abs=0.3)  # MPEG-4 at 48x32 pixels
 
 
-def test_a_damaged_file_is_shown_to_the_damage(tmp_path):
+def test_a_damaged_file_is_shown_up_to_the_damage(tmp_path):
     folder = write_frames(tmp_path / "frames", 6)
     (folder / "img_00005.png").write_bytes(b"no image")
     (one,) = open_sources([str(folder)], **OPENCV)
@@ -59,7 +59,7 @@ def test_a_damaged_file_is_shown_to_the_damage(tmp_path):
     assert one.video.flow(2, 1).shape == (1, 2, 32, 48)
 
 
-def test_a_partial_video_of_a_corpus_says_what_its_damage_is(tmp_path):
+def test_a_partial_video_of_a_corpus_names_its_damage(tmp_path):
     folder = write_frames(tmp_path / "in" / "frames", 6)
     (folder / "img_00005.png").write_bytes(b"no image")
     settings = Settings(engine="opencv", tvl1=PRESETS["opencv"], size="source", keep_partial=True)
@@ -86,7 +86,7 @@ def test_a_preset_and_an_engine_are_compared_on_the_same_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", 6)
     (one,) = open_sources([str(path)], "opencv", size="source", preset="opencv")
     assert one.names == ("cpu opencv", "opencv")
-    # The cpu engine with OpenCV's parameters computes what OpenCV computes.
+    # With the parameters of OpenCV, the cpu engine computes the same flow.
     assert np.abs(one.video.flow(1, 2) - one.other.flow(1, 2)).mean() < 0.03
     (two,) = open_sources([str(path)], "fast", size="source")
     assert two.names == ("cpu accurate", "cpu fast")
@@ -102,7 +102,7 @@ def test_a_corpus_is_compared_with_another_and_with_a_preset(corpus, tmp_path):
     assert 0 < np.abs(one.video.flow(0, 4) - one.other.flow(0, 4)).mean() < 0.2  # tsn: a level is 0.16 px
     (two,) = open_sources([str(corpus), "right/b.mp4"], "opencv")
     assert two.names == ("as in corpus", "opencv")
-    # From the stored frames, which are JPEG; the original flow is from the decoded ones.
+    # One flow is computed from the stored JPEG frames, the other from the decoded frames.
     assert np.abs(two.video.flow(0, 4) - two.other.flow(0, 4)).mean() < 0.3
 
 

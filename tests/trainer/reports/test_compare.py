@@ -34,7 +34,7 @@ def rows(runs):
     return compare.compare(runs, device="cpu", batch=2)
 
 
-def test_a_row_says_what_a_run_is(runs, rows):
+def test_a_row_describes_its_run(runs, rows):
     spatial, temporal = rows
     assert spatial.model == "resnet18" and spatial.step == 4
     assert spatial.input == {"spatial": "3x32x32"} and temporal.input == {"temporal": "6x32x32"}
@@ -47,7 +47,7 @@ def test_sizes_are_of_the_run_and_of_the_published_network(rows):
     net = registry.make_model(small("temporal"), len(CLASSES))
     temporal = rows[1]
     assert temporal.parameters == sum(p.numel() for p in net.parameters())
-    # Of one clip: twice the batch is twice the work.
+    # The row counts one clip; two clips are twice the work.
     _, twice = summary.count_operations(net.eval(), [torch.zeros(2, 6, 32, 32)])
     assert 2 * temporal.multiply_adds == twice
     known = summary.describe_model("resnet18")
@@ -64,9 +64,9 @@ def test_speeds(runs, rows):
 
 def test_text(rows):
     text = compare.as_text([replace(rows[0], published={"UCF-101 spatial": 73.0}), rows[1]])
-    first, what, published, share, second, *_ = text.splitlines()[1:]
+    first, network, published, share, second, *_ = text.splitlines()[1:]
     assert first.split()[0] == f"{rows[0].accuracy:.1%}" and second.split()[0] == "-"
-    assert what.strip() == "resnet18, spatial 3x32x32, after 4 steps"
+    assert network.strip() == "resnet18, spatial 3x32x32, after 4 steps"
     assert published.split() == ["published:", "11.23", "M,", "1.81", "G"]
     assert share.split() == ["UCF-101", "spatial", "73%"]
 
@@ -80,7 +80,7 @@ def test_page(rows, tmp_path):
     assert "2 runs side by side" in text and "11.23 M" in text and f"{rows[0].accuracy:.1%}" in text
 
 
-def test_a_log_of_nothing_gives_no_speed(runs, tmp_path):
+def test_a_missing_log_gives_no_speed(runs, tmp_path):
     (tmp_path / "last.pt").write_bytes((runs[0] / "last.pt").read_bytes())
     (row,) = compare.compare([tmp_path], device="cpu", batch=1)
     assert row.train_clips_per_second is None and row.accuracy is None

@@ -44,7 +44,7 @@ def write(runs, tmp_path, a=(0, 1, 2, 3), b=(0, 1), c=(0,), **options):
     return (tmp_path / "r.html").read_text()
 
 
-def test_it_needs_nothing_from_outside(runs, tmp_path):
+def test_the_page_loads_nothing(runs, tmp_path):
     text = write(runs, tmp_path)
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     sources = re.findall(r"src='([^']{0,30})", text)
@@ -115,7 +115,7 @@ def test_scores_of_other_videos_are_refused(runs, tmp_path):
         run.write_report(tmp_path / "r.html", streams(folder), files, corpus)
 
 
-def test_order_of_videos_in_the_files_does_not_matter(runs, tmp_path):
+def test_the_order_of_the_videos_does_not_matter(runs, tmp_path):
     folder, corpus = runs
     a, b, c = (scores(corpus, w) for w in ([0, 1, 2, 3], [0, 1], [0]))
     order = np.random.default_rng(0).permutation(len(a.ids))
