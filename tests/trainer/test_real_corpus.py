@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 from flowprep import Settings, make_corpus, open_corpus
 from flowprep.errors import UsageError
+from tests.support.command import call
 from tests.support.fakes import small, toml
-from trainer.cli import main
 from trainer.data import loading, transforms
 from trainer.evaluation.features import score_videos
 from trainer.evaluation.scores import Scores
@@ -136,6 +135,7 @@ def write_video(path, images):
     writer.release()
 
 
+@pytest.mark.slow
 def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     """Split, train, and predict: the same video from the corpus and raw gives the same scores.
 
@@ -146,7 +146,6 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
             write_video(tmp_path / "videos" / motion / f"v_{motion}_g{clip}_c1.mp4", frames(clip, motion))
     settings = Settings(size="source", stabilise=True)
     make_corpus([tmp_path / "videos"], tmp_path / "corpus", settings, jobs=1)
-    call = lambda *args: CliRunner().invoke(main, [str(a) for a in args], catch_exceptions=False)  # noqa: E731
     lists = tmp_path / "lists"
     assert call("split", tmp_path / "corpus", "--out", lists).exit_code == 0
     runs = []

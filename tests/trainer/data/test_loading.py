@@ -451,6 +451,7 @@ def test_judged_clips_cover_the_video():
     assert all(map(torch.equal, clip, last))
 
 
+@pytest.mark.slow
 def test_loaders_end_with_a_script_that_leaves_them_running():
     code = "from trainer.data import dataset; it = iter(dataset.make_loader(range(99), 2)); next(it)"
     code += "; print('end')"

@@ -55,8 +55,8 @@ def test_facts_become_samples_and_recipes_change_them():
 
 
 def test_spacing_is_uniform_and_clips_stay_within_the_video():
-    rng = np.random.default_rng(0)
-    drawn = [joint().draw(rng, 100, 1) for _ in range(2200)]
+    rng, spec = np.random.default_rng(0), joint()
+    drawn = [spec.draw(rng, 100, 1) for _ in range(2200)]
     spacings = [set(np.diff(places)) for places in drawn]
     assert all(len(one) == 1 for one in spacings)
     counts = np.bincount([one.pop() for one in spacings])
@@ -66,12 +66,12 @@ def test_spacing_is_uniform_and_clips_stay_within_the_video():
 
 
 def test_a_short_video_narrows_the_spacing_and_then_spreads_the_steps():
-    rng = np.random.default_rng(0)
-    seen = {int(np.diff(joint().draw(rng, 10 + 4 * 7, 1))[0]) for _ in range(100)}
+    rng, spec = np.random.default_rng(0), joint()
+    seen = {int(np.diff(spec.draw(rng, 10 + 4 * 7, 1))[0]) for _ in range(100)}
     assert seen == {5, 6, 7}
-    assert joint().draw(rng, 4, 1).tolist() == [0] * 5
+    assert spec.draw(rng, 4, 1).tolist() == [0] * 5
     # 20 places are left for what begins at each of five steps: four for each, and all of them are taken
-    drawn = np.array([joint().draw(rng, 29, 1) for _ in range(200)])
+    drawn = np.array([spec.draw(rng, 29, 1) for _ in range(200)])
     assert [sorted(set(some)) for some in drawn.T.tolist()] == [
         list(range(4 * k, 4 * k + 4)) for k in range(5)
     ]
@@ -203,11 +203,14 @@ def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, 
 
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"
+# The demo's networks are small; most of the others take seconds a step.
+RECIPE_FILES = [
+    pytest.param(path, marks=() if "demo" in path.parts else pytest.mark.slow)
+    for path in sorted(PIPELINES.rglob("*.toml"))
+]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PIPELINES.rglob("*.toml")), ids=lambda p: str(p.relative_to(PIPELINES))
-)
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda p: str(p.relative_to(PIPELINES)))
 def test_every_recipe_of_the_pipelines_takes_a_step(path, tmp_path):
     """As it is, but narrow, in a batch of two, and from scratch."""
     changes = ["width=6", "trainable=all"], ["steps=1", "batch=2", "micro_batch=0", "milestones=[]"]
@@ -276,6 +279,7 @@ def test_whole_frames_of_several_sizes_are_judged(tmp_path):
     assert not np.allclose(whole, crops, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
     """Averaged over clips, of length 1: by hand, and to the end."""
     corpus = FakeCorpus(clips=3)

@@ -36,6 +36,7 @@ def run_alone(out, name="resnet18", **options):
 
 
 # "eager" only traces, so that no compiler is needed.
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), [*((name, "") for name in RECIPES), ("conv_fusion", "eager")])
 def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     """The same batch of 16 in the same four parts, with dropout and batch normalisation.
@@ -72,6 +73,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     np.testing.assert_allclose(shared.scores, alone.scores, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
     """SIGKILL after step 5, between checkpoints: every step is then taken once, with the samples it had."""
     done = start(tmp_path / "parts", kill=5)

@@ -91,6 +91,7 @@ def test_a_run_on_two_data_sets(tmp_path, way):
     assert whole == parts
 
 
+@pytest.mark.slow
 def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
     """The same pictures twice, half of them under other names: each head learns what flow can tell."""
     recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 32, "validate_every": 200})

@@ -27,6 +27,7 @@ from trainer.training.metrics_log import MetricsLog
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("stream", ["spatial", "temporal"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path, stream):
@@ -51,6 +52,7 @@ def boards(out):
     return [(event.step, event.value) for event in events.Scalars("loss")]
 
 
+@pytest.mark.slow
 def test_the_best_of_a_run_that_was_killed_often(tmp_path):
     """Before, at and after validations and checkpoints; TensorBoard loses no row of it."""
     recipe = small("temporal", train={"keep": "best", "validate_every": 5, "checkpoint_every": 7})
@@ -120,6 +122,7 @@ def test_another_seed_is_another_run(tmp_path):
     assert losses(tmp_path / "a") != losses(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_it_learns_what_its_stream_can_see(tmp_path):
     """Flow tells spin from zoom but not the colours: half right is the best it can do on four classes."""
     recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 16, "validate_every": 200})
@@ -159,6 +162,7 @@ def test_float16_trains_with_a_loss_scale_that_is_resumed(tmp_path):
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_compiled_network_takes_the_same_steps(tmp_path, monkeypatch):
     """Compiled by a backend that only traces: what is saved has the names of the plain network."""
     recipe = small(train={"steps": 2, "milestones": [], "log_every": 1})
@@ -199,6 +203,7 @@ def test_resuming_what_was_not_begun_begins_it(tmp_path):
     assert run(tmp_path / "new", small(train={"steps": 2, "milestones": []}), resume=True)
 
 
+@pytest.mark.slow
 def test_the_best_is_kept_by_validation(tmp_path):
     recipe = small(train={"keep": "best", "validate_every": 5})
     run(tmp_path, recipe)
@@ -218,6 +223,7 @@ def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
     assert sorted(line.split()[0] for line in [*seen, *held] if line) == sorted(corpus)
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
     """A process is killed in the middle of writing, again and again."""
     path = tmp_path / "last.pt"
