@@ -1,4 +1,4 @@
-"""Publishing files so that a reader sees the whole of one or nothing, whenever the writer dies."""
+"""Atomic writing: a reader sees a whole file or none, even if the writer dies."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ from pathlib import Path
 
 from flowprep.system.processes import is_dead, machine, owner
 
-TEMPORARY = ".tmp"  # how the name of an unfinished file ends
+TEMPORARY = ".tmp"  # the suffix of an unfinished file
 
 
 def temporary_path(path: Path, name: str = "") -> Path:
-    """A name beside `path` that only one process uses, this one if no `owner` is named.
+    """A temporary name in the folder of `path`, which only one process uses.
 
-    `.tmp` is what marks a file as unfinished.
+    Args:
+        path: the final path.
+        name: the process, as `processes.owner` names it; "" for this process.
     """
     return path.with_name(f"{path.name}.{name or owner()}{TEMPORARY}")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; on success it is synced and renamed to `path`, else removed."""
+    """Yield a temporary path to write to. If the block succeeds, sync the file and rename it to `path`.
+
+    If the block raises, the temporary file is removed, and `path` stays as it was.
+
+    Raises:
+        OSError: the file cannot be synced or renamed.
+    """
     temporary = temporary_path(path)
     try:
         yield temporary
@@ -34,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Sync a finished file, rename it to its place and sync the folder."""
+    """Sync a finished file, rename it to `path`, and sync the folder."""
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
@@ -50,7 +58,13 @@ def file_digest(path: Path) -> str:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove temporary files and folders of an `owner`, or of all processes of this machine that ended."""
+    """Remove the temporary files and folders of processes that have ended.
+
+    Args:
+        folder: the folder; its subfolders are not searched. name: remove those of this process, as
+        `processes.owner` names it; "" for all processes of this machine
+            that have ended.
+    """
     for path in folder.glob(f"*.{name or machine() + '.*'}{TEMPORARY}"):
         if name or is_dead(".".join(path.name.removesuffix(TEMPORARY).rsplit(".", 4)[1:])):
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""Who is at work: names of processes that tell, on their own machine, whether they have ended."""
+"""Names of processes. On its own machine, a name tells whether the process has ended."""
 
 from __future__ import annotations
 
@@ -16,47 +16,54 @@ def usable_cores() -> int:
 
 
 def owner(process: int | None = None) -> str:
-    """This process, or another one of this machine, by a name that no other ever has.
+    """The name of a process of this machine, which no other process ever has.
 
-    `host.boot.process.start`: `boot` stands for the boot and the process namespace, `start` is the process's
-    start in clock ticks since the boot; "0" where the system does not tell.
+    It is `host.boot.process.start`. `boot` is a digest of the boot and of the process namespace. `start` is
+    the time when the process started, in clock ticks since the boot; "0" if the system does not tell it.
+
+    Args:
+        process: its number; None for this process.
     """
     process = process or os.getpid()
     return f"{machine()}.{process}.{_state(process)[1]}"
 
 
-def described(name: str) -> str:
-    """An `owner` for people: `process 123 on host`."""
+def describe_owner(name: str) -> str:
+    """The name of a process for people: `process 123 on host`."""
     host, _, process, _ = (name.split(".") + 4 * ["?"])[:4]
     return f"process {process} on {host or '?'}"
 
 
-def is_here(name: str) -> bool:
-    """Whether an `owner` is or was a process of this machine: of this boot and this process namespace."""
+def is_local(name: str) -> bool:
+    """Whether a process is or was of this machine: of the same boot and process namespace."""
     return name.rsplit(".", 2)[0] == machine()
 
 
 def is_dead(name: str) -> bool:
-    """Whether an `owner` is a process of this machine that has ended; of others it cannot be told."""
+    """Whether a process is of this machine and has ended. Of a process elsewhere this is not known."""
     process, _, start = name.removeprefix(machine() + ".").partition(".")
-    if not is_here(name) or not process.isdigit():
+    if not is_local(name) or not process.isdigit():
         return False
-    state, now = _state(int(process))
-    return state in "ZX" or (state != "?" and now != start)
+    state, present_start = _state(int(process))
+    return state in "ZX" or (state != "?" and present_start != start)
 
 
 @functools.cache
 def machine() -> str:
-    """The host with a digest of what tells apart its boots, and containers that share its name."""
-    facts = ""
+    """The name of this machine: the host, and a digest that differs between boots and between containers."""
+    identity = ""
     with suppress(OSError):
-        facts = Path("/proc/sys/kernel/random/boot_id").read_text()
-        facts += str(Path("/proc/self/ns/pid").readlink())
-    return f"{socket.gethostname().replace('.', '-')}.{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text()
+        identity += str(Path("/proc/self/ns/pid").readlink())
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return f"{socket.gethostname().replace('.', '-')}.{digest}"
 
 
 def _state(process: int) -> tuple[str, str]:
-    """State of a process (X: there is none, ?: not to be told) and when it started."""
+    """The state of a process, and the time when it started.
+
+    The state is a letter of /proc/PID/stat, "X" if there is no such process, or "?" if it is not known.
+    """
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         return fields[0], fields[19]
@@ -66,6 +73,6 @@ def _state(process: int) -> tuple[str, str]:
         os.kill(process, 0)
     except ProcessLookupError:
         return "X", "0"
-    except PermissionError:  # of another user, but there
+    except PermissionError:  # the process exists, and belongs to another user
         pass
     return "?", "0"

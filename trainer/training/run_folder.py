@@ -19,7 +19,7 @@ from pathlib import Path
 from flowprep.errors import UsageError
 from flowprep.system.atomic import TEMPORARY
 from flowprep.system.leases import Lease, find_leases
-from flowprep.system.processes import described, is_dead, is_here
+from flowprep.system.processes import describe_owner, is_dead, is_local
 from trainer.data.annotations import Examples, write_list
 
 log = logging.getLogger(__name__)
@@ -78,11 +78,11 @@ def _refuse_living(run: Path, lease: Lease, seen: dict[Lease, float]) -> None:
         seen: when each lease was renewed last, as it was first seen; a later time shows that its owner lives.
     """
     owner, renewed = lease.owner, lease.touched()
-    if lease not in seen and not is_here(owner):
-        log.info("%s: waiting to see whether %s still trains into it", run, described(owner))
-    if seen.setdefault(lease, renewed) != renewed or (is_here(owner) and not is_dead(owner)):
+    if lease not in seen and not is_local(owner):
+        log.info("%s: waiting to see whether %s still trains into it", run, describe_owner(owner))
+    if seen.setdefault(lease, renewed) != renewed or (is_local(owner) and not is_dead(owner)):
         raise UsageError(
-            f"{run} is being trained by {described(owner)}: wait for it, or train into another --out"
+            f"{run} is being trained by {describe_owner(owner)}: wait for it, or train into another --out"
         )
 
 
