@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +19,7 @@ from flowprep.engines.cuda.kernels import Tile
 from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.pyramid import level_sizes
 from flowprep.presets import PRESETS, Tvl1Settings
+from flowprep.video.frames import resize
 
 SIZES = ((340, 256), (640, 480), (1920, 1080))
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -206,6 +206,6 @@ def as_rows(found: dict[str, Any]) -> list[dict[str, str]]:
 
 def _resized(frames: npt.NDArray[np.uint8], width: int, height: int, count: int) -> npt.NDArray[np.uint8]:
     """`count` frames of this size, to and fro through those that are there."""
-    there = [cv2.resize(f, (width, height), interpolation=cv2.INTER_LINEAR) for f in frames[:count]]
+    there = [resize(f, width, height) for f in frames[:count]]
     turn = [*range(len(there)), *range(len(there) - 2, 0, -1)]
     return np.stack([there[turn[i % len(turn)]] for i in range(count)])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.system.atomic import atomic_path
+from flowprep.video.frames import resize
 
 
 def document(title: str, body: str, style: str = "") -> str:
@@ -55,7 +56,7 @@ def picture(image: NDArray[np.uint8], title: str, max_width: int = 240) -> str:
     height, width = image.shape[:2]
     if width > max_width:
         size = max_width, max(1, round(height * max_width / width))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        image = resize(image, *size)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     data = base64.b64encode(jpeg.tobytes()).decode()
     title = escape(title, quote=True)

@@ -15,6 +15,7 @@ from PIL import ImageDraw, ImageFont
 
 from flowprep.errors import UsageError
 from flowprep.system.atomic import atomic_path
+from flowprep.video.frames import resize
 from flowprep.viz.colours import Colour, Image, distance_to_rgb, flow_to_rgb
 
 INK: Colour = (28, 28, 30)
@@ -51,7 +52,7 @@ def legend(size: int, max_px: float) -> Image:
     wheel[radius > 1.04] = PAPER
     image = np.full((size, size, 3), 255, np.uint8)
     left = (size - side) // 2
-    image[:side, left : left + side] = cv2.resize(wheel, (side, side), interpolation=cv2.INTER_AREA)
+    image[:side, left : left + side] = resize(wheel, side, side)
     canvas = Canvas(image)
     scale = f"{number(max_px)} px"
     canvas.text((size / 2, size), fitting((f"rim {scale}", scale), text, size), text, GREY, anchor="md")
