@@ -19,8 +19,8 @@ from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.evaluation.trained_run import open_run
 from trainer.models import layers, registry, summary
 from trainer.models.summary import format_count
-from trainer.reports.run_data import read_log
 from trainer.training.device import autocast, pick_device, pick_precision
+from trainer.training.metrics_log import read_log
 
 _ROUNDS = 5  # timed passes of each network
 
@@ -125,7 +125,7 @@ def _load(run: Path, device: torch.device, batch: int) -> tuple[RunFigures, _Tim
     published = summary.describe_model(recipe.model.name)
     column = recipe.stream if recipe.stream in published.parameters else "both"
     accuracy, interval, videos = _accuracy(run)
-    speeds = [row["clips_per_second"] for row in read_log(run)]
+    speeds = [row.clips_per_second for row in read_log(run)]
     figures = RunFigures(
         run=str(run),
         model=recipe.model.name,

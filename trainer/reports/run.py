@@ -95,12 +95,16 @@ def _training_section(data: ReportData) -> str:
     """The curves of accuracy and loss of each run."""
     figures = []
     for stream, log in data.logs.items():
-        validations = [row for row in log if "val_accuracy" in row]
-        for quantity, key in (("accuracy", "train_accuracy"), ("loss", "loss")):
-            lines = [
-                ("train", [(row["step"], row[key]) for row in log]),
-                ("val", [(row["step"], row[f"val_{quantity}"]) for row in validations]),
-            ]
+        validations = [(row.step, row.validation) for row in log if row.validation]
+        accuracy = [
+            ("train", [(row.step, row.train_accuracy) for row in log]),
+            ("val", [(step, validation.accuracy) for step, validation in validations]),
+        ]
+        loss = [
+            ("train", [(row.step, row.loss) for row in log]),
+            ("val", [(step, validation.loss) for step, validation in validations]),
+        ]
+        for quantity, lines in (("accuracy", accuracy), ("loss", loss)):
             chart = charts.line_chart(
                 lines, data.runs[stream].recipe.train.milestones, share=quantity == "accuracy"
             )

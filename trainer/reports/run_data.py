@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from flowprep.errors import UsageError
 from trainer.evaluation.scores import Scores
 from trainer.training import checkpoint
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.run_folder import LOG
+from trainer.training.metrics_log import LogRow, read_log
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -59,7 +58,7 @@ class ReportData:
 
     corpus: Corpus
     runs: Mapping[str, Checkpoint]
-    logs: Mapping[str, list[dict[str, Any]]]
+    logs: Mapping[str, list[LogRow]]
     ids: np.ndarray
     labels: np.ndarray
     classes: list[str]
@@ -102,11 +101,3 @@ class ReportData:
     def num_correct(self, name: str) -> int:
         """Number of test videos that get their true class from a predictor."""
         return int((self.scores[name].argmax(1) == self.labels).sum())
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's log; empty if there is no log yet."""
-    path = run / LOG
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    # A process that was killed may have written half of the last row.
-    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -79,6 +79,20 @@ class LogRow:
             row |= {"val_accuracy": self.validation.accuracy, "val_loss": self.validation.loss}
         return row
 
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> LogRow:
+        """A row of log.jsonl."""
+        values = {f.name: row[f.name] for f in fields(cls) if f.name != "validation"}
+        if "val_accuracy" in row:
+            values["validation"] = Validation(row["val_accuracy"], row["val_loss"])
+        return cls(**values)
+
+
+def read_log(run: Path) -> list[LogRow]:
+    """The rows of a run's log; empty if there is no log yet."""
+    path = run / LOG
+    return [LogRow.from_dict(json.loads(line)) for line in _whole_lines(path)] if path.exists() else []
+
 
 class MetricsLog:
     """Writes a row for the steps since the previous row. Of several processes only the first one writes.
@@ -172,6 +186,11 @@ class MetricsLog:
 
 
 def _rows_until(path: Path, step: int) -> list[str]:
-    """The whole rows of a log up to a step; a kill may have left the last row unfinished."""
-    rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
+    """The lines of a log up to a step."""
+    return [row for row in _whole_lines(path) if json.loads(row)["step"] <= step]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a log. A killed process may have left the last line unfinished; it is skipped."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]

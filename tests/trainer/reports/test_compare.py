@@ -11,8 +11,8 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import TEST_SCORES
 from trainer.models import registry, summary
 from trainer.reports import compare
-from trainer.reports.run_data import read_log
 from trainer.training import trainer as train
+from trainer.training.metrics_log import read_log
 
 QUICK = {"steps": 4, "milestones": [], "log_every": 1, "validation_share": 0.0}
 
@@ -57,7 +57,7 @@ def test_sizes_are_of_the_run_and_of_the_published_network(rows):
 
 def test_speeds(runs, rows):
     for run, row in zip(runs, rows, strict=True):
-        speeds = sorted(line["clips_per_second"] for line in read_log(run))
+        speeds = sorted(line.clips_per_second for line in read_log(run))
         assert row.train_clips_per_second == (speeds[1] + speeds[2]) / 2
         assert row.clips_per_second > 0
 
