@@ -1,11 +1,7 @@
-import os
+"""Training: resumed, killed, diverging and compiled runs."""
+
 import shutil
-import subprocess
-import sys
-import time
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +9,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, FakeCorpus, examples_of, rows, small
+from tests.support.fakes import FakeCorpus, examples_of, rows, small
 from tests.support.runs import Killed, kill_at, losses, run
 from trainer import errors
 from trainer.evaluation.evaluate import evaluate
-from trainer.files import write_atomically
-from trainer.models import registry, weights
 from trainer.training import checkpoint
 from trainer.training import trainer as train
 from trainer.training.metrics_log import MetricsLog
@@ -131,12 +125,6 @@ def test_it_learns_what_its_stream_can_see(tmp_path):
     assert last["loss"] < 0.95  # log 4 = 1.39 knows nothing, log 2 = 0.69 is all that flow can tell
 
 
-def test_the_rate_falls_at_the_milestones(tmp_path):
-    recipe = small(train={"lr": 1.0, "milestones": [3, 5], "factor": 0.1}).train
-    rates = [train.learning_rate(recipe, step) for step in range(7)]
-    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-
-
 def test_parts_of_a_batch_add_up_to_it(tmp_path):
     """Without batch statistics or dropout, accumulating gradients gives the same step but for rounding."""
     recipe = small(train={"steps": 3, "milestones": [], "batch": 8, "lr": 1e-3}, model={"dropout": 0.0})
@@ -223,128 +211,6 @@ def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
     assert sorted(line.split()[0] for line in [*seen, *held] if line) == sorted(corpus)
 
 
-@pytest.mark.slow
-def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
-    """A process is killed in the middle of writing, again and again."""
-    path = tmp_path / "last.pt"
-    code = """
-import sys, torch
-from pathlib import Path
-from flowprep import Settings
-from trainer.training.checkpoint import Checkpoint, save
-from trainer.recipe.schema import Recipe
-for step in range(10**6):
-    weights = {"w": torch.full((2_000_000,), float(step))}
-    state = Checkpoint(
-        Recipe("spatial"), ("a", "b"), (2,), Settings(), "", step, weights, {}, {}, None, "float32"
-    )
-    save(Path(sys.argv[1]), state)
-"""
-    env = {**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", code, str(path)], env=env)
-    try:
-        deadline = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for _ in range(5):
-            time.sleep(0.05)
-            kept = checkpoint.load(path)
-            assert (kept.model["w"] == kept.step).all()
-    finally:
-        process.kill()
-        process.wait()
-    kept = checkpoint.load(path)
-    assert (kept.model["w"] == kept.step).all()
-
-
-def test_a_failed_write_leaves_the_former_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, lambda f: f.write(b"former"))
-
-    def broken(file):
-        file.write(b"half of the n")
-        raise Killed
-
-    with pytest.raises(Killed):
-        write_atomically(path, broken)
-    assert path.read_bytes() == b"former"
-
-
-def test_damaged_checkpoints_are_named(tmp_path):
-    recipe = small(train={"steps": 1, "milestones": []})
-    run(tmp_path, recipe)
-    path = tmp_path / "last.pt"
-    newer = torch.load(path, weights_only=True)
-    newer["recipe"]["later"], newer["version"] = 1, checkpoint.UNSEALED
-    torch.save(newer, path)
-    with pytest.raises(errors.CheckpointDamaged, match=r"another version .*: unknown key later"):
-        checkpoint.load(path)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(errors.CheckpointDamaged, match=r"last.pt: not a readable checkpoint"):
-        checkpoint.load(path)
-    with pytest.raises(UsageError, match=r"is not a training run"):
-        checkpoint.load(tmp_path / "none" / "last.pt")
-
-
-def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
-    """torch.load alone gives the other weight."""
-    run(tmp_path, small(train={"steps": 1, "milestones": []}))
-    path = tmp_path / "last.pt"
-    data = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        middle = archive.getinfo("archive/data/0").header_offset + 200
-    data[middle] ^= 1
-    path.write_bytes(data)
-    torch.load(path, weights_only=True)
-    with pytest.raises(errors.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"):
-        checkpoint.load(path)
-    with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
-        weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18").SPEC)
-    path.write_bytes(data[: -checkpoint.SEAL.size])
-    with pytest.raises(errors.CheckpointDamaged, match=r"not a whole checkpoint"):
-        checkpoint.load(path)
-
-
-def test_a_checkpoint_of_before_the_seal_is_read(tmp_path):
-    run(tmp_path, small(train={"steps": 1, "milestones": []}))
-    before = torch.load(tmp_path / "last.pt", weights_only=True)
-    torch.save(before | {"version": checkpoint.UNSEALED}, tmp_path / "older.pt")
-    assert checkpoint.load(tmp_path / "older.pt").step == 1
-
-
-class Code:
-    """Runs when it is unpickled."""
-
-    def __reduce__(self):
-        return Path.touch, (Path("was-run"),)
-
-
-def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"version": checkpoint.UNSEALED, "model": Code()}, "code.pt")
-    with pytest.raises(errors.CheckpointDamaged, match=r"code.pt: not a readable checkpoint"):
-        checkpoint.load(Path("code.pt"))
-    assert not Path("was-run").exists()
-    with (
-        zipfile.ZipFile("code.pt") as stored,
-        zipfile.ZipFile("packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for name in stored.namelist():
-            packed.writestr(name, stored.read(name))
-    with pytest.raises(errors.CheckpointDamaged, match=r"it is compressed"):
-        checkpoint.load(Path("packed.pt"))
-
-
-def test_the_state_survives_the_file(tmp_path):
-    recipe = small(train={"steps": 1, "milestones": []})
-    run(tmp_path, recipe)
-    kept = checkpoint.load(tmp_path / "last.pt")
-    assert kept.recipe == recipe
-    assert kept.classes == CLASSES
-    assert kept.corpus == FakeCorpus().settings
-    assert set(kept.optimizer["state"]) == set(range(len(kept.optimizer["param_groups"][0]["params"])))
-
-
 def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatch, caplog):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
@@ -379,11 +245,3 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
     ):
         run(tmp_path, recipe, resume=True)
     assert (tmp_path / "last.pt").read_bytes() == before
-
-
-def test_a_full_disk_names_the_file(tmp_path):
-    def full(_file):
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match=r"No space left on device: .*last.pt"):
-        write_atomically(tmp_path / "last.pt", full)
