@@ -182,4 +182,4 @@ def test_tasks_are_shared_out_over_gpus_and_a_lost_one_loses_few(
     else:
         assert 1 <= len(faults) <= 2  # each of its two processes may have had one
         assert all("CUDA_ERROR_LAUNCH_FAILED" in fault for fault in faults)
-        assert records == 8 - len(faults) and "GPU 0 takes no more tasks" in done.stderr
+        assert records == 8 - len(faults) and "GPU 0 gets no more tasks" in done.stderr
