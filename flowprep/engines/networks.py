@@ -1,6 +1,6 @@
-"""Order statistics as networks of comparators: medians without branches, for vectors and for GPUs.
+"""Medians by networks of comparators: without branches, for vectors and for GPUs.
 
-A comparator (i, j) puts the smaller of two values at i and the larger at j.
+A comparator (i, j) stores the smaller of two values at i and the larger one at j.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ def _network(text: str) -> Network:
 SORT_3 = _network("0-2 0-1 1-2")
 SORT_5 = _network("0-1 3-4 2-4 2-3 1-4 0-3 0-2 1-3 1-2")
 
-# From sorted columns, value r of column c at side * r + c, to their median, which ends up at MEDIAN_9 or
-# MEDIAN_25. Most values are never looked at: of 25, the three smallest of the columns' minima cannot be the
-# median, and so on. A test tries every input of zeros and ones, which proves a network (Knuth, TAOCP 5.3.4).
+# Input: sorted columns, with value r of column c at side * r + c. Output: their median, at MEDIAN_9 or
+# MEDIAN_25. Many values are not compared: of 25, the three smallest of the columns' minima cannot be the
+# median, and so on. A test runs every input of zeros and ones, which proves a network (Knuth, TAOCP 5.3.4).
 SELECT_9 = _network("1-2 0-2 6-7 6-8 3-4 4-5 3-4 2-4 4-6 2-4")
 MEDIAN_9 = 4
 SELECT_25 = _network(

@@ -1,4 +1,4 @@
-"""TV-L1 by OpenCV (opencv_contrib, optflow): the measure that the other engines are held against."""
+"""TV-L1 by OpenCV (opencv_contrib, optflow), with which the other engines are compared."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flowprep.presets import Tvl1Settings, check_engine
 
 
 class OpenCVEngine(base.Engine):
-    """`cv2.optflow.DualTVL1OpticalFlow`, one pair per thread.
+    """`cv2.optflow.DualTVL1OpticalFlow`, with one pair per thread.
 
     Raises:
-        SettingsError: fewer than one thread, or parameters that OpenCV does not have.
+        SettingsError: `threads` is less than 1, or OpenCV lacks one of the parameters.
         EngineError: this OpenCV has no `optflow` module.
     """
 
@@ -40,19 +40,19 @@ class OpenCVEngine(base.Engine):
 
         def solve_one(i: int) -> None:
             try:
-                found = self._solver().calc(frames[first[i]], frames[second[i]], None)
+                solved = self._solver().calc(frames[first[i]], frames[second[i]], None)
             except cv2.error as exc:
                 raise EngineError(f"OpenCV: {exc}") from exc
-            flow[i] = found.transpose(2, 0, 1)
+            flow[i] = solved.transpose(2, 0, 1)
 
-        with _one_thread_each():
+        with _one_thread_per_pair():
             self._map(solve_one, range(len(first)))
 
     def _solver(self) -> Any:
-        # A fresh object for every pair: OpenCV writes the number of scales that it used back into the
-        # object, and an object is not thread-safe.
+        # A new object for every pair: it is not thread-safe, and OpenCV writes the number of scales that it
+        # used into it.
         tvl1 = self.tvl1
-        optflow: Any = cv2.optflow  # Any: OpenCV's type stubs lack the next name
+        optflow: Any = cv2.optflow  # OpenCV's type stubs lack the next name
         return optflow.DualTVL1OpticalFlow_create(
             tau=tvl1.tau,
             lambda_=tvl1.lambda_,
@@ -70,8 +70,8 @@ class OpenCVEngine(base.Engine):
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keep OpenCV from splitting one pair over threads: a pair per thread is faster."""
+def _one_thread_per_pair() -> Iterator[None]:
+    """Prevent OpenCV from splitting a pair over threads: one pair per thread is faster."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

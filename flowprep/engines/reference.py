@@ -1,26 +1,26 @@
-"""TV-L1 in NumPy: slow, and meant to be read beside the papers. The oracle of the other engines.
+"""TV-L1 in NumPy: slow, and written to be read with the papers. The other engines are tested against it.
 
 C. Zach, T. Pock, H. Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007.
 J. Sanchez Perez, E. Meinhardt-Llopis, G. Facciolo, "TV-L1 optical flow estimation", IPOL 2013,
-doi:10.5201/ipol.2013.26: the algorithm and the discretisation; equation numbers below are theirs.
+doi:10.5201/ipol.2013.26. The algorithm, the discretisation and the equation numbers below are those of IPOL.
 
 The flow u = (u1, u2) from I0 to I1 minimises
 
     E(u) = sum  lambda |I1(x + u) - I0(x)| + |grad u1| + |grad u2|.
 
-With an auxiliary flow v tied to u by |u - v|^2 / (2 theta) and the data term rho linearised around the
-flow u0 of the last warp, it is solved by alternating a pointwise threshold (v) and a step of Chambolle's
-projection for the total variation (u, with dual variables p1 and p2), from coarse to fine.
+An auxiliary flow v is coupled to u by |u - v|^2 / (2 theta). The data term rho is linearised around u0, the
+flow at the last warp. Two steps alternate, from coarse to fine: a pointwise threshold computes v, and a step
+of Chambolle's projection for the total variation computes u, with dual variables p1 and p2.
 
-The settings beyond OpenCV's, in the order in which they act:
+Settings that OpenCV lacks, in the order of the computation:
 
 * structure: A. Wedel, T. Pock, C. Zach, H. Bischof, D. Cremers, "An improved algorithm for TV-L1 optical
-  flow", Dagstuhl Motion Workshop 2008: shadows and shading are in the structure, motion shows in the texture.
-* blend: the same gradient of both images. mask: no data where the flow points outside.
+  flow", Dagstuhl Motion Workshop 2008. Shadows and shading are in the structure; motion shows in the texture.
+* blend: the gradient of both images. mask: no data term where the flow points outside the image.
 * spline: M. Unser, "Splines: a perfect fit for signal and image processing", 1999.
 
-What OpenCV's code adds to the paper and is done here as well: u is median-filtered before each block of
-inner iterations, the dual variables live on from one warp to the next, and samples outside I1 are 0.
+OpenCV differs from the paper in three points, and so does this engine. u is median-filtered before each block
+of inner iterations. The dual variables continue from one warp to the next. Samples outside I1 are 0.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Flow = NDArray[np.float32]  # (2, h, w): u1 = right, u2 = down
 
 
 class ReferenceEngine(base.Engine):
-    """The reference engine."""
+    """The engine with which the others are tested."""
 
     def _solve(
         self, frames: NDArray[Any], first: list[int], second: list[int], flow: NDArray[np.float32]
@@ -76,7 +76,7 @@ def pyramid(image: Image, tvl1: Tvl1Settings) -> list[Image]:
 
 
 def prepare(image: Image, tvl1: Tvl1Settings) -> Image:
-    """What is done to an image before its pyramid."""
+    """Smooth an image, and remove its structure."""
     if tvl1.blur:
         image = symmetric_filter(image, gaussian_taps(tvl1.blur))
     if tvl1.structure:
@@ -85,9 +85,9 @@ def prepare(image: Image, tvl1: Tvl1Settings) -> Image:
 
 
 def structure(image: Image, tvl1: Tvl1Settings) -> Image:
-    """The image without its texture: the s that minimises sum |grad s| + (s - image)^2 / (2 theta).
+    """The image without its texture: s minimises sum |grad s| + (s - image)^2 / (2 theta).
 
-    This is the denoising of Rudin, Osher and Fatemi, solved like the flow's total variation.
+    This is the denoising of Rudin, Osher and Fatemi, solved like the total variation of the flow.
     """
     tau, theta = np.float32(tvl1.tau), np.float32(tvl1.structure_theta)
     p = np.zeros((2, *image.shape), np.float32)
@@ -111,7 +111,7 @@ def solve_pair(levels0: list[Image], levels1: list[Image], tvl1: Tvl1Settings) -
 
 
 def solve_level(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> Flow:
-    """Improve the flow u at one level (Algorithm 1)."""
+    """Improve the flow u (2, h, w) at one level (Algorithm 1)."""
     tau, lambda_, theta = (np.float32(x) for x in (tvl1.tau, tvl1.lambda_, tvl1.theta))
     height, width = i0.shape
     stop = stop_below(height, width, tvl1)
@@ -157,7 +157,7 @@ def threshold(rho: Image, grad: Flow, square: Image, lt: np.float32) -> Flow:
 
 
 def centred_gradient(image: Image) -> tuple[Image, Image]:
-    """Half of the difference of the two neighbours; beyond the border the border pixel repeats."""
+    """(x, y) half differences of the two neighbours; the border pixel repeats beyond the border."""
     padded = np.pad(image, 1, mode="edge")
     half = np.float32(0.5)
     return half * (padded[1:-1, 2:] - padded[1:-1, :-2]), half * (padded[2:, 1:-1] - padded[:-2, 1:-1])
@@ -172,17 +172,17 @@ def forward_gradient(u: Image) -> Flow:
 
 
 def divergence(p: Flow) -> Image:
-    """The negative adjoint of the forward gradient (equation 15): 0 enters before the first pixel."""
+    """The negative adjoint of the forward gradient (equation 15): p is 0 before the first pixel."""
     div: Image = np.diff(p[0], axis=1, prepend=np.float32(0)) + np.diff(p[1], axis=0, prepend=np.float32(0))
     return div
 
 
 def outside(u: Flow) -> NDArray[np.bool_]:
-    """Where x + u(x) is not in the image."""
+    """A mask (h, w): x + u(x) is outside the image."""
     height, width = u.shape[1:]
     x, y = np.arange(width) + u[0], np.arange(height)[:, None] + u[1]
-    beyond: NDArray[np.bool_] = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
-    return beyond
+    mask: NDArray[np.bool_] = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
+    return mask
 
 
 def warp(image: Image, u: Flow, kind: str) -> tuple[Image, Image, Image]:
@@ -193,7 +193,7 @@ def warp(image: Image, u: Flow, kind: str) -> tuple[Image, Image, Image]:
     down: Image
     planes: list[tuple[Image, list[Image], list[Image]]]
     if kind == "spline":
-        # The coefficients go on as the image does: mirrored.
+        # The coefficients are mirrored at the border, like the image.
         padded = np.pad(symmetric_filter(image, spline_taps()), 2, mode="reflect")
         x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
         column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
@@ -205,7 +205,7 @@ def warp(image: Image, u: Flow, kind: str) -> tuple[Image, Image, Image]:
         ]
         column, row = column + 1, row + 1
     else:
-        # Four taps that all lie outside give 0 wherever they are, so that a margin of 4 zeros is enough.
+        # Four taps outside give 0 wherever they are, so a margin of 4 zeros is enough.
         column = np.clip(np.floor(x).astype(np.int64), -3, width + 1) + 3
         row = np.clip(np.floor(y).astype(np.int64), -3, height + 1) + 3
         along, down = (x - np.floor(x)).astype(np.float32), (y - np.floor(y)).astype(np.float32)
@@ -222,7 +222,7 @@ def warp(image: Image, u: Flow, kind: str) -> tuple[Image, Image, Image]:
 
 
 def spline_weights(t: Image) -> list[Image]:
-    """Cubic B-spline weights of the coefficients at -1, 0, 1, 2 for a sample at t in [0, 1]."""
+    """Weights of the B-spline coefficients at -1, 0, 1, 2 for a sample at t in [0, 1]."""
     r: Image = 1 - t
     sixth, half, two_thirds = (np.float32(x) for x in (1 / 6, 1 / 2, 2 / 3))
     left: Image = two_thirds - half * t * t * (2 - t)
@@ -250,7 +250,7 @@ def cubic_weights(t: Image) -> list[Image]:
 
 
 def symmetric_filter(image: Image, taps: NDArray[np.float32]) -> Image:
-    """Convolve along both axes; taps[k] weighs the pixels k to each side. Beyond the border: mirrored."""
+    """Convolve along both axes; taps[k] weighs the pixels at k to each side. The border is mirrored."""
     reach = len(taps) - 1
     for axis in (0, 1):
         padded = np.pad(np.moveaxis(image, axis, 0), ((reach, reach), (0, 0)), mode="reflect")
@@ -263,7 +263,7 @@ def symmetric_filter(image: Image, taps: NDArray[np.float32]) -> Image:
 
 
 def filtered(u: Flow, i0: Image, tvl1: Tvl1Settings) -> Flow:
-    """Each component's median, by the settings."""
+    """Filter both components of u by the median of the settings; i0 guides a weighted one."""
     if tvl1.median_grey:
         weights = median_weights(i0, tvl1.median, tvl1.median_grey)
         return np.stack([weighted_median(c, weights) for c in u])
@@ -271,26 +271,27 @@ def filtered(u: Flow, i0: Image, tvl1: Tvl1Settings) -> Flow:
 
 
 def median(image: Image, side: int) -> Image:
-    """Median of side x side pixels; beyond the border the border pixel repeats."""
+    """Median of side x side pixels; the border pixel repeats beyond the border."""
     if side == 1:
         return image
     middle = side * side // 2
-    middle_one: Image = np.partition(windows(image, side), middle, axis=-1)[..., middle]
-    return middle_one
+    filtered_image: Image = np.partition(windows(image, side), middle, axis=-1)[..., middle]
+    return filtered_image
 
 
 def windows(image: Image, side: int) -> Image:
-    """The side x side pixels around each: (h, w, side * side); beyond the border the border pixel repeats."""
+    """The side x side pixels around each pixel: (h, w, side * side). The border pixel repeats."""
     around = sliding_window_view(np.pad(image, side // 2, mode="edge"), (side, side))
     return around.reshape(*image.shape, side * side)
 
 
 def median_weights(guide: Image, side: int, grey: float) -> Image:
-    """How much each pixel of a window counts: (h, w, side * side), 1 for the middle one.
+    """The weight of each pixel of a window: (h, w, side * side), 1 for the central pixel.
 
-    (1 - d^2 / 8)^4 up to where it falls to 0, which is nearly exp(-d^2 / 2), for differences d in units of
-    `grey`. After D. Sun, S. Roth, M. J. Black, "Secrets of optical flow estimation and their principles",
-    CVPR 2010, whose weights have a part for distance, too, which hardly matters here, and for occlusion.
+    The weight is (1 - d^2 / 8)^4, or 0 where d^2 > 8, for a difference d in units of `grey`. This is nearly
+    exp(-d^2 / 2). After D. Sun, S. Roth, M. J. Black, "Secrets of optical flow estimation and their
+    principles", CVPR 2010. Their weights also have a factor for distance, which hardly matters here, and one
+    for occlusion.
     """
     difference = (windows(guide, side) - guide[..., None]) * np.float32(1 / grey)
     near: Image = np.maximum(1 - difference * difference / np.float32(8), 0)
@@ -298,7 +299,7 @@ def median_weights(guide: Image, side: int, grey: float) -> Image:
 
 
 def weighted_median(image: Image, weights: Image) -> Image:
-    """The least value of a window such that the pixels up to it have at least half of the weight."""
+    """The smallest value of each window at which the pixels up to it have half of the weight."""
     values = windows(image, math.isqrt(weights.shape[-1]))
     order = np.argsort(values, axis=-1)
     reached = np.cumsum(np.take_along_axis(weights, order, -1), axis=-1)
@@ -308,7 +309,7 @@ def weighted_median(image: Image, weights: Image) -> Image:
 
 
 def resize(image: Image, size: tuple[int, int], scale: tuple[float, float]) -> Image:
-    """Bilinear; `scale` is the width of a new pixel in old ones, (vertically, horizontally)."""
+    """Resize bilinearly; `scale` is the (height, width) of a new pixel in old pixels."""
     left, right, weight = linear_taps(image.shape[1], size[1], scale[1])
     image = image[:, left] * (1 - weight) + image[:, right] * weight
     left, right, weight = linear_taps(image.shape[0], size[0], scale[0])

@@ -1,21 +1,22 @@
-"""TV-L1 on the processor: the algorithm of reference.py in vectors of 16 pixels, one pair per thread.
+"""TV-L1 on the processor: the algorithm of reference.py in vectors of 16 pixels, with one pair per thread.
 
-Names are those of reference.py. Three things make it fast, beside the vectors of simd.py:
+Symbols are those of reference.py. The vectors of simd.py make it fast, and three ideas:
 
-* Layout. What the iterations touch lies together: a row of the state is a row of blocks of 16 pixels, and a
-  block is 10 vectors (u1, u2, the four parts of p, and the four constants of a warp). Everything has its
-  place relative to two pointers, and a row of blocks streams through the cache.
-* Sweeps. The primal step of row y needs p of rows y and y - 1, the dual step of row y - 1 needs u of rows
-  y - 1 and y. So one pass does both, and the next iteration may follow one row behind: one sweep over the
-  image does several iterations while their rows are in the cache. The order of arithmetic is that of whole
-  iterations one after the other.
-* Ghosts. A row above and below the image and a column to its right hold what makes the border's gradients
-  and divergences come out right, so that no loop has a special case.
+* Layout. The data of an iteration lies together. A row of the state is a row of blocks of 16 pixels. A block
+  has 10 vectors: u1, u2, the four parts of p, and the four constants of a warp. All offsets are relative to
+  two pointers, and a row of blocks streams through the cache.
+* Sweeps. The primal step of row y needs p of rows y and y - 1. The dual step of row y - 1 needs u of rows
+  y - 1 and y. So one pass does both, and the next iteration can follow one row later. One sweep over the
+  image does several iterations while their rows are in the cache. The order of arithmetic is that of complete
+  iterations, one after the other.
+* Ghosts. A row above the image, a row below it and a column to its right hold values that make gradients and
+  divergences right at the border. So no loop has a special case.
 
-What depends on one frame alone (smoothing, structure, pyramid, spline coefficients) is done once a frame.
+The work that depends on one frame only (smoothing, structure, pyramid, spline coefficients) is done once per
+frame.
 
-The stopping test is made once per sweep; how many iterations a sweep does is foreseen from how fast the
-updates shrink, so that it ends about where a test in every iteration would have ended.
+The stopping test runs once per sweep. The length of a sweep is predicted from how fast the updates shrink, so
+that it ends about where a test in every iteration would have ended.
 """
 
 from __future__ import annotations
@@ -33,13 +34,14 @@ from flowprep.engines.cpu.memory import (
     BLOCK,
     ONE,
     TEXEL_MARGIN,
-    Frame,
-    Parameters,
+    LevelLayout,
+    PreparedFrame,
     Scratch,
+    SolverParameters,
     aligned,
-    level_of,
+    level_layout,
+    new_plane,
     pixels_of,
-    plane_of,
 )
 from flowprep.engines.cpu.prepare import (
     mirror_border,
@@ -59,31 +61,32 @@ from flowprep.engines.pyramid import (
 )
 from flowprep.presets import Tvl1Settings
 
-PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together, and memory is bounded
+PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together; it limits the memory
 
 
 class CpuEngine(base.Engine):
-    """The compiled engine: fastest on a processor, and what "auto" stands for."""
+    """The compiled engine, the fastest on a processor. Engine "auto" is this one where no GPU works."""
 
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
         super().__init__(tvl1, threads, device)
         self._idle: list[_Workspace] = []
-        self._spare: list[Frame] = []
+        self._spare: list[PreparedFrame] = []
 
     def _solve(
         self, frames: NDArray[Any], first: list[int], second: list[int], flow: NDArray[np.float32]
     ) -> None:
         height, width = frames.shape[1:]
-        prepared: dict[int, Frame] = {}
+        prepared: dict[int, PreparedFrame] = {}
 
-        def prepare_one(index: int) -> Frame:
-            workspace = self._take(height, width)
-            frame = workspace.prepare(frames[index], self._spare.pop() if self._spare else workspace.frame())
+        def prepare_one(index: int) -> PreparedFrame:
+            workspace = self._idle_workspace(height, width)
+            memory = self._spare.pop() if self._spare else workspace.new_frame()
+            frame = workspace.prepare(frames[index], memory)
             self._idle.append(workspace)
             return frame
 
         def solve_one(i: int) -> None:
-            workspace = self._take(height, width)
+            workspace = self._idle_workspace(height, width)
             workspace.solve(prepared[first[i]], prepared[second[i]], flow[i])
             self._idle.append(workspace)
 
@@ -96,46 +99,29 @@ class CpuEngine(base.Engine):
             self._map(solve_one, pairs)
         self._spare += prepared.values()
 
-    def _take(self, height: int, width: int) -> _Workspace:
+    def _idle_workspace(self, height: int, width: int) -> _Workspace:
         while self._idle:
             workspace = self._idle.pop()
             if workspace.size == (height, width):
                 return workspace
-            self._spare.clear()
+            self._spare.clear()  # frames of another size
         return _Workspace(height, width, self.tvl1)
 
 
 class _Workspace:
-    """The arrays of one solve, kept from pair to pair: fresh memory costs a page fault per 4 KB."""
+    """The arrays for solving one pair. They are used again: new memory costs a page fault per 4 KB."""
 
     def __init__(self, height: int, width: int, tvl1: Tvl1Settings) -> None:
         self.size = height, width
-        self.zoom = np.float32(1 / tvl1.scale_step)
-        self.levels = [level_of(*size) for size in level_sizes(height, width, tvl1)]
-        finest = self.levels[0]
-        self.parameters = [
-            Parameters(
-                np.float32(tvl1.tau / tvl1.theta),
-                np.float32(tvl1.lambda_ * tvl1.theta),
-                np.float32(tvl1.theta),
-                stop_below(level.height, level.width, tvl1),
-                tvl1.warps,
-                tvl1.outer_iterations,
-                tvl1.inner_iterations,
-                tvl1.median,
-                np.float32(1 / (8 * tvl1.median_grey**2)) if tvl1.median_grey else np.float32(0),
-                tvl1.median_after,
-                tvl1.warp == "spline",
-                np.float32(tvl1.blend),
-                tvl1.mask,
-            )
-            for level in self.levels
-        ]
         self.tvl1 = tvl1
+        self.zoom = np.float32(1 / tvl1.scale_step)
+        self.levels = [level_layout(*size) for size in level_sizes(height, width, tvl1)]
+        self.parameters = [_parameters(level, tvl1) for level in self.levels]
         self.blur = gaussian_taps(tvl1.blur) if tvl1.blur else None
         self.antialias = gaussian_taps(antialias_sigma(tvl1)) if tvl1.antialias else None
         self.spline = spline_taps() if tvl1.warp == "spline" else None
-        self.flows = [[plane_of(level) for _ in range(2)] for level in self.levels]
+        self.flows = [[new_plane(level) for _ in range(2)] for level in self.levels]
+        finest = self.levels[0]
         self.scratch = Scratch(
             aligned((height + 2) * finest.row + BLOCK),
             aligned((height + 2 * TEXEL_MARGIN) * finest.texels),
@@ -158,15 +144,16 @@ class _Workspace:
             for fine, coarse in itertools.pairwise(self.levels)
         ]
 
-    def frame(self) -> Frame:
-        """Room for a frame."""
-        images = [plane_of(level) for level in self.levels]
-        return Frame(images, images if self.spline is None else [plane_of(level) for level in self.levels])
+    def new_frame(self) -> PreparedFrame:
+        """Memory for a frame of this size."""
+        images = [new_plane(level) for level in self.levels]
+        samples = images if self.spline is None else [new_plane(level) for level in self.levels]
+        return PreparedFrame(images, samples)
 
-    def prepare(self, image: NDArray[Any], frame: Frame) -> Frame:
-        """Fill `frame` with the pyramid of an image."""
+    def prepare(self, image: NDArray[Any], frame: PreparedFrame) -> PreparedFrame:
+        """Fill `frame` with the pyramid of an image (H, W)."""
         levels, images, tvl1 = self.levels, frame.images, self.tvl1
-        # The planes of the flow, not in use now, take what is on its way to the frame.
+        # The planes of the flow are free now; they hold intermediate images.
         source, spare = self.flows[0] if tvl1.structure else (images[0], self.flows[0][0])
         pixels_of(spare if self.blur is not None else source, levels[0])[...] = image
         if self.blur is not None:
@@ -184,18 +171,22 @@ class _Workspace:
             )
         for i, level in enumerate(levels):
             if i:
-                smooth, finer = images[i - 1], levels[i - 1]
-                if self.antialias is not None:
-                    smooth = self.flows[i - 1][0]
-                    symmetric_filter(images[i - 1], finer, self.antialias, smooth, self.row)
-                resize(smooth, finer, images[i], level, self.down[i - 1], ONE, self.row)
+                self._shrink(images, i)
             repeat_border(images[i], level)
             if self.spline is not None:
                 symmetric_filter(images[i], level, self.spline, frame.samples[i], self.row)
                 mirror_border(frame.samples[i], level)
         return frame
 
-    def solve(self, before: Frame, after: Frame, flow: NDArray[np.float32]) -> None:
+    def _shrink(self, images: list[NDArray[np.float32]], i: int) -> None:
+        """Make level i of a pyramid from the next finer one."""
+        smooth, finer = images[i - 1], self.levels[i - 1]
+        if self.antialias is not None:
+            smooth = self.flows[i - 1][0]
+            symmetric_filter(images[i - 1], finer, self.antialias, smooth, self.row)
+        resize(smooth, finer, images[i], self.levels[i], self.down[i - 1], ONE, self.row)
+
+    def solve(self, before: PreparedFrame, after: PreparedFrame, flow: NDArray[np.float32]) -> None:
         """Fill `flow` (2, H, W) with the flow from one frame to the other."""
         levels = self.levels
         for plane in self.flows[-1]:
@@ -210,3 +201,21 @@ class _Workspace:
                     resize(coarse, levels[i], fine, levels[i - 1], self.up[i - 1], self.zoom, self.row)
         for k in range(2):
             flow[k] = pixels_of(self.flows[0][k], levels[0])
+
+
+def _parameters(level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
+    return SolverParameters(
+        np.float32(tvl1.tau / tvl1.theta),
+        np.float32(tvl1.lambda_ * tvl1.theta),
+        np.float32(tvl1.theta),
+        stop_below(level.height, level.width, tvl1),
+        tvl1.warps,
+        tvl1.outer_iterations,
+        tvl1.inner_iterations,
+        tvl1.median,
+        np.float32(1 / (8 * tvl1.median_grey**2)) if tvl1.median_grey else np.float32(0),
+        tvl1.median_after,
+        tvl1.warp == "spline",
+        np.float32(tvl1.blend),
+        tvl1.mask,
+    )

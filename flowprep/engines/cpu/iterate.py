@@ -1,4 +1,4 @@
-"""The iterations of a level, several in one pass over its rows."""
+"""The solver of a level: its iterations, several in one pass over the rows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from flowprep.engines.cpu.memory import (
     U1,
     U2,
     Floats,
-    Level,
-    Parameters,
+    LevelLayout,
     Scratch,
+    SolverParameters,
     copy_out,
     make_steps,
 )
@@ -46,28 +46,32 @@ from flowprep.engines.cpu.simd import (
 from flowprep.engines.cpu.warp import make_spline_texels, make_texels, warp, warp_spline
 from flowprep.system.jit import jit
 
-FIRST_SWEEP = 2  # iterations of the sweep after a median, when nothing is known of how the updates shrink
-CAUTION = 0.35  # share of the iterations foreseen to the stop that a sweep does: few then run past it
+FIRST_SWEEP = 2  # iterations of the sweep after a median: how fast the updates shrink is unknown there
+CAUTION = 0.35  # share of the iterations predicted until the stop that a sweep does: few run past it
 
 
 @jit
 def _iterate_row(
     state: Floats,
     above: int,
-    here: int,
+    at: int,
     blocks: int,
     steps: Floats,
     steps_at: int,
     lt: np.float32,
     theta: np.float32,
 ) -> float:
-    """The primal step of the row at `here` and the dual step of the one above; the sum of squared updates."""
+    """Do the primal step of the row at offset `at`, and the dual step of the row at offset `above`.
+
+    Returns:
+        The sum of squared updates of u.
+    """
     upper, lower, theta_, one = splat(lt), splat(-lt), splat(theta), splat(ONE)
     error = splat(np.float32(0))
     p11_left, p21_left = splat(np.float32(0)), splat(np.float32(0))
     u1_above, u2_above = load(state, above + U1), load(state, above + U2)
     for b in range(blocks):
-        i, j = here + b * BLOCK, above + b * BLOCK
+        i, j = at + b * BLOCK, above + b * BLOCK
         taut = load(steps, steps_at + b * LANES)
 
         u1, u2 = load(state, i + U1), load(state, i + U2)
@@ -101,8 +105,14 @@ def _iterate_row(
 
 
 @jit
-def _sweep(level: Level, parameters: Parameters, scratch: Scratch, iterations: int) -> tuple[float, float]:
-    """`iterations` iterations in one pass; the sums of squared updates of the first and of the last."""
+def _sweep(
+    level: LevelLayout, parameters: SolverParameters, scratch: Scratch, iterations: int
+) -> tuple[float, float]:
+    """Do `iterations` iterations in one pass.
+
+    Returns:
+        The sums of squared updates of the first and of the last one.
+    """
     state, row = scratch.state, level.row
     ghost = (level.width // LANES) * BLOCK + level.width % LANES
     edge = ((level.width - 1) // LANES) * BLOCK + (level.width - 1) % LANES
@@ -113,18 +123,18 @@ def _sweep(level: Level, parameters: Parameters, scratch: Scratch, iterations: i
             if y < 0 or y > level.height:
                 continue
             above = y * row
-            here = above + row
-            if y == level.height:  # the ghost below repeats the last row, so that the gradient is 0
+            at = above + row
+            if y == level.height:  # the ghost row repeats the last row: the gradient is 0
                 for b in range(0, row, BLOCK):
-                    store(state, here + b + U1, load(state, above + b + U1))
-                    store(state, here + b + U2, load(state, above + b + U2))
-            steps_at = 0 if y == 0 else level.blocks * LANES  # p of the ghost above stays 0
+                    store(state, at + b + U1, load(state, above + b + U1))
+                    store(state, at + b + U2, load(state, above + b + U2))
+            steps_at = 0 if y == 0 else level.blocks * LANES  # p of the ghost row above stays 0
             error = _iterate_row(
-                state, above, here, level.blocks, scratch.steps, steps_at, parameters.lt, parameters.theta
+                state, above, at, level.blocks, scratch.steps, steps_at, parameters.lt, parameters.theta
             )
-            # The ghost column repeats the last one.
-            state[here + ghost + U1] = state[here + edge + U1]
-            state[here + ghost + U2] = state[here + edge + U2]
+            # The ghost column repeats the last column.
+            state[at + ghost + U1] = state[at + edge + U1]
+            state[at + ghost + U2] = state[at + edge + U2]
             if k == 0:
                 first += error
             if k == iterations - 1:
@@ -134,10 +144,10 @@ def _sweep(level: Level, parameters: Parameters, scratch: Scratch, iterations: i
 
 @jit
 def _next_sweep(stop: float, before: float, now: float, iterations: int) -> int:
-    """How long the next sweep may be without going beyond the stop.
+    """The number of iterations of the next sweep, so that it probably ends before the stop.
 
-    In the last `iterations` iterations the sum of squared updates went from `before` to `now`; it will
-    shrink on at a lower rate.
+    In the last `iterations` iterations, the sum of squared updates went from `before` to `now`. It will
+    shrink more slowly from now on.
     """
     if stop <= 0 or iterations == 0 or now >= before:
         return LONGEST_SWEEP
@@ -151,11 +161,11 @@ def solve_level(
     samples: Floats,
     u1: Floats,
     u2: Floats,
-    level: Level,
-    parameters: Parameters,
+    level: LevelLayout,
+    parameters: SolverParameters,
     scratch: Scratch,
 ) -> None:
-    """Improve the flow in the planes u1 and u2 at one level."""
+    """Improve the flow in the planes u1 and u2 at one level: Algorithm 1 of reference.py."""
     mode = flush_denormals()
     state = scratch.state
     state[: (level.height + 2) * level.row + BLOCK] = 0

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from flowprep.engines.cpu.memory import BLOCK, HALF, ONE, U1, U2, Floats, Level, Parameters, Scratch, copy_out
+from flowprep.engines.cpu.memory import (
+    BLOCK,
+    HALF,
+    ONE,
+    U1,
+    U2,
+    Floats,
+    LevelLayout,
+    Scratch,
+    SolverParameters,
+    copy_out,
+)
 from flowprep.engines.cpu.prepare import repeat_border
 from flowprep.engines.cpu.simd import (
     LANES,
@@ -24,13 +35,13 @@ from flowprep.engines.cpu.simd import (
 )
 from flowprep.system.jit import jit
 
-WINDOW = 50 * LANES  # floats of the largest median's windows: 49 pixels, and one to make them even
-HALVINGS = 10  # of the interval in which a weighted median is sought, at first its window's range
+WINDOW = 50 * LANES  # floats of 16 windows of the largest median: 49 pixels, and one for an even number
+HALVINGS = 10  # of the interval that contains a weighted median; it begins as the range of the window
 
 
 @jit
-def _median(level: Level, scratch: Scratch, k: int, plane: Floats, side: int) -> None:
-    """Median-filter u1 or u2 of the state; `plane` is overwritten."""
+def _median(level: LevelLayout, scratch: Scratch, k: int, plane: Floats, side: int) -> None:
+    """Filter u1 or u2 of the state by a plain median; `plane` is overwritten."""
     state, ranks, stride = scratch.state, scratch.ranks, level.stride
     copy_out(level, state, k, plane)
     repeat_border(plane, level)
@@ -52,9 +63,9 @@ def _median(level: Level, scratch: Scratch, k: int, plane: Floats, side: int) ->
 
 @jit
 def medians(
-    i0: Floats, level: Level, scratch: Scratch, u1: Floats, u2: Floats, parameters: Parameters
+    i0: Floats, level: LevelLayout, scratch: Scratch, u1: Floats, u2: Floats, parameters: SolverParameters
 ) -> None:
-    """Median-filter the state's u1 and u2; the planes u1 and u2 are overwritten."""
+    """Filter u1 and u2 of the state by the median of the settings; the planes u1 and u2 are overwritten."""
     side = parameters.median
     if parameters.fade == 0:
         _median(level, scratch, U1, u1, side)
@@ -66,23 +77,23 @@ def medians(
     reach, windows = side // 2, scratch.pixels
     one, zero, fade = splat(ONE), splat(np.float32(0)), splat(parameters.fade)
     last = side * side * LANES
-    store(windows, last, zero)  # the pixel that makes them even has no weight
+    store(windows, last, zero)  # the additional pixel has no weight
     for y in range(level.height):
         for b in range(level.blocks):
-            middle, n = level.origin + y * level.stride + b * LANES, 0
-            here = load(i0, middle)
+            centre, n = level.origin + y * level.stride + b * LANES, 0
+            central = load(i0, centre)
             for down in range(-reach, reach + 1):
                 for along in range(-reach, reach + 1):
-                    at = middle + down * level.stride + along
-                    difference = load(i0, at) - here
+                    at = centre + down * level.stride + along
+                    difference = load(i0, at) - central
                     near = maximum(one - difference * difference * fade, zero)
                     near = near * near
                     store(windows, n, near * near)
                     store(windows, WINDOW + n, load(u1, at))
                     store(windows, 2 * WINDOW + n, load(u2, at))
                     n += LANES
-            store(windows, WINDOW + last, load(u1, middle))
-            store(windows, 2 * WINDOW + last, load(u2, middle))
+            store(windows, WINDOW + last, load(u1, centre))
+            store(windows, 2 * WINDOW + last, load(u2, centre))
             first, second = _weighted_medians(windows, last)
             i = (y + 1) * level.row + b * BLOCK
             store(scratch.state, i + U1, first)
@@ -91,9 +102,9 @@ def medians(
 
 @jit
 def _weighted_medians(windows: Floats, last: int) -> tuple[Any, Any]:
-    """The weighted medians of u1 and of u2 in 16 windows, by halving the intervals that hold them.
+    """The weighted medians of u1 and of u2 in 16 windows, by bisection.
 
-    Two pixels of two windows at a time: additions then need not wait for each other.
+    Each step adds two pixels of both windows, so that additions do not wait for each other.
     """
     half, nothing = splat(HALF), splat(np.float32(0))
     low1 = high1 = load(windows, WINDOW)
@@ -119,10 +130,10 @@ def _weighted_medians(windows: Floats, last: int) -> tuple[Any, Any]:
         high1 = choose_above(above1, half_weight, high1, middle1)
         low2 = choose_above(above2, half_weight, middle2, low2)
         high2 = choose_above(above2, half_weight, high2, middle2)
-    # The largest values that are not above the intervals.
-    found1 = found2 = splat(np.float32(-np.inf))
+    # The largest values of the windows that are not above the intervals.
+    median1 = median2 = splat(np.float32(-np.inf))
     for n in range(0, last, LANES):
         value1, value2 = load(windows, WINDOW + n), load(windows, 2 * WINDOW + n)
-        found1 = maximum(found1, choose_above(value1, high1, found1, value1))
-        found2 = maximum(found2, choose_above(value2, high2, found2, value2))
-    return found1, found2
+        median1 = maximum(median1, choose_above(value1, high1, median1, value1))
+        median2 = maximum(median2, choose_above(value2, high2, median2, value2))
+    return median1, median2

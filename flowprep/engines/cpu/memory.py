@@ -1,4 +1,4 @@
-"""The memory of engine cpu: where the arrays of a solve lie, and their types."""
+"""The arrays of engine cpu: where everything lies in them, and the records that the kernels get."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from flowprep.engines.cpu.simd import LANES, load, store
 from flowprep.system.jit import jit
 
-Floats = NDArray[np.float32]  # 1-D, wherever no shape is given
+Floats = NDArray[np.float32]  # 1-D, except where a shape is given
 Ints = NDArray[np.int32]
 
-# The vectors of a block, as offsets in floats.
+# The vectors of a block of the state, as offsets in floats.
 U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE = range(0, 10 * LANES, LANES)
 BLOCK = 10 * LANES
 
@@ -21,65 +21,101 @@ MARGIN = 3  # rows around a plane that repeat its border, for the median; LANES 
 TEXEL = 4  # floats of a texel: I1, dI1/dx, dI1/dy, 0
 TEXEL_MARGIN = 4  # zero texels around I1: four taps outside are 0 wherever they are
 
-LONGEST_SWEEP = 6  # more rows at a time leave the cache
+LONGEST_SWEEP = 6  # iterations: the rows of more do not fit in the cache
 
 ONE = np.float32(1)
 HALF = np.float32(0.5)
 
 
-class Level(NamedTuple):
-    """Sizes of a pyramid level and where things lie in its flat arrays."""
+class LevelLayout(NamedTuple):
+    """The size of a pyramid level, and the offsets in its flat arrays.
+
+    A plane is an image with its margin. Lengths are in floats.
+
+    Attributes:
+        height, width: size in pixels.
+        blocks: number of blocks with pixels in a row.
+        row: length of a row of blocks, with the block of the ghost column.
+        stride: length of a row of a plane.
+        origin: offset of the first pixel in a plane.
+        texels: length of a row of texels.
+    """
 
     height: int
     width: int
-    blocks: int  # blocks that hold pixels, in a row
-    row: int  # floats in a row of blocks: also one that holds the ghost column
-    stride: int  # floats in a row of a plane
-    origin: int  # of the first pixel in a plane
-    texels: int  # floats in a row of texels
+    blocks: int
+    row: int
+    stride: int
+    origin: int
+    texels: int
 
 
-class Parameters(NamedTuple):
-    """The solver's parameters, as the kernels want them."""
+class SolverParameters(NamedTuple):
+    """The parameters of the solver at one level, in the types of the kernels.
 
-    taut: np.float32  # tau / theta
-    lt: np.float32  # lambda theta
+    Attributes:
+        taut: tau / theta.
+        lt: lambda theta.
+        theta: coupling of the flow and its auxiliary variable.
+        stop: sum of squared updates at which the iterations stop.
+        warps, outer, inner: numbers of iterations.
+        median: side of the median.
+        fade: of the weights of a weighted median: 1 / (8 median_grey^2); 0 for a plain one.
+        median_after, spline, blend, mask: as in the settings.
+    """
+
+    taut: np.float32
+    lt: np.float32
     theta: np.float32
     stop: float
     warps: int
     outer: int
     inner: int
     median: int
-    fade: np.float32  # of the median's weights: 1 / (8 median_grey^2), or 0 for none
+    fade: np.float32
     median_after: bool
     spline: bool
     blend: np.float32
     mask: bool
 
 
-class Frame(NamedTuple):
-    """What is computed once a frame, however many pairs it is in: planes of each level, finest first."""
+class PreparedFrame(NamedTuple):
+    """The work on a frame that all its pairs share: planes of each level, finest first.
 
-    images: list[Floats]  # prepared; the border repeated
-    samples: list[Floats]  # what a warp reads: the same, or a spline's coefficients with the border mirrored
+    Attributes:
+        images: the pyramid, with the border repeated.
+        samples: the input of a warp: the pyramid itself, or spline coefficients with the border mirrored.
+    """
+
+    images: list[Floats]
+    samples: list[Floats]
 
 
 class Scratch(NamedTuple):
-    """Arrays that hold nothing from one level to the next."""
+    """Arrays whose content lasts for one level.
 
-    state: Floats  # (height + 2) rows of blocks: a ghost, the image, a ghost
+    Attributes:
+        state: height + 2 rows of blocks: a ghost row, the image, a ghost row.
+        texels: the texels, or the spline coefficients of four rows side by side.
+        ranks: 5 rows of a plane: the sorted columns of a median's window.
+        steps: two rows of pixels: zeros, and tau / theta inside the image's columns.
+        pixels: values of 16 pixels.
+        indices: indices of 16 pixels.
+    """
+
+    state: Floats
     texels: Floats
-    ranks: Floats  # 5 rows of a plane: the columns of a median's window, sorted
-    steps: Floats  # two rows of pixels: 0, and tau / theta inside the image's columns
-    pixels: Floats  # of 16 pixels
-    indices: Ints  # of 16 pixels
+    ranks: Floats
+    steps: Floats
+    pixels: Floats
+    indices: Ints
 
 
-def level_of(height: int, width: int) -> Level:
+def level_layout(height: int, width: int) -> LevelLayout:
     """The layout of a level of this size."""
     with_ghost = width // LANES + 1
     stride = (with_ghost + 2) * LANES
-    return Level(
+    return LevelLayout(
         height,
         width,
         blocks=-(-width // LANES),
@@ -91,34 +127,34 @@ def level_of(height: int, width: int) -> Level:
 
 
 def aligned(size: int) -> Floats:
-    """Zeros that start at a cache line."""
+    """Zeros that begin at a cache line."""
     memory = np.zeros(size + LANES, np.float32)
     start = -memory.ctypes.data % 64 // 4
     return memory[start : start + size]
 
 
-def plane_of(level: Level) -> Floats:
-    """A plane of zeros, with its margin."""
+def new_plane(level: LevelLayout) -> Floats:
+    """A plane of zeros."""
     return aligned((level.height + 2 * MARGIN) * level.stride)
 
 
-def pixels_of(plane: Floats, level: Level) -> Floats:
+def pixels_of(plane: Floats, level: LevelLayout) -> Floats:
     """The image (h, w) inside a plane."""
     rows = plane.reshape(-1, level.stride)
     return rows[MARGIN : MARGIN + level.height, LANES : LANES + level.width]
 
 
 @jit
-def make_steps(level: Level, taut: np.float32, steps: Floats) -> None:
-    """Fill `steps`: a row of zeros, then tau / theta inside the image's columns and 0 beyond."""
+def make_steps(level: LevelLayout, taut: np.float32, steps: Floats) -> None:
+    """Fill `Scratch.steps`."""
     steps[: level.blocks * LANES] = 0
     for x in range(level.blocks * LANES):
         steps[level.blocks * LANES + x] = taut if x < level.width else np.float32(0)
 
 
 @jit
-def copy_out(level: Level, state: Floats, k: int, plane: Floats) -> None:
-    """Copy vector k of each block of the state to a plane."""
+def copy_out(level: LevelLayout, state: Floats, k: int, plane: Floats) -> None:
+    """Copy the vector at offset k of each block to a plane."""
     for y in range(level.height):
         for b in range(level.blocks):
             value = load(state, (y + 1) * level.row + b * BLOCK + k)

@@ -1,4 +1,4 @@
-"""What is done to a frame once: resizing, smoothing, borders, removal of structure."""
+"""The preparation of a frame: resizing, smoothing, borders, removal of structure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowprep.engines.cpu.memory import LONGEST_SWEEP, MARGIN, ONE, Floats, Level, Scratch, make_steps
+from flowprep.engines.cpu.memory import LONGEST_SWEEP, MARGIN, ONE, Floats, LevelLayout, Scratch, make_steps
 from flowprep.engines.cpu.simd import (
     LANES,
     flush_denormals,
@@ -21,16 +21,22 @@ from flowprep.engines.cpu.simd import (
 )
 from flowprep.system.jit import jit
 
-# The vectors of a block of _structure, as offsets in floats.
+# The vectors of a block while the structure is computed, as offsets in floats.
 STRUCTURE, ALONG, DOWN, IMAGE = range(0, 4 * LANES, LANES)
 STRUCTURE_BLOCK = 4 * LANES
 
 
 @jit
 def resize(
-    image: Floats, level: Level, out: Floats, new_level: Level, taps: Any, factor: np.float32, row: Floats
+    image: Floats,
+    level: LevelLayout,
+    out: Floats,
+    new_level: LevelLayout,
+    taps: Any,
+    factor: np.float32,
+    row: Floats,
 ) -> None:
-    """Bilinear, times `factor`: first down each column, which vectorises, then along the row."""
+    """Resize bilinearly and multiply by `factor`: first along columns, which vectorises, then along rows."""
     top, below, down_weight, left, right, along_weight = taps
     for y in range(new_level.height):
         upper = level.origin + top[y] * level.stride
@@ -46,8 +52,8 @@ def resize(
 
 
 @jit
-def repeat_border(plane: Floats, level: Level) -> None:
-    """Fill the margin: the outermost pixels repeat."""
+def repeat_border(plane: Floats, level: LevelLayout) -> None:
+    """Fill the margin of a plane by repeating the outermost pixels."""
     for y in range(level.height):
         start = level.origin + y * level.stride
         end = start + level.width - 1
@@ -62,8 +68,8 @@ def repeat_border(plane: Floats, level: Level) -> None:
 
 
 @jit
-def mirror_border(plane: Floats, level: Level) -> None:
-    """Fill the margin: the image mirrored at its outermost pixels, for 2 rows and 2 columns."""
+def mirror_border(plane: Floats, level: LevelLayout) -> None:
+    """Fill 2 rows and columns of the margin by mirroring the image at its outermost pixels."""
     for y in range(level.height):
         start = level.origin + y * level.stride
         end = start + level.width - 1
@@ -78,8 +84,8 @@ def mirror_border(plane: Floats, level: Level) -> None:
 
 
 @jit
-def symmetric_filter(image: Floats, level: Level, taps: Floats, out: Floats, row: Floats) -> None:
-    """Convolve with `taps`, the weights at 0, 1, ... to each side, down and along; the border is mirrored."""
+def symmetric_filter(image: Floats, level: LevelLayout, taps: Floats, out: Floats, row: Floats) -> None:
+    """Convolve along both axes; `taps` are the weights at 0, 1, ... to each side. The border is mirrored."""
     reach, bottom, right = len(taps) - 1, level.height - 1, LANES + level.width - 1
     for y in range(level.height):
         for b in range(level.blocks):
@@ -102,14 +108,14 @@ def symmetric_filter(image: Floats, level: Level, taps: Floats, out: Floats, row
 
 @jit
 def _structure_row(
-    state: Floats, above: int, here: int, blocks: int, steps: Floats, steps_at: int, theta: np.float32
+    state: Floats, above: int, at: int, blocks: int, steps: Floats, steps_at: int, theta: np.float32
 ) -> None:
-    """An iteration of the structure: its values in the row at `here`, and the dual step of the one above."""
+    """Do one iteration of the structure: its values of the row at offset `at`, the dual step of `above`."""
     theta_, one = splat(theta), splat(ONE)
     along_left = splat(np.float32(0))
     s_above = load(state, above + STRUCTURE)
     for b in range(blocks):
-        i, j = here + b * STRUCTURE_BLOCK, above + b * STRUCTURE_BLOCK
+        i, j = at + b * STRUCTURE_BLOCK, above + b * STRUCTURE_BLOCK
         taut = load(steps, steps_at + b * LANES)
         along, down_above = load(state, i + ALONG), load(state, j + DOWN)
         divergence = (along - from_left(along_left, along)) + (load(state, i + DOWN) - down_above)
@@ -128,7 +134,7 @@ def _structure_row(
 @jit
 def remove_structure(
     image: Floats,
-    level: Level,
+    level: LevelLayout,
     taut: np.float32,
     theta: np.float32,
     iterations: int,
@@ -136,7 +142,7 @@ def remove_structure(
     out: Floats,
     scratch: Scratch,
 ) -> None:
-    """The image less `share` of its structure, in sweeps as the flow's (see _sweep)."""
+    """Subtract `share` of its structure from an image, in sweeps like those of iterate.py."""
     mode = flush_denormals()
     state, row = scratch.state, (level.width // LANES + 1) * STRUCTURE_BLOCK
     make_steps(level, taut, scratch.steps)
@@ -148,7 +154,7 @@ def remove_structure(
     ghost = (level.width // LANES) * STRUCTURE_BLOCK + level.width % LANES
     edge = ((level.width - 1) // LANES) * STRUCTURE_BLOCK + (level.width - 1) % LANES
     done = 0
-    while done <= iterations:  # the last one for what the dual variables come to
+    while done <= iterations:  # one more pass computes the structure from the last dual step
         sweep = min(LONGEST_SWEEP, iterations + 1 - done)
         for front in range(level.height + sweep):
             for k in range(sweep):
@@ -156,13 +162,13 @@ def remove_structure(
                 if y < 0 or y > level.height:
                     continue
                 above = y * row
-                here = above + row
+                row_at = above + row
                 if y == level.height:
                     for b in range(0, row, STRUCTURE_BLOCK):
-                        store(state, here + b + IMAGE, load(state, above + b + STRUCTURE))
+                        store(state, row_at + b + IMAGE, load(state, above + b + STRUCTURE))
                 steps_at = 0 if y == 0 else level.blocks * LANES
-                _structure_row(state, above, here, level.blocks, scratch.steps, steps_at, theta)
-                state[here + ghost + STRUCTURE] = state[here + edge + STRUCTURE]
+                _structure_row(state, above, row_at, level.blocks, scratch.steps, steps_at, theta)
+                state[row_at + ghost + STRUCTURE] = state[row_at + edge + STRUCTURE]
         done += sweep
     share_ = splat(share)
     for y in range(level.height):

@@ -1,11 +1,11 @@
-"""Vectors of 16 floats for numba: one named operation each, for kernels that say what the processor does.
+"""Vectors of 16 floats for numba, with one function for each operation.
 
-A vector is a value of numba's, held in registers. Operations are written in LLVM's generic vectors, which
-LLVM turns into whatever the processor has: one AVX-512 instruction, two of AVX2, four of NEON or SSE. None
-is particular to one processor. (AVX-512's approximate reciprocal and reciprocal square root were tried: on
-an EPYC of 2024 the correctly rounded instructions are faster than those with a Newton step.)
+A vector is a numba value in registers. Operations use LLVM's generic vectors. LLVM translates each to the
+instructions of the processor: one of AVX-512, two of AVX2, four of NEON or SSE. So no operation depends on
+one processor. AVX-512's approximate reciprocal and reciprocal square root are not used: on an EPYC of 2024,
+the correctly rounded instructions are faster than the approximate ones with a Newton step.
 
-Use inside functions compiled by numba only:
+Use the functions only in functions that numba compiles:
 
     a = load(array, i)                  # array: 1-D float32, contiguous; i: any offset, aligned or not
     store(array, i, maximum(a, splat(x)) * a)
@@ -24,7 +24,7 @@ from numba.core import cgutils as _cgutils
 
 from flowprep.engines.networks import MEDIAN_9, MEDIAN_25, SELECT_9, SELECT_25, SORT_3, SORT_5, Network
 
-# Numba's own annotations are partial: what is called here counts as untyped.
+# Numba's annotations are incomplete, so these names count as untyped.
 types: Any = numba.types
 cgutils: Any = _cgutils
 signature: Any = numba.core.typing.templates.signature
@@ -38,7 +38,7 @@ LANES = 16
 
 
 class _VectorType(types.Type):  # type: ignore[misc]
-    """Numba's name for 16 values of one scalar type."""
+    """The numba type of 16 values of one scalar type."""
 
     def __init__(self, scalar: str, llvm: ir.Type) -> None:
         self.llvm = ir.VectorType(llvm, LANES)
@@ -61,9 +61,15 @@ _L32 = ir.IntType(32)
 
 
 def _operation(result: Any, *parameters: Any, key: Any = None) -> Callable[[Callable[..., Any]], Any]:
-    """Make the decorated function, which writes LLVM code, callable under its own name in numba.
+    """Register the decorated function as an operation that compiled functions can call by its name.
 
-    It is called with numba's context, the builder, and one LLVM value per parameter.
+    The decorated function emits LLVM code. Its arguments are numba's context, the builder, and one LLVM value
+    per parameter.
+
+    Args:
+        result: the numba type of the result.
+        parameters: the numba types of the arguments.
+        key: the name in compiled functions, if it is not that of the function: an operator, say.
     """
 
     def register(emit: Callable[..., Any]) -> Any:
@@ -74,8 +80,8 @@ def _operation(result: Any, *parameters: Any, key: Any = None) -> Callable[[Call
         )
 
         def lower(context: Any, builder: ir.IRBuilder, sig: Any, values: Sequence[Any]) -> Any:
-            made = emit(context, builder, *values)
-            return context.get_dummy_value() if result is types.void else made
+            value = emit(context, builder, *values)
+            return context.get_dummy_value() if result is types.void else value
 
         infer_global(name, types.Function(template))
         lower_builtin(name, *parameters)(lower)
@@ -169,14 +175,14 @@ def load_each_four_times(context: Any, builder: ir.IRBuilder, array: Any, index:
 
 @_operation(FLOATS, _FLOAT)
 def splat(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
-    """The same value in all lanes."""
+    """A vector with the same value in all lanes."""
     empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     return _shuffle(builder, builder.insert_element(empty, value, _L32(0)), empty, [0] * LANES)
 
 
 @_operation(INTS, _INT)
 def splat_ints(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
-    """The same value in all lanes."""
+    """A vector with the same value in all lanes."""
     return splat(context, builder, value)
 
 
@@ -218,19 +224,19 @@ def _mul_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
 
 @_operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def fma(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, rounded once where the processor can, else twice."""
+    """a * b + c, rounded once if the processor can, otherwise twice."""
     return _call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.llvm, a, b, c)
 
 
 @_operation(FLOATS, FLOATS, FLOATS)
 def minimum(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    """The smaller; b where one is NaN."""
+    """The smaller value; b where one is NaN."""
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
 @_operation(FLOATS, FLOATS, FLOATS)
 def maximum(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    """The larger; b where one is NaN."""
+    """The larger value; b where one is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
@@ -249,19 +255,19 @@ def choose_above(context: Any, builder: ir.IRBuilder, a: Any, b: Any, value: Any
 
 @_operation(FLOATS, FLOATS)
 def floor(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
-    """The largest whole number up to a."""
+    """The largest whole number that is not above a."""
     return _call(builder, f"llvm.floor.v{LANES}f32", FLOATS.llvm, a)
 
 
 @_operation(INTS, FLOATS)
 def to_ints(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
-    """Rounded towards 0."""
+    """Whole numbers, rounded towards 0."""
     return builder.fptosi(a, INTS.llvm)
 
 
 @_operation(FLOATS, FLOATS)
 def square_root(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
-    """Correctly rounded, as division is: results are the same on every processor that has fma."""
+    """The square root, correctly rounded: results are the same on every processor that has fma."""
     return _call(builder, f"llvm.sqrt.v{LANES}f32", FLOATS.llvm, a)
 
 
@@ -269,20 +275,20 @@ def square_root(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
 
 
 @_operation(FLOATS, FLOATS, FLOATS)
-def from_left(context: Any, builder: ir.IRBuilder, left: Any, here: Any) -> Any:
-    """The vector one lane to the left: left[15], here[0], ... here[14]."""
-    return _shuffle(builder, left, here, range(LANES - 1, 2 * LANES - 1))
+def from_left(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any:
+    """Move by one lane: left[15], right[0], ... right[14]."""
+    return _shuffle(builder, left, right, range(LANES - 1, 2 * LANES - 1))
 
 
 @_operation(FLOATS, FLOATS, FLOATS)
-def from_right(context: Any, builder: ir.IRBuilder, here: Any, right: Any) -> Any:
-    """The vector one lane to the right: here[1], ... here[15], right[0]."""
-    return _shuffle(builder, here, right, range(1, LANES + 1))
+def from_right(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any:
+    """Move by one lane: left[1], ... left[15], right[0]."""
+    return _shuffle(builder, left, right, range(1, LANES + 1))
 
 
 @_operation(_FLOAT, FLOATS)
 def total(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
-    """The sum of the lanes: halves are added until one is left."""
+    """The sum of the lanes, added in halves."""
     lanes = LANES // 2
     while lanes:
         low, high = (_shuffle(builder, a, a, range(start, start + lanes)) for start in (0, lanes))
@@ -313,10 +319,10 @@ def _is_x86(context: Any) -> bool:
 
 @_operation(_INT)
 def flush_denormals(context: Any, builder: ir.IRBuilder) -> Any:
-    """Take numbers under 1.2e-38 for 0 from here on, in this thread; gives the mode for restore_mode.
+    """From now on, replace numbers under 1.2e-38 by 0 in this thread; returns the mode for restore_mode.
 
-    Where nothing moves, flow fades out from pixel to pixel to such numbers, and x86 processors are many times
-    slower with them. Others are not, and keep them.
+    Where nothing moves, the flow shrinks from pixel to pixel to such numbers. x86 processors are many times
+    slower with them. Other processors are not, and keep them.
     """
     if not _is_x86(context):
         return _L32(0)
@@ -339,7 +345,7 @@ def restore_mode(context: Any, builder: ir.IRBuilder, mode: Any) -> None:
 
 
 def _compare(context: Any, builder: ir.IRBuilder, network: Network, values: list[Any]) -> None:
-    """Pass values through a network; LLVM leaves out what does not reach a result."""
+    """Apply a network to values. LLVM leaves out the comparisons that no result needs."""
     for i, j in network:
         a, b = values[i], values[j]
         values[i], values[j] = minimum(context, builder, a, b), maximum(context, builder, a, b)
@@ -362,10 +368,7 @@ def _median_operations(side: int, sort: Network, select: Network, median: int) -
         at: Any,
         step: Any,
     ) -> None:
-        """Sort `side` values downwards, 16 columns at a time.
-
-        They are source[index + r * stride], and out[at + r * step] when sorted.
-        """
+        """Sort 16 columns of `side` values, from source[index + r * stride] to out[at + r * step]."""
         values = [load(context, builder, source, _at(builder, index, stride, row, 0)) for row in range(side)]
         _compare(context, builder, sort, values)
         for row, value in enumerate(values):
@@ -373,7 +376,7 @@ def _median_operations(side: int, sort: Network, select: Network, median: int) -
 
     @_operation(FLOATS, _FLOAT_ARRAY, _INDEX, _INDEX)
     def median_of_columns(context: Any, builder: ir.IRBuilder, array: Any, index: Any, stride: Any) -> Any:
-        """The median of array[index + r * stride + c] for r and c under `side`, sorted along r; 16 times."""
+        """16 medians of array[index + r * stride + c] for r and c under `side`, sorted along r."""
         values = [
             load(context, builder, array, _at(builder, index, stride, row, column))
             for row in range(side)

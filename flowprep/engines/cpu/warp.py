@@ -1,4 +1,4 @@
-"""The second image and its gradient at x + u(x), and the constants of a warp."""
+"""Warping: the second image and its gradient at x + u(x), and the constants of the data term."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from flowprep.engines.cpu.memory import (
     U2,
     Floats,
     Ints,
-    Level,
-    Parameters,
+    LevelLayout,
     Scratch,
+    SolverParameters,
 )
 from flowprep.engines.cpu.simd import (
     LANES,
@@ -46,8 +46,9 @@ from flowprep.engines.cpu.simd import (
 from flowprep.engines.pyramid import CUBIC_A, TINY_GRADIENT
 from flowprep.system.jit import jit
 
-# What a warp keeps of 16 pixels, as offsets in floats: weights of the columns, four a pixel; weights of the
-# rows, 16 of each; warped texels. A spline's: weights and slopes of the columns; the sums that they give.
+# Offsets in Scratch.pixels of the values of 16 pixels, in floats. Cubic: the weights of four columns, pixel
+# by pixel; the weights of four rows, row by row; the warped texels. Spline: weights and slopes of the
+# columns, and the sums along rows for both.
 WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
 SLOPE_X, SLOPED = 4 * LANES, 12 * LANES
 A = np.float32(CUBIC_A)
@@ -55,8 +56,8 @@ TINY = np.float32(TINY_GRADIENT)
 
 
 @jit
-def make_spline_texels(samples: Floats, level: Level, texels: Floats) -> None:
-    """Lay the coefficients of four rows side by side: the 4 x 4 of a sample then lie together."""
+def make_spline_texels(samples: Floats, level: LevelLayout, texels: Floats) -> None:
+    """Store the coefficients of four rows side by side, so that the 4 x 4 of a sample lie together."""
     stride = level.stride
     for y in range(level.height):
         row = (y + TEXEL_MARGIN) * level.texels + TEXEL_MARGIN * TEXEL
@@ -72,8 +73,8 @@ def make_spline_texels(samples: Floats, level: Level, texels: Floats) -> None:
 
 
 @jit
-def make_texels(i1: Floats, level: Level, texels: Floats) -> None:
-    """Lay I1 and its centred gradient side by side, so that a warp reads them together."""
+def make_texels(i1: Floats, level: LevelLayout, texels: Floats) -> None:
+    """Store I1 and its centred gradient side by side, so that a warp reads them together."""
     texels[: (level.height + 2 * TEXEL_MARGIN) * level.texels] = 0
     half, nothing = splat(HALF), splat(np.float32(0))
     for y in range(level.height):
@@ -91,7 +92,7 @@ def make_texels(i1: Floats, level: Level, texels: Floats) -> None:
 def _cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
     """Weights of the pixels at -1, 0, 1, 2 for samples at t (a vector) between pixels 0 and 1.
 
-    Those of reference.py, multiplied out: a t (1 - t)^2, ((a + 2) t - (a + 3)) t^2 + 1, and so on.
+    The formulas are those of reference.py, multiplied out: a t (1 - t)^2, ((a + 2) t - (a + 3)) t^2 + 1, ...
     """
     one, a = splat(ONE), splat(A)
     r = one - t
@@ -102,7 +103,7 @@ def _cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
 
 @jit
 def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> Any:
-    """Texels of a pixel's four columns of taps, each times its weight: their sum is I1(x + u), and so on."""
+    """The four columns of texels around pixel k, each weighted: their sum is I1 and its gradient at x + u."""
     at = np.int64(indices[k])
     columns = load(texels, at) * splat(pixels[WY + k])
     columns = fma(load(texels, at + row), splat(pixels[WY + LANES + k]), columns)
@@ -112,20 +113,20 @@ def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> An
 
 
 @jit
-def warp(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
-    """Fill a warp's constants in the state, through cubic convolution."""
+def warp(i0: Floats, level: LevelLayout, parameters: SolverParameters, scratch: Scratch) -> None:
+    """Fill the constants of all blocks, by cubic convolution."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
     lowest = splat(np.float32(-3))
     last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
     margin = splat(np.float32(TEXEL_MARGIN - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
     for y in range(level.height):
-        y_here = splat(np.float32(y))
+        y_from = splat(np.float32(y))
         for b in range(level.blocks):
             i = (y + 1) * level.row + b * BLOCK
             u1, u2 = load(state, i + U1), load(state, i + U2)
             x_to = u1 + (splat(np.float32(b * LANES)) + lane_numbers())
-            y_to = u2 + y_here
+            y_to = u2 + y_from
             column, line = floor(x_to), floor(y_to)
 
             w0, w1, w2, w3 = _cubic_weights(x_to - column)
@@ -173,7 +174,7 @@ def _spline_slopes(t: Any) -> tuple[Any, Any, Any, Any]:
 
 @jit
 def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: int) -> Any:
-    """The sums along the four rows of coefficients of pixels k to k + 3: four a pixel."""
+    """The weighted sums along four rows of coefficients, for the pixels k to k + 3."""
     return sums_of_fours(
         load(texels, np.int64(indices[k])) * load_each_four_times(pixels, weights + 4 * k),
         load(texels, np.int64(indices[k + 1])) * load_each_four_times(pixels, weights + 4 * (k + 1)),
@@ -183,19 +184,19 @@ def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: i
 
 
 @jit
-def warp_spline(i0: Floats, level: Level, parameters: Parameters, scratch: Scratch) -> None:
-    """As warp, through a cubic B-spline."""
+def warp_spline(i0: Floats, level: LevelLayout, parameters: SolverParameters, scratch: Scratch) -> None:
+    """Fill the constants of all blocks, by a cubic B-spline."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
     zero = splat(np.float32(0))
     last_x, last_y = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
     start = splat_ints(np.int32(TEXEL_MARGIN * level.texels + (TEXEL_MARGIN - 1) * TEXEL))
     for y in range(level.height):
-        y_here = splat(np.float32(y))
+        y_from = splat(np.float32(y))
         for b in range(level.blocks):
             i = (y + 1) * level.row + b * BLOCK
             x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
-            y_to = load(state, i + U2) + y_here
+            y_to = load(state, i + U2) + y_from
             x_in = maximum(minimum(x_to, last_x), zero)
             y_in = maximum(minimum(y_to, last_y), zero)
             column, line = floor(x_in), floor(y_in)
@@ -229,11 +230,11 @@ def _set_warped(
     i1w: Any,
     i1wx: Any,
     i1wy: Any,
-    level: Level,
-    parameters: Parameters,
+    level: LevelLayout,
+    parameters: SolverParameters,
     scratch: Scratch,
 ) -> None:
-    """Fill the constants of a block: the data term's gradient, rho without u, and -1 / |grad|^2."""
+    """Fill the constants of a block: the gradient, rho without its part in u, and -1 / |grad|^2."""
     one, zero = splat(ONE), splat(np.float32(0))
     state, at = scratch.state, level.origin + y * level.stride + b * LANES
     i = (y + 1) * level.row + b * BLOCK
@@ -243,8 +244,8 @@ def _set_warped(
         i1wy = fma(keep, i1wy, add * (load(i0, at + level.stride) - load(i0, at - level.stride)))
     if parameters.mask:
         right, below = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
-        away = maximum(maximum(zero - x_to, x_to - right), maximum(zero - y_to, y_to - below))
-        i1wx, i1wy = i1wx - where_above(away, zero, i1wx), i1wy - where_above(away, zero, i1wy)
+        distance = maximum(maximum(zero - x_to, x_to - right), maximum(zero - y_to, y_to - below))
+        i1wx, i1wy = i1wx - where_above(distance, zero, i1wx), i1wy - where_above(distance, zero, i1wy)
     inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
     i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
     square = fma(i1wx, i1wx, i1wy * i1wy)

@@ -165,6 +165,7 @@ print(json.dumps([plan.settings.engine, len(plan.tasks), len(done), sum(done), l
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [None, "0"])
 def test_tasks_are_shared_out_over_gpus_and_a_lost_one_loses_few(
     fake: Run, tmp_path: Path, lost: str | None
