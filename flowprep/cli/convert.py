@@ -17,7 +17,6 @@ from flowprep.cli.options import (
 )
 from flowprep.cli.output import (
     EXIT_SOME_FAILED,
-    SHOWN_FAILURES,
     counts_line,
     print_failures,
     print_reasons,
@@ -107,7 +106,7 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
         f"{result.videos} videos, {result.written} of them new; {result.copied} flow images copied,"
         f" {result.recoded} recoded; in {out}",
     )
-    print_reasons("failed", result.failed, SHOWN_FAILURES)
+    print_reasons("failed", result.failed)
     if result.failed:
         sys.exit(EXIT_SOME_FAILED)
 
@@ -202,13 +201,13 @@ def _copy(corpora: Sequence[Path], out: Path, **options: Any) -> None:
 def _make_corpus(make: Callable[[Progress], CorpusStatus], out: Path) -> None:
     """Make a corpus with a progress bar, print its counts, and exit as its videos require."""
     with show_progress("pairs") as progress:
-        summary = make(progress).to_dict()
+        status = make(progress)
 
     def show() -> None:
-        print_failures(summary)
-        click.echo(counts_line(summary))
-        click.echo(sizes_line(summary["totals"]))
+        print_failures(status)
+        click.echo(counts_line(status))
+        click.echo(sizes_line(status))
 
-    print_result({"corpus": str(out), **summary}, show)
-    if summary["failures"] or summary["partial"]:
+    print_result({"corpus": str(out), **status.to_dict()}, show)
+    if status.failures or status.partial:
         sys.exit(EXIT_SOME_FAILED)

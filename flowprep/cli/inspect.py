@@ -32,16 +32,16 @@ def status(corpus: Path) -> None:
     from flowprep.planning.status import corpus_status
 
     store = CorpusStore(corpus)
-    summary = corpus_status(store.read_plan(), store.load_index()).to_dict()
+    progress = corpus_status(store.read_plan(), store.load_index())
 
     def show() -> None:
-        tasks = summary["tasks"]
-        click.echo(f"{tasks['done']} of {count_noun(tasks['total'], 'task')} done")
-        click.echo(counts_line(summary))
-        click.echo(sizes_line(summary["totals"]))
-        print_failures(summary, None)
+        if tasks := progress.tasks:
+            click.echo(f"{tasks.done} of {count_noun(tasks.total, 'task')} done")
+        click.echo(counts_line(progress))
+        click.echo(sizes_line(progress))
+        print_failures(progress, limit=None)
 
-    print_result({"corpus": str(corpus), **summary}, show)
+    print_result({"corpus": str(corpus), **progress.to_dict()}, show)
 
 
 @click.command(cls=Command)

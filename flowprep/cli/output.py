@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from flowprep.system.progress import Progress, progress_bar
 from flowprep.system.units import count_noun, format_bytes
+
+if TYPE_CHECKING:
+    from flowprep.planning.status import CorpusStatus
 
 EXIT_FAULT, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
 SHOWN_FAILURES = 20
@@ -128,46 +131,51 @@ def print_table(rows: Sequence[dict[str, str]]) -> None:
         click.echo((first.ljust(widths[0]) if between == "  " else first) + between + cells)
 
 
-def counts_line(summary: dict[str, Any]) -> str:
+def counts_line(status: CorpusStatus) -> str:
     """Return how many videos are stored, failed and pending."""
-    videos = summary["videos"]
-    text = f"{videos['ok']} of {count_noun(videos['total'], 'video')} stored"
-    text += f" ({videos['partial']} of them partial)" if videos["partial"] else ""
-    text += f", {videos['failed']} failed"
-    return text + (f", {videos['pending']} pending" if videos["pending"] else "")
+    videos = status.videos
+    text = f"{videos.ok} of {count_noun(videos.total, 'video')} stored"
+    text += f" ({videos.partial} of them partial)" if videos.partial else ""
+    text += f", {videos.failed} failed"
+    return text + (f", {videos.pending} pending" if videos.pending else "")
 
 
-def sizes_line(totals: dict[str, float]) -> str:
+def sizes_line(status: CorpusStatus) -> str:
     """Return the size of the shards, and how many times smaller than float32 the flow is."""
-    flow = totals.get("flow_bytes", 0)
+    totals = status.totals
+    flow_bytes = totals.get("flow_bytes", 0)
     text = f"{format_bytes(totals.get('shard_bytes', 0))} in shards"
-    if flow:
-        ratio = totals["flow_float32_bytes"] / flow
-        text += f"; flow {format_bytes(flow)}, {ratio:.0f} times smaller than float32"
+    if flow_bytes:
+        ratio = totals["flow_float32_bytes"] / flow_bytes
+        text += f"; flow {format_bytes(flow_bytes)}, {ratio:.0f} times smaller than float32"
     return text
 
 
-def print_failures(summary: Mapping[str, Any], most: int | None = SHOWN_FAILURES) -> None:
-    """Print each video that failed, is partial or has a warning on standard error.
+def print_failures(status: CorpusStatus, limit: int | None = SHOWN_FAILURES) -> None:
+    """Print each video with a warning, each partial and each failed video on standard error.
 
     Args:
-        summary: has `warnings`, `partial` and `failures`, each id -> reason.
-        most: lines to print of each kind; None for all.
+        status: the corpus.
+        limit: maximum number of lines of each kind; None for all.
     """
-    for key, word in {"warnings": "warning", "partial": "partial", "failures": "failed"}.items():
-        print_reasons(word, summary[key], most, "see `flowprep status`")
+    more = "see `flowprep status`"
+    print_reasons("warning", status.warnings, limit, more)
+    print_reasons("partial", status.partial, limit, more)
+    print_reasons("failed", status.failures, limit, more)
 
 
-def print_reasons(word: str, reasons: Mapping[str, str], most: int | None, more: str = "") -> None:
+def print_reasons(
+    word: str, reasons: Mapping[str, str], limit: int | None = SHOWN_FAILURES, more: str = ""
+) -> None:
     """Print a line for each video and its reason on standard error.
 
     Args:
-        word: stands in front of each line.
+        word: begins each line.
         reasons: id -> reason.
-        most: lines to print; None for all.
-        more: where the others can be seen.
+        limit: maximum number of lines; None for all.
+        more: how to see the others.
     """
-    for video, reason in list(reasons.items())[:most]:
+    for video, reason in list(reasons.items())[:limit]:
         click.echo(f"{word}: {video}: {reason}", err=True)
-    if most is not None and len(reasons) > most:
-        click.echo(f"... and {len(reasons) - most} more{f': {more}' if more else ''}", err=True)
+    if limit is not None and len(reasons) > limit:
+        click.echo(f"... and {len(reasons) - limit} more{more and ': '}{more}", err=True)

@@ -51,20 +51,20 @@ def finish_extraction(result: ExtractionResult, values: Mapping[str, Any]) -> No
         values: the values for --json.
     """
     print_faults(result.faults)
-    summary, run = result.status.to_dict(), result.run
+    status, run = result.status, result.run
 
     def show() -> None:
-        print_failures(summary)
+        print_failures(status)
         click.echo(
-            f"{counts_line(summary)}; {run.pairs} pairs computed in {run.seconds:.1f} s,"
+            f"{counts_line(status)}; {run.pairs} pairs computed in {run.seconds:.1f} s,"
             f" {run.pairs_per_second} a second"
         )
-        click.echo(sizes_line(summary["totals"]))
+        click.echo(sizes_line(status))
 
     print_result(values, show)
     if not result.complete:
         sys.exit(EXIT_FAULT)
-    if summary["videos"]["failed"]:
+    if status.videos.failed:
         sys.exit(EXIT_SOME_FAILED)
 
 
