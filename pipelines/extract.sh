@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Videos -> corpus. Called by `make extract`: extract.sh OUT [VIDEOS]; options for `flowprep extract` in $EXTRACT.
+# Extract videos into a corpus: extract.sh OUT [VIDEOS]. `make extract` calls it.
+# Without VIDEOS, sample clips are written and used. $EXTRACT has options for `flowprep extract`.
 set -euo pipefail
 out=$1
 videos=${2:-}
@@ -8,6 +9,6 @@ if [ -z "$videos" ]; then
     videos=$out/clips
     flowprep samples --out "$videos"
 fi
-# 3 says that some videos could not be taken: they are recorded, and the others are enough to go on with.
-# shellcheck disable=SC2086  # EXTRACT holds several options
+# Exit code 3: some videos failed. The corpus has the reasons, and the other videos are enough to go on.
+# shellcheck disable=SC2086  # EXTRACT has several options
 flowprep extract "$videos" --out "$out/corpus" ${EXTRACT:-} || [ $? = 3 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from flowprep.cli.command import Option
+from flowprep.errors import SettingsError
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.settings import CODECS, CODES, MAX_SEGMENTS, Settings
 
@@ -223,5 +225,15 @@ def tvl1_from_options(engine: str, preset: str | None, changes: Sequence[str]) -
 def settings_from_options(
     engine: str, preset: str | None, changes: Sequence[str], **options: Any
 ) -> Settings:
-    """Return the settings that `corpus_options` give."""
-    return Settings(engine=engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
+    """Return the settings that `corpus_options` give.
+
+    Raises:
+        SettingsError: a value is not allowed. The message has the names of the options.
+    """
+    tvl1 = tvl1_from_options(engine, preset, changes)
+    try:
+        return Settings(engine=engine, tvl1=tvl1, **options)
+    except SettingsError as exc:
+        names = {old.removeprefix("--").replace("-", "_"): new for old, new in RENAMED_STORAGE.items()}
+        message = re.sub(r"\b(codes|codec|error_px)\b", lambda match: names[match[1]], str(exc))
+        raise SettingsError(message) from exc

@@ -58,6 +58,11 @@ def test_every_failure_begins_with_error(cli, arguments, code):
     assert result.stderr.startswith("error: ") and "Error:" not in result.stderr
 
 
+def test_an_error_of_a_setting_has_the_names_of_the_options(cli, clips, tmp_path):
+    result = cli("plan", clips, "-o", tmp_path / "c", "--quantiser", "tsn", "--step-px", 0.2)
+    assert result.exit_code == 2 and result.stderr.startswith("error: --step-px is 0.2 with --quantiser tsn")
+
+
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_help_fits_the_terminal(cli, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
