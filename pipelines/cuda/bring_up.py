@@ -1,10 +1,11 @@
-"""Engine cuda on a machine with a GPU, in one go: is it right, how fast is it, and which tile is the best?
+"""All checks and timings of engine cuda on a machine with a GPU.
 
     python pipelines/cuda/bring_up.py [VIDEO]...
 
-Without VIDEO, on sample clips. Checks every kernel of every preset against the reference, in the build that
-checks bounds, too; compares whole flows with the cpu engine; times tiles, batch sizes and a whole extraction.
-Ends with a short table, and with 1 if anything is wrong. Takes about 5 minutes.
+Without VIDEO, sample clips are used. The script checks every kernel of every preset against the reference,
+with and without bounds checks. It compares whole flows with engine cpu. It times tiles, batch sizes and a
+whole extraction. At the end it prints a summary. The exit code is 1 if anything is wrong. All takes about 5
+minutes.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ from flowprep.video.frames import to_grey
 
 SIZE = "340x256"
 BATCH = 256  # pairs
-CLIPS = 480  # of the whole extraction
-# Of two engines that do the same arithmetic, in pixels; with a stopping test, rounding decides more.
-MEAN_DISTANCE = 0.02
+CLIPS = 480  # of the extraction
+# Largest mean distance between two engines with the same arithmetic, pixels. Rounding matters more with a
+# stopping test.
+MAX_DISTANCE = 0.02
 SCHEDULES = {"OpenCV's CUDA schedule": OPENCV_CUDA, "accurate": PRESETS["accurate"]}
 TILES = [
     Tile(stages, threads, blocks, rows)
@@ -76,77 +78,79 @@ TILES = [
 Frames = npt.NDArray[np.uint8]
 began = time.perf_counter()
 summary: list[str] = []
-wrong: list[str] = []
+errors: list[str] = []
 
 
 def main() -> int:
-    """Everything, and what to print last."""
+    """Run everything and print the summary. Returns the exit code."""
     print(json.dumps(examine(), indent=1))
     device = driver.open_device()
-    say(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvrtc_version()}", last=True)
+    report(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvrtc_version()}", summarise=True)
     with tempfile.TemporaryDirectory(prefix="flowprep-bring-up-") as name:
         folder = Path(name)
-        videos = [Path(v) for v in sys.argv[1:]] or clips(folder)
-        everything = itertools.chain.from_iterable(map(read, videos))
-        frames = np.stack(list(itertools.islice(everything, BATCH + 1)))
+        videos = [Path(argument) for argument in sys.argv[1:]] or sample_clips(folder)
+        all_frames = itertools.chain.from_iterable(map(read, videos))
+        frames = np.stack(list(itertools.islice(all_frames, BATCH + 1)))
         check(frames)
         compare(frames)
         time_tiles(frames)
         time_engines(frames)
         time_extraction(videos, folder)
-    print("\n--- in short")
+    print("\n--- summary")
     print("\n".join(summary))
-    print("\n".join(f"WRONG: {line}" for line in wrong) or "nothing is wrong")
-    return int(bool(wrong))
+    print("\n".join(f"WRONG: {line}" for line in errors) or "nothing is wrong")
+    return int(bool(errors))
 
 
-def say(line: str, last: bool = False) -> None:
-    """Print a line; again at the end if it belongs to what is last."""
+def report(line: str, summarise: bool = False) -> None:
+    """Print a line with the time, and optionally repeat it in the summary."""
     print(f"[{time.perf_counter() - began:5.0f} s] {line}", flush=True)
-    if last:
+    if summarise:
         summary.append(line)
 
 
 def check(frames: Frames) -> None:
-    """Every kernel of every preset, against the reference."""
+    """Check every kernel of every preset against the reference."""
     for (preset, tvl1), bounds in itertools.product(PRESETS.items(), (True, False)):
-        what = f"kernels, {preset}, {'bounds checked' if bounds else 'fast build'}"
+        title = f"kernels, {preset}, {'bounds checked' if bounds else 'fast build'}"
         try:
-            errors = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
-            worst = max(errors, key=lambda kernel: errors[kernel])
-            say(f"{what}: right; largest error {errors[worst]:.1e}, in {worst}")
+            distances = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
+            worst = max(distances, key=lambda kernel: distances[kernel])
+            report(f"{title}: right; largest error {distances[worst]:.1e}, in {worst}")
         except EngineError as exc:
-            wrong.append(f"{what}: {exc}")
-            say(wrong[-1])
+            errors.append(f"{title}: {exc}")
+            report(errors[-1])
 
 
 def compare(frames: Frames) -> None:
-    """Whole flows with engine cpu, and with other batches."""
-    where = np.arange(0, min(96, len(frames) - 1), 12)
+    """Compare whole flows with those of engine cpu, and with those of other batch sizes."""
+    first = np.arange(0, min(96, len(frames) - 1), 12)
     for preset, tvl1 in PRESETS.items():
-        found, expected = (
-            make_engine(engine, tvl1, usable_cores()).solve(frames, where, where + 1)
+        flow, expected = (
+            make_engine(engine, tvl1, usable_cores()).solve(frames, first, first + 1)
             for engine in ("cuda", "cpu")
         )
-        apart = np.hypot(*(found - expected).swapaxes(0, 1)).mean(axis=(1, 2))
-        line = f"{preset}: {np.median(apart):.5f} px from engine cpu (worst pair {apart.max():.4f})"
-        say(line, last=True)
-        # With a stopping test single pairs say nothing: there are places where rounding decides.
-        if not (np.median(apart) if tvl1.epsilon else apart.max()) <= MEAN_DISTANCE:
-            wrong.append(line)
-        some = range(min(40, len(frames) - 1))
-        engine = CudaEngine(tvl1)
-        whole = engine.solve(frames, some, range(1, len(some) + 1))
-        engine = CudaEngine(tvl1, max_batch_pairs=7)
-        if not np.array_equal(whole, engine.solve(frames, some, range(1, len(some) + 1))):
-            wrong.append(f"{preset}: results depend on the batch")
+        distances = np.hypot(*(flow - expected).swapaxes(0, 1)).mean(axis=(1, 2))
+        median, worst = np.median(distances), distances.max()
+        line = f"{preset}: {median:.5f} px from engine cpu (worst pair {worst:.4f})"
+        report(line, summarise=True)
+        # With a stopping test, rounding decides the result at some places. So single pairs do not count.
+        if not (median if tvl1.epsilon else worst) <= MAX_DISTANCE:
+            errors.append(line)
+        pairs = np.arange(min(40, len(frames) - 1))
+        default, small_batches = (
+            engine.solve(frames, pairs, pairs + 1)
+            for engine in (CudaEngine(tvl1), CudaEngine(tvl1, max_batch_pairs=7))
+        )
+        if not np.array_equal(default, small_batches):
+            errors.append(f"{preset}: results depend on the batch")
 
 
 def time_tiles(frames: Frames) -> None:
-    """Which tile is the fastest, and what it reaches of the ceiling."""
-    roof = ceilings(driver.open_device())
-    for key, value in roof.items():
-        say(f"{key.replace('_', ' ')}: {value:.3g}", last=True)
+    """Time the tiles. Each speed is also a share of the maximum of the GPU."""
+    maximum = ceilings(driver.open_device())
+    for key, value in maximum.items():
+        report(f"{key.replace('_', ' ')}: {value:.3g}", summarise=True)
     height, width = frames.shape[1:]
     for title, tvl1 in SCHEDULES.items():
         rates = {}
@@ -157,34 +161,37 @@ def time_tiles(frames: Frames) -> None:
             try:
                 rates[tile] = pairs_per_second(device, tvl1, frames, len(frames) - 1, tile)
             except EngineError as exc:
-                say(f"{title}, {tile}: {exc}")
+                report(f"{title}, {tile}: {exc}")
                 continue
             reached = rates[tile] * (pixel_iterations(height, width, tvl1) or 0)
-            share = reached / roof["pixel_iterations_per_second"]
-            say(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the ceiling")
+            share = reached / maximum["pixel_iterations_per_second"]
+            report(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the maximum")
         fastest = max(rates, key=lambda tile: rates[tile])
         default = rates.get(tile_for(driver.open_device()), 0.0)
-        say(f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} as it is", last=True)
+        report(
+            f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} with the default tile",
+            summarise=True,
+        )
 
 
 def time_engines(frames: Frames) -> None:
-    """Engine cpu on all cores; engine cuda by size and batch, and the share of its kernels."""
+    """Time engine cpu on all cores, and engine cuda by size, batch and kernel."""
     cpu = make_engine("cpu", PRESETS["accurate"], usable_cores())
-    some = np.arange(min(64, len(frames) - 1))
-    cpu.solve(frames, some[:2], some[:2] + 1)
+    pairs = np.arange(min(64, len(frames) - 1))
+    cpu.solve(frames, pairs[:2], pairs[:2] + 1)
     start = time.perf_counter()
-    cpu.solve(frames, some, some + 1)
-    rate = len(some) / (time.perf_counter() - start)
-    say(f"engine cpu, accurate, {usable_cores()} cores: {rate:.1f} pairs/s", last=True)
-    found = bench_cuda(frames, PRESETS["accurate"], None, SIZES, BATCHES)
-    for size, by_batch in found["pairs_per_second"].items():
-        say(f"accurate, {size}, pairs/s by batch: {by_batch}", last=True)
-    shares = ", ".join(f"{kernel} {share:.1%}" for kernel, share in found["kernels"].items())
-    say(f"kernels, accurate: {shares}", last=True)
+    cpu.solve(frames, pairs, pairs + 1)
+    rate = len(pairs) / (time.perf_counter() - start)
+    report(f"engine cpu, accurate, {usable_cores()} cores: {rate:.1f} pairs/s", summarise=True)
+    result = bench_cuda(frames, PRESETS["accurate"], None, SIZES, BATCHES)
+    for size, by_batch in result["pairs_per_second"].items():
+        report(f"accurate, {size}, pairs/s by batch: {by_batch}", summarise=True)
+    shares = ", ".join(f"{kernel} {share:.1%}" for kernel, share in result["kernels"].items())
+    report(f"kernels, accurate: {shares}", summarise=True)
 
 
 def time_extraction(videos: list[Path], folder: Path) -> None:
-    """A whole extraction, with the processes that another one has started."""
+    """Time a whole extraction twice. The second run uses the processes of the first one."""
     inputs = folder / "inputs"
     inputs.mkdir()
     for n in range(CLIPS):
@@ -196,8 +203,10 @@ def time_extraction(videos: list[Path], folder: Path) -> None:
         result = make_corpus([inputs], folder / run, settings)
         seconds = time.perf_counter() - start
         pairs = CorpusStore(folder / run).load_index().totals["pairs"]
-        say(f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {usable_cores()} cores", last=True)
-        wrong.extend(f"extraction: {fault}" for fault in result.faults.values())
+        report(
+            f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {usable_cores()} cores", summarise=True
+        )
+        errors.extend(f"extraction: {fault}" for fault in result.faults.values())
 
 
 def read(video: Path) -> Iterator[Frames]:
@@ -205,10 +214,10 @@ def read(video: Path) -> Iterator[Frames]:
     return (to_grey(frame.rgb) for _, frame in read_frames(video, SIZE))
 
 
-def clips(folder: Path) -> list[Path]:
-    """Sample clips."""
-    made = write_samples(folder / "clips", classes=4, clips=4)
-    return [made.directory / path for path in made.train]
+def sample_clips(folder: Path) -> list[Path]:
+    """Write sample clips."""
+    samples = write_samples(folder / "clips", classes=4, clips=4)
+    return [samples.directory / path for path in samples.train]
 
 
 if __name__ == "__main__":

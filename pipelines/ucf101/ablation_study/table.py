@@ -10,6 +10,7 @@ from typing import Any
 
 from ablation_study.rows import BY_NAME
 from ablation_study.study import Measurement
+from flowprep.system.atomic import atomic_path
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ class Table:
     def add(self, row: TableRow) -> None:
         """Add or replace a row, and write both files. A reader never sees half a file."""
         self._rows[row.row] = row
-        _write(self._json, self.to_json(indent=1))
-        _write(self._markdown, self.to_markdown())
+        for path, text in ((self._json, self.to_json(indent=1)), (self._markdown, self.to_markdown())):
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def to_json(self, indent: int | None = None) -> str:
         """The table as JSON."""
@@ -80,9 +82,3 @@ class Table:
         """The table as Markdown."""
         head = ["| row | published, % | measured, % | least to most | videos |", "|---|---|---|---|---|"]
         return "\n".join([*head, *(row.to_markdown() for row in self.rows)]) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
