@@ -1,4 +1,4 @@
-"""The camera's motion: homographies that are known are found, taken off and kept."""
+"""The camera's motion: known homographies are estimated, subtracted and stored."""
 
 from __future__ import annotations
 
@@ -26,49 +26,49 @@ def panned(frames: int, matrix: np.ndarray, object_px: float = 0.0) -> np.ndarra
     patch = cv2.GaussianBlur(rng.uniform(0, 255, (30, 30)).astype(np.float32), (0, 0), 1.5)
     patch = cv2.normalize(patch, None, 0, 255, cv2.NORM_MINMAX)
     place = np.array([[1, 0, -WIDTH], [0, 1, -HEIGHT], [0, 0, 1.0]])
-    made = []
+    images = []
     for n in range(frames):
         image = cv2.warpPerspective(wall, place, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
         if object_px:
             left = 60 + round(n * object_px)
             image[40:70, left : left + 30] = patch
-        made.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
+        images.append(np.clip(np.rint(image), 0, 255).astype(np.uint8))
         place = matrix @ place
-    return np.stack(made)
+    return np.stack(images)
 
 
 def test_the_displacement_of_a_homography_is_its_definition():
     point = PAN @ [30, 50, 1]
     moved = homography_flow(PAN, HEIGHT, WIDTH)
-    # Single precision at coordinates of some 100 pixels.
+    # Single precision at coordinates of about 100 pixels.
     assert moved[:, 50, 30] == pytest.approx(point[:2] / point[2] - [30, 50], abs=1e-4)
     assert np.all(homography_flow(np.eye(3), HEIGHT, WIDTH) == 0)
 
 
 @pytest.mark.parametrize("matrix", [PAN, SHIFT])
-def test_the_camera_s_motion_is_found_and_an_object_s_is_left(matrix):
+def test_the_camera_s_motion_is_subtracted_and_an_object_s_is_kept(matrix):
     frames = panned(2, matrix, object_px=8.0)
     flow = tvl1(frames[0], frames[1])
-    found = estimate_homographies(frames, np.array([0]), np.array([1]), flow[None])
+    matrices = estimate_homographies(frames, np.array([0]), np.array([1]), flow[None])
     truth = homography_flow(matrix, HEIGHT, WIDTH)
-    error = np.hypot(*(homography_flow(found[0], HEIGHT, WIDTH) - truth))
+    error = np.hypot(*(homography_flow(matrices[0], HEIGHT, WIDTH) - truth))
     assert error.max() < 0.5  # inliers lie within a pixel
-    left = subtract_camera_motion(flow[None], found)[0]
+    rest = subtract_camera_motion(flow[None], matrices)[0]
     wall = np.ones((HEIGHT, WIDTH), bool)
     wall[25:85, 45:110] = wall[:12] = wall[-12:] = wall[:, :12] = wall[:, -12:] = False
-    assert np.median(np.hypot(*left)[wall]) < 0.2 < 2 < np.median(np.hypot(*flow)[wall])
-    inside = np.median(left[:, 48:62, 68:82], axis=(1, 2))
+    assert np.median(np.hypot(*rest)[wall]) < 0.2 < 2 < np.median(np.hypot(*flow)[wall])
+    inside = np.median(rest[:, 48:62, 68:82], axis=(1, 2))
     assert inside == pytest.approx(np.array([8, 0]) - truth[:, 55, 75], abs=0.5)
 
 
-def test_nothing_is_taken_off_where_nothing_is_known_or_nothing_moves():
+def test_flow_is_kept_without_a_homography_or_camera_motion():
     flat = np.full((2, HEIGHT, WIDTH), 90, np.uint8)
     flow = np.random.default_rng(0).normal(0, 1, (1, 2, HEIGHT, WIDTH)).astype(np.float32)
-    found = estimate_homographies(flat, np.array([0]), np.array([1]), flow)
-    assert np.isnan(found).all() and np.array_equal(subtract_camera_motion(flow, found), flow)
+    matrices = estimate_homographies(flat, np.array([0]), np.array([1]), flow)
+    assert np.isnan(matrices).all() and np.array_equal(subtract_camera_motion(flow, matrices), flow)
     still = panned(2, np.eye(3), object_px=8.0)
-    found = estimate_homographies(still, np.array([0]), np.array([1]), tvl1(still[0], still[1])[None])
-    assert np.array_equal(found[0], np.eye(3))  # no fit to noise: still pixels stay exactly still
+    matrices = estimate_homographies(still, np.array([0]), np.array([1]), tvl1(still[0], still[1])[None])
+    assert np.array_equal(matrices[0], np.eye(3))  # no fit to noise: still pixels stay exactly still
 
 
 def test_a_homography_with_a_horizon_in_the_picture_is_no_camera_s():
@@ -106,7 +106,7 @@ def test_batches_and_threads_change_nothing():
         cv2.setNumThreads(threads)
 
 
-def test_a_stabilised_corpus_keeps_what_was_taken_off(tmp_path):
+def test_a_stabilised_corpus_stores_the_camera_s_motion(tmp_path):
     folder = tmp_path / "pan"
     folder.mkdir()
     for n, frame in enumerate(panned(5, SHIFT, object_px=8.0)):
@@ -126,10 +126,10 @@ def test_a_stabilised_corpus_keeps_what_was_taken_off(tmp_path):
         off = np.stack([homography_flow(c, HEIGHT, WIDTH) for c in cameras])
         assert off[:, 0].mean() == pytest.approx(sign * 6, abs=0.2)  # two frames of 3 px
         assert off[:, 1].mean() == pytest.approx(sign * -4, abs=0.2)
-        left = stabilised.flow(0, 3, backward)
-        assert np.median(np.abs(left)) < 0.1
-        # Adding it again gives the measured flow, but for what both lost in their JPEGs.
-        assert np.abs(left + off - plain.flow(0, 3, backward)).mean() < 0.1
+        rest = stabilised.flow(0, 3, backward)
+        assert np.median(np.abs(rest)) < 0.1
+        # The sum is the original flow, except for the JPEG losses of both.
+        assert np.abs(rest + off - plain.flow(0, 3, backward)).mean() < 0.1
 
 
 def test_stabilising_needs_flow():

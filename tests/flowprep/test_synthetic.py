@@ -52,7 +52,7 @@ def group_of(path):
     return path.split("_")[-2]
 
 
-# --- What is written
+# --- Files
 
 
 def test_lists_name_every_clip_once_with_its_class(samples):
@@ -91,7 +91,7 @@ def test_clips_are_short_h264_videos(samples):
     assert len(counts) > 3
 
 
-def test_what_is_written_follows_from_the_arguments_alone(tmp_path):
+def test_the_arguments_determine_every_byte(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         write_samples(tmp_path / name, classes=2, clips=2, seed=seed)
     a, b, c = (files(tmp_path / name) for name in "abc")
@@ -100,7 +100,7 @@ def test_what_is_written_follows_from_the_arguments_alone(tmp_path):
     assert all(a[path] != c[path] for path in a if path.endswith(".mp4"))
 
 
-def test_a_repeated_call_writes_what_is_missing_only(tmp_path):
+def test_a_repeated_call_writes_only_missing_clips(tmp_path):
     first = write_samples(tmp_path, classes=3, clips=2)
     before = files(tmp_path)
     assert write_samples(tmp_path, classes=3, clips=2).written == 0
@@ -162,7 +162,7 @@ def test_samples_of_other_arguments_are_refused_naming_them(tmp_path):
     assert files(tmp_path) == before
 
 
-# --- What a sheet shows, against what is known of it
+# --- Sheets
 
 
 @pytest.fixture
@@ -207,11 +207,11 @@ def test_growing_is_continuous_and_keeps_the_brightness(sheet):
     views = [draw_endless_sheet(*sheet, [80, 60], Pose(0, 0, 0, octave)) for octave in np.arange(-1, 2, 0.01)]
     steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(views)]
     assert max(steps) < 3 * np.mean(steps)  # no jump where one octave gives way to the next
-    # A frame holds some 75 dots, whose share of it varies a little; weights that do not add to 1 give 0.15.
+    # About 75 dots cover a frame by a share that varies a little. Weights that do not add to 1 give 0.15.
     assert np.ptp([view.mean() for view in views]) < 0.05
 
 
-# --- What can be told from one frame, and what from motion
+# --- Information in one frame, and in motion
 
 
 def nearest_class(features, labels, groups):
@@ -242,7 +242,7 @@ def look(frame):
 
 
 def movement(frames):
-    """Shift, turn and growth about the middle of what moves, on average and from pair to pair."""
+    """Shift, turn and growth about the middle of the moving pixels, on average and from pair to pair."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     flow = np.stack([dis.calc(a, b, None) for a, b in itertools.pairwise(grey)])
@@ -277,7 +277,7 @@ def test_one_frame_does_not_tell_the_motion(many_clips, t):
 
 @pytest.mark.parametrize("motion", MOTIONS)
 @pytest.mark.parametrize("t", [0, 12])
-def test_at_any_time_a_sheet_lies_anyhow_whatever_its_motion(motion, t):
+def test_the_pose_of_a_sheet_is_uniform_at_any_time_for_every_motion(motion, t):
     """Angle, scale and place are uniform on their circles at each time: so no frame can tell the motion."""
     n = 25
     at_t = []
@@ -311,7 +311,7 @@ def test_movement_does_not_tell_the_texture(many_clips):
 
 @pytest.mark.slow
 def test_clips_of_a_group_share_a_background_and_groups_differ(many_clips):
-    """The colours of the border, which no window reaches, tell the group."""
+    """No window reaches the border, so its colours tell the group."""
 
     def border(frames):
         return np.concatenate(
@@ -336,7 +336,7 @@ def test_without_x264_the_clips_are_mpeg4(tmp_path):
     with av.open(str(path)) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
     error = np.stack(list(draw_scene(clip).frames())) - decode(path).astype(float)
-    assert np.abs(error).mean() < 5  # levels; most is the noise and the halved resolution of colour
+    assert np.abs(error).mean() < 5  # levels; mostly noise and the halved resolution of colour
 
 
 def test_a_clip_is_never_left_half_written(tmp_path):

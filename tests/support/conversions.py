@@ -46,14 +46,14 @@ def assert_same_videos(ours, theirs) -> None:
 
 def read_raw_frames(root: Path, list_file: str, template: str, first: int) -> dict[str, tuple[list, int]]:
     """As readers of TSN's and mmaction2's lists do: `folder count class`, then images by their numbers."""
-    found = {}
+    videos = {}
     for line in (root / list_file).read_text("utf-8").splitlines():
         folder, count, label = line.split(" ")
         names = [template.format(n) for n in range(first, first + int(count))]
         images = [np.asarray(Image.open(root / folder / name)) for name in names]
         assert not (root / folder / template.format(first + int(count))).exists()
-        found[folder] = images, int(label)
-    return found
+        videos[folder] = images, int(label)
+    return videos
 
 
 def samples_of(tars: list[Path]) -> dict[str, dict[str, bytes]]:

@@ -52,9 +52,9 @@ def test_both_readers_of_the_bench_read_the_same(videos, tmp_path, codes):
 
 
 def test_the_bench_of_reading_says_rates(corpus, path, cli):
-    found = json.loads(cli("bench", "read", path, "--json").stdout)
-    for what in ("stacks", "frames"):
-        assert found[what]["ratio"] > 0 and found[what]["folder"]["per_core_second"] > 0
+    rates = json.loads(cli("bench", "read", path, "--json").stdout)
+    for kind in ("stacks", "frames"):
+        assert rates[kind]["ratio"] > 0 and rates[kind]["folder"]["per_core_second"] > 0
     assert "stacks of 10 flows a second" in cli("bench", "read", path).stdout
     result = cli("bench", "--read", path, "--truth", path)
     assert result.exit_code == 2 and "No such option '--read'" in result.stderr

@@ -1,4 +1,4 @@
-"""The JPEG writer against the decoders of others and against plain arithmetic."""
+"""The JPEG writer, compared with other decoders and with plain arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ONES = np.ones((8, 8), np.int64)
 
 
 def decode(file: bytes) -> np.ndarray:
-    """As Pillow reads it; OpenCV must agree."""
+    """The pixels by Pillow. OpenCV must agree."""
     image = np.asarray(Image.open(io.BytesIO(file)))
     assert np.array_equal(image, cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED))
     return image
@@ -25,7 +25,7 @@ def decode(file: bytes) -> np.ndarray:
 @pytest.mark.parametrize("level", [0, 100, 128, 255])
 def test_in_steps_of_1_a_file_holds_the_values(shape, level):
     values = np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32) - level
-    # Rounding a coefficient to 1, and the pixel: noise of variance 2/12 has not got to 2 in these pixels.
+    # Coefficients and pixels are rounded: noise of variance 2/12, which does not reach 2 in so few pixels.
     assert np.abs(decode(encode_jpeg.encode(values, level, ONES, 0.0)) - (values + level)).max() < 2
 
 
@@ -38,7 +38,7 @@ def test_coefficients_are_those_of_the_transform_in_zigzag_order():
     back[encode_jpeg.ZIGZAG] = levels[0] * steps
     want = cv2.dct(values)
     assert np.all(np.abs(back.reshape(8, 8) - want) <= table * 0.501)  # half a step each
-    # T.81, table K.2 as far as it takes to tell the direction
+    # the start of T.81 figure A.6, enough to tell the direction
     assert encode_jpeg.ZIGZAG[:10].tolist() == [0, 1, 8, 16, 9, 2, 3, 10, 17, 24]
     assert (
         Image.open(io.BytesIO(encode_jpeg.encode(values, 128, table, 0.0))).quantization[0]
@@ -53,7 +53,7 @@ def test_long_runs_of_zeros_and_the_last_coefficient():
     assert np.abs(decode(encode_jpeg.encode(values, 128, ONES, 0.0)) - (values + 128)).max() < 1.5
 
 
-def test_a_higher_price_of_bits_saves_bytes_and_costs_error():
+def test_a_higher_lambda_saves_bytes_and_costs_error():
     values = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 400, (128, 128)), (0, 0), 3).astype(
         np.float32
     )
@@ -61,7 +61,7 @@ def test_a_higher_price_of_bits_saves_bytes_and_costs_error():
     errors = [np.abs(decode(f) - 128.0 - values).mean() for f in files]
     sizes = [len(f) for f in files]
     assert sizes[0] > sizes[1] > sizes[2] and errors[0] < errors[1] < errors[2]
-    # It has to do better than coarser steps, which is all that a table can do.
+    # It must be better than coarser steps, the only means of a quantisation table.
     coarser = [encode_jpeg.encode(values, 128, s * ONES, 0.0) for s in range(8, 30)]
     plain = min(len(f) for f in coarser if np.abs(decode(f) - 128.0 - values).mean() <= errors[1])
     assert sizes[1] < 0.97 * plain
@@ -71,7 +71,7 @@ def test_a_huffman_code_is_optimal_and_of_16_bits_at_most():
     counts = np.zeros(256, np.int64)
     counts[[3, 7, 9, 200]] = 8, 4, 2, 1
     lengths, symbols, codes, bits = encode_jpeg.huffman_code(counts)
-    assert bits[[3, 7, 9, 200]].tolist() == [1, 2, 3, 4]  # 15/16: the code of ones alone stays free
+    assert bits[[3, 7, 9, 200]].tolist() == [1, 2, 3, 4]  # 15/16: the code of ones alone is free
     assert symbols.tolist() == [3, 7, 9, 200] and lengths[:4].tolist() == [1, 1, 1, 1]
     assert codes[[3, 7, 9, 200]].tolist() == [0b0, 0b10, 0b110, 0b1110]
 

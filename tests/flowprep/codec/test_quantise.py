@@ -1,4 +1,4 @@
-"""Codes: each rounding rule and each zero has a test with its name."""
+"""Quantisation: each rounding rule and each zero point has a test with its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowprep.settings import Settings
 
 
 def smooth_flow(seed: int = 0, amplitude: float = 3.0, pairs: int = 1) -> np.ndarray:
-    """Flow as real flow is: smooth, still at the left, with an edge."""
+    """Flow similar to real flow: smooth, with a still part and an edge."""
     rng = np.random.default_rng(seed)
     flow = np.stack([cv2.GaussianBlur(rng.normal(size=(96, 128)), (0, 0), 8) for _ in range(2 * pairs)])
     flow *= amplitude / np.abs(flow).max()
@@ -65,23 +65,23 @@ def test_adaptive_ranges_span_each_field_and_zero_and_clip_nothing(low, high, st
     flow = np.stack([np.tile(np.linspace(low, high, 64, dtype=np.float32), (48, 1))] * 2)
     encoded = encode(flow, codec=stored)
     wide = max(high, 0) - min(low, 0)
-    for (least, most), field in zip(encoded.ranges, encoded.fields, strict=True):
-        assert least <= min(low, 0) + 1e-4 and most >= max(high, 0) - 1e-4  # single precision of the scale
+    for (lowest, highest), field in zip(encoded.ranges, encoded.fields, strict=True):
+        assert lowest <= min(low, 0) + 1e-4 and highest >= max(high, 0) - 1e-4  # single precision
         assert field.scale <= max(1.01 * wide / 255, 0.0501)  # .4 px / 8
         assert field.zero_point == int(field.zero_point) and field.clipped == 0
-    # A code stands for scale pixels; JPEG adds some of its step of .4 px.
+    # A code is `scale` pixels wide. JPEG adds a part of its step of .4 px.
     error = np.abs(decode(encoded) - flow).max()
     assert error <= encoded.fields[0].scale / 2 * 1.001 + (0.4 if stored == "jpeg" else 0)
 
 
-def test_still_blocks_decode_to_exactly_zero_whatever_the_zero_code():
+def test_still_blocks_decode_to_exactly_zero_for_any_zero_point():
     rng = np.random.default_rng(0)
     zeros = set()
     for low, high in ((-0.3, 0.1), (-2, 5), (-20, 2), (-5, 30), (-55, 50), (-80, 1), (0, 90), (-90, 0)):
         for error_px in (0.05, 0.1, 0.4, 1.5, 10.0):
             flow = np.zeros((2, 64, 64), np.float32)
             flow[:, 32:] = rng.uniform(low, high, (2, 32, 64))
-            flow[:, :24] = 0.04  # not still, but under what counts as motion
+            flow[:, :24] = 0.04  # not 0, but in the dead zone
             encoded = encode(flow, error_px=error_px)
             zeros |= {f.zero_point for f in encoded.fields}
             assert np.all(decode(encoded)[:, :32] == 0), (low, high, error_px)
@@ -89,19 +89,19 @@ def test_still_blocks_decode_to_exactly_zero_whatever_the_zero_code():
 
 
 def test_motion_of_one_component_keeps_a_small_other_one():
-    """What counts as still is a pixel's displacement, not each component by itself."""
+    """The dead zone is of the displacement of a pixel, and not of each component."""
     flow = np.stack([np.full((32, 32), 5.0), np.full((32, 32), 0.06)]).astype(np.float32)
     assert decode(encode(flow, error_px=0.1))[1].mean() == pytest.approx(0.06, abs=0.025)  # a code
 
 
-def test_a_range_that_clips_more_than_a_hundredth_is_said_with_the_right_one():
+def test_a_range_that_clips_over_a_hundredth_gives_a_warning_with_a_better_range():
     flow = np.zeros((1, 2, 100, 100), np.float32)
     flow[0, 0].flat[:190] = -7.3
     settings = Settings(codes="fixed", range=5)
     counts = count_clipped(flow, settings)
     assert counts.sum() == 190 and clipping_warning(counts, flow.size, settings) == ""  # .95%
     flow[0, 1].flat[:190] = 33.0
-    flow[0, 1].flat[:15] = 4000.0  # fewer than a thousandth: no range has to hold them
+    flow[0, 1].flat[:15] = 4000.0  # fewer than a thousandth: the range need not hold them
     counts = count_clipped(flow, settings)
     warning = clipping_warning(counts, flow.size, settings)
     assert warning.startswith(
@@ -124,12 +124,12 @@ def test_png_keeps_every_code(codes):
 
 
 @pytest.mark.parametrize("amplitude", [0.3, 3.0, 30.0, 300.0])
-def test_adaptive_error_is_a_number_of_pixels_whatever_the_range(amplitude):
+def test_the_adaptive_error_in_pixels_does_not_depend_on_the_range(amplitude):
     flow = smooth_flow(amplitude=amplitude)
     error = np.hypot(*np.moveaxis(decode(encode(flow)) - flow, 1, 0))
-    # An eighth of error_px = .4 from the table, and half a level of 1/127 of the range from rounding.
+    # An eighth of error_px = .4 by the table, and half a level of 1/127 of the range by rounding.
     assert error.mean() < 0.06 + 0.5 * amplitude / 127
-    assert error.mean() < 0.4 * np.hypot(*np.moveaxis(flow, 1, 0)).mean()  # it is not all gone
+    assert error.mean() < 0.4 * np.hypot(*np.moveaxis(flow, 1, 0)).mean()  # not all of the flow is lost
     exact = np.all(decode(encode(flow))[:, :, :, :32] == 0)
     assert exact, "still areas away from the moving ones stay exactly still"
 
@@ -160,7 +160,7 @@ def test_any_jpeg_decoder_reads_the_same_codes(codes):
         assert np.abs(theirs - codes_of(field.jpeg)).max() <= 1
 
 
-def test_the_finest_error_px_that_is_allowed_is_taken():
+def test_the_scale_has_a_lower_bound():
     flow = np.zeros((2, 16, 16), np.float32)
     encoded = encode(flow, error_px=1e-50)
     assert encoded.fields[0].scale == np.float32(quantise.LEAST_SCALE) and not decode(encoded).any()
@@ -184,16 +184,16 @@ def test_means_are_those_before_quantisation():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("codes", ["adaptive", "fixed", "tsn"])
-def test_what_is_not_finite_is_refused(value, codes):
+def test_values_that_are_not_finite_are_refused(value, codes):
     flow = smooth_flow()[0]
     flow[1, 5, 60] = value
     with pytest.raises(UsageError, match="not finite"):
         encode(flow, codes)
-    with pytest.raises(EngineError, match="not finite"):  # where an engine made it
+    with pytest.raises(EngineError, match="not finite"):  # the case of an engine's result
         quantise.encode_field(flow[1], Settings(codes=codes))
 
 
-def test_wrong_use_is_said():
+def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match=r"shape \(3, 8, 8\)"):
         encode(np.zeros((3, 8, 8)))
     with pytest.raises(SettingsError, match="allowed: adaptive"):
@@ -208,7 +208,7 @@ def test_wrong_use_is_said():
         encode(np.zeros((2, 8, 8)), "fixed", range=0)
 
 
-def test_bytes_that_are_no_whole_jpeg_are_noticed():
+def test_bytes_that_are_no_whole_jpeg_are_detected():
     jpeg = encode(smooth_flow()).jpegs[0]
     for spoiled in (b"", jpeg[:20], b"\0" * 500):
         with pytest.raises(CorpusDamaged):

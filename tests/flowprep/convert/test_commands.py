@@ -1,4 +1,4 @@
-"""The commands of conversion: JSON, and the index made anew."""
+"""The commands of conversion: JSON, and a new index."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shutil
 from flowprep import open_corpus
 
 
-def test_the_index_is_made_anew(path, tmp_path, cli):
+def test_the_index_is_rebuilt(path, tmp_path, cli):
     shutil.copytree(path, tmp_path / "c")
     (tmp_path / "c" / "index.npz").write_bytes(b"rubbish")
     assert cli("index", tmp_path / "c").exit_code == 0
     for shard in (tmp_path / "c" / "shards").iterdir():
-        shard.write_bytes(b"")  # what the index says needs none of them
+        shard.write_bytes(b"")  # the index does not need them
     assert list(open_corpus(tmp_path / "c")) == list(open_corpus(path))
     assert cli("index", tmp_path).exit_code == 1
 

@@ -36,7 +36,7 @@ def test_parts_merge_to_the_whole(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("pairs", [1, 4, 1000])
-def test_repacking_changes_shards_alone(corpus, path, tmp_path, pairs):
+def test_repacking_changes_only_the_shards(corpus, path, tmp_path, pairs):
     copy_videos([corpus], tmp_path / "r", shard_pairs=pairs)
     assert_same_videos(corpus, open_corpus(tmp_path / "r"))
     assert verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
@@ -46,7 +46,7 @@ def test_repacking_changes_shards_alone(corpus, path, tmp_path, pairs):
     assert_same_videos(corpus, open_corpus(tmp_path / "back"))
 
 
-def test_what_is_not_done_yet_is_not_left_out_silently(path, tmp_path, caplog):
+def test_pending_videos_are_left_out_with_a_warning(path, tmp_path, caplog):
     shutil.copytree(path, tmp_path / "c")
     task = next(t for t in CorpusStore(path).read_plan().tasks if t.segments[0].id == "left/long.mp4")
     (tmp_path / "c" / "records" / f"{task.id}.json").unlink()
@@ -55,7 +55,7 @@ def test_what_is_not_done_yet_is_not_left_out_silently(path, tmp_path, caplog):
     assert "1 planned videos are not done yet and are left out, such as left/long.mp4" in caplog.text
 
 
-def test_warnings_come_along(videos, tmp_path):
+def test_warnings_are_copied(videos, tmp_path):
     make_corpus([videos], tmp_path / "c", dataclasses.replace(SETTINGS, range=0.5), jobs=1)
     source = open_corpus(tmp_path / "c")
     assert "are clipped" in source.warnings["left/v_1 é.mp4"]
@@ -63,7 +63,7 @@ def test_warnings_come_along(videos, tmp_path):
     assert summary.warnings == source.warnings
 
 
-def test_shards_of_frames_alone_have_their_size(videos, tmp_path):
+def test_shards_without_flow_have_their_size(videos, tmp_path):
     make_corpus([videos], tmp_path / "c", dataclasses.replace(SETTINGS, flow=False), jobs=1)
     source = open_corpus(tmp_path / "c")
     copy_videos([source], tmp_path / "r")
@@ -72,11 +72,11 @@ def test_shards_of_frames_alone_have_their_size(videos, tmp_path):
     whole = {v.id: v.num_frames for v in source.values()}
     assert {v.id: v.num_frames for v in open_corpus(tmp_path / "r").values()} == whole
     counts = {name: len(list((tmp_path / name / "shards").glob("*.h5"))) for name in "cri"}
-    # 26 frames in three shards where videos are cut, in one of its own where not; then one or two of 7 or 8.
+    # A video of 26 frames is in three shards if videos are split, else in one. The others have 7 or 8 frames.
     assert counts["r"] == counts["c"] > counts["i"] >= 3
 
 
-def test_backward_flow_and_the_camera_come_along(videos, tmp_path):
+def test_backward_flow_and_camera_motion_are_copied(videos, tmp_path):
     more = {"backward": True, "stabilise": True, "step": 2}
     settings = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=10, **more)
     make_corpus([videos / "left"], tmp_path / "c", settings, jobs=1)
@@ -95,9 +95,9 @@ def test_a_copy_can_be_added_to_and_failures_tried_again(corpus, videos, tmp_pat
     options = "--size source --engine opencv --quantiser tsn --range 8 --shard-pairs 30 --jobs 1"
     result = cli("extract", tmp_path / "v", "--out", tmp_path / "r", "--retry-failed", *options.split())
     assert result.exit_code == 0, result.stderr
-    made = open_corpus(tmp_path / "r")
-    assert len(made) == 7 and made["left/bad.mp4"].num_frames == 5
-    assert_same_videos(corpus, made)
+    copied = open_corpus(tmp_path / "r")
+    assert len(copied) == 7 and copied["left/bad.mp4"].num_frames == 5
+    assert_same_videos(corpus, copied)
 
 
 def test_partial_videos_stay_partial(corpus, tmp_path):
@@ -106,13 +106,13 @@ def test_partial_videos_stay_partial(corpus, tmp_path):
     import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8)
     source = open_corpus(tmp_path / "c")
     copy_videos([source], tmp_path / "r", shard_pairs=6)
-    made = open_corpus(tmp_path / "r")
-    assert_same_videos(source, made)
-    assert made["left/long"].partial and made.partial == source.partial
+    copied = open_corpus(tmp_path / "r")
+    assert_same_videos(source, copied)
+    assert copied["left/long"].partial and copied.partial == source.partial
     assert verify_corpus(CorpusStore(tmp_path / "r")).problems == ()
 
 
-def test_merging_what_does_not_go_together_is_refused(corpus, videos, tmp_path):
+def test_merging_incompatible_corpora_is_refused(corpus, videos, tmp_path):
     other = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], codes="tsn", range=9.0)
     make_corpus([videos / "left" / "long.mp4"], tmp_path / "o", other, jobs=1)
     with pytest.raises(SettingsConflict, match=r"range: 8\.0, 9\.0\. One corpus has one kind"):

@@ -61,7 +61,7 @@ def test_an_export_resumes_and_is_not_mixed(corpus, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", ["mmaction2", "gpu_flow", "npy", "flo", "webdataset"])
-def test_an_export_follows_what_a_retry_made_whole(tmp_path, layout):
+def test_an_export_replaces_videos_that_a_retry_completed(tmp_path, layout):
     for name in ("kept", "mended"):
         write_frames(tmp_path / "v" / name, 8)
     image = tmp_path / "v" / "mended" / "img_00008.png"
@@ -77,7 +77,7 @@ def test_an_export_follows_what_a_retry_made_whole(tmp_path, layout):
 
     whole = files_in(tmp_path / "whole")
     for written in [*(tmp_path / "whole").rglob("*"), *(tmp_path / "x").rglob("*")]:
-        os.utime(written, (time.time() - 10,) * 2)  # before the shards; the files' clock is a coarse one
+        os.utime(written, (time.time() - 10,) * 2)  # before the shards; the clock of files is coarse
     assert export(mended, tmp_path / "whole", layout).written == 2 and files_in(tmp_path / "whole") == whole
     assert files_in(tmp_path / "x") != whole
     if layout == "webdataset":

@@ -63,7 +63,7 @@ def test_denseflow_and_gpu_flow_as_the_tools_name_them(corpus, tmp_path):
         assert len(list(folder.iterdir())) == (26 if stream == "rgb" else 25)
 
 
-def test_other_codes_are_recoded_only_when_asked(videos, corpus, tmp_path):
+def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path):
     with pytest.raises(UsageError, match=r"codes tsn with range 8.*codes tsn with range 20.*--convert"):
         export(corpus, tmp_path / "x", "tsn", range=20)
     assert not (tmp_path / "x").exists()
@@ -76,12 +76,12 @@ def test_other_codes_are_recoded_only_when_asked(videos, corpus, tmp_path):
     assert (done.copied, done.recoded) == (0, 50)
     video = ours["long.mp4"]
     codes = np.asarray(Image.open(tmp_path / "x" / "long" / "flow_x_00003.jpg")).astype(np.float32)
-    # Off by half a level of 16/255 px by rounding, and by some levels where JPEG blurs.
+    # Rounding costs half a level of 16/255 px, and JPEG a few levels at edges.
     error = np.abs((codes - 127.5) * 16 / 255 - video.flow(2, 1)[0, 0])
     assert error.mean() < 0.06 and error.max() < 0.5
 
 
-def test_png_is_not_passed_off_as_jpeg(videos, tmp_path):
+def test_png_is_not_exported_as_jpeg(videos, tmp_path):
     make_corpus([videos / "left"], tmp_path / "c", dataclasses.replace(SETTINGS, codec="png"), jobs=1)
     corpus = open_corpus(tmp_path / "c")
     with pytest.raises(UsageError, match=r"codes tsn with range 8 as png, and tsn needs codes tsn"):

@@ -20,21 +20,21 @@ from flowprep.errors import UsageError
 
 
 @pytest.mark.parametrize("layout", [n for n in NAMES if n in LAYOUTS])
-def test_what_was_exported_comes_back_byte_by_byte(corpus, tmp_path, layout):
+def test_an_export_is_imported_byte_by_byte(corpus, tmp_path, layout):
     export(corpus, tmp_path / "x", layout)
     summary = import_folders(tmp_path / "x", tmp_path / "c", layout, range=8)
     assert summary.videos.ok == 5 and not summary.partial and not summary.failures
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
     names = folder_names(corpus.labels, flat=LAYOUTS[layout].flat)
     theirs = open_corpus(tmp_path / "c")
-    lost = int(LAYOUTS[layout].leads_to)  # the first frame is not in such a folder, nor what begins there
+    lost = int(LAYOUTS[layout].leads_to)  # such a folder lacks the first frame and its pair
     for video in corpus.values():
         other = theirs[names[video.id]]
         assert other.num_pairs == video.num_pairs - lost and other.num_frames == video.num_frames - lost
         assert np.array_equal(other.flow(0, other.num_pairs), video.flow(lost, other.num_pairs))
         for i in range(other.num_frames):
             assert other.stored("rgb", i) == video.stored("rgb", i + lost)
-        # Means of codes, after JPEG: within a level of 16/255 px of those before quantisation.
+        # Means of codes after JPEG are within a level of 16/255 px of the means before quantisation.
         assert np.abs(other.mean_flow - video.mean_flow[lost:]).max() < 16 / 255
         assert other.label == ("" if LAYOUTS[layout].flat else names[video.id].split("/")[0])
         assert np.isnan(other.times_seconds).all()
@@ -46,7 +46,7 @@ def test_flow_alone_loses_nothing(corpus, tmp_path):
     name = folder_names(corpus.labels, flat=True)["left/long.mp4"]
     flow = open_corpus(tmp_path / "c")[name].flow(0, 25)
     assert np.array_equal(flow, corpus["left/long.mp4"].flow(0, 25))
-    export(open_corpus(tmp_path / "c"), tmp_path / "again", "gpu_flow")  # and out again as they were
+    export(open_corpus(tmp_path / "c"), tmp_path / "again", "gpu_flow")  # and exported again without change
     jpeg = (tmp_path / "again" / "u" / name / "frame000025.jpg").read_bytes()
     assert jpeg == corpus["left/long.mp4"].stored("flow_u", 24)
 
@@ -64,7 +64,7 @@ def test_lists_name_the_classes_of_flat_folders(corpus, tmp_path):
         import_folders(tmp_path / "x", tmp_path / "e", "tsn", range=8, labels=tmp_path / "list.txt")
 
 
-def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
+def test_the_faults_of_each_video_are_reported(corpus, tmp_path, cli):
     root = tmp_path / "x"
     export(corpus, root, "denseflow")
     shutil.rmtree(root / "to_right")
@@ -104,18 +104,18 @@ def test_what_is_wrong_is_said_per_video(corpus, tmp_path, cli):
     reasons = {**summary["failures"], **summary["partial"]}
     assert set(reasons) == set(expected) and summary["videos"]["ok"] == 3 + len(summary["partial"])
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
-    made = open_corpus(tmp_path / "c")
+    imported = open_corpus(tmp_path / "c")
     for name, (reason, pairs) in expected.items():
         assert reason in reasons[name]
         assert (name in summary["failures"]) == (pairs is None)
         if pairs is not None:
-            assert made[name].num_pairs == pairs == made[name].num_frames - 1
+            assert imported[name].num_pairs == pairs == imported[name].num_frames - 1
     assert cli("status", tmp_path / "c").exit_code == 0
     facts = json.loads(cli("info", tmp_path / "c", "--json").stdout)
     assert facts["settings"]["engine"] == "imported" and "tvl1" not in facts["settings"]
 
 
-def test_an_import_tries_again_what_has_been_mended(corpus, tmp_path, cli):
+def test_an_import_retries_videos_that_were_repaired(corpus, tmp_path, cli):
     root, out = tmp_path / "x", tmp_path / "c"
     export(corpus, root, "denseflow")
     names = folder_names(corpus.labels, flat=False)
@@ -131,21 +131,21 @@ def test_an_import_tries_again_what_has_been_mended(corpus, tmp_path, cli):
     assert (counts["failed"], counts["partial"]) == (1, 1)
     for path, image in lost.items():
         path.write_bytes(image)
-    assert cli(*command).exit_code == 3  # what is done is done
+    assert cli(*command).exit_code == 3  # finished tasks are not repeated
     again = cli(*command, "--retry-failed")
     assert again.exit_code == 0 and "5 of 5 videos stored, 0 failed" in again.stdout
-    made = open_corpus(out)
+    imported = open_corpus(out)
     for video in corpus.values():
         pairs = 0, video.num_pairs
-        assert np.array_equal(made[names[video.id]].flow(*pairs), video.flow(*pairs))
+        assert np.array_equal(imported[names[video.id]].flow(*pairs), video.flow(*pairs))
     (root / "new").mkdir()
     shutil.copytree(folder, root / "new" / "long")
     more = cli(*command)
     assert more.exit_code == 2 and "is another corpus already" in more.stderr
 
 
-def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
-    """10 images and 5 pairs that do not go together are said to be so, and what can be read is."""
+def test_flow_of_another_tool_is_stored_unchanged(shared_data, tmp_path, cli):
+    """10 images and 5 pairs do not fit. This is reported, and the sound part is stored."""
     folder = shared_data / "peer_flow_jpegs"
     result = cli(
         "import", folder, "--out", tmp_path / "c", "--layout", "tsn", "--range", 20, "--quantiser", "tsn"
@@ -161,7 +161,7 @@ def test_flow_of_another_tool_is_taken_as_it_is(shared_data, tmp_path, cli):
     assert np.allclose(video.flow(1, 1)[0, 0], codes * 40 / 255 - 20, atol=1e-5)
 
 
-def test_imports_that_cannot_be_are_refused(corpus, tmp_path):
+def test_impossible_imports_are_refused(corpus, tmp_path):
     export(corpus, tmp_path / "x", "denseflow")
     with pytest.raises(UsageError, match="--no-rgb does without"):
         import_folders(tmp_path / "x", tmp_path / "c", "gpu_flow", range=8)
@@ -172,7 +172,7 @@ def test_imports_that_cannot_be_are_refused(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("flow", [True, False])
-def test_imports_are_not_made_by_extraction(corpus, tmp_path, cli, flow):
+def test_extraction_does_not_run_tasks_of_an_import(corpus, tmp_path, cli, flow):
     export(corpus, tmp_path / "x", "denseflow")
     import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, flow=flow)
     for record in (tmp_path / "c" / "records").glob("*.json"):

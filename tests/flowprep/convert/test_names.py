@@ -16,5 +16,5 @@ def test_names_are_safe_and_never_collide():
                 assert not name.startswith("/") and all(p.strip(".") for p in name.split("/"))
                 assert not any(c.isspace() for c in name) and max(map(len, name.split("/"))) < 200
                 assert not any(other.startswith(name + "/") for other in names.values())
-    # A name does not depend on what else is exported, only on the corpus.
+    # A name depends on the corpus, and not on the other exported videos.
     assert folder_names(["k/v.avi", "l/w.avi"], flat=True) == {"k/v.avi": "v", "l/w.avi": "w"}

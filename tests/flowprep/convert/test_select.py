@@ -27,9 +27,9 @@ def test_selections(corpus, tmp_path, caplog):
 
 
 def test_no_list_is_written_over_another(corpus, tmp_path):
-    for folder, what in (("a", "left"), ("b", "to right")):
+    for folder, label in (("a", "left"), ("b", "to right")):
         (tmp_path / folder).mkdir()
-        ids = [i for i, label in corpus.labels.items() if label == what]
+        ids = [i for i, video_label in corpus.labels.items() if video_label == label]
         (tmp_path / folder / "train.txt").write_text("\n".join(ids), "utf-8")
     wanted = [str(tmp_path / folder / "train.txt") for folder in "ab"]
     with pytest.raises(UsageError, match="would give lists of one name"):

@@ -1,4 +1,4 @@
-"""Frames in: every kind of input, every kind of damage."""
+"""Decoding: every kind of input, every kind of damage."""
 
 from __future__ import annotations
 
@@ -103,20 +103,20 @@ def test_a_bad_image_in_a_folder_is_damage_at_its_place(tmp_path):
     assert caught.value.frames_before == 3
 
 
-def test_too_small_is_said_unless_enlarged(tmp_path):
+def test_a_video_that_is_too_small_is_refused_unless_enlarged(tmp_path):
     path = write_video(tmp_path / "a.mp4", 3, size=(8, 8))
     with pytest.raises(VideoUnsuitable, match="too small: 8x8"):
         read(path)
     assert len(read(path, "short:16")) == 3
 
 
-def test_a_size_that_is_too_large_for_one_video_is_said(tmp_path):
+def test_a_size_that_is_too_large_for_one_video_is_refused(tmp_path):
     path = write_video(tmp_path / "a.mp4", 3, size=(256, 16))
     with pytest.raises(VideoUnsuitable, match="too large: 65536x4096 pixels at size short:4096"):
         read(path, "short:4096")
 
 
-def test_a_cut_avi_is_noticed_though_ffmpeg_says_nothing(tmp_path):
+def test_a_truncated_avi_is_detected_although_ffmpeg_reports_nothing(tmp_path):
     whole = write_video(tmp_path / "a.avi", 60)
     assert len(read(whole)) == 60
     cut = tmp_path / "cut.avi"
@@ -126,7 +126,7 @@ def test_a_cut_avi_is_noticed_though_ffmpeg_says_nothing(tmp_path):
     assert 5 < caught.value.frames_before < 60
 
 
-def test_a_cut_matroska_is_noticed_by_its_length(tmp_path):
+def test_a_truncated_matroska_file_is_detected_by_its_length(tmp_path):
     whole = write_video(tmp_path / "a.mkv", 60)
     assert len(read(whole)) == 60
     cut = tmp_path / "cut.mkv"
@@ -147,23 +147,23 @@ def write_as(path: Path, codec: str, pixels: str, frames: int = 8) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "codec", "pixels", "said"),
+    ("suffix", "codec", "pixels", "message"),
     [
         ("gif", "gif", "rgb8", "the mark that ends every GIF is missing"),
         ("y4m", "wrapped_avframe", "yuv420p", "are no whole frame"),
         ("mxf", "mpeg2video", "yuv422p", "of 8 declared frames"),
     ],
 )
-def test_other_formats_that_are_cut_are_noticed(tmp_path, suffix, codec, pixels, said):
+def test_truncated_files_of_other_formats_are_detected(tmp_path, suffix, codec, pixels, message):
     whole = write_as(tmp_path / f"a.{suffix}", codec, pixels)
     assert len(read(whole)) == 8
     cut = tmp_path / f"cut.{suffix}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-    with pytest.raises(VideoDamaged, match=said):
+    with pytest.raises(VideoDamaged, match=message):
         read(cut)
 
 
-def test_a_codec_that_nothing_decodes_is_said(tmp_path):
+def test_a_codec_without_a_decoder_is_reported(tmp_path):
     path = write_video(tmp_path / "a.avi", 3)
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"QQQQ"))
     with pytest.raises(VideoUnreadable, match="no decoder for the codec"):
@@ -177,7 +177,7 @@ def test_an_estimate_is_at_most_the_size_of_the_file(tmp_path):
     assert estimate_frames(path, lambda _: -3) == 0
 
 
-def test_flipped_bits_are_noticed(tmp_path):
+def test_flipped_bits_are_detected(tmp_path):
     data = bytearray(write_video(tmp_path / "a.avi", 40, size=(160, 128)).read_bytes())
     for i in np.random.default_rng(1).integers(len(data) // 4, len(data) * 3 // 4, 30):
         data[i] ^= 1 << int(i) % 8
@@ -220,7 +220,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
-def test_odd_videos_are_taken_whole(shared_data, name):
+def test_odd_videos_are_read_to_the_end(shared_data, name):
     items = read(shared_data / "odd_videos" / name, "short:32")
     assert len(items) == WHOLE[name]
     times = [f.pts_seconds for _, f in items]
