@@ -124,6 +124,16 @@ def read_index(path: Path) -> Index:
         return Index()
 
 
+def read_indexed_tasks(path: Path) -> set[str]:
+    """Read only the ids of the tasks in an index file. The result is empty where that of `read_index` is."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("head.npy") as head:
+            texts = json.loads(np.lib.format.read_array(head).tobytes())
+        return set(texts["tasks"]) if texts.get("version") == fmt.INDEX_VERSION else set()
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile):
+        return set()
+
+
 def write_index(path: Path, index: Index) -> None:
     """Write an index file."""
     texts = {"version": fmt.INDEX_VERSION, **{name: getattr(index, name) for name in TEXTS}}

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from flowprep.corpus import format as fmt
 from flowprep.corpus import plan as plans
 from flowprep.corpus import records, task_log
-from flowprep.corpus.index import Index, read_index, write_index
+from flowprep.corpus.index import Index, read_index, read_indexed_tasks, write_index
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.records import TaskRecord
 from flowprep.corpus.shard_reader import Shard
@@ -213,7 +213,7 @@ class CorpusStore:
         Somebody may have deleted a record, for example. Call this before tasks run: the index knows a task
         by its id alone, and would give the data of the previous record for those of the new one.
         """
-        if self.index_path.exists() and not set(read_index(self.index_path).tasks) <= self.done_tasks():
+        if not read_indexed_tasks(self.index_path) <= self.done_tasks():
             self.drop_index()
 
     # --- Leases

@@ -64,10 +64,11 @@ class Batch(NamedTuple):
     """Consecutive frames on their way through the stages.
 
     Attributes:
-        source: the format of the video. frames: the frames that this batch adds. grey: (F, H, W) uint8: the
-        last `step` frames of the previous batch, then the frames of this one. flow: (P, 2, H, W) float32,
-        pixels: of the F - step pairs that end in this batch; then backward flow, if
-            it is stored. P is 0 before the flow is computed.
+        source: the format of the video.
+        frames: the frames that this batch adds.
+        grey: (F, H, W) uint8: the last `step` frames of the previous batch, then the frames of this one.
+        flow: (P, 2, H, W) float32, pixels: of the F - step pairs that end in this batch, then backward flow
+            if it is stored. P is 0 before the flow is computed.
         cameras: (P, 3, 3) float64: the camera motion that was removed from each; None without `stabilise`.
     """
 

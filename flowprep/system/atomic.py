@@ -61,9 +61,9 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
     """Remove the temporary files and folders of processes that have ended.
 
     Args:
-        folder: the folder; its subfolders are not searched. name: remove those of this process, as
-        `processes.owner` names it; "" for all processes of this machine
-            that have ended.
+        folder: the folder; its subfolders are not searched.
+        name: remove those of this process, as `processes.owner` names it; "" for all processes of this
+            machine that have ended.
     """
     for path in folder.glob(f"*.{name or machine() + '.*'}{TEMPORARY}"):
         if name or is_dead(".".join(path.name.removesuffix(TEMPORARY).rsplit(".", 4)[1:])):
