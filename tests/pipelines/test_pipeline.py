@@ -69,5 +69,5 @@ def test_a_run_of_an_earlier_split_is_not_touched(script, tmp_path):
         (tmp_path / "out" / folder / file).touch()
     done, calls = script(complete=False)
     assert calls == ["check"] and done.returncode == 2
-    assert "take a new OUT for other videos" in done.stderr
+    assert "use another OUT for other videos" in done.stderr
     assert script(complete=True)[1] == ["check", *WHOLE]
