@@ -46,6 +46,15 @@ def _shared_options() -> list[click.Parameter]:
 SHARED_FLAGS = frozenset({"--json", "-q", "--quiet", "-v", "-vv", "--verbose"})
 
 
+class LogFormatter(logging.Formatter):
+    """Formats a line of the log as its message, after the word "warning" or "error" if it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
 class Option(click.Option):
     """An option that `--help` lists in a section.
 
@@ -115,7 +124,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with messages as its flags say."""
         level = LOG_LEVELS[min(ctx.meta.get(VERBOSITY, 0), len(LOG_LEVELS) - 1)]
-        logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(LogFormatter())
+        logging.basicConfig(level=level, handlers=[handler])
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -51,9 +51,9 @@ def extract(
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when
     all tasks are done.
     """
+    planned = _plan(inputs, out, segments, options, check_gpu=run.executor == "local")
     from flowprep.api import extract_corpus
 
-    planned = _plan(inputs, out, segments, options, check_gpu=run.executor == "local")
     with run_progress(out) as progress:
         result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress, announce=notice)
     finish_extraction(result, result.to_dict())
