@@ -1,4 +1,4 @@
-"""How fast a GPU computes flow: by batch and size, against what it can do, and where the time goes."""
+"""The speed of engine cuda: by batch and size, compared with the limits of the GPU, and by kernel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -19,20 +21,19 @@ from flowprep.engines.cuda.kernels import Tile
 from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.pyramid import level_sizes
 from flowprep.presets import PRESETS, Tvl1Settings
-from flowprep.video.frames import resize
 
 SIZES = ((340, 256), (640, 480), (1920, 1080))
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-MOST_PIXELS = 70_000_000  # of a batch: the flow of three of them is in the host's memory, at 8 bytes a pixel
-SECONDS = 0.5  # of each measurement, at least
+MAX_PIXELS = 70_000_000  # of a batch: the host has the flow of three batches in memory, 8 bytes per pixel
+SECONDS = 0.5  # shortest time of a measurement
 
-# OpenCV's CUDA code: 300 iterations a warp, no median.
+# The schedule of OpenCV's CUDA code: 300 iterations per warp, no median.
 OPENCV_CUDA = dataclasses.replace(
     PRESETS["opencv"], outer_iterations=1, inner_iterations=300, epsilon=0.0, median=1
 )
 
-# Of a pixel's iteration, counted in the machine code of `iterate` for sm_90: instructions, and those among
-# them that the special function units do (2 square roots, 2 reciprocals).
+# Instructions of one iteration of one pixel, counted in the machine code of `iterate` for sm_90. SPECIAL of
+# them run on the special function units: 2 square roots and 2 reciprocals.
 INSTRUCTIONS, SPECIAL = 45, 4
 
 RATES = """
@@ -72,85 +73,135 @@ class _Work(ctypes.Structure):
     _fields_ = (("out", ctypes.c_void_p), ("size", ctypes.c_longlong))
 
 
+@dataclass(frozen=True)
+class Ceilings:
+    """The limits of a GPU.
+
+    Attributes:
+        fp32_instructions_per_second_by_properties: computed from its number of multiprocessors and its clock.
+        fp32_instructions_per_second, special_functions_per_second, copied_bytes_per_second: measured.
+        pixel_iterations_per_second: the limit of `iterate` that follows from the measured rates.
+    """
+
+    fp32_instructions_per_second_by_properties: float
+    fp32_instructions_per_second: float
+    special_functions_per_second: float
+    copied_bytes_per_second: float
+    pixel_iterations_per_second: float
+
+
+@dataclass(frozen=True)
+class CudaBenchmark:
+    """The speed of engine cuda.
+
+    Attributes:
+        device: the GPU.
+        ceilings: its limits.
+        pixel_iterations_per_second: the highest rate at the first size; None if a stopping test decides.
+        share_of_ceiling: this rate as a share of its limit.
+        pairs_per_second: size ("340x256") -> pairs of a batch ("8") -> rate, with copies to and from the GPU.
+        kernels: share of the time of each kernel at the first size, the largest first.
+    """
+
+    device: driver.Gpu
+    ceilings: Ceilings
+    pixel_iterations_per_second: float | None
+    share_of_ceiling: float | None
+    pairs_per_second: dict[str, dict[str, float]]
+    kernels: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values for --json."""
+        return dataclasses.asdict(self)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rates as a table, with a row for each batch."""
+        batches = dict.fromkeys(batch for rates in self.pairs_per_second.values() for batch in rates)
+        return [
+            {
+                "pairs a batch": batch,
+                **{
+                    size: f"{rates[batch]:g}" if batch in rates else "-"
+                    for size, rates in self.pairs_per_second.items()
+                },
+            }
+            for batch in batches
+        ]
+
+
 def bench_cuda(
     frames: npt.NDArray[np.uint8],
     tvl1: Tvl1Settings,
     device: Any = None,
     sizes: Sequence[tuple[int, int]] = SIZES,
     batches: Sequence[int] = BATCHES,
-) -> dict[str, Any]:
+) -> CudaBenchmark:
     """Time engine cuda.
 
     Args:
-        frames: grey images (F, H, W) of a video, two at least; resized to each size.
+        frames: grey images (F, H, W) of a video, at least two. They are resized to each size.
         tvl1: the solver's parameters.
-        device: the one to time; the first GPU if None.
+        device: the device to time; the first GPU if None.
         sizes: (width, height), pixels.
         batches: numbers of pairs.
 
-    Returns:
-        `device`: what it is, its `ceilings`, and what it was found to reach of them; `pairs_per_second`, by
-        size and batch, with copies to and from the device; `kernels`: share of a batch's time of each, at the
-        first size.
-
     Raises:
-        EngineError: no GPU works here.
+        EngineError: no GPU works on this machine.
     """
     device = device or driver.open_device()
     rates: dict[str, dict[str, float]] = {}
     for width, height in sizes:
-        at_size = _resized(frames, width, height, max(batches) + 1)
+        resized = _resized(frames, width, height, max(batches) + 1)
         rates[f"{width}x{height}"] = {
-            str(batch): round(pairs_per_second(device, tvl1, at_size, batch), 1)
+            str(batch): round(pairs_per_second(device, tvl1, resized, batch), 1)
             for batch in batches
-            if batch * width * height <= MOST_PIXELS
+            if batch * width * height <= MAX_PIXELS
         }
     width, height = sizes[0]
-    best = max(rates[f"{width}x{height}"].values())
     iterations = pixel_iterations(height, width, tvl1)
-    roof = ceilings(device)
-    reached = best * iterations if iterations else None
-    return {
-        "device": device.gpu._asdict(),
-        "ceilings": roof,
-        "pixel_iterations_per_second": reached,
-        "share_of_ceiling": reached and round(reached / roof["pixel_iterations_per_second"], 3),
-        "pairs_per_second": rates,
-        "kernels": kernel_shares(device, tvl1, _resized(frames, width, height, max(batches) + 1)),
-    }
+    limits = ceilings(device)
+    rate = max(rates[f"{width}x{height}"].values()) * iterations if iterations else None
+    return CudaBenchmark(
+        device.gpu,
+        limits,
+        rate,
+        rate and round(rate / limits.pixel_iterations_per_second, 3),
+        rates,
+        kernel_shares(device, tvl1, _resized(frames, width, height, max(batches) + 1)),
+    )
 
 
 def pairs_per_second(
     device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8], batch: int, tile: Tile | None = None
 ) -> float:
-    """The rate of an engine with batches of this size, as many in flight as it has."""
+    """The rate of an engine with batches of `batch` pairs, with as many in flight as it allows."""
     engine = CudaEngine(tvl1, device=device, max_batch_pairs=batch)
     if tile:
         engine.use_tile(tile)
     first = np.tile(np.arange(batch), IN_FLIGHT)
-    for _ in range(2):  # compiles and allocates; makes what comes again into graphs
+    for _ in range(2):  # the first run compiles and allocates, the second one makes graphs
         engine.solve(frames, first, first + 1)
-    done, began = 0, time.perf_counter()
-    while done == 0 or time.perf_counter() - began < SECONDS:
+    pairs, began = 0, time.perf_counter()
+    while pairs == 0 or time.perf_counter() - began < SECONDS:
         engine.solve(frames, first, first + 1)
-        done += len(first)
-    return done / (time.perf_counter() - began)
+        pairs += len(first)
+    return pairs / (time.perf_counter() - began)
 
 
 def pixel_iterations(height: int, width: int, tvl1: Tvl1Settings) -> int | None:
-    """Iterations of a pair, summed over pixels; None if a stopping test decides."""
+    """The iterations of a pair, summed over its pixels; None if a stopping test decides."""
     if tvl1.epsilon:
         return None
     pixels = sum(h * w for h, w in level_sizes(height, width, tvl1))
     return pixels * tvl1.warps * tvl1.outer_iterations * tvl1.inner_iterations
 
 
-def ceilings(device: Any) -> dict[str, float]:
-    """What a device can do: by its properties, and as measured."""
+def ceilings(device: Any) -> Ceilings:
+    """Compute and measure the limits of a GPU."""
     gpu = device.gpu
     lanes = 64 if gpu.capability in ((7, 5), (8, 0)) else 128
     blocks = 32 * gpu.multiprocessors
-    size = 1 << 28  # floats: 1 GiB, far more than a cache holds
+    size = 1 << 28  # floats: 1 GiB, much more than the cache
     address = device.allocate(4 * size)
     work = _Work(address, size)
     try:
@@ -162,13 +213,13 @@ def ceilings(device: Any) -> dict[str, float]:
         device.release(address)
     fma = blocks * 256 * 8 * 4096 / times["fma_rate"]
     special = blocks * 256 * 8 * 1024 / times["special_rate"]
-    return {
-        "fp32_instructions_per_second_by_properties": gpu.multiprocessors * lanes * gpu.clock_hz,
-        "fp32_instructions_per_second": fma,
-        "special_functions_per_second": special,
-        "copied_bytes_per_second": 4 * size / times["copy_rate"],  # half is read, half written
-        "pixel_iterations_per_second": min(fma / INSTRUCTIONS, special / SPECIAL),
-    }
+    return Ceilings(
+        fp32_instructions_per_second_by_properties=gpu.multiprocessors * lanes * gpu.clock_hz,
+        fp32_instructions_per_second=fma,
+        special_functions_per_second=special,
+        copied_bytes_per_second=4 * size / times["copy_rate"],  # half of them read, half of them written
+        pixel_iterations_per_second=min(fma / INSTRUCTIONS, special / SPECIAL),
+    )
 
 
 def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]) -> dict[str, float]:
@@ -179,11 +230,11 @@ def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]
     layout = BatchLayout(shape, tvl1, engine.tile)
     address, memory = device.allocate(layout.bytes), device.pinned(layout.input_bytes)
     layout.write_input(memory, frames, range(pairs), range(1, pairs + 1))
-    queue, sequence = device.queue(), layout.launches(address)
+    queue, launches = device.queue(), layout.launches(address)
     queue.upload(address, memory[: layout.input_bytes])
-    queue.run(engine.source, sequence)
+    queue.run(engine.source, launches)
     times: defaultdict[str, float] = defaultdict(float)
-    for launch, milliseconds in zip(sequence, queue.timed(engine.source, sequence), strict=True):
+    for launch, milliseconds in zip(launches, queue.timed(engine.source, launches), strict=True):
         times[launch.kernel] += milliseconds
     device.release(address)
     device.unpin(memory)
@@ -191,21 +242,8 @@ def kernel_shares(device: Any, tvl1: Tvl1Settings, frames: npt.NDArray[np.uint8]
     return {kernel: round(t / whole, 4) for kernel, t in sorted(times.items(), key=lambda item: -item[1])}
 
 
-def as_rows(found: dict[str, Any]) -> list[dict[str, str]]:
-    """`pairs_per_second` as a table: a row for each batch."""
-    rates = found["pairs_per_second"]
-    batches = dict.fromkeys(batch for rate in rates.values() for batch in rate)
-    return [
-        {
-            "pairs a batch": batch,
-            **{size: f"{rate[batch]:g}" if batch in rate else "-" for size, rate in rates.items()},
-        }
-        for batch in batches
-    ]
-
-
 def _resized(frames: npt.NDArray[np.uint8], width: int, height: int, count: int) -> npt.NDArray[np.uint8]:
-    """`count` frames of this size, to and fro through those that are there."""
-    there = [resize(f, width, height) for f in frames[:count]]
-    turn = [*range(len(there)), *range(len(there) - 2, 0, -1)]
-    return np.stack([there[turn[i % len(turn)]] for i in range(count)])
+    """`count` frames of this size: the frames forwards and backwards, as often as needed."""
+    resized = [cv2.resize(f, (width, height), interpolation=cv2.INTER_LINEAR) for f in frames[:count]]
+    order = [*range(len(resized)), *range(len(resized) - 2, 0, -1)]
+    return np.stack([resized[order[i % len(order)]] for i in range(count)])

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.bench.cuda import bench_cuda
+from flowprep.bench.cuda import CudaBenchmark, bench_cuda
 from flowprep.bench.extraction import extraction_speed
 from flowprep.bench.fidelity import Fidelity, Flow, Grey, fidelity, sample_pairs
 from flowprep.doctor import processor_name
@@ -101,7 +101,7 @@ class FlowBenchmark:
     pairs_per_second: Mapping[str, float]
     codes: Mapping[str, Fidelity]
     stages: Mapping[str, float]
-    cuda: dict[str, Any] | None = None
+    cuda: CudaBenchmark | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values; `cuda` is left out if it is None."""
@@ -177,7 +177,7 @@ def bench(
         )
 
 
-def bench_gpu(videos: Sequence[Path], size: str, tvl1: Tvl1Settings) -> dict[str, Any]:
+def bench_gpu(videos: Sequence[Path], size: str, tvl1: Tvl1Settings) -> CudaBenchmark:
     """Time engine cuda on the first GPU, as `flowprep.bench.cuda.bench_cuda` does.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from flowprep.cli.output import print_result, print_table
 from flowprep.presets import default_preset
 
 if TYPE_CHECKING:
+    from flowprep.bench.cuda import CudaBenchmark
     from flowprep.bench.flow import FlowBenchmark
     from flowprep.bench.read import ReadBenchmark
 
@@ -169,17 +170,15 @@ def _show_flow(result: FlowBenchmark, name: str) -> None:
         _show_gpu(result.cuda)
 
 
-def _show_gpu(result: Mapping[str, Any]) -> None:
-    from flowprep.bench.cuda import as_rows
-
-    click.echo(f"{result['device']['name']}, pairs per second by size and batch, with copies:")
-    print_table(as_rows(dict(result)))
+def _show_gpu(result: CudaBenchmark) -> None:
+    click.echo(f"{result.device.name}, pairs per second by size and batch, with copies:")
+    print_table(result.rows())
     click.echo("share of each kernel in the time:")
-    click.echo("  " + ", ".join(f"{kernel} {share:.1%}" for kernel, share in result["kernels"].items()))
-    for ceiling, rate in result["ceilings"].items():
+    click.echo("  " + ", ".join(f"{kernel} {share:.1%}" for kernel, share in result.kernels.items()))
+    for ceiling, rate in dataclasses.asdict(result.ceilings).items():
         click.echo(f"  {ceiling.replace('_', ' ')}: {rate:.3g}")
-    if share := result["share_of_ceiling"]:
-        reached = result["pixel_iterations_per_second"]
+    if share := result.share_of_ceiling:
+        reached = result.pixel_iterations_per_second
         click.echo(f"  reached: {reached:.3g} pixel iterations per second, {share:.0%}")
 
 

@@ -20,8 +20,8 @@ def doctor() -> None:
     report = examine()
 
     def show() -> None:
-        print_tree({name: value for name, value in report.items() if name != "advice"})
-        for line in report["advice"] or ["nothing is missing"]:
+        print_tree({name: value for name, value in report.to_dict().items() if name != "advice"})
+        for line in report.advice or ["nothing is missing"]:
             click.echo(f"- {line}")
 
     print_result(report, show)

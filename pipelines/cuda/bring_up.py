@@ -1,15 +1,15 @@
-"""All checks and timings of engine cuda on a machine with a GPU.
+"""Test engine cuda on a machine with a GPU: its results, its speed, and which tile is the fastest.
 
     python pipelines/cuda/bring_up.py [VIDEO]...
 
-Without VIDEO, sample clips are used. The script checks every kernel of every preset against the reference,
-with and without bounds checks. It compares whole flows with engine cpu. It times tiles, batch sizes and a
-whole extraction. At the end it prints a summary. The exit code is 1 if anything is wrong. All takes about 5
-minutes.
+Without VIDEO, it uses sample clips. It checks every kernel of every preset, also in the build that checks
+bounds. It compares whole flows with engine cpu. It times tiles, batch sizes and a whole extraction. Its last
+output is a summary. The exit status is 1 if anything is wrong. It takes about 5 minutes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -24,9 +24,7 @@ import numpy.typing as npt
 
 from flowprep.api import make_corpus
 from flowprep.bench.cuda import (
-    BATCHES,
     OPENCV_CUDA,
-    SIZES,
     bench_cuda,
     ceilings,
     pairs_per_second,
@@ -51,9 +49,8 @@ from flowprep.video.frames import to_grey
 SIZE = "340x256"
 BATCH = 256  # pairs
 CLIPS = 480  # of the extraction
-# Largest mean distance between two engines with the same arithmetic, pixels. Rounding matters more with a
-# stopping test.
-MAX_DISTANCE = 0.02
+# Largest mean distance of two engines that do the same arithmetic, pixels.
+MEAN_DISTANCE = 0.02
 SCHEDULES = {"OpenCV's CUDA schedule": OPENCV_CUDA, "accurate": PRESETS["accurate"]}
 TILES = [
     Tile(stages, threads, blocks, rows)
@@ -74,83 +71,80 @@ TILES = [
     ]
 ]
 
-
 Frames = npt.NDArray[np.uint8]
 began = time.perf_counter()
-summary: list[str] = []
-errors: list[str] = []
+summary_lines: list[str] = []
+wrong: list[str] = []
 
 
 def main() -> int:
-    """Run everything and print the summary. Returns the exit code."""
-    print(json.dumps(examine(), indent=1))
+    """Run all checks and measurements, and print the summary."""
+    print(json.dumps(examine().to_dict(), indent=1))
     device = driver.open_device()
-    report(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvrtc_version()}", summarise=True)
+    report(f"{device.gpu.name}, {device.gpu.arch}, NVRTC {nvrtc_version()}", summary=True)
     with tempfile.TemporaryDirectory(prefix="flowprep-bring-up-") as name:
         folder = Path(name)
-        videos = [Path(argument) for argument in sys.argv[1:]] or sample_clips(folder)
-        all_frames = itertools.chain.from_iterable(map(read, videos))
-        frames = np.stack(list(itertools.islice(all_frames, BATCH + 1)))
+        videos = [Path(v) for v in sys.argv[1:]] or sample_clips(folder)
+        everything = itertools.chain.from_iterable(map(grey_frames, videos))
+        frames = np.stack(list(itertools.islice(everything, BATCH + 1)))
         check(frames)
         compare(frames)
         time_tiles(frames)
         time_engines(frames)
         time_extraction(videos, folder)
     print("\n--- summary")
-    print("\n".join(summary))
-    print("\n".join(f"WRONG: {line}" for line in errors) or "nothing is wrong")
-    return int(bool(errors))
+    print("\n".join(summary_lines))
+    print("\n".join(f"WRONG: {line}" for line in wrong) or "nothing is wrong")
+    return int(bool(wrong))
 
 
-def report(line: str, summarise: bool = False) -> None:
-    """Print a line with the time, and optionally repeat it in the summary."""
+def report(line: str, summary: bool = False) -> None:
+    """Print a line, and repeat it in the summary if `summary` is true."""
     print(f"[{time.perf_counter() - began:5.0f} s] {line}", flush=True)
-    if summarise:
-        summary.append(line)
+    if summary:
+        summary_lines.append(line)
 
 
 def check(frames: Frames) -> None:
-    """Check every kernel of every preset against the reference."""
+    """Check every kernel of every preset against engine reference."""
     for (preset, tvl1), bounds in itertools.product(PRESETS.items(), (True, False)):
         title = f"kernels, {preset}, {'bounds checked' if bounds else 'fast build'}"
         try:
-            distances = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
-            worst = max(distances, key=lambda kernel: distances[kernel])
-            report(f"{title}: right; largest error {distances[worst]:.1e}, in {worst}")
+            errors = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
+            worst = max(errors, key=lambda kernel: errors[kernel])
+            report(f"{title}: right; largest error {errors[worst]:.1e}, in {worst}")
         except EngineError as exc:
-            errors.append(f"{title}: {exc}")
-            report(errors[-1])
+            wrong.append(f"{title}: {exc}")
+            report(wrong[-1])
 
 
 def compare(frames: Frames) -> None:
-    """Compare whole flows with those of engine cpu, and with those of other batch sizes."""
-    first = np.arange(0, min(96, len(frames) - 1), 12)
+    """Compare whole flows with engine cpu, and with other batches."""
+    indices = np.arange(0, min(96, len(frames) - 1), 12)
     for preset, tvl1 in PRESETS.items():
         flow, expected = (
-            make_engine(engine, tvl1, usable_cores()).solve(frames, first, first + 1)
+            make_engine(engine, tvl1, usable_cores()).solve(frames, indices, indices + 1)
             for engine in ("cuda", "cpu")
         )
         distances = np.hypot(*(flow - expected).swapaxes(0, 1)).mean(axis=(1, 2))
-        median, worst = np.median(distances), distances.max()
-        line = f"{preset}: {median:.5f} px from engine cpu (worst pair {worst:.4f})"
-        report(line, summarise=True)
-        # With a stopping test, rounding decides the result at some places. So single pairs do not count.
-        if not (median if tvl1.epsilon else worst) <= MAX_DISTANCE:
-            errors.append(line)
-        pairs = np.arange(min(40, len(frames) - 1))
-        default, small_batches = (
-            engine.solve(frames, pairs, pairs + 1)
-            for engine in (CudaEngine(tvl1), CudaEngine(tvl1, max_batch_pairs=7))
-        )
-        if not np.array_equal(default, small_batches):
-            errors.append(f"{preset}: results depend on the batch")
+        line = f"{preset}: {np.median(distances):.5f} px from engine cpu (worst pair {distances.max():.4f})"
+        report(line, summary=True)
+        # With a stopping test, single pairs mean nothing: some pixels depend on rounding.
+        if not (np.median(distances) if tvl1.epsilon else distances.max()) <= MEAN_DISTANCE:
+            wrong.append(line)
+        first = range(min(40, len(frames) - 1))
+        engine = CudaEngine(tvl1)
+        whole = engine.solve(frames, first, range(1, len(first) + 1))
+        engine = CudaEngine(tvl1, max_batch_pairs=7)
+        if not np.array_equal(whole, engine.solve(frames, first, range(1, len(first) + 1))):
+            wrong.append(f"{preset}: results depend on the batch")
 
 
 def time_tiles(frames: Frames) -> None:
-    """Time the tiles. Each speed is also a share of the maximum of the GPU."""
-    maximum = ceilings(driver.open_device())
-    for key, value in maximum.items():
-        report(f"{key.replace('_', ' ')}: {value:.3g}", summarise=True)
+    """Time all tiles, and compare the fastest one with the limit of the GPU."""
+    limits = ceilings(driver.open_device())
+    for key, value in dataclasses.asdict(limits).items():
+        report(f"{key.replace('_', ' ')}: {value:.3g}", summary=True)
     height, width = frames.shape[1:]
     for title, tvl1 in SCHEDULES.items():
         rates = {}
@@ -164,34 +158,34 @@ def time_tiles(frames: Frames) -> None:
                 report(f"{title}, {tile}: {exc}")
                 continue
             reached = rates[tile] * (pixel_iterations(height, width, tvl1) or 0)
-            share = reached / maximum["pixel_iterations_per_second"]
-            report(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the maximum")
+            share = reached / limits.pixel_iterations_per_second
+            report(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the limit")
         fastest = max(rates, key=lambda tile: rates[tile])
         default = rates.get(tile_for(driver.open_device()), 0.0)
         report(
-            f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} with the default tile",
-            summarise=True,
+            f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} with the default",
+            summary=True,
         )
 
 
 def time_engines(frames: Frames) -> None:
     """Time engine cpu on all cores, and engine cuda by size, batch and kernel."""
     cpu = make_engine("cpu", PRESETS["accurate"], usable_cores())
-    pairs = np.arange(min(64, len(frames) - 1))
-    cpu.solve(frames, pairs[:2], pairs[:2] + 1)
+    first = np.arange(min(64, len(frames) - 1))
+    cpu.solve(frames, first[:2], first[:2] + 1)  # compiles
     start = time.perf_counter()
-    cpu.solve(frames, pairs, pairs + 1)
-    rate = len(pairs) / (time.perf_counter() - start)
-    report(f"engine cpu, accurate, {usable_cores()} cores: {rate:.1f} pairs/s", summarise=True)
-    result = bench_cuda(frames, PRESETS["accurate"], None, SIZES, BATCHES)
-    for size, by_batch in result["pairs_per_second"].items():
-        report(f"accurate, {size}, pairs/s by batch: {by_batch}", summarise=True)
-    shares = ", ".join(f"{kernel} {share:.1%}" for kernel, share in result["kernels"].items())
-    report(f"kernels, accurate: {shares}", summarise=True)
+    cpu.solve(frames, first, first + 1)
+    rate = len(first) / (time.perf_counter() - start)
+    report(f"engine cpu, accurate, {usable_cores()} cores: {rate:.1f} pairs/s", summary=True)
+    result = bench_cuda(frames, PRESETS["accurate"])
+    for size, by_batch in result.pairs_per_second.items():
+        report(f"accurate, {size}, pairs/s by batch: {by_batch}", summary=True)
+    shares = ", ".join(f"{kernel} {share:.1%}" for kernel, share in result.kernels.items())
+    report(f"kernels, accurate: {shares}", summary=True)
 
 
 def time_extraction(videos: list[Path], folder: Path) -> None:
-    """Time a whole extraction twice. The second run uses the processes of the first one."""
+    """Time two whole extractions. The second one uses the worker processes of the first again."""
     inputs = folder / "inputs"
     inputs.mkdir()
     for n in range(CLIPS):
@@ -203,13 +197,11 @@ def time_extraction(videos: list[Path], folder: Path) -> None:
         result = make_corpus([inputs], folder / run, settings)
         seconds = time.perf_counter() - start
         pairs = CorpusStore(folder / run).load_index().totals["pairs"]
-        report(
-            f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {usable_cores()} cores", summarise=True
-        )
-        errors.extend(f"extraction: {fault}" for fault in result.faults.values())
+        report(f"extraction, {run} run: {pairs / seconds:.0f} pairs/s, {usable_cores()} cores", summary=True)
+        wrong.extend(f"extraction: {fault}" for fault in result.faults.values())
 
 
-def read(video: Path) -> Iterator[Frames]:
+def grey_frames(video: Path) -> Iterator[Frames]:
     """The grey frames of a video."""
     return (to_grey(frame.rgb) for _, frame in read_frames(video, SIZE))
 

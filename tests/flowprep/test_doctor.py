@@ -1,4 +1,4 @@
-"""What a machine has, said of machines that lack things."""
+"""The report on a machine, for machines that lack parts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from flowprep import doctor
 from flowprep.errors import EngineError
 
 
-def test_it_says_what_is_there_and_exits_0(cli: Callable[..., Result]) -> None:
+def test_it_reports_every_part_and_exits_0(cli: Callable[..., Result]) -> None:
     result = cli("doctor", "--json")
-    found = json.loads(result.stdout)
+    values = json.loads(result.stdout)
     assert result.exit_code == 0
-    assert found["flowprep"] == version("flowprep") and found["opencv"]["version"] == cv2.__version__
-    assert found["processor"]["cores"] >= 1 and found["processor"]["vector_bits"] in (128, 256, 512)
-    assert found["ffmpeg"]["decodes"]["h264"] is True
-    assert found["engine"] == ("cuda" if found["gpus"]["works"] else "cpu")
+    assert values["flowprep"] == version("flowprep") and values["opencv"]["version"] == cv2.__version__
+    assert values["processor"]["cores"] >= 1 and values["processor"]["vector_bits"] in (128, 256, 512)
+    assert values["ffmpeg"]["decodes"]["h264"] is True
+    assert values["engine"] == ("cuda" if values["gpus"]["works"] else "cpu")
+    assert list(values) == [
+        *("flowprep", "python", "processor", "gpus", "opencv", "ffmpeg", "engine", "advice")
+    ]
+    gpu_keys = ["names", "driver_cuda", "nvrtc", "works", "cuda-bindings", "nvidia-cuda-nvrtc"]
+    assert list(values["gpus"]) == gpu_keys
     text = cli("doctor").stdout
     assert f"pyav: {av.__version__}" in text and "engine: " in text
 
@@ -31,32 +36,32 @@ def test_it_says_what_is_there_and_exits_0(cli: Callable[..., Result]) -> None:
 @pytest.mark.parametrize(
     "fault", ["no NVIDIA driver was found; install it", "packages are not installed; pip"]
 )
-def test_what_is_missing_for_a_gpu_is_advice(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_part_of_engine_cuda_is_advice(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Any:
         raise EngineError(fault)
 
     monkeypatch.setattr(doctor.compiler, "nvrtc_version", lambda: "13.5")
     monkeypatch.setattr(doctor.driver, "driver_version", fail)
-    found = doctor.examine()
-    assert found["gpus"]["works"] is False and found["gpus"]["nvrtc"] == "13.5"
-    assert any(line.startswith(fault) and "engine cpu" in line for line in found["advice"])
+    report = doctor.examine()
+    assert report.gpus.works is False and report.gpus.nvrtc == "13.5"
+    assert any(line.startswith(fault) and "engine cpu" in line for line in report.advice)
 
 
-def test_what_works_is_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_working_gpu_is_no_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = doctor.driver.Gpu(0, "Some GPU", (9, 0), 132, 1.98e9, 141 << 30)
     monkeypatch.setattr(doctor.compiler, "nvrtc_version", lambda: "13.5")
     monkeypatch.setattr(doctor.driver, "driver_version", lambda: "13.0")
     monkeypatch.setattr(doctor.driver, "gpus", lambda: [gpu])
     monkeypatch.setattr(doctor, "gpu_fault", lambda: "")
-    found = doctor.examine()
-    assert found["gpus"]["works"] is True and found["advice"] == []
-    assert found["gpus"]["names"] == ["Some GPU, compute capability 9.0, 132 multiprocessors, 141 GiB"]
+    report = doctor.examine()
+    assert report.gpus.works is True and report.advice == []
+    assert report.gpus.names == ["Some GPU, compute capability 9.0, 132 multiprocessors, 141 GiB"]
 
 
-def test_an_opencv_or_an_ffmpeg_that_lacks_parts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_parts_of_opencv_and_ffmpeg_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(cv2, "optflow")
     monkeypatch.setattr(doctor, "CODECS", ("h264", "no_such_codec"))
-    found = doctor.examine()
-    assert found["opencv"]["optflow"] is False and found["ffmpeg"]["decodes"]["no_such_codec"] is False
-    assert any("pip install --force-reinstall opencv-contrib" in line for line in found["advice"])
-    assert any("does not decode no_such_codec" in line for line in found["advice"])
+    report = doctor.examine()
+    assert report.opencv.optflow is False and report.ffmpeg.decodes["no_such_codec"] is False
+    assert any("pip install --force-reinstall opencv-contrib" in line for line in report.advice)
+    assert any("does not decode no_such_codec" in line for line in report.advice)

@@ -9,7 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ NO_GPU = "engine cuda: the driver finds no GPU; look at the output of nvidia-smi
 KEPT_GRAPHS = 8  # of a queue: one for each list of launches
 
 
-class Gpu(NamedTuple):
+@dataclass(frozen=True)
+class Gpu:
     """The properties of a GPU.
 
     Attributes:
