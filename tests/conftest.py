@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("flowprep.testing.engines")
+pytest.register_assert_rewrite("flowprep.testing.engines", "trainer.testing.models")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,166 +1,134 @@
-"""What every network of the table must do, at a reduced width and size."""
+"""The conformance suite, for every network of the registry."""
 
-from dataclasses import dataclass, field
-from typing import Any
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 
-from trainer import export
-from trainer.models import objective, registry, weights
+from flowprep.errors import UsageError
+from trainer.models import registry
+from trainer.models.spec import ModelSpec
+from trainer.testing import models
+from trainer.testing.models import NetworkCase, NetworkSuite, cases_of
 
-
-@dataclass(frozen=True)
-class Reduced:
-    """How a network is made small enough for a test."""
-
-    width: int = 8
-    size: int = 64
-    frames: int = 0
-    stack: int = 2
-    lr: float = 0.01
-    odd: tuple[int, int] | None = None  # height and width of a larger frame, where these may be any
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-CASES = {
-    "cnn_m_2048": [Reduced(odd=(291, 263))],
-    "resnet18": [Reduced(odd=(75, 91))],
-    "resnet50": [Reduced(odd=(75, 91))],
-    "vgg16": [Reduced(odd=(241, 263))],
+REDUCED = {
+    "cnn_m_2048": [{"larger_frame": (291, 263)}],
+    "resnet18": [{}],
+    "resnet50": [{}],
+    "vgg16": [{"larger_frame": (241, 263)}],
     "googlenet": [
-        Reduced(odd=(75, 91)),
-        Reduced(width=16, odd=(75, 91), options={"batch_norm": False}),
-        Reduced(odd=(75, 91), options={"batch_norm": True, "auxiliary": True}),
+        {},
+        {"width": 16, "options": {"batch_norm": False}},
+        {"options": {"batch_norm": True, "auxiliary": True}},
     ],
-    "karpathy_single": [Reduced()],
-    "karpathy_early": [Reduced()],
-    "karpathy_late": [Reduced()],
-    "karpathy_slow": [Reduced()],
-    "karpathy_fovea": [Reduced()],
+    "karpathy_single": [{}],
+    "karpathy_early": [{}],
+    "karpathy_late": [{}],
+    "karpathy_slow": [{}],
+    "karpathy_fovea": [{}],
     "conv_fusion": [
-        *(
-            Reduced(width=4, frames=3, odd=(75, 91), lr=lr, options=options)
-            for lr, options in (
-                (0.01, {"fusion": "conv"}),
-                (0.01, {"fusion": "sum", "both": False, "stop": False}),
-                (0.01, {"fusion": "concat", "layer": "relu4_2"}),
-                # Of what it classifies, vectors of length 1 from towers that do not learn, little differs.
-                (30.0, {"fusion": "bilinear", "both": False}),
-                (0.01, {"fusion": "max", "tower": "googlenet", "layer": "inception4a", "stop": False}),
-                (0.01, {"fusion": "conv", "tower": "resnet50", "layer": "layer2.1", "kernel": 1}),
-            )
-        ),
+        {"width": 4, "frames": 3, "learning_rate": rate, "options": options}
+        for rate, options in (
+            (0.01, {"fusion": "conv"}),
+            (0.01, {"fusion": "sum", "both": False, "stop": False}),
+            (0.01, {"fusion": "concat", "layer": "relu4_2"}),
+            # It classifies vectors of length 1 from towers that do not learn. They differ by little.
+            (30.0, {"fusion": "bilinear", "both": False}),
+            (0.01, {"fusion": "max", "tower": "googlenet", "layer": "inception4a", "stop": False}),
+            (0.01, {"fusion": "conv", "tower": "resnet50", "layer": "layer2.1", "kernel": 1}),
+        )
     ],
     "st_resnet": [
-        Reduced(width=4, frames=3, odd=(75, 91)),
-        Reduced(width=4, frames=7, odd=(75, 91), options={"stage": 2}),
+        {"width": 4, "frames": 3},
+        {"width": 4, "frames": 7, "options": {"stage": 2}},
     ],
-    "c3d": [Reduced(width=4, stack=1)],
-    "c3d_small": [Reduced(width=4, stack=1)],
-    "siamese_transform": [Reduced(width=8, size=32, frames=6, odd=(241, 263))],
-    "fstcn": [Reduced(width=6)],
+    "c3d": [{"width": 4, "stack": 1}],
+    "c3d_small": [{"width": 4, "stack": 1}],
+    "siamese_transform": [{"size": 32, "frames": 6, "larger_frame": (241, 263)}],
+    "fstcn": [{"width": 6}],
 }
-EACH = [
-    pytest.param(name, stream, case, id="-".join([name, stream, *map(str, case.options.values())]))
-    for name, cases in CASES.items()
-    for case in cases
-    for spec in [registry.find_module(name).SPEC]
-    for stream in (("both",) if spec.joint else spec.streams)
-]
-CLASSES = 3
 
 
-def make(name, stream, case, batch=8, dropout=0.0):
-    """A network and a batch of its inputs, with classes."""
-    spec = registry.find_module(name).SPEC
-    torch.manual_seed(0)
-    size = spec.size or case.size
-    shapes = spec.shapes(stream, batch=batch, size=size, frames=case.frames, stack=case.stack)
-    model = registry.build(
-        name,
-        in_channels=shapes[-1][1],
-        num_classes=CLASSES,
-        width=case.width,
-        dropout=dropout,
-        **case.options,
+def exported(case: NetworkCase) -> bool:
+    """Networks with an axis of time. The others only pass batches on. The tests of exports have ST-ResNet."""
+    timeless = registry.find_module(case.name).SPEC.frames == (1,)
+    return not timeless and case.options in ({}, {"fusion": "conv"}) and case.name != "st_resnet"
+
+
+def all_cases() -> list[NetworkCase]:
+    cases = []
+    for name, variants in REDUCED.items():
+        for reduced in variants:
+            for case in cases_of(name, **reduced):
+                # The streams differ by the channels of the first layer. Its gradients are tested for both.
+                one_stream = case.stream != "temporal"
+                values = {**vars(case), "learns": one_stream, "exports": one_stream and exported(case)}
+                cases.append(NetworkCase(**values))
+    return cases
+
+
+class TestNetworks(NetworkSuite):
+    cases = all_cases()
+    test_one_batch_is_learnt = pytest.mark.slow(NetworkSuite.test_one_batch_is_learnt)
+    test_the_export_accepts_any_number_of_clips = pytest.mark.slow(
+        NetworkSuite.test_the_export_accepts_any_number_of_clips
     )
-    return model, [torch.randn(shape) for shape in shapes], torch.arange(batch) % CLASSES
 
 
-def test_every_model_has_a_case():
-    assert list(CASES) == list(registry.MODELS)
+def test_every_network_has_a_case():
+    assert list(REDUCED) == list(registry.MODELS)
 
 
-@pytest.mark.parametrize(("name", "stream", "case"), EACH)
-def test_gradients_reach_what_should_learn(name, stream, case):
-    model, inputs, y = make(name, stream, case, batch=3)
-    spec = registry.find_module(name).SPEC
-    missing = {f"{last}.weight" for last in spec.last_layers} - {n for n, _ in model.named_parameters()}
-    assert not missing or (name == "googlenet" and "auxiliary" not in case.options)
-    weights.set_training(model)
-    objective.losses(model, model(*inputs), y).mean().backward()
-    for key, p in model.named_parameters():
-        assert (p.grad is not None and bool(p.grad.abs().sum() > 0)) == p.requires_grad, key
+def test_only_auxiliary_classifiers_may_be_missing():
+    for case in TestNetworks.cases:
+        last_layers = registry.find_module(case.name).SPEC.last_layers
+        missing = {f"{last}.weight" for last in last_layers} - dict(case.build().named_parameters()).keys()
+        assert not missing or (case.name == "googlenet" and "auxiliary" not in case.options)
 
 
-# One stream: the other differs by the channels of the first layer, whose gradients are seen above.
-@pytest.mark.parametrize(("name", "stream", "case"), [p for p in EACH if p.values[1] != "temporal"])
-def test_a_batch_is_learnt_by_heart(name, stream, case):
-    model, inputs, y = make(name, stream, case, batch=4)
-    weights.set_training(model)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(learning, lr=case.lr, momentum=0.9)
-    first = None
-    for _step in range(200):
-        loss = objective.losses(model, model(*inputs), y).mean()
-        first = first or loss.item()
-        if loss < 0.02 * first:
-            return
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning, 10.0)  # no step of a steep beginning may end it
-        optimizer.step()
-    pytest.fail(f"the loss is {loss.item():.3f} after 200 steps, from {first:.3f}")
+class Constant(torch.nn.Module):
+    """A faulty network: its output depends on the other clips of the batch, and its layer does not learn."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 3)
+
+    def forward(self, x):
+        return self.layer(x.mean().view(1, 1)).expand(len(x), -1).detach() + x.mean((1, 2, 3))[:1, None]
 
 
-@pytest.mark.parametrize(("name", "stream", "case"), EACH)
-def test_judging_is_deterministic_and_by_the_clip(name, stream, case):
-    """In evaluation a clip's logits do not depend on the run, on the others of its batch, or on dropout."""
-    model, inputs, _ = make(name, stream, case, batch=2, dropout=0.5)
-    other, _, _ = make(name, stream, case, dropout=0.9)
-    other.load_state_dict(model.state_dict())
-    with torch.inference_mode():
-        logits = model.eval()(*inputs)
-        assert logits.shape == (2, CLASSES) and torch.isfinite(logits).all()
-        assert torch.equal(logits, model(*inputs)) and torch.equal(logits, other.eval()(*inputs))
-        # Convolutions sum in another order for another batch: float32's 1e-7, through some fifty layers.
-        torch.testing.assert_close(model(*(x[:1] for x in inputs)), logits[:1], rtol=1e-4, atol=1e-5)
+@pytest.fixture
+def faulty(monkeypatch):
+    """The faulty network, as a module of another package."""
+    module = ModuleType("other_package.faulty")
+    module.SPEC = ModelSpec(paper="none", first_layer="layer", last_layers=("layer",))
+    module.build = lambda in_channels, num_classes, *, dropout, width: Constant()
+    monkeypatch.setitem(sys.modules, "other_package", ModuleType("other_package"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    registry.find_module.cache_clear()
+    yield NetworkCase(module.__name__, "spatial", size=16)
+    registry.find_module.cache_clear()
 
 
-@pytest.mark.parametrize(("name", "stream", "case"), [p for p in EACH if p.values[2].odd])
-def test_frames_of_any_size(name, stream, case):
-    model, inputs, _ = make(name, stream, case, batch=1)
-    with torch.inference_mode():
-        logits = model.eval()(*(torch.randn(*x.shape[:-2], *case.odd) for x in inputs))
-    assert logits.shape == (1, CLASSES) and torch.isfinite(logits).all()
-
-
-# Networks that take time apart or together; those of one time step only pass batches on from layer to layer,
-# and ST-ResNet is among the tests of exports.
 @pytest.mark.parametrize(
-    ("name", "stream", "case"),
-    [
-        p
-        for p in EACH
-        if registry.find_module(p.values[0]).SPEC.frames != (1,)
-        and p.values[1] != "temporal"
-        and p.values[2].options in ({}, {"fusion": "conv"})
-        and p.values[0] != "st_resnet"
-    ],
+    "test", ["test_gradients_reach_all_layers_that_learn", "test_evaluation_is_deterministic"]
 )
-def test_torch_exports_it_for_any_number_of_clips(name, stream, case, tmp_path):
-    model, inputs, _ = make(name, stream, case, batch=2)
-    shapes = [tuple(x.shape) for x in inputs]
-    differs = export.write_network(model, CLASSES, ["a", "b"][: len(inputs)], shapes, tmp_path / "m.pt2", {})
-    assert differs <= export.TOLERANCE and (tmp_path / "m.pt2").exists()
+def test_the_suite_finds_faults(faulty, test):
+    NetworkSuite().test_the_spec_is_consistent(faulty)
+    with pytest.raises((AssertionError, RuntimeError)):
+        getattr(NetworkSuite(), test)(faulty)
+    assert not models.is_dense(faulty)
+
+
+def test_networks_of_other_packages_are_found_by_name(faulty, monkeypatch):
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+    registry.register_model("mine", faulty.name)
+    assert registry.find_module("mine").SPEC is registry.find_module(faulty.name).SPEC
+    registry.register_model("mine", faulty.name)  # again the same
+    with pytest.raises(UsageError, match=r"'mine' is already registered from other_package\.faulty"):
+        registry.register_model("mine", "other_package.another")
+    with pytest.raises(UsageError, match="cannot be imported: No module named 'no_such_package'"):
+        registry.find_module("no_such_package.network")
+    with pytest.raises(UsageError, match=r"json\.decoder must define SPEC"):
+        registry.find_module("json.decoder")

@@ -1,0 +1,1 @@
+"""Public test suites for extensions of trainer. They need pytest."""
