@@ -1,4 +1,4 @@
-"""A corpus in memory, of videos whose frames and flow follow from a formula.
+"""A corpus in memory. A formula gives the frames and the flow of its videos.
 
 Two colours and two motions make four classes: a frame shows the colour alone, a flow the motion alone.
 """
@@ -25,7 +25,7 @@ CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
 
 
 class Coded:
-    """What a video of a corpus does with its codes: `exact(start, count, backward)` is what it shows."""
+    """The codes of a video in memory; `exact(start, count, backward)` gives its flow."""
 
     def codes(self, start, count, backward=False, window=None):
         return np.ascontiguousarray(cut(self._coded(start, count, backward)[0], window))
@@ -39,7 +39,7 @@ class Coded:
         return cut((codes - zero) * scale, window)
 
     def _coded(self, start, count, backward):
-        """Codes, scale, zero and mean of these pairs, without a JPEG."""
+        """Codes, scale, zero point and mean of the pairs, without JPEG compression."""
         if start < 0 or start + count > self.num_pairs:
             raise IndexError(start)
         exact = self.exact(start, count, backward)
@@ -95,7 +95,7 @@ class FakeVideo(Coded):
 
 
 class FakeCorpus(Mapping):
-    """A prefix makes another data set of the same pictures: other ids, other classes."""
+    """A corpus of all classes. With a prefix it is another data set: other ids and classes, same videos."""
 
     def __init__(self, clips=4, failures=(), prefix="", **settings):
         self.path = Path("fake-corpus")
@@ -160,7 +160,7 @@ def rows(run):
 
 
 def write_lists(folder, test_groups=(1,), clips=4, crlf=False):
-    """UCF-style lists of the corpus in memory: (classInd.txt, train, test)."""
+    """Write lists of the corpus in the form of UCF-101; gives (classInd.txt, train, test)."""
     end = "\r\n" if crlf else "\n"
     train, test = [], []
     for number, label in enumerate(CLASSES, 1):

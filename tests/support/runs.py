@@ -5,7 +5,7 @@ from trainer.training.trainer import train
 
 
 class Killed(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
 def kill_at(step):

@@ -9,9 +9,9 @@ class Killed(Exception):
     pass
 
 
-def test_a_failed_write_leaves_the_former_file(tmp_path):
+def test_a_failed_write_leaves_the_previous_file(tmp_path):
     path = tmp_path / "file"
-    write_atomically(path, lambda f: f.write(b"former"))
+    write_atomically(path, lambda f: f.write(b"previous"))
 
     def broken(file):
         file.write(b"half of the n")
@@ -19,7 +19,7 @@ def test_a_failed_write_leaves_the_former_file(tmp_path):
 
     with pytest.raises(Killed):
         write_atomically(path, broken)
-    assert path.read_bytes() == b"former" and list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"previous" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_names_the_file(tmp_path):

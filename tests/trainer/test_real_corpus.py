@@ -1,4 +1,4 @@
-"""The trainer on corpora that flowprep extracted: from stored JPEG to what the network sees."""
+"""The trainer on corpora that flowprep extracted: from the stored JPEGs to the input of the network."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def write_folder(folder, images):
 
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
-    """A corpus of two videos as frames, and of both as seen in a mirror."""
+    """A corpus of two videos, stored as frames, and of both mirrored."""
     folder = tmp_path_factory.mktemp("mirrored")
     for motion in ("slide", "grow"):
         images = frames(1, motion)
@@ -77,11 +77,11 @@ def test_a_flipped_input_is_the_input_of_the_flipped_video(mirrored, motion, sub
     flipped_crops = transforms.fixed_crops(clips[0], 32, 10, "temporal").normalised()[5:]
     crops = transforms.fixed_crops(clips[1], 32, 5, "temporal").normalised()[[1, 0, 3, 2, 4]]
     for got, want in zip(flipped_crops, crops, strict=True):
-        assert (got - want).abs().mean() < 0.25  # corners are nearer to the border, where flow is guessed
+        assert (got - want).abs().mean() < 0.25  # flow is less accurate near the border
 
 
 def test_units_and_signs(mirrored):
-    """Sliding right by 1.5 px a frame is u = 1.5, v = 0 in the input; its mean takes all of it away."""
+    """A motion right by 1.5 px a frame is u = 1.5, v = 0 in the input; without its mean it is 0."""
     video = mirrored["slide/plain"]
     raw = small("temporal", input={"stack": 8, "flow_scale": 1.0, "subtract_mean": False})
     planes = loading.load_clip(video, 0, raw).normalised()[:, 8:-8, 8:-8]
@@ -92,13 +92,13 @@ def test_units_and_signs(mirrored):
     assert centred.mean((1, 2)).abs().max() < 0.05
 
 
-def test_backward_flow_runs_the_other_way(mirrored):
-    """Growth is shrinkage on the way back: the two halves of a bi-directional input have opposite signs."""
+def test_backward_flow_is_the_opposite_motion(mirrored):
+    """Backward, growth is shrinkage: the two halves of a bidirectional input have opposite signs."""
     options = {"stack": 8, "flow_scale": 1.0, "bidirectional": True}
     planes = loading.load_clip(mirrored["grow/plain"], 0, small("temporal", input=options)).normalised()
     u = planes[0::2, 8:-8, 8:-8]
     slopes = (u[:, :, 1:] - u[:, :, :-1]).mean((1, 2))
-    # 2% a frame on the way, 1 - 1/1.02 back; TV-L1 smooths some of it away.
+    # 2% a frame forward, 1 - 1/1.02 backward; TV-L1 smooths a part of it away.
     np.testing.assert_allclose(slopes[:4], 0.02, atol=0.005)
     np.testing.assert_allclose(slopes[4:], -0.0196, atol=0.005)
 
@@ -113,7 +113,7 @@ def test_frames_are_those_of_the_video(mirrored):
 @pytest.mark.timeout(60)
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_loader_processes_read_the_same(mirrored):
-    """An opened corpus is used on both sides of a fork, though OpenCV's threads are running by then."""
+    """An open corpus is read on both sides of a fork, although the threads of OpenCV run already."""
     cv2.setNumThreads(4)
     cv2.GaussianBlur(np.zeros((2000, 2000), np.uint8), (0, 0), 5)
     ids, recipe = list(mirrored), small("temporal")
@@ -230,7 +230,7 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
     assert row["published"]["UCF-101, 3 splits"] == 93.4 and row["published_parameters"] > 5e7
     assert call("export", tmp_path / "both", "-o", tmp_path / "both.pt2").exit_code == 0
 
-    # One stream alone: the other is not extracted, and the scores are those of the test.
+    # One stream alone: the other is not extracted, and the scores are those of the test list.
     extracted = []
     make = predicting.make_corpus
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ def write(path, text):
     return str(path)
 
 
-def test_ways_of_writing_a_line(tmp_path):
+def test_forms_of_a_line(tmp_path):
     source = write(
         tmp_path / "l.txt",
         "Punch/v_Punch_g08_c01.avi 3\r\n\r\nPunch/v_Punch_g09_c01.avi\r\n./some/clip 1.mp4\r\n"
@@ -64,12 +64,12 @@ def test_official_lists_are_read(shared_data):
     assert len(hmdb) == 3570 and len({e.label for e in hmdb}) == 51
 
 
-def test_prepare(tmp_path):
+def test_a_split_is_read(tmp_path):
     index, train, test = write_lists(tmp_path, crlf=True)
-    examples, judged = splits.read_split(FakeCorpus(), str(train), str(test), index)
-    assert (len(examples), len(judged)) == (24, 8)
-    assert examples.classes == CLASSES
-    assert all(v.startswith(CLASSES[n]) for v, n in zip(judged.ids, judged.labels, strict=True))
+    train_examples, test_examples = splits.read_split(FakeCorpus(), str(train), str(test), index)
+    assert (len(train_examples), len(test_examples)) == (24, 8)
+    assert train_examples.classes == CLASSES
+    assert all(v.startswith(CLASSES[n]) for v, n in zip(test_examples.ids, test_examples.labels, strict=True))
 
 
 def test_class_order_follows_the_index(tmp_path):
@@ -100,7 +100,7 @@ def refused(tmp_path, says, train="", test="", index=None, corpus=None, **option
         splits.read_split(corpus or FakeCorpus(), str(b), str(c), a, **options)
 
 
-def test_a_video_that_is_not_there(tmp_path):
+def test_a_missing_video_is_refused(tmp_path):
     refused(
         tmp_path,
         r"2 of 26 videos are not in the corpus .*: RedZoom/x_g9_1.avi, .*to be extracted.*--allow-missing",
@@ -137,14 +137,14 @@ def test_wrong_labels(tmp_path):
         match_list(path, FakeCorpus())
 
 
-def test_a_class_that_the_list_names_counts_before_the_folder(tmp_path, caplog):
+def test_a_class_name_in_the_list_replaces_the_folder(tmp_path, caplog):
     caplog.set_level("INFO", "trainer")
     first, second = list(FakeCorpus())[:2]
     path = write(tmp_path / "l.txt", f"{first} Left\n{second} Right\n")
     assert match_list(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]
     assert match_list(path, FakeCorpus(), CLASSES) == [(first, "Left"), (second, "Right")]
     assert caplog.text.count("2 videos have another class than their folder") == 2
-    # A number is refused only where the folder is itself a class.
+    # A number is refused only if the name of the folder is a class.
     path = write(tmp_path / "n.txt", f"{first} 1\n{second} 2\n")
     assert match_list(path, FakeCorpus(), ("Left", "Right")) == [
         (first, "Left"),
@@ -156,7 +156,7 @@ def test_a_class_that_the_list_names_counts_before_the_folder(tmp_path, caplog):
 
 def test_training_classes_that_the_index_does_not_name(tmp_path):
     a, b, c = write_lists(tmp_path)
-    for path in (b, c):  # by folder only
+    for path in (b, c):  # lists without class numbers
         path.write_text("".join(line.split()[0] + "\n" for line in path.read_text().split("\n") if line))
     a.write_text("1 BlueSpin\n2 BlueZoom\n")
     with pytest.raises(UsageError, match=r"that are not in classInd.txt: RedSpin, RedZoom"):
@@ -171,9 +171,9 @@ def test_written_lists_are_read_back(tmp_path, numbers):
     ids = ("a b.avi", "a\tb.avi", "c\u2028d.avi", "frames/e f", " g.avi", "h 1", "i\t2", "j\x85k", "l ")
     examples = Examples(ids, (0, 1, 0, 1, 0, 1, 0, 1, 0), ("A", "B"))
     write_list(tmp_path / "l.txt", examples, numbers=numbers)
-    found = lists.read_list(str(tmp_path / "l.txt"), set(ids))
-    assert tuple(e.id for e in found) == ids
-    assert [e.index for e in found] == [n + 1 if numbers else None for n in examples.labels]
+    entries = lists.read_list(str(tmp_path / "l.txt"), set(ids))
+    assert tuple(e.id for e in entries) == ids
+    assert [e.index for e in entries] == [n + 1 if numbers else None for n in examples.labels]
 
 
 def test_only_decimal_digits_are_class_numbers(tmp_path):
@@ -194,7 +194,7 @@ def test_classes_without_training_videos(tmp_path, caplog):
     assert "Green; left out" in caplog.text
 
 
-def test_allow_missing_says_what_it_leaves_out(tmp_path, caplog):
+def test_allow_missing_warns(tmp_path, caplog):
     a, b, c = write_lists(tmp_path)
     b.write_text(b.read_text() + "RedZoom/none_g9_1.avi 4\n")
     examples, _ = splits.read_split(FakeCorpus(), str(b), str(c), a, allow_missing=True)
@@ -232,7 +232,7 @@ def test_groups():
     assert splits.recording_groups(["A/v_A_g08_c01.avi", "A/other.avi"]) == ["g0008", "A/other.avi"]
 
 
-def test_an_odd_name_leaves_the_groups_of_the_others(tmp_path):
+def test_a_name_without_a_group_does_not_change_other_groups(tmp_path):
     ids = [f"A/v_A_g{g:02d}_c{k}.avi" for g in range(5) for k in range(3)] + ["A/odd.avi"]
     rest, held = splits.hold_out(Examples(tuple(ids), (0,) * 16, ("A", "B")), 0.4, seed=0)
     assert not set(splits.recording_groups(rest.ids)) & set(splits.recording_groups(held.ids))
@@ -243,7 +243,7 @@ def test_an_odd_name_leaves_the_groups_of_the_others(tmp_path):
             splits.check_leak(one, test)
 
 
-def test_hold_out_keeps_groups_whole_and_the_same_in_all_classes():
+def test_hold_out_keeps_groups_whole_and_equal_in_all_classes():
     ids = [f"{c}/v_{c}_g{g:02d}_c{k}.avi" for c in "AB" for g in range(10) for k in range(3)]
     examples = Examples(tuple(ids), tuple("AB".index(i[0]) for i in ids), ("A", "B"))
     rest, held = splits.hold_out(examples, 0.2, seed=3)
@@ -267,17 +267,17 @@ def test_classes_of_one_group_are_one_warning(caplog):
     assert len(caplog.records) == 1 and "A, B" in caplog.text
 
 
-def test_split(tmp_path):
+def test_a_written_split_is_read_back(tmp_path):
     corpus = FakeCorpus()
     train, test = splits.write_split(corpus, tmp_path / "lists", test_share=0.25)
     assert sorted(train.ids + test.ids) == sorted(corpus)
-    examples, judged = splits.read_split(
+    train_examples, test_examples = splits.read_split(
         corpus,
         str(tmp_path / "lists" / "trainlist01.txt"),
         str(tmp_path / "lists" / "testlist01.txt"),
         tmp_path / "lists" / "classInd.txt",
     )
-    assert (examples, judged) == (train, test)
+    assert (train_examples, test_examples) == (train, test)
     with pytest.raises(UsageError, match=r"cannot be separated"):
         splits.write_split(FakeCorpus(clips=1), tmp_path / "none")
     assert not (tmp_path / "none").exists()

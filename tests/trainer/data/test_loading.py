@@ -24,7 +24,7 @@ def test_frames_are_equally_spaced_from_first_to_last():
     assert sampling.spaced_starts(5, 10, 3).tolist() == [0, 0, 0]
 
 
-def test_samples_are_uniform_over_classes_whatever_their_videos():
+def test_samples_are_uniform_over_classes_of_any_size():
     labels = [0] * 50 + [1] * 2 + [2]
     drawn = dataset.BalancedClips(labels, [11] * 53, seed=0)
     videos = [drawn.draw(step, i)[0] for step in range(100) for i in range(30)]
@@ -34,7 +34,7 @@ def test_samples_are_uniform_over_classes_whatever_their_videos():
     assert abs(Counter(videos)[50] - 500) < 105  # within a class, uniform over its videos
 
 
-def test_a_sample_follows_from_seed_step_and_number_alone():
+def test_a_sample_depends_on_seed_step_and_number_only():
     a, b = (dataset.BalancedClips([0, 1], [31, 31], seed=7) for _ in range(2))
     for step in range(3):
         a.draw(step, 99)
@@ -55,16 +55,16 @@ def test_channels_are_u1_v1_u2_v2():
         np.testing.assert_allclose(planes[2 * k + 1], flow[k, 1], atol=1e-6)
 
 
-def test_each_field_loses_its_own_mean_and_is_scaled():
+def test_each_flow_loses_its_own_mean_and_is_scaled():
     video = FakeVideo("x", "RedZoom", seed=0)
     recipe = small("temporal", input={"stack": 4, "flow_scale": 0.5})
     planes = loading.load_clip(video, 0, recipe).normalised()
-    assert planes.mean((1, 2)).abs().max() < 0.001  # codes of 0.01 px are off by a half, this way or that
+    assert planes.mean((1, 2)).abs().max() < 0.001  # half a code of 0.01 px
     left = (video.flow(0, 1)[0, 0] - video.mean_flow[0, 0]) / 0.5
     np.testing.assert_allclose(planes[0], left, atol=1e-6)
 
 
-def test_the_mean_is_of_the_whole_field_not_of_the_crop():
+def test_the_mean_is_that_of_the_whole_flow_not_of_the_crop():
     video = FakeVideo("x", "RedZoom", seed=0)
     recipe = small("temporal", input={"flow_scale": 1.0})
     corner = loading.load_clip(video, 0, recipe, (0, 0, 20, 20)).normalised()
@@ -76,7 +76,7 @@ def test_the_mean_is_of_the_whole_field_not_of_the_crop():
 @pytest.mark.parametrize(
     "changes", [{}, {"resize": 24}, {"trajectories": True}, {"bidirectional": True, "stack": 4}]
 )
-def test_a_window_is_that_part_of_the_whole(stream, changes):
+def test_a_window_is_a_part_of_the_whole_clip(stream, changes):
     recipe = small(stream, input={**changes, "crop": 20} if stream == "temporal" else {"crop": 20})
     video = FakeVideo("x", "RedZoom", seed=0)
     whole = loading.load_clip(video, 2, recipe).normalised()
@@ -94,7 +94,7 @@ def test_a_short_video_repeats_its_last_flow():
 
 
 def bilinear(field, x, y):
-    """The value at (x, y), a point inside the field, from its four neighbours."""
+    """The value at a point (x, y) inside the field, from its four neighbours."""
     left, top = int(min(x, WIDTH - 2)), int(min(y, HEIGHT - 2))
     a, b = x - left, y - top
     upper = (1 - a) * field[top, left] + a * field[top, left + 1]
@@ -103,7 +103,7 @@ def bilinear(field, x, y):
 
 
 def walk(fields, x, y, step=1):
-    """(u, v) of each field where the point that starts at pixel (x, y) has come: equation 2 as it reads."""
+    """(u, v) of each field along the trajectory from pixel (x, y): equation 2 in plain Python."""
     seen = []
     for u, v in fields.astype(np.float64):
         seen.append((bilinear(u, x, y), bilinear(v, x, y)))
@@ -113,7 +113,7 @@ def walk(fields, x, y, step=1):
 
 
 class Waves(FakeVideo):
-    """Flow of up to some 6 px that bends within the frame and changes with time, otherwise to each side."""
+    """Flow of up to about 6 px that varies over the frame and in time; backward flow is different."""
 
     def exact(self, start, count, backward=False):
         y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -167,7 +167,7 @@ def test_every_temporal_input_is_as_the_paper_defines_it(step, bidirectional, tr
 
 
 class Stored(Waves):
-    """Waves, as stored: through codes and JPEG and back. The mirrored one is encoded as mirrored."""
+    """Waves after encoding to JPEG and decoding. A mirrored video is mirrored before it is encoded."""
 
     def __init__(self, *, mirrored):
         super().__init__("x", "RedSpin", seed=0)
@@ -190,7 +190,7 @@ class Stored(Waves):
 def test_the_stored_jpegs_of_a_mirrored_video_give_the_flipped_input(
     bidirectional, trajectories, subtract_mean
 ):
-    """Within 0.01 px on average, a fifth of the codec's own error; a sign that is forgotten makes 3 px.
+    """Within 0.01 px on average, a fifth of the codec's error. A wrong sign would make 3 px.
 
     Blocks of 8x8 fall on the same pixels in both, so that only what is rounded the other way differs, by a
     few codes of 0.05 px.
@@ -205,13 +205,13 @@ def test_the_stored_jpegs_of_a_mirrored_video_give_the_flipped_input(
 
 
 def stack(video, start, rng=None, **options):
-    """A temporal input by itself, (L, 2, H, W) pixels."""
+    """A temporal input in pixels, (L, 2, H, W)."""
     recipe = small("temporal", input={"stack": 6, "flow_scale": 1.0, **options})
     return loading.load_clip(video, start, recipe, rng=rng).normalised().unflatten(0, (6, 2)).numpy()
 
 
 class Backwards(Waves):
-    """Waves played backwards, as if nothing moved under its flow: pair i of it is pair N - 1 - i, turned."""
+    """Waves played backward at fixed positions: pair i is the negated pair N - 1 - i."""
 
     def exact(self, start, count, backward=False):
         last = self.num_pairs - 1
@@ -220,17 +220,17 @@ class Backwards(Waves):
 
 @pytest.mark.parametrize("subtract_mean", [False, True])
 @pytest.mark.parametrize("trajectories", [False, True])
-def test_the_reversed_control_is_the_video_played_backwards(trajectories, subtract_mean):
+def test_the_reversed_control_is_the_video_played_backward(trajectories, subtract_mean):
     plain, turned = Waves("x", "RedSpin", seed=0), Backwards("x", "RedSpin", seed=0)
     options = {"trajectories": trajectories, "subtract_mean": subtract_mean}
     got = stack(plain, 2, control="reversed", **options)
-    # Codes of 0.05 px are rounded the other way; a forgotten sign or order makes pixels.
+    # Codes of 0.05 px may round differently. A wrong sign or order would make whole pixels.
     np.testing.assert_allclose(got, stack(turned, PAIRS - 2 - 6, **options), atol=0.1)
     assert np.abs(got - stack(plain, 2, **options)).mean() > 1
 
 
-def test_a_reversed_bidirectional_stack_looks_back_first():
-    """From the middle frame the way back is the way forth of the video played backwards, and is stored."""
+def test_a_reversed_bidirectional_stack_begins_with_backward_flow():
+    """The backward flow from the middle frame is the forward flow of the video played backward."""
     video = Waves("x", "RedSpin", seed=0)
     plain = stack(video, 2, bidirectional=True)
     turned = stack(video, 2, bidirectional=True, control="reversed")
@@ -242,16 +242,16 @@ def test_shuffled_flows_are_the_same_in_another_order():
     plain, mixed = stack(video, 2), stack(video, 2, control="shuffled")
     order = [[np.array_equal(a, b) for b in plain].index(True) for a in mixed]
     assert sorted(order) == list(range(6)) and order != sorted(order)
-    assert np.array_equal(mixed, stack(video, 2, control="shuffled"))  # in the test it is always the same
+    assert np.array_equal(mixed, stack(video, 2, control="shuffled"))  # in evaluation the order is fixed
     orders = {stack(video, 2, np.random.default_rng(n), control="shuffled").tobytes() for n in range(9)}
-    assert len(orders) == 9  # in training it is the sample's
+    assert len(orders) == 9  # in training each sample has its own
     halves = stack(video, 2, bidirectional=True, control="shuffled")
     whole = stack(video, 2, bidirectional=True)
     for half in (slice(3), slice(3, 6)):
         assert {f.tobytes() for f in halves[half]} == {f.tobytes() for f in whole[half]}
 
 
-def test_shuffled_samples_follow_from_seed_step_and_number():
+def test_shuffled_samples_depend_on_seed_step_and_number_only():
     corpus = FakeCorpus()
     examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
     recipe = small("temporal", input={"control": "shuffled"})
@@ -277,7 +277,7 @@ def test_trajectories_in_a_growing_field_are_powers():
 
 
 def test_a_short_video_fills_both_directions():
-    """Three pairs for L = 6: the middle frame is the video's, and what is missing is repeated."""
+    """Three pairs for L = 6: the stack is centred on the video, and missing pairs are repeated."""
     forward, backward = sampling.pairs_of(0, 6, 3, 1, bidirectional=True)
     assert forward.tolist() == [1, 2, 2] and backward.tolist() == [0, 0, 0]
     forward, backward = sampling.pairs_of(0, 6, 6, 1, bidirectional=True)
@@ -325,7 +325,7 @@ def test_flip_negates_u_only_in_flow():
     assert torch.equal(mirrored[:, 0::2], -planes[:, 0::2].flip(-1))
     assert torch.equal(mirrored[:, 1::2], planes[:, 1::2].flip(-1))
     assert torch.equal(transforms.flip(clip, "spatial").normalised(), planes.flip(-1))
-    assert torch.equal(clip.normalised(), planes)  # the original is left alone
+    assert torch.equal(clip.normalised(), planes)  # the original is unchanged
 
 
 def test_ten_crops_are_corners_and_centre_and_their_flips():
@@ -343,7 +343,7 @@ def test_ten_crops_are_corners_and_centre_and_their_flips():
     assert torch.equal(transforms.fixed_crops(clip, 20, 1, "temporal").normalised(), crops[[4]])
 
 
-def test_corner_windows_are_of_all_sizes_shapes_and_places():
+def test_corner_windows_have_all_sizes_shapes_and_places():
     """256 pixels high, 340 wide: the frame and the sides of Wang et al. 2015."""
     sides = [256, 224, 192, 168]
     rng = np.random.default_rng(0)
@@ -353,12 +353,12 @@ def test_corner_windows_are_of_all_sizes_shapes_and_places():
         shapes[h, w] += times
         corners = {(y, x) for y in (0, 256 - h) for x in (0, 340 - w)}
         assert (top, left) in corners | {((256 - h) // 2, (340 - w) // 2)}
-    # Four squares, and three pairs of neighbours both ways.
+    # Four squares, and three pairs of neighbouring sides, both ways.
     assert set(shapes) == {(h, w) for h in sides for w in sides if abs(sides.index(h) - sides.index(w)) <= 1}
     assert len(shapes) == 10 and min(shapes.values()) > 400  # 500 each, deviation 21
     places = Counter((top, left) for top, left, h, w in seen.elements() if (h, w) == (168, 168))
     assert len(places) == 5 and min(places.values()) > 60  # 100 each, deviation 9
-    # Where a side is the frame's, places coincide: no window leaves the frame.
+    # Places coincide if a side of the window is that of the frame. No window leaves the frame.
     assert all(top + h <= 256 and left + w <= 340 for top, left, h, w in seen)
 
 
@@ -366,7 +366,7 @@ def test_a_resized_window_keeps_its_values():
     ramp = torch.arange(168, dtype=torch.uint8).expand(2, 4, 192, 168)
     got = transforms.resize_clip(Clip(ramp, torch.ones(2, 4), torch.zeros(2, 4)), 224).normalised()
     assert got.shape == (2, 4, 224, 224)
-    # Pixel centres: x of the new one lies at (x + 1/2) 168 / 224 - 1/2 of the old ones.
+    # The centre of pixel x of the new window lies at (x + 1/2) 168 / 224 - 1/2 of the old one.
     want = ((torch.arange(224) + 0.5) * 0.75 - 0.5).clamp(0, 167)
     torch.testing.assert_close(got, want.expand_as(got))
     square = Clip(torch.randn(2, 224, 224), torch.ones(2), torch.zeros(2))
@@ -374,7 +374,7 @@ def test_a_resized_window_keeps_its_values():
 
 
 def test_training_flips_half_of_the_samples_with_u_negated():
-    """An expansion stays an expansion in the mirror; without the sign of u it would become something else."""
+    """A mirrored expansion is an expansion. With the wrong sign of u it would not be one."""
     corpus = FakeCorpus(clips=1)
     name = "RedZoom/v_RedZoom_g01_c01.avi"
     recipe = small("temporal", input={"crop": 40, "flow_scale": 1.0})
@@ -417,8 +417,8 @@ def test_colour_jitter_has_the_published_size():
     np.testing.assert_allclose(shifts.std(0), [3.17, 3.22, 3.25], rtol=0.05)
 
 
-def test_codes_and_pixels_meet_in_one_batch():
-    """A video of the input's own size stays in codes; one that is resized does not."""
+def test_a_batch_joins_codes_and_pixels():
+    """A video that has the size of the input already stays in codes; a resized one is pixels."""
     recipe = small("temporal", input={"resize": 40, "crop": 32})
     plain, large = (loading.load_clip(FakeVideo("x", "RedZoom", seed=s), 0, recipe) for s in (0, 1))
     large = large._replace(planes=large.planes.float())
@@ -428,7 +428,7 @@ def test_codes_and_pixels_meet_in_one_batch():
     assert torch.equal(clip.normalised(), torch.stack([plain.normalised(), large.normalised()]))
 
 
-def test_what_does_not_fit_is_refused():
+def test_a_corpus_that_does_not_fit_is_refused():
     corpus = FakeCorpus()
     with pytest.raises(UsageError, match=r"input.crop is 48 and BlueSpin.* is 56x40 pixels"):
         loading.check_fit(corpus, list(corpus), small(input={"crop": 48}))
@@ -439,12 +439,12 @@ def test_what_does_not_fit_is_refused():
         loading.check_fit(FakeCorpus(rgb=False), list(corpus), small("spatial"))
 
 
-def test_judged_clips_cover_the_video():
+def test_eval_clips_cover_the_video():
     corpus = FakeCorpus(clips=1)
     examples = Examples(tuple(corpus), (0,) * len(corpus), CLASSES)
-    judged = dataset.EvalClips(corpus, examples.ids, small("temporal", input={"stack": 3}), frames=4)
-    assert len(judged) == 4 * len(corpus)
-    position, clip = judged[7]
+    clips = dataset.EvalClips(corpus, examples.ids, small("temporal", input={"stack": 3}), frames=4)
+    assert len(clips) == 4 * len(corpus)
+    position, clip = clips[7]
     assert position == 1
     recipe = small("temporal", input={"stack": 3})
     last = loading.load_clip(corpus[examples.ids[1]], PAIRS - 3, recipe)

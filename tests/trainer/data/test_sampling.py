@@ -1,4 +1,4 @@
-"""What a network states that it needs becomes what a sample is, and every one goes the whole way."""
+"""The clips of each network: their positions and planes, and training and evaluation with them."""
 
 import json
 from dataclasses import replace
@@ -38,14 +38,14 @@ def recipe_for(name, stream, **sections):
     return small(stream, **values)
 
 
-# --- where a sample is taken from
+# --- positions
 
 
 def joint(**given):
     return ClipSpec.from_recipe(recipe_for("st_resnet", "both", input={"stack": 10, **given}))
 
 
-def test_facts_become_samples_and_recipes_change_them():
+def test_the_spec_of_a_network_is_changed_by_the_recipe():
     assert ClipSpec.from_recipe(small("temporal")) == ClipSpec("temporal", 0, (1, 1), 3, False)
     assert joint() == ClipSpec("both", 5, (5, 15), 10, False)
     assert joint(time_steps=11, spacing=[1, 15]) == ClipSpec("both", 11, (1, 15), 10, False)
@@ -70,14 +70,14 @@ def test_a_short_video_narrows_the_spacing_and_then_spreads_the_steps():
     seen = {int(np.diff(spec.draw(rng, 10 + 4 * 7, 1))[0]) for _ in range(100)}
     assert seen == {5, 6, 7}
     assert spec.draw(rng, 4, 1).tolist() == [0] * 5
-    # 20 places are left for what begins at each of five steps: four for each, and all of them are taken
+    # The five steps have 20 positions to begin at: four each, and all of them are drawn.
     drawn = np.array([spec.draw(rng, 29, 1) for _ in range(200)])
     assert [sorted(set(some)) for some in drawn.T.tolist()] == [
         list(range(4 * k, 4 * k + 4)) for k in range(5)
     ]
 
 
-def test_judged_clips_are_spaced_over_the_video():
+def test_eval_clips_are_spaced_over_the_video():
     recipe = recipe_for("c3d", "spatial")
     places = ClipSpec.from_recipe(recipe, evaluation=True).spaced(50, 1, 3)
     assert [p.tolist() for p in places] == [list(range(i, i + 16)) for i in (0, 17, 34)]
@@ -90,14 +90,14 @@ def test_judged_clips_are_spaced_over_the_video():
     ("step", "bidirectional", "frame"), [(1, False, 25), (2, False, 25), (3, False, 26), (1, True, 25)]
 )
 def test_stacks_are_centred_on_their_frames(step, bidirectional, frame):
-    """Ten pairs from 20 on: those of frames 20 to 30 have frame 25 in the middle, -5 to +4 as published."""
+    """The ten pairs from 20 on cover frames 20 to 30. Frame 25 is in the middle, as published."""
     sample = joint(bidirectional=bidirectional)
     assert sample.frame(20, step) == frame
     if bidirectional:  # the first forward pair is that of the frame
         assert sampling.pairs_of(20, 10, 99, step, bidirectional=True)[0][0] == frame
 
 
-# --- what is read
+# --- planes
 
 
 def test_a_joint_clip_is_frames_and_then_flows():
@@ -150,7 +150,7 @@ def test_colours_shift_in_all_frames_of_a_joint_clip():
     assert torch.equal(shifted[1, :, 0, 0], torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0]))
 
 
-def test_windows_of_several_scales_come_at_the_size_of_the_crop():
+def test_windows_of_several_scales_are_resized_to_the_crop():
     corpus = FakeCorpus(clips=1)
     recipe = small("temporal", input={"crop": 32, "scales": [40, 32, 24], "flip": False})
     samples = dataset.TrainingClips([[(corpus, examples_of(corpus))]], recipe)
@@ -171,7 +171,7 @@ def test_whole_frames_are_shown_with_their_flips():
     assert transforms.fixed_crops(clip, 0, 1, "temporal").planes.shape == (1, 3, 4, 30, 40)
 
 
-# --- the whole way
+# --- training and evaluation
 
 EACH = [
     (name, stream)
@@ -183,7 +183,7 @@ EACH = [
 
 
 @pytest.mark.parametrize(("name", "stream"), EACH)
-def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, tmp_path):
+def test_every_network_of_time_steps_trains_and_is_evaluated(name, stream, tmp_path):
     corpus = FakeCorpus(clips=1)
     for video in corpus.videos.values():
         video.num_pairs, video.num_frames = 40, 41
@@ -203,7 +203,7 @@ def test_every_network_of_time_steps_trains_resumes_and_is_judged(name, stream, 
 
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"
-# The demo's networks are small; most of the others take seconds a step.
+# The networks of the demo are small; a step of most others takes seconds.
 RECIPE_FILES = [
     pytest.param(path, marks=() if "demo" in path.parts else pytest.mark.slow)
     for path in sorted(PIPELINES.rglob("*.toml"))
@@ -212,7 +212,7 @@ RECIPE_FILES = [
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda p: str(p.relative_to(PIPELINES)))
 def test_every_recipe_of_the_pipelines_takes_a_step(path, tmp_path):
-    """As it is, but narrow, in a batch of two, and from scratch."""
+    """Unchanged, but narrow, with a batch of two, and from scratch."""
     changes = ["width=6", "trainable=all"], ["steps=1", "batch=2", "micro_batch=0", "milestones=[]"]
     changes = [
         f"{key}.{change}" for key, some in zip(("model", "train"), changes, strict=True) for change in some
@@ -268,8 +268,8 @@ def test_towers_start_from_runs(tmp_path):
         weights.start_from_weights(net, bad, CLASSES)
 
 
-def test_whole_frames_of_several_sizes_are_judged(tmp_path):
-    """Densely, as crops of the whole: the frame is the crop where both have one size."""
+def test_whole_frames_are_evaluated(tmp_path):
+    """Evaluation of whole frames differs from that of crops."""
     corpus = FakeCorpus(clips=1)
     examples = examples_of(corpus)
     recipe = recipe_for("st_resnet", "both", test={"whole": True, "frames": 1, "crops": 1})
@@ -280,16 +280,16 @@ def test_whole_frames_of_several_sizes_are_judged(tmp_path):
 
 
 @pytest.mark.slow
-def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
-    """Averaged over clips, of length 1: by hand, and to the end."""
+def test_an_svm_on_the_features_of_c3d(tmp_path):
+    """The features are averaged over clips and have length 1, as computed here by hand."""
     corpus = FakeCorpus(clips=3)
     everyone = examples_of(corpus)
     fit = everyone.subset([i for i, name in enumerate(everyone.ids) if "_g01_" not in name])
-    judged = everyone.subset([i for i, name in enumerate(everyone.ids) if "_g01_" in name])
+    tested = everyone.subset([i for i, name in enumerate(everyone.ids) if "_g01_" in name])
     recipe = recipe_for("c3d_small", "spatial", train={"steps": 1}, test={"frames": 2, "crops": 1})
     train.train(recipe, corpus, everyone, tmp_path / "run", device="cpu")
-    got = evaluate(tmp_path / "run", corpus, judged, fit=fit, device="cpu")
-    assert got.scores.shape == (len(judged), len(CLASSES)) and got.ids.tolist() == list(judged.ids)
+    got = evaluate(tmp_path / "run", corpus, tested, fit=fit, device="cpu")
+    assert got.scores.shape == (len(tested), len(CLASSES)) and got.ids.tolist() == list(tested.ids)
     model = open_run(tmp_path / "run").load_model()
     model.eval()
     rows = []
@@ -304,12 +304,12 @@ def test_c3d_is_judged_by_an_svm_on_its_features(tmp_path):
         mean = sum(seen) / 2
         rows.append((mean / mean.norm()).numpy())
     known = [rows[everyone.ids.index(name)] for name in fit.ids]
-    asked = [rows[everyone.ids.index(name)] for name in judged.ids]
+    asked = [rows[everyone.ids.index(name)] for name in tested.ids]
     values = svm.decision_values(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
     np.testing.assert_allclose(got.scores, values, rtol=1e-3, atol=1e-3)
-    assert got.accuracy >= 0.5  # colours are told by any features; motions are not in a frame
-    with pytest.raises(UsageError, match=f"fitted on {len(judged)} of the videos that it judges"):
-        evaluate(tmp_path / "run", corpus, judged, fit=everyone, device="cpu")
+    assert got.accuracy >= 0.5  # any features tell colours apart; a frame does not show the motion
+    with pytest.raises(UsageError, match=f"fitted on {len(tested)} of the videos that it judges"):
+        evaluate(tmp_path / "run", corpus, tested, fit=everyone, device="cpu")
 
 
 def test_networks_without_such_features_are_refused(tmp_path):
@@ -337,7 +337,7 @@ def test_networks_without_such_features_are_refused(tmp_path):
         ),
     ],
 )
-def test_what_a_network_cannot_take_is_refused(name, stream, sections, says):
+def test_recipes_that_do_not_fit_the_network_are_refused(name, stream, sections, says):
     with pytest.raises(UsageError, match=says):
         registry.check_recipe(recipe_for(name, stream, **sections))
 

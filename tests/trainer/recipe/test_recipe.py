@@ -36,7 +36,7 @@ def test_a_recipe_is_printed_whole(path, tmp_path):
     (tmp_path / "whole.toml").write_text(text)
     assert read_recipe(tmp_path / "whole.toml") == recipe
     assert max(map(len, text.splitlines())) <= 110
-    # Every key stands under what is said of it, alone or with those below it.
+    # Every key stands below a comment with its meaning.
     keys, said, section = 0, "", ""
     for line in text.splitlines():
         if line.startswith("#"):
@@ -56,8 +56,8 @@ def test_values_of_any_text_are_printed(tmp_path):
     assert read_recipe(tmp_path / "r.toml") == recipe
 
 
-def test_the_command_in_a_recipes_header_is_one_that_trains():
-    """The spatial recipe of UCF-101 stops without weights; its header tells how it is given them."""
+def test_the_command_in_the_header_of_a_recipe_trains():
+    """The spatial recipe of UCF-101 needs weights. The command in its header names them."""
     path = PIPELINES / "ucf101" / "spatial.toml"
     with pytest.raises(UsageError, match=r"without model.weights"):
         registry.check_recipe(read_recipe(path))

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, read without running code, damage found."""
+"""Checkpoints are written atomically, read without running code, and checked for damage."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from trainer.training import trainer as train
 
 
 @pytest.mark.slow
-def test_a_kill_while_writing_leaves_the_former_checkpoint(tmp_path):
+def test_a_kill_while_writing_leaves_the_previous_checkpoint(tmp_path):
     """A process is killed in the middle of writing, again and again."""
     path = tmp_path / "last.pt"
     code = """
@@ -70,7 +70,7 @@ def test_damaged_checkpoints_are_named(tmp_path):
 
 
 def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
-    """torch.load alone gives the other weight."""
+    """torch.load itself does not notice it."""
     run(tmp_path, small(train={"steps": 1, "milestones": []}))
     path = tmp_path / "last.pt"
     data = bytearray(path.read_bytes())
@@ -88,7 +88,7 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_checkpoint_of_before_the_seal_is_read(tmp_path):
+def test_a_checkpoint_without_a_seal_is_read(tmp_path):
     run(tmp_path, small(train={"steps": 1, "milestones": []}))
     before = torch.load(tmp_path / "last.pt", weights_only=True)
     torch.save(before | {"version": checkpoint.UNSEALED}, tmp_path / "older.pt")
@@ -118,7 +118,7 @@ def test_no_code_in_a_checkpoint_is_run_and_nothing_is_unpacked(tmp_path, monkey
         checkpoint.load(Path("packed.pt"))
 
 
-def test_the_state_survives_the_file(tmp_path):
+def test_a_checkpoint_is_read_back(tmp_path):
     recipe = small(train={"steps": 1, "milestones": []})
     run(tmp_path, recipe)
     kept = checkpoint.load(tmp_path / "last.pt")

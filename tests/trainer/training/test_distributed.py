@@ -1,4 +1,4 @@
-"""Processes that torchrun starts: one batch and one set of scores, whatever their number; and a kill."""
+"""Several processes under torchrun take the steps of one process; a killed process leaves a good run."""
 
 import os
 import subprocess
@@ -41,8 +41,8 @@ def run_alone(out, name="resnet18", **options):
 def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     """The same batch of 16 in the same four parts, with dropout and batch normalisation.
 
-    The losses agree to 1e-6 in the first step and to 1e-4 in the sixth: only the order of sums differs, which
-    steps carry on.
+    The losses agree to 1e-6 in the first step and to 1e-4 in the sixth. Only the order of sums differs, and
+    later steps amplify that.
     """
     done = start(tmp_path / "two", processes=2, name=name, backend=backend)
     assert done.returncode == 0, done.stderr
@@ -58,9 +58,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     assert [r["train_accuracy"] for r in two] == [r["train_accuracy"] for r in one]
     a, b = (checkpoint.load(tmp_path / name / "last.pt").model for name in ("one", "two"))
     for key in a:
-        if "running" not in key and "tracked" not in key:  # the first process has seen its parts only
+        if "running" not in key and "tracked" not in key:  # statistics of the parts of the first process only
             torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5)
-    # Judged by two, each with its share, as by one: in validating and afterwards.
+    # Two processes evaluate a share of the videos each, with the result of one process.
     corpus = FakeCorpus()
     held = evaluate(
         tmp_path / "two", corpus, open_run(tmp_path / "two").held_out(corpus), frames=1, crops=1, device="cpu"
@@ -74,8 +74,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
-    """SIGKILL after step 5, between checkpoints: every step is then taken once, with the samples it had."""
+def test_a_run_continues_after_a_kill(tmp_path):
+    """SIGKILL after step 5, between checkpoints: the resumed run has the losses of a whole one."""
     done = start(tmp_path / "parts", kill=5)
     assert done.returncode == -9
     assert checkpoint.load(tmp_path / "parts" / "last.pt").step == 4
@@ -89,7 +89,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path):
     ("world_size", "max_samples", "lengths"),
     [(1, 0, [256]), (4, 0, [64] * 4), (2, 50, [43] * 4 + [42] * 2), (3, 0, [86, 85, 85]), (3, 1, [1] * 256)],
 )
-def test_a_batch_is_divided_whole(monkeypatch, world_size, max_samples, lengths):
+def test_microbatches_cover_the_batch(monkeypatch, world_size, max_samples, lengths):
     monkeypatch.setattr(distributed, "world_size", lambda: world_size)
     parts = distributed.microbatches(256, max_samples)
     assert [len(p) for p in parts] == lengths

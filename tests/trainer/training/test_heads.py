@@ -1,4 +1,4 @@
-"""Several data sets: a head for each on one trunk, added classes, and starting from another run."""
+"""Several data sets: a head for each, added classes, and runs that start from another run."""
 
 import json
 
@@ -30,7 +30,7 @@ def other(clips=2):
 
 
 def test_the_loss_is_that_of_separate_heads():
-    """Two softmax layers on one trunk, written out: the same loss, the same gradients."""
+    """Two separate softmax layers have the same loss and the same gradients."""
     torch.manual_seed(0)
     features, sizes = torch.randn(7, 5), [4, 3]
     head, y = torch.tensor([0, 1, 0, 1, 0, 1, 0]), torch.tensor([3, 2, 0, 0, 1, 1, 2])
@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_separate_heads():
     assert int(right) == sum(hits)
 
 
-def test_a_sample_moves_its_own_head_only():
+def test_a_sample_changes_its_own_head_only():
     logits = torch.randn(2, 7, requires_grad=True)
     loss, _ = heads_loss(
         torch.nn.Identity(), logits, torch.tensor([1, 2]), torch.tensor([1, 1]), [4, 3], [1, 2]
@@ -73,7 +73,7 @@ def test_a_run_on_two_data_sets(tmp_path, way):
     kept = checkpoint.load(tmp_path / "whole" / "last.pt")
     assert kept.heads == ((4, 3) if way == "multi_task" else (7,))
     assert kept.classes == CLASSES and kept.model["fc.weight"].shape[0] == 7
-    # Only the run's own data set is held out from, and judged.
+    # Validation and evaluation are of the first data set only.
     assert len((tmp_path / "whole" / "validationlist.txt").read_text().split("\n")) == 8 + 1
     corpus = FakeCorpus()
     scores = evaluate(tmp_path / "whole", corpus, examples_of(corpus).subset(range(4)), frames=1, crops=1)
@@ -92,14 +92,14 @@ def test_a_run_on_two_data_sets(tmp_path, way):
 
 
 @pytest.mark.slow
-def test_the_heads_share_a_trunk_that_learns_from_both(tmp_path):
-    """The same pictures twice, half of them under other names: each head learns what flow can tell."""
+def test_both_heads_learn(tmp_path):
+    """The same videos twice, with different class names: each head learns to tell the motions apart."""
     recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 32, "validate_every": 200})
     corpus = FakeCorpus(prefix="Other")
     pairs = list(corpus.labels.items())
     second = label_examples("list", pairs, sorted(set(corpus.labels.values())))
     run(tmp_path, recipe, multi_task=[(corpus, second)])
-    # log 4 for each of two heads that know nothing; twice log 2 = 1.39 is all that flow can tell.
+    # Two untrained heads have the loss 2 log 4. Flow tells two of four classes apart: 2 log 2 = 1.39.
     assert rows(tmp_path)[-1]["loss"] < 1.9
 
 
@@ -112,7 +112,7 @@ def test_added_classes_must_be_new(tmp_path):
 
 
 def test_a_head_of_one_class_is_refused(tmp_path):
-    """It would learn nothing, and take its share of every batch."""
+    """It would learn nothing, and still use its share of every batch."""
     corpus, examples = other()
     alone = label_examples("list", [(i, "everything") for i in examples.ids], ["everything"])
     with pytest.raises(
@@ -121,16 +121,16 @@ def test_a_head_of_one_class_is_refused(tmp_path):
         run(tmp_path, small(), multi_task=[(corpus, alone)])
 
 
-def test_what_a_further_data_set_gives():
-    corpus, judged = FakeCorpus(prefix="Other"), examples_of(FakeCorpus())
-    everything = auxiliary_examples(corpus, "all", judged, FakeCorpus())
+def test_a_further_data_set_has_its_own_classes():
+    corpus, tested = FakeCorpus(prefix="Other"), examples_of(FakeCorpus())
+    everything = auxiliary_examples(corpus, "all", tested, FakeCorpus())
     assert len(everything) == len(corpus) and everything.classes == tuple(f"Other{c}" for c in CLASSES)
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
-        auxiliary_examples(FakeCorpus(), "all", judged, FakeCorpus())
+        auxiliary_examples(FakeCorpus(), "all", tested, FakeCorpus())
 
 
-def test_a_video_of_the_same_name_elsewhere_is_another_one(tmp_path):
-    """But not where it has as many frames at the same rate: then the test would be learnt from."""
+def test_a_video_of_another_corpus_with_the_same_name(tmp_path):
+    """It is the same video if it has as many frames at the same rate; then it may not be learnt from."""
     first, second = FakeCorpus(), FakeCorpus()
     second.path = tmp_path
     with pytest.raises(UsageError, match="all: 32 videos are in the test list"):
@@ -157,7 +157,7 @@ def test_a_run_starts_from_one_on_another_data_set(tmp_path):
 
 @pytest.mark.parametrize("file", ["", "/last.pt"])
 def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
-    """As many classes of other names are other classes, and so are the same ones in another order."""
+    """Classes with other names, or in another order, are other classes."""
     corpus = FakeCorpus()
     run(tmp_path / "first", small(train=QUICK))
     start = checkpoint.load(tmp_path / "first" / "last.pt").model["fc.weight"]
@@ -178,7 +178,7 @@ def test_a_last_layer_is_kept_for_the_same_classes_only(tmp_path, caplog, file):
         assert ("the last layer starts from scratch" in caplog.text) != keeps
 
 
-def test_multi_task_by_the_command(tmp_path, opened, monkeypatch):
+def test_multi_task_with_the_command(tmp_path, opened, monkeypatch):
     second = FakeCorpus(clips=2, prefix="Other")
     monkeypatch.setattr(flowprep, "open_corpus", lambda p: second if "second" in str(p) else opened)
     index, learn, test = write_lists(tmp_path / "lists")

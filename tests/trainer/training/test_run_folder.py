@@ -1,4 +1,4 @@
-"""One process at a time is at a run's folder."""
+"""Only one process at a time trains into the folder of a run."""
 
 import json
 import os
@@ -15,18 +15,18 @@ from flowprep.system.processes import owner
 from trainer.training import run_folder
 
 RUNNING = f"{run_folder.RUNNING}.0"
-ELSEWHERE = "elsewhere.0a1b2c3d.1.2"
+OTHER_MACHINE = "elsewhere.0a1b2c3d.1.2"
 
 
-def left(run, name, seconds=0.0):
-    """A claim that somebody left, so long ago."""
+def write_lease(run, name, seconds=0.0):
+    """A lease of another process that was renewed so many seconds ago."""
     run.mkdir(exist_ok=True)
     path = run / RUNNING
     path.write_text(json.dumps({"owner": name}) if name else "")
     os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_a_second_process_is_refused_and_the_first_lets_go(tmp_path):
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
     run = tmp_path / "a" / "run"
     with run_folder.claim_run(run):
         (run / "log").touch()
@@ -37,39 +37,39 @@ def test_a_second_process_is_refused_and_the_first_lets_go(tmp_path):
         pass
 
 
-def test_a_folder_that_nothing_came_into_goes(tmp_path):
+def test_an_empty_folder_is_removed(tmp_path):
     with run_folder.claim_run(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dead_process_of_this_machine_is_passed_over_at_once(tmp_path):
+def test_the_lease_of_a_dead_process_of_this_machine_is_replaced_at_once(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     name = owner(child.pid)
-    left(tmp_path / "run", name, seconds=leases.EXPIRY_SECONDS + 1)
-    with pytest.raises(UsageError, match=f"process {child.pid} on"):  # however silent it is
+    write_lease(tmp_path / "run", name, seconds=leases.EXPIRY_SECONDS + 1)
+    with pytest.raises(UsageError, match=f"process {child.pid} on"):  # although it did not renew its lease
         run_folder.claim_run(tmp_path / "run").__enter__()
     child.communicate(b"")
-    left(tmp_path / "run", name)
+    write_lease(tmp_path / "run", name)
     with run_folder.claim_run(tmp_path / "run"):
         assert leases.Lease(tmp_path / "run" / f"{run_folder.RUNNING}.1").owner == owner()
     assert not list(tmp_path.iterdir())
 
 
-def test_of_another_machine_silence_tells(tmp_path, monkeypatch):
+def test_a_lease_of_another_machine_expires(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    left(run, ELSEWHERE, seconds=leases.EXPIRY_SECONDS + 1)
+    write_lease(run, OTHER_MACHINE, seconds=leases.EXPIRY_SECONDS + 1)
     with run_folder.claim_run(run):
         pass
     monkeypatch.setattr(leases, "EXPIRY_SECONDS", 2.0)
-    left(run, ELSEWHERE)
+    write_lease(run, OTHER_MACHINE)
     with run_folder.claim_run(run):
         pass
 
 
-def test_of_another_machine_a_beat_tells(tmp_path):
+def test_a_renewed_lease_of_another_machine_is_respected(tmp_path):
     run = tmp_path / "run"
-    left(run, ELSEWHERE)
+    write_lease(run, OTHER_MACHINE)
     beat = threading.Timer(1, os.utime, [run / RUNNING])
     beat.start()
     with pytest.raises(UsageError, match=r"trained by process 1 on elsewhere"):
@@ -77,17 +77,17 @@ def test_of_another_machine_a_beat_tells(tmp_path):
     beat.join()
 
 
-def test_a_process_number_that_is_used_again_says_nothing(tmp_path):
+def test_a_reused_process_number_is_another_process(tmp_path):
     name, _, start = owner().rpartition(".")
-    left(tmp_path / "run", f"{name}.{int(start) - 1}")
+    write_lease(tmp_path / "run", f"{name}.{int(start) - 1}")
     with run_folder.claim_run(tmp_path / "run"):
         pass
 
 
-def test_the_same_number_in_another_container_of_this_host_is_another(tmp_path, monkeypatch):
+def test_a_process_number_in_another_container_is_another_process(tmp_path, monkeypatch):
     host, _, number, start = owner().split(".")
     monkeypatch.setattr(leases, "EXPIRY_SECONDS", 5.0)
-    left(tmp_path / "run", f"{host}.00000000.{number}.{start}")
+    write_lease(tmp_path / "run", f"{host}.00000000.{number}.{start}")
     beat = threading.Timer(1, os.utime, [tmp_path / "run" / RUNNING])
     beat.start()
     with pytest.raises(UsageError, match=f"process {number} on"):
@@ -95,14 +95,14 @@ def test_the_same_number_in_another_container_of_this_host_is_another(tmp_path, 
     beat.join()
 
 
-def test_a_claim_that_is_not_written_yet_is_waited_for(tmp_path, monkeypatch):
+def test_an_unfinished_lease_expires(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "EXPIRY_SECONDS", 1.0)
-    left(tmp_path / "run", "")
+    write_lease(tmp_path / "run", "")
     with run_folder.claim_run(tmp_path / "run"):
         pass
 
 
-def test_a_long_run_is_not_silent(tmp_path, monkeypatch):
+def test_a_long_run_renews_its_lease(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.01)
     path = tmp_path / "run" / RUNNING
     with run_folder.claim_run(path.parent):

@@ -17,7 +17,7 @@ from trainer.training import checkpoint
 from trainer.training import trainer as train
 from trainer.training.metrics_log import MetricsLog
 
-# Loader processes are forked; Python from 3.12 on warns of every fork beside threads.
+# Loader processes are forked. From Python 3.12 on a fork in a process with threads gives a warning.
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 
@@ -39,7 +39,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_by_bit(tmp_path, stream):
 
 
 def boards(out):
-    # TensorBoard reads files by name; those that were begun within one second are not in order by it.
+    # TensorBoard reads files in the order of their names, which is wrong for files of the same second.
     for n, file in enumerate(sorted((out / "tensorboard").iterdir(), key=lambda f: f.stat().st_mtime_ns)):
         file.rename(file.with_name(f"{n}.tfevents"))
     events = EventAccumulator(str(out / "tensorboard")).Reload()
@@ -48,7 +48,7 @@ def boards(out):
 
 @pytest.mark.slow
 def test_the_best_of_a_run_that_was_killed_often(tmp_path):
-    """Before, at and after validations and checkpoints; TensorBoard loses no row of it."""
+    """Killed before, at and after validations and checkpoints. TensorBoard loses no row."""
     recipe = small("temporal", train={"keep": "best", "validate_every": 5, "checkpoint_every": 7})
     run(tmp_path / "whole", recipe)
     for step in (6, 12, 18, 26, 28):
@@ -64,7 +64,7 @@ def test_the_best_of_a_run_that_was_killed_often(tmp_path):
         assert all(torch.equal(value, parts.model[key]) for key, value in whole.model.items())
 
 
-def test_no_row_is_lost_where_a_checkpoint_is(tmp_path):
+def test_the_row_of_a_checkpoint_is_kept(tmp_path):
     recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "log_every": 1})
     with pytest.raises(Killed):
         run(tmp_path, recipe, on_step=kill_at(3))
@@ -72,7 +72,7 @@ def test_no_row_is_lost_where_a_checkpoint_is(tmp_path):
     assert [step for step, _ in boards(tmp_path)] == [1, 2, 3, 4]
 
 
-def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch, caplog):
+def test_a_resumed_run_keeps_its_precision(tmp_path, monkeypatch, caplog):
     recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2, "precision": "auto"})
     has = {"avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
@@ -85,8 +85,8 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path, monkeypatch, 
     assert "has no bfloat16 instructions" in caplog.text
 
 
-def test_a_run_is_judged_in_the_precision_that_it_was_made_in(tmp_path, monkeypatch):
-    """Also where "auto" would now choose another: its test must not depend on where it is made."""
+def test_a_run_is_evaluated_in_its_precision(tmp_path, monkeypatch):
+    """Also on a device for which "auto" is another one: the result must not depend on the device."""
     recipe = small(train={"steps": 2, "milestones": [], "precision": "auto"}, test={"frames": 1})
     has = {"avx512_bf16": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
@@ -103,8 +103,8 @@ def test_a_run_is_judged_in_the_precision_that_it_was_made_in(tmp_path, monkeypa
     assert not np.array_equal(here[0], exact)
 
 
-def test_a_pass_of_one_sample_says_what_to_set(tmp_path):
-    """A crop of 32 pixels is one pixel to the last batch normalisation of a ResNet-18: the batch is all."""
+def test_a_pass_of_one_sample_is_refused(tmp_path):
+    """A crop of 32 pixels is one pixel in the last layers of a ResNet-18: a channel has one value."""
     with pytest.raises(UsageError, match=r"1 sample passes .* set train.micro_batch, and train.batch"):
         run(tmp_path, small(train={"batch": 5, "micro_batch": 2}))
 
@@ -118,15 +118,15 @@ def test_another_seed_is_another_run(tmp_path):
 
 @pytest.mark.slow
 def test_it_learns_what_its_stream_can_see(tmp_path):
-    """Flow tells spin from zoom but not the colours: half right is the best it can do on four classes."""
+    """Flow tells the two motions apart but not the two colours: at best half of the videos are right."""
     recipe = small("temporal", train={"steps": 120, "milestones": [90], "batch": 16, "validate_every": 200})
     run(tmp_path / "run", recipe)
     last = rows(tmp_path / "run")[-1]
-    assert last["loss"] < 0.95  # log 4 = 1.39 knows nothing, log 2 = 0.69 is all that flow can tell
+    assert last["loss"] < 0.95  # log 4 = 1.39 before training, log 2 = 0.69 at best
 
 
 def test_parts_of_a_batch_add_up_to_it(tmp_path):
-    """Without batch statistics or dropout, accumulating gradients gives the same step but for rounding."""
+    """Without batch statistics and dropout, accumulated gradients differ by rounding only."""
     recipe = small(train={"steps": 3, "milestones": [], "batch": 8, "lr": 1e-3}, model={"dropout": 0.0})
     weights = tmp_path / "w.pt"
     model = train.registry.make_model(recipe, 4)
@@ -152,7 +152,7 @@ def test_float16_trains_with_a_loss_scale_that_is_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_network_takes_the_same_steps(tmp_path, monkeypatch):
-    """Compiled by a backend that only traces: what is saved has the names of the plain network."""
+    """Compiled by a backend that only traces. A checkpoint has the names of the plain network."""
     recipe = small(train={"steps": 2, "milestones": [], "log_every": 1})
     run(tmp_path / "plain", recipe)
     compile_ = torch.nn.Module.compile
@@ -164,7 +164,7 @@ def test_a_compiled_network_takes_the_same_steps(tmp_path, monkeypatch):
     assert names[0] == names[1]
 
 
-def test_the_log_says_how_a_batch_is_taken(tmp_path, caplog):
+def test_the_log_describes_the_passes_of_a_batch(tmp_path, caplog):
     with caplog.at_level("INFO"):
         run(tmp_path, small(train={"steps": 1, "milestones": [], "micro_batch": 3}))
     assert "a batch of 8; processes: 1, passes of each: 3, samples of a pass: up to 3" in caplog.text
@@ -187,7 +187,7 @@ def test_a_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
-def test_resuming_what_was_not_begun_begins_it(tmp_path):
+def test_resume_without_a_checkpoint_begins(tmp_path):
     assert run(tmp_path / "new", small(train={"steps": 2, "milestones": []}), resume=True)
 
 
@@ -195,14 +195,14 @@ def test_resuming_what_was_not_begun_begins_it(tmp_path):
 def test_the_best_is_kept_by_validation(tmp_path):
     recipe = small(train={"keep": "best", "validate_every": 5})
     run(tmp_path, recipe)
-    judged = [row for row in rows(tmp_path) if "val_accuracy" in row]
-    best = max(judged, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
+    validated = [row for row in rows(tmp_path) if "val_accuracy" in row]
+    best = max(validated, key=lambda row: (row["val_accuracy"], -row["val_loss"]))
     assert checkpoint.load_selected(tmp_path).step == best["step"]
     with pytest.raises(UsageError, match=r"no video can be held out"):
         run(tmp_path / "none", recipe, corpus=FakeCorpus(clips=1))
 
 
-def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
+def test_the_lists_of_a_run_are_disjoint_and_complete(tmp_path):
     corpus = FakeCorpus()
     run(tmp_path, small(train={"steps": 1, "milestones": []}), corpus=corpus)
     seen = (tmp_path / "trainlist.txt").read_text().split("\n")
@@ -211,11 +211,11 @@ def test_lists_of_the_run_are_disjoint_and_whole(tmp_path):
     assert sorted(line.split()[0] for line in [*seen, *held] if line) == sorted(corpus)
 
 
-def test_a_shortage_of_shared_memory_is_met_before_it_kills(tmp_path, monkeypatch, caplog):
+def test_a_shortage_of_shared_memory_gives_fewer_loader_processes(tmp_path, monkeypatch, caplog):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     run(tmp_path / "run", small(train={"steps": 1, "milestones": []}), workers=2)
-    # Of training and, with less to hand over, of validation.
+    # One warning for training, and one for validation.
     assert caplog.text.count("room for 0 loader processes, not 2") == 2
 
 
@@ -226,8 +226,8 @@ def test_divergence_stops_the_run(tmp_path):
         run(tmp_path, small(train={"lr": 1e30, "steps": 10, "milestones": []}))
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path, monkeypatch):
-    """The loss of the step before was finite: only the weights tell."""
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
+    """The loss is still finite: only the weights are not."""
     step = torch.optim.SGD.step
 
     def spoil(self, *args):
