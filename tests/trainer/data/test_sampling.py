@@ -308,7 +308,7 @@ def test_an_svm_on_the_features_of_c3d(tmp_path):
     values = svm.decision_values(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
     np.testing.assert_allclose(got.scores, values, rtol=1e-3, atol=1e-3)
     assert got.accuracy >= 0.5  # any features tell colours apart; a frame does not show the motion
-    with pytest.raises(UsageError, match=f"fitted on {len(tested)} of the videos that it judges"):
+    with pytest.raises(UsageError, match=f"fitted on {len(tested)} of the evaluated videos"):
         evaluate(tmp_path / "run", corpus, tested, fit=everyone, device="cpu")
 
 
@@ -317,7 +317,7 @@ def test_networks_without_such_features_are_refused(tmp_path):
     everyone = examples_of(corpus)
     quick = {"steps": 1, "milestones": [], "validation_share": 0.0}
     train.train(small(train=quick), corpus, everyone, tmp_path / "run", device="cpu")
-    with pytest.raises(UsageError, match="resnet18 has no features that an SVM judges by; c3d, c3d_small"):
+    with pytest.raises(UsageError, match="resnet18 has no features for an SVM; allowed: c3d, c3d_small"):
         evaluate(tmp_path / "run", corpus, everyone.subset([0]), fit=everyone.subset([1, 2]), device="cpu")
 
 
