@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.convert.output import ExportFolder
+from flowprep.convert.output import ExportFolder, FolderResult
 from flowprep.corpus.video import Video
 from flowprep.flo import write_flo
 
@@ -21,7 +21,7 @@ def flow_of_pairs(video: Video) -> Iterator[npt.NDArray[np.float32]]:
         yield from video.flow(start, min(PAIRS_IN_MEMORY, video.num_pairs - start))
 
 
-def write_npy_folder(video: Video, out: ExportFolder, name: str, stored_at: int) -> bool:
+def write_npy_folder(video: Video, out: ExportFolder, name: str, stored_at: int) -> FolderResult:
     """Write `flow.npy`, (pairs, 2, H, W) float32 pixels, and `rgb.npy`, (frames, H, W, 3) uint8.
 
     Args:
@@ -29,12 +29,9 @@ def write_npy_folder(video: Video, out: ExportFolder, name: str, stored_at: int)
         out: the export.
         name: relative path of the video's folder.
         stored_at: time of the video's shards, ns; an older folder is replaced.
-
-    Returns:
-        Whether the folder was written; false if it was there.
     """
     if out.is_done(name, stored_at):
-        return False
+        return FolderResult(False)
     height, width = video.height, video.width
     with out.whole_folder(name) as folder:
         if "flow_u" in video.streams:
@@ -43,23 +40,23 @@ def write_npy_folder(video: Video, out: ExportFolder, name: str, stored_at: int)
         if "rgb" in video.streams:
             shape = (video.num_frames, height, width, 3)
             _write_npy(folder / "rgb.npy", "u1", shape, map(video.rgb, range(video.num_frames)))
-    return True
+    return FolderResult(True)
 
 
-def write_flo_folder(video: Video, out: ExportFolder, name: str, stored_at: int) -> bool:
+def write_flo_folder(video: Video, out: ExportFolder, name: str, stored_at: int) -> FolderResult:
     """Write `frame_0001.flo`, the flow from `frame_0001.jpg` to the next frame, and so on.
 
     Arguments and result are those of `write_npy_folder`.
     """
     if out.is_done(name, stored_at):
-        return False
+        return FolderResult(False)
     with out.whole_folder(name) as folder:
         if "rgb" in video.streams:
             for number in range(video.num_frames):
                 (folder / f"frame_{number + 1:04d}.jpg").write_bytes(video.stored("rgb", number))
         for number, flow in enumerate(flow_of_pairs(video), 1):
             write_flo(flow, folder / f"frame_{number:04d}.flo")
-    return True
+    return FolderResult(True)
 
 
 def _write_npy(

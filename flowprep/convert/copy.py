@@ -25,6 +25,7 @@ from flowprep.planning.status import CorpusStatus
 from flowprep.planning.tasks import plan_segments
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
+from flowprep.system.units import count_noun
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,8 @@ def copy_videos(
         raise UsageError(f"{out} is one of the corpora to read: give another folder")
     copier = _Copier(sources)
     if pending := sorted(copier.planned.keys() - copier.corpora.keys() - copier.failures.keys()):
-        log.warning(
-            "%d planned videos are not done yet and are left out, such as %s", len(pending), pending[0]
-        )
+        count = count_noun(len(pending), "planned video")
+        log.warning("left out %s not done yet, such as %s", count, pending[0])
     selections = select(copier.labels(), wanted)
     ids = sorted({video_id for selected in selections.values() for video_id in selected})
     plan, software = copier.plan(ids, settings)
@@ -172,7 +172,7 @@ def _corpus_of_each_video(sources: Sequence[Corpus]) -> dict[str, Corpus]:
     for corpus in sources:
         if common := [video_id for video_id in corpus if video_id in corpora]:
             raise UsageError(
-                f"{len(common)} videos are in both {corpora[common[0]].path} and {corpus.path}, such as"
+                f"{count_noun(len(common), 'video')} in both {corpora[common[0]].path} and {corpus.path}, such as"
                 f" {common[0]!r}: leave them out of one with `flowprep subset`"
             )
         corpora |= dict.fromkeys(corpus, corpus)

@@ -11,25 +11,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flowprep.convert.arrays import write_flo_folder, write_npy_folder
-from flowprep.convert.folders import FolderResult, write_image_folders, write_lists
+from flowprep.convert.folders import write_image_folders, write_lists
 from flowprep.convert.layouts import CODES, LAYOUTS
 from flowprep.convert.names import folder_names, list_name
-from flowprep.convert.output import ExportFolder, stored_at
+from flowprep.convert.output import ExportFolder, FolderResult, stored_at
 from flowprep.convert.select import select
 from flowprep.convert.webdataset import SAMPLE_PAIRS, Sample, TarWriter
 from flowprep.corpus.reader import Corpus
+from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 
 NAMES = (*LAYOUTS, "webdataset", "npy", "flo")
-_ARRAY_WRITERS = {"npy": write_npy_folder, "flo": write_flo_folder}
+# Writes the folders of a video: its arguments are the video, the export, the folder's name, and `stored_at`.
+VideoWriter = Callable[[Video, ExportFolder, str, int], FolderResult]
+_ARRAY_WRITERS: dict[str, VideoWriter] = {"npy": write_npy_folder, "flo": write_flo_folder}
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,11 @@ def export(
             written, failed = tar_writer.write(out, tars, progress)
         else:
             out.claim(header)
-            written, flow_images, failed = _write_videos(corpus, ids, out, layout, names, target, progress)
+            if folders:
+                writer: VideoWriter = partial(write_image_folders, layout=folders, target=target)
+            else:
+                writer = _ARRAY_WRITERS[layout]
+            written, flow_images, failed = _write_videos(corpus, ids, out, names, writer, progress)
             copied, recoded = (0, flow_images) if target else (flow_images, 0)
     finally:
         out.remove_temporary()
@@ -129,9 +137,8 @@ def _write_videos(
     corpus: Corpus,
     ids: Sequence[str],
     out: ExportFolder,
-    layout: str,
     names: Mapping[str, str],
-    target: Settings | None,
+    writer: VideoWriter,
     progress: Progress,
 ) -> tuple[int, int, dict[str, str]]:
     """Write a folder per video. Returns the videos written, the flow images, and id -> reason of failures."""
@@ -140,11 +147,7 @@ def _write_videos(
     for count, video_id in enumerate(ids, 1):
         try:
             video = corpus[video_id]
-            place = video, out, names[video_id], stored_at(corpus, video)
-            if layout in LAYOUTS:
-                result = write_image_folders(*place, LAYOUTS[layout], target)
-            else:
-                result = FolderResult(_ARRAY_WRITERS[layout](*place), 0)
+            result = writer(video, out, names[video_id], stored_at(corpus, video))
             written += result.written
             flow_images += result.flow_images
         except CorpusDamaged as exc:

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from flowprep.codec.quantise import EncodedField, encode_pair
 from flowprep.convert.arrays import flow_of_pairs
 from flowprep.convert.layouts import Layout, step_mark
 from flowprep.convert.names import CLASSES_FILE, list_name
-from flowprep.convert.output import ExportFolder
+from flowprep.convert.output import ExportFolder, FolderResult
 from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.settings import Settings
-
-
-class FolderResult(NamedTuple):
-    """The result of one video.
-
-    Attributes:
-        written: whether any folder was written; false if all were there.
-        flow_images: number of flow images written.
-    """
-
-    written: bool
-    flow_images: int
 
 
 def write_image_folders(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from flowprep.planning.video_lists import LIST_SUFFIXES
+
 HEADER_FILE = "export.json"
 CLASSES_FILE = "classInd.txt"
 LONGEST_NAME = 150  # bytes of a folder's name; the limit of file systems is 255
@@ -43,7 +45,7 @@ def folder_names(ids: Mapping[str, str] | Sequence[str], *, flat: bool, dots: bo
 
 def list_name(selection: str) -> str:
     """The name of a selection in the names of its list files."""
-    is_list = selection.endswith((".txt", ".csv"))
+    is_list = selection.endswith(LIST_SUFFIXES)
     return re.sub(r"[^\w.-]", "_", Path(selection).stem if is_list else selection)
 
 

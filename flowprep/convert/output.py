@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from flowprep.convert.names import HEADER_FILE
 from flowprep.corpus import format as fmt
@@ -14,6 +15,18 @@ from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
 from flowprep.system.atomic import TEMPORARY, atomic_path, remove_leftovers, temporary_path
+
+
+class FolderResult(NamedTuple):
+    """The result of writing the folders of one video.
+
+    Attributes:
+        written: whether any folder was written; false if all were there.
+        flow_images: number of flow images written.
+    """
+
+    written: bool
+    flow_images: int = 0
 
 
 class ExportFolder:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flowprep.errors import UsageError
 from flowprep.planning.video_lists import LIST_SUFFIXES, read_list_rows
+from flowprep.system.units import count_noun
 
 log = logging.getLogger(__name__)
 
@@ -64,5 +65,6 @@ def _read_ids(path: Path, labels: Mapping[str, str], failures: Container[str]) -
     names = dict.fromkeys(row.path for row in read_list_rows(path, is_id))
     if missing := [name for name in names if not is_id(name)]:
         examples = ", ".join(missing[:_EXAMPLES]) + (", ..." if len(missing) > _EXAMPLES else "")
-        log.warning("%s: %d videos are not in the corpus and are left out: %s", path, len(missing), examples)
+        count = count_noun(len(missing), "video")
+        log.warning("%s: left out %s that the corpus does not hold: %s", path, count, examples)
     return [name for name in names if name in labels]

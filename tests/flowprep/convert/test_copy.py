@@ -52,7 +52,7 @@ def test_pending_videos_are_left_out_with_a_warning(path, tmp_path, caplog):
     (tmp_path / "c" / "records" / f"{task.id}.json").unlink()
     summary = copy_videos([open_corpus(tmp_path / "c")], tmp_path / "r")
     assert summary.videos.ok == 4
-    assert "1 planned videos are not done yet and are left out, such as left/long.mp4" in caplog.text
+    assert "left out 1 planned video not done yet, such as left/long.mp4" in caplog.text
 
 
 def test_warnings_are_copied(videos, tmp_path):
@@ -117,7 +117,7 @@ def test_merging_incompatible_corpora_is_refused(corpus, videos, tmp_path):
     make_corpus([videos / "left" / "long.mp4"], tmp_path / "o", other, jobs=1)
     with pytest.raises(SettingsConflict, match=r"range: 8\.0, 9\.0\. One corpus has one kind"):
         copy_videos([corpus, open_corpus(tmp_path / "o")], tmp_path / "m")
-    with pytest.raises(UsageError, match="5 videos are in both"):
+    with pytest.raises(UsageError, match="5 videos in both"):
         copy_videos([corpus, corpus], tmp_path / "m")
     assert not (tmp_path / "m").exists()
     with pytest.raises(UsageError, match="one of the corpora to read"):

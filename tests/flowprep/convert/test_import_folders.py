@@ -59,6 +59,9 @@ def test_lists_name_the_classes_of_flat_folders(corpus, tmp_path):
     (tmp_path / "list.txt").write_text(f"/elsewhere/{names['left/long.mp4']} crawl\n", "utf-8")
     import_folders(tmp_path / "x", tmp_path / "d", "tsn", range=8, labels=tmp_path / "list.txt")
     assert set(open_corpus(tmp_path / "d").labels.values()) == {"", "crawl"}
+    (tmp_path / "list.txt").write_text(f"/elsewhere/{names['left/long.mp4']}\tfront crawl\n", "utf-8")
+    import_folders(tmp_path / "x", tmp_path / "f", "tsn", range=8, labels=tmp_path / "list.txt")
+    assert set(open_corpus(tmp_path / "f").labels.values()) == {"", "front crawl"}
     (tmp_path / "list.txt").write_text("alone\n", "utf-8")
     with pytest.raises(UsageError, match="'alone' is not `folder count class`"):
         import_folders(tmp_path / "x", tmp_path / "e", "tsn", range=8, labels=tmp_path / "list.txt")

@@ -9,17 +9,20 @@ from flowprep.errors import UsageError
 
 
 def test_selections(corpus, tmp_path, caplog):
-    lists = {"trainlist01.txt": "left/long.mp4 1\nleft/v_1 é.mp4\r\n", "test.csv": "to right/v_1 é.mp4,2\n"}
+    lists = {
+        "trainlist01.txt": "left/long.mp4 1\nleft/v_1 é.mp4\r\nleft/v_2 é.mp4\ta label\n",
+        "test.csv": "to right/v_1 é.mp4,2\n",
+    }
     for name, text in lists.items():
         (tmp_path / name).write_text(text + "left/bad.mp4\nnot/there.mp4\n", "utf-8")
     wanted = [*(str(tmp_path / name) for name in lists), "to right", "*/v_2*"]
     done = export(corpus, tmp_path / "x", "mmaction2", wanted=wanted)
-    assert done.videos == 5 and "1 videos are not in the corpus" in caplog.text
+    assert done.videos == 5 and "left out 1 video that the corpus does not hold: not/there.mp4" in caplog.text
 
     def folders(name):
         return {line.split()[0] for line in (tmp_path / "x" / name).read_text("utf-8").splitlines()}
 
-    assert folders("rgb_trainlist01.txt") == {"left/long", "left/v_1_é"}
+    assert folders("rgb_trainlist01.txt") == {"left/long", "left/v_1_é", "left/v_2_é"}
     assert folders("flow_test.txt") == {"to_right/v_1_é"}
     assert folders("rgb_to_right.txt") == {"to_right/v_1_é", "to_right/v_2_é"}
     with pytest.raises(UsageError, match=r"'up' names no video.*left, to right"):
