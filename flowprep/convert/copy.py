@@ -172,8 +172,8 @@ def _corpus_of_each_video(sources: Sequence[Corpus]) -> dict[str, Corpus]:
     for corpus in sources:
         if common := [video_id for video_id in corpus if video_id in corpora]:
             raise UsageError(
-                f"{count_noun(len(common), 'video')} in both {corpora[common[0]].path} and {corpus.path}, such as"
-                f" {common[0]!r}: leave them out of one with `flowprep subset`"
+                f"{count_noun(len(common), 'video')} in both {corpora[common[0]].path} and {corpus.path},"
+                f" such as {common[0]!r}: leave them out of one with `flowprep subset`"
             )
         corpora |= dict.fromkeys(corpus, corpus)
     return corpora
