@@ -74,8 +74,8 @@ class ModelRecipe:
     tower_weights: tuple[str, ...] = field(
         default=(),
         metadata=rule(
-            "Weights to start the parts of a compound network from, each as in `weights`. A joint network "
-            "has two: the spatial tower and the temporal tower."
+            "As `weights`, for each part of a network that is made of other networks. A joint network has "
+            "two parts: the spatial tower and the temporal tower."
         ),
     )
     cross_modality: bool = field(
@@ -131,10 +131,10 @@ class InputRecipe:
     spacing: tuple[int, ...] = field(
         default=(),
         metadata=rule(
-            "Frames from one time step to the next, [least, greatest]. A training sample draws its spacing "
-            "uniformly. [0, 0] divides the video into as many equal parts and draws one step from each "
-            "part; a video that is too short is divided in the same way. [] is the network's published "
-            "spacing.",
+            "Least and greatest number of frames from one time step to the next; a training sample draws it "
+            "uniformly. [0, 0] divides the video into equal parts and draws a time step from each part. A "
+            "video that is too short for the spacing is divided, too. [] is the published spacing of the "
+            "network.",
             accepts=_is_spacing,
             allowed="[least, greatest] from 1, [0, 0], or []",
         ),
@@ -183,7 +183,7 @@ class InputRecipe:
     rgb_scale: tuple[float, ...] = field(
         default=(58.395, 57.12, 57.375),
         metadata=rule(
-            "Values that R, G and B are then divided by, on the 0-255 scale.",
+            "Values that R, G and B are divided by after the subtraction, on the 0-255 scale.",
             accepts=lambda scale: len(scale) == 3 and min(scale) > 0,
             allowed="3 numbers above 0",
         ),
@@ -207,9 +207,9 @@ class TrainRecipe:
     micro_batch: int = field(
         default=0,
         metadata=rule(
-            "Largest number of samples in one pass through the network of a process; gradients of the "
-            "passes add up to those of `batch`. 0 passes the whole share of the process at once. Set it if "
-            "the memory of the device is too small. Batch normalisation and dropout see one pass at a time.",
+            "Largest number of samples that a process passes through the network at once; the gradients of "
+            "the passes are added. 0 passes the whole share of the process at once. Set it if the memory of"
+            " the device is too small. Batch normalisation and dropout see one pass at a time.",
             minimum=0,
             allowed="0 to train.batch",
         ),
