@@ -94,6 +94,8 @@ def write_network(
     shapes: Sequence[tuple[int, ...]],
     out: Path,
     metadata: dict[str, str],
+    *,
+    tolerance: float = TOLERANCE,
 ) -> float:
     """Write a network to a file, and compare the file's outputs with the network's for random inputs.
 
@@ -104,13 +106,14 @@ def write_network(
         shapes: Shape of each input, with a batch of 2. The first axis of the exported network is free.
         out: NAME.onnx or NAME.pt2.
         metadata: Texts to store in the file, by name.
+        tolerance: Largest allowed difference.
 
     Returns:
         The largest difference of an output, as a share of the largest output.
 
     Raises:
         UsageError: The suffix is not allowed, or a library for ONNX is missing.
-        ExportDiffers: The difference is larger than TOLERANCE. No file is written.
+        ExportDiffers: The difference is larger than the tolerance. No file is written.
     """
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: the suffix selects the format; allowed: {' | '.join(SUFFIXES)}")
@@ -128,10 +131,10 @@ def write_network(
     with torch.inference_mode():
         expected = network(*inputs)
     difference = float((run(content, inputs) - expected).abs().max() / expected.abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:  # true for NaN, too
         raise ExportDiffers(
             f"{out}: the exported network's outputs differ by {difference:.1e} of the largest, "
-            f"{TOLERANCE:.0e} is allowed; no file was written"
+            f"{tolerance:.0e} is allowed; no file was written"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(content))
