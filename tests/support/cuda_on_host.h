@@ -1,4 +1,4 @@
-// Enough of CUDA to run tvl1.cu with a host compiler: a block's threads take turns, as fibers, and change at
+// Enough of CUDA to run the kernels of engine cuda with a host compiler: a block's threads take turns, as fibers, and change at
 // barriers; blocks run one after the other.
 //
 // What a device would let pass or do at random fails here: `seed` shuffles the order of the threads between

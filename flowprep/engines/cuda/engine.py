@@ -1,4 +1,4 @@
-"""TV-L1 on an NVIDIA GPU: batches of pairs, solved by the kernels of tvl1.cu.
+"""TV-L1 on an NVIDIA GPU: batches of pairs, solved by the kernels in tvl1/.
 
     frames -> pinned memory -> device: pyramid of each frame, then all pairs level by level -> flow -> host
 

@@ -1,4 +1,4 @@
-"""The kernels of tvl1.cu as Python sees them: their arguments, their tile and their compile-time options."""
+"""The kernels in tvl1/ as Python sees them: their arguments, their tile and their compile-time options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from flowprep.engines.cuda.device import Device
 from flowprep.engines.pyramid import CUBIC_A, LONGEST_TAPS, TINY_GRADIENT
 from flowprep.presets import Tvl1Settings
 
-SOURCE = Path(__file__).with_name("tvl1.cu")
+SOURCE = Path(__file__).with_name("tvl1")
+PARTS = ("types.cu", "steps.cu", "frames.cu", "pairs.cu", "median.cu", "iterate.cu")
 
 PIXELS = 256  # threads of a block that has one thread per pixel
 MEDIAN_THREADS, MEDIAN_ROWS = 128, 8  # columns and rows of a block of the plain median
@@ -28,7 +29,7 @@ class Span(Structure):
 
 
 class PairState(Structure):
-    """The state of the solver for one pair. The fields are those of tvl1.cu, as in the two classes below."""
+    """The state of the solver for one pair. The fields are those of types.cu, as in the two classes below."""
 
     _fields_ = tuple((name, c_int) for name in ("u_at", "p_at", "stopped", "redo", "arrived"))
 
@@ -90,7 +91,7 @@ class Tile:
 
     @property
     def thread_bytes(self) -> int:
-        """Shared memory of a thread: the structs Column and Seen of tvl1.cu."""
+        """Shared memory of a thread: the structs Column and Seen of iterate.cu."""
         ring = next(size for size in (4, 8, 16, 32) if size >= 2 * self.stages)
         return 16 * (ring + 1) + 8 * (4 * self.stages + 1)
 
@@ -118,7 +119,7 @@ def tile_for(device: Device) -> Tile:
 
 
 def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
-    """The text of tvl1.cu after its compile-time options.
+    """The text of all kernels, after their compile-time options.
 
     Args:
         tvl1: the solver's parameters. Those that are only numbers are no options.
@@ -144,7 +145,8 @@ def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         **_median_options(tvl1.median),
     }
     lines = [f"#define {name} {value}" for name, value in options.items()]
-    return "\n".join([*lines, '#line 1 "tvl1.cu"', SOURCE.read_text("utf-8")])
+    parts = [f'#line 1 "{name}"\n{(SOURCE / name).read_text("utf-8")}' for name in PARTS]
+    return "\n".join([*lines, *parts])
 
 
 def _median_options(side: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ On a machine with a GPU, the conformance suite in test_engines.py runs on the GP
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,12 @@ def test_each_kernel_does_its_step(preset: str) -> None:
 
 
 def test_the_check_names_the_kernel_and_the_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = kernels.SOURCE.read_text().replace("theta, div2,", "theta, i_am_wrong(div2),")
+    shutil.copytree(kernels.SOURCE, tmp_path / "tvl1")
+    steps = tmp_path / "tvl1" / "steps.cu"
+    text = steps.read_text().replace("theta, div2,", "theta, i_am_wrong(div2),")
     text = text.replace("// The primal step:", "BOTH float i_am_wrong(float x) { return x * 1.01f; }\n// ")
-    (tmp_path / "tvl1.cu").write_text(text)
-    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "tvl1.cu")
+    steps.write_text(text)
+    monkeypatch.setattr(kernels, "SOURCE", tmp_path / "tvl1")
     with pytest.raises(EngineError, match=r"kernel iterate: pair \d, level of \d+x\d+, pixel x=\d+ y=\d+"):
         check_kernels(HostDevice(), PRESETS["fast"], frames_of(2, 24, 30))
 

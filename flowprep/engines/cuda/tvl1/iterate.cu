@@ -1,0 +1,197 @@
+// ---- The iterations ---------------------------------------------------------------------------------------
+
+// Rows of constants that are kept: a power of 2, 2 STAGES or more.
+#define RING (STAGES <= 2 ? 4 : STAGES <= 4 ? 8 : STAGES <= 8 ? 16 : 32)
+
+// What a thread has in shared memory: its column's constants, by row, and what its neighbours read. The last
+// element keeps neighbours in different banks.
+struct Column {
+    float4 rows[RING];
+    float4 unused;
+};
+struct Seen {
+    float2 u[2][STAGES];  // of each stage, after this row and the last
+    float2 p[2][STAGES];  // (p11, p21) that each stage starts from, likewise
+    float2 unused;
+};
+
+// What a thread has in registers: of each stage, after a row.
+struct Stages {
+    float2 u[STAGES];         // new u of the stage's row
+    float2 u_above[STAGES];   // and of the row above
+    float4 p[STAGES];         // new p of the row above
+    float4 p_before[STAGES];  // p of the stage's row before its iteration
+    float4 p_in;              // what the first stage starts from
+    float2 u_in;
+#if STOPPING
+    float update[STAGES];     // sums of squared updates
+#endif
+};
+
+// The rows and columns of a block of threads.
+struct Strip {
+    int first_row, end_row;  // rows that it reads
+    int own_row, own_end;    // rows that it answers for
+    int x;                   // this thread's column
+    bool reads, owns;        // whether it is in the image; whether this strip answers for it
+    int right;               // the thread whose u lies to the right, itself at the image's border
+};
+
+// All stages move down by a row, the `step`th. CHECKED is for where some stage is at the image's top or bottom,
+// or does nothing since fewer than STAGES iterations are asked for.
+template <bool CHECKED>
+__device__ __forceinline__ void descend(const Level& r, const Strip& strip, int iterations, int step, int now,
+                                        Column& column, const Span<Seen>& seen, const Span<float2>& u_in,
+                                        const Span<float4>& p_in, const Span<float4>& constants,
+                                        const Span<float2>& u_out, const Span<float4>& p_out, Stages& s) {
+    const int me = threadIdx.x, before = 1 - now;
+    Seen& own = seen[me];
+    // What the first stage will start from next is on its way while the others work.
+    const int coming = strip.first_row + step + 1;
+    const bool there = strip.reads && coming < strip.end_row;
+    const int at = coming * r.width + strip.x;
+    float2 u_coming = make_float2(0.0f, 0.0f);
+    float4 p_coming = make_float4(0.0f, 0.0f, 0.0f, 0.0f), c_coming = p_coming;
+    if (there) {
+        u_coming = u_in[at];
+        p_coming = p_in[at];
+        c_coming = constants[at];
+    }
+#pragma unroll
+    for (int k = STAGES - 1; k >= 0; --k) {
+        const int row = strip.first_row + step - 2 * k;
+        float lt = r.lt, theta = r.theta, taut = r.taut;
+        if (CHECKED && k >= iterations) lt = theta = taut = 0.0f;
+        if (CHECKED && row <= strip.first_row) taut = 0.0f;  // p above the image stays 0
+
+        const float2 u = k ? s.u_above[k ? k - 1 : 0] : s.u_in;
+        const float4 p = k ? s.p[k ? k - 1 : 0] : s.p_in;
+        const float2 left = me ? seen[me - 1].p[before][k] : make_float2(0.0f, 0.0f);
+        const float2 above = make_float2(s.p_before[k].y, s.p_before[k].w);
+        const float2 u_new = primal(u, p, left, above, column.rows[(step - 2 * k) & (RING - 1)], lt, theta);
+#if STOPPING
+        const float du1 = u_new.x - u.x, du2 = u_new.y - u.y;
+        if (strip.owns && row >= strip.own_row && row < strip.own_end)
+            s.update[k] = fmaf(du1, du1, fmaf(du2, du2, s.update[k]));
+#endif
+        const float2 below = CHECKED && row >= r.height ? s.u[k] : u_new;  // no gradient across the border
+        const float4 p_new = dual(s.p_before[k], s.u[k], seen[strip.right].u[before][k], below, taut);
+        s.u_above[k] = s.u[k];
+        s.u[k] = u_new;
+        s.p[k] = p_new;
+        s.p_before[k] = p;
+        own.u[now][k] = u_new;
+        if (k + 1 < STAGES) own.p[now][k + 1] = make_float2(p_new.x, p_new.z);
+    }
+    const int done = strip.first_row + step - 2 * STAGES + 1;
+    if (strip.owns && done >= strip.own_row && done < strip.own_end) {
+        u_out[done * r.width + strip.x] = s.u_above[STAGES - 1];
+        p_out[done * r.width + strip.x] = s.p[STAGES - 1];
+    }
+    s.u_in = u_coming;
+    s.p_in = p_coming;
+    own.p[now][0] = make_float2(p_coming.x, p_coming.z);
+    column.rows[(step + 1) & (RING - 1)] = c_coming;
+    __syncthreads();
+}
+
+KERNEL_BOUNDED(iterate, Level) {
+    const int number = blockIdx.y;
+    Pair& pair = r.pairs[number];
+    const int iterations = pair.redo ? pair.redo : r.iterations;
+    if (pair.stopped != RUNNING || iterations == 0) return;
+    DYNAMIC_SHARED(memory, blockDim.x * (sizeof(Column) + sizeof(Seen)));
+    const Span<Column> columns = {(Column*)memory, blockDim.x};
+    const Span<Seen> seen = {(Seen*)(columns.data + blockDim.x), blockDim.x};
+
+    const int row = blockIdx.x / r.strips;
+    const int own_column = blockIdx.x % r.strips * r.strip, own_end = min(own_column + r.strip, r.width);
+    const int first_column = max(own_column - STAGES, 0), end_column = min(own_end + STAGES, r.width);
+    Strip strip;
+    strip.own_row = row * r.band;
+    strip.own_end = min(strip.own_row + r.band, r.height);
+    strip.first_row = max(strip.own_row - STAGES, 0);
+    strip.end_row = min(strip.own_end + STAGES, r.height);
+    strip.x = first_column + threadIdx.x;
+    strip.reads = strip.x < end_column;
+    strip.owns = strip.x >= own_column && strip.x < own_end;
+    strip.right = strip.x + 1 < end_column ? threadIdx.x + 1 : threadIdx.x;
+
+    const Span<float2> u_in = flow_of(r, pair.u_at, number), u_out = flow_of(r, 1 - pair.u_at, number);
+    const Span<float4> p_in = duals_of(r, pair.p_at, number), p_out = duals_of(r, 1 - pair.p_at, number);
+    const Span<float4> constants = r.constants.part(number, r.plane);
+
+    // Above the first row, all is 0.
+    const float2 zero2 = make_float2(0.0f, 0.0f);
+    const float4 zero4 = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Stages s;
+    Column& column = columns[threadIdx.x];
+    Seen& own = seen[threadIdx.x];
+#pragma unroll
+    for (int k = 0; k < STAGES; ++k) {
+        s.u[k] = s.u_above[k] = zero2;
+        s.p[k] = s.p_before[k] = zero4;
+        own.u[0][k] = own.u[1][k] = own.p[0][k] = own.p[1][k] = zero2;
+#if STOPPING
+        s.update[k] = 0.0f;
+#endif
+    }
+    for (int k = 0; k < RING; ++k) column.rows[k] = zero4;
+    const int at = strip.first_row * r.width + strip.x;
+    s.u_in = strip.reads ? u_in[at] : zero2;
+    s.p_in = strip.reads ? p_in[at] : zero4;
+    column.rows[0] = strip.reads ? constants[at] : zero4;
+    own.p[1][0] = make_float2(s.p_in.x, s.p_in.z);
+    __syncthreads();
+
+    const int steps = strip.end_row - strip.first_row + 2 * STAGES - 1;
+    for (int step = 0; step < steps; step += 2) {
+        const bool inside = step >= 2 * STAGES - 1 && strip.first_row + step + 1 < r.height;
+        if (iterations == STAGES && inside) {
+            descend<false>(r, strip, iterations, step, 0, column, seen, u_in, p_in, constants, u_out, p_out, s);
+            descend<false>(
+                r, strip, iterations, step + 1, 1, column, seen, u_in, p_in, constants, u_out, p_out, s);
+        } else {
+            descend<true>(r, strip, iterations, step, 0, column, seen, u_in, p_in, constants, u_out, p_out, s);
+            descend<true>(
+                r, strip, iterations, step + 1, 1, column, seen, u_in, p_in, constants, u_out, p_out, s);
+        }
+    }
+
+#if STOPPING
+    // The sums of the threads, then those of the blocks of threads: always in the same order.
+    float* sums = (float*)memory;
+#pragma unroll
+    for (int k = 0; k < STAGES; ++k) sums[k * blockDim.x + threadIdx.x] = s.update[k];
+    __syncthreads();
+    const Span<float> updates = r.updates.part(number, (long long)gridDim.x * STAGES);
+    if (threadIdx.x < STAGES) {
+        float sum = 0.0f;
+        for (int i = 0; i < blockDim.x; ++i) sum += sums[threadIdx.x * blockDim.x + i];
+        updates[blockIdx.x * STAGES + threadIdx.x] = sum;
+    }
+#endif
+    if (!last_of_pair(pair) || threadIdx.x) return;
+    pair.arrived = 0;
+#if STOPPING
+    if (pair.redo) {
+        pair.redo = 0;
+        pair.stopped = r.block;
+    } else {
+        // The first iteration at which the stopping test holds; those after it did not happen.
+        for (int k = 0; k < iterations; ++k) {
+            double sum = 0.0;
+            for (int i = 0; i < gridDim.x; ++i) sum += ((volatile float*)updates.data)[i * STAGES + k];
+            if (sum > r.stop) continue;
+            if (k + 1 < iterations) {
+                pair.redo = k + 1;
+                return;
+            }
+            pair.stopped = r.block;
+            break;
+        }
+    }
+#endif
+    pair.u_at = 1 - pair.u_at;
+    pair.p_at = 1 - pair.p_at;
+}

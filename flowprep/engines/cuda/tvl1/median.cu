@@ -1,0 +1,111 @@
+// ---- The median -------------------------------------------------------------------------------------------
+
+// Of a plain one, a block of threads has MEDIAN_THREADS columns and goes down MEDIAN_ROWS rows.
+
+BOTH void order(float2& a, float2& b) {
+    const float2 low = make_float2(fminf(a.x, b.x), fminf(a.y, b.y));
+    b = make_float2(fmaxf(a.x, b.x), fmaxf(a.y, b.y));
+    a = low;
+}
+
+#if WEIGHTED
+// The largest of N values that is not above a number which less than half of the weight is above. That
+// number is found by halving an interval.
+template <int N>
+BOTH float weighted_median(const float* values, const float* weights) {
+    float low = values[0], high = values[0], half = 0.0f;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+        low = fminf(low, values[n]);
+        high = fmaxf(high, values[n]);
+        half += 0.5f * weights[n];
+    }
+    for (int k = 0; k < HALVINGS; ++k) {
+        const float middle = 0.5f * (low + high);
+        float above = 0.0f, more = 0.0f;
+#pragma unroll
+        for (int n = 0; n + 1 < N; n += 2) {
+            above += values[n] > middle ? weights[n] : 0.0f;
+            more += values[n + 1] > middle ? weights[n + 1] : 0.0f;
+        }
+        above += values[N - 1] > middle ? weights[N - 1] : 0.0f;
+        if (above + more > half)
+            low = middle;
+        else
+            high = middle;
+    }
+    float found = low;
+    bool any = false;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+        if (values[n] <= high && (!any || values[n] > found)) {
+            found = values[n];
+            any = true;
+        }
+    }
+    return found;
+}
+
+KERNEL(median, Level) {
+    const Place i = place(r.height, r.width);
+    Pair& pair = r.pairs[i.number];
+    if (pair.stopped < r.block) return;
+    if (i.inside) {
+        const Span<float> i0 = r.images.part(r.first[i.number], (long long)r.height * r.width);
+        const Span<float2> in = flow_of(r, pair.u_at, i.number);
+        float weights[MEDIAN * MEDIAN], u1[MEDIAN * MEDIAN], u2[MEDIAN * MEDIAN];
+        const float middle = i0[i.at];
+#pragma unroll
+        for (int n = 0; n < MEDIAN * MEDIAN; ++n) {
+            const int at = clamped(i.y + n / MEDIAN - MEDIAN / 2, r.height) * r.width +
+                           clamped(i.x + n % MEDIAN - MEDIAN / 2, r.width);
+            weights[n] = likeness(i0[at] - middle, r.fade);
+            u1[n] = in[at].x;
+            u2[n] = in[at].y;
+        }
+        flow_of(r, 1 - pair.u_at, i.number)[i.at] = make_float2(
+            weighted_median<MEDIAN * MEDIAN>(u1, weights), weighted_median<MEDIAN * MEDIAN>(u2, weights));
+    }
+    if (last_of_pair(pair) && threadIdx.x == 0) {
+        pair.u_at = 1 - pair.u_at;
+        pair.arrived = 0;
+    }
+}
+#elif MEDIAN > 1
+// Columns are sorted once each; a pixel's median is then selected from those around it.
+KERNEL(median, Level) {
+    const int pair_number = blockIdx.y, reach = MEDIAN / 2;
+    Pair& pair = r.pairs[pair_number];
+    if (pair.stopped < r.block) return;
+    __shared__ float2 sorted[MEDIAN][MEDIAN_THREADS + MEDIAN - 1];
+    const Span<float2> in = flow_of(r, pair.u_at, pair_number);
+    const Span<float2> out = flow_of(r, 1 - pair.u_at, pair_number);
+    const int across = (r.width + MEDIAN_THREADS - 1) / MEDIAN_THREADS;
+    const int x0 = (blockIdx.x % across) * MEDIAN_THREADS, y0 = (blockIdx.x / across) * MEDIAN_ROWS;
+    for (int y = y0; y < min(y0 + MEDIAN_ROWS, r.height); ++y) {
+        for (int column = threadIdx.x; column < MEDIAN_THREADS + MEDIAN - 1; column += MEDIAN_THREADS) {
+            const int x = clamped(x0 + column - reach, r.width);
+            float2 v[MEDIAN];
+#pragma unroll
+            for (int k = 0; k < MEDIAN; ++k) v[k] = in[clamped(y + k - reach, r.height) * r.width + x];
+#define ORDER(i, j) order(v[i], v[j]);
+            SORT
+#pragma unroll
+            for (int k = 0; k < MEDIAN; ++k) sorted[k][column] = v[k];
+        }
+        __syncthreads();
+        if (x0 + threadIdx.x < r.width) {
+            float2 v[MEDIAN * MEDIAN];
+#pragma unroll
+            for (int n = 0; n < MEDIAN * MEDIAN; ++n) v[n] = sorted[n / MEDIAN][threadIdx.x + n % MEDIAN];
+            SELECT
+            out[y * r.width + x0 + threadIdx.x] = v[MIDDLE];
+        }
+        __syncthreads();
+    }
+    if (last_of_pair(pair) && threadIdx.x == 0) {
+        pair.u_at = 1 - pair.u_at;
+        pair.arrived = 0;
+    }
+}
+#endif

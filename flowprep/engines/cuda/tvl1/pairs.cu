@@ -1,0 +1,88 @@
+// ---- Kernels of pairs: blockIdx.y is the pair -------------------------------------------------------------
+
+__device__ __forceinline__ Span<float2> flow_of(const Level& r, int half, int pair) {
+    return r.u.part((long long)half * r.count + pair, r.plane);
+}
+
+__device__ __forceinline__ Span<float4> duals_of(const Level& r, int half, int pair) {
+    return r.p.part((long long)half * r.count + pair, r.plane);
+}
+
+// Whether this block of threads is the last one of the pair: then all others have read what they need of the
+// pair's state, and what they wrote is there to be read. For all threads of the block.
+__device__ __forceinline__ bool last_of_pair(Pair& pair) {
+    __shared__ int last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(&pair.arrived, 1) == (int)gridDim.x - 1;
+        __threadfence();
+    }
+    __syncthreads();
+    return last;
+}
+
+// Flow and dual variables start at 0, at the coarsest level.
+KERNEL(begin, Level) {
+    const Place i = place(r.height, r.width);
+    if (i.at == 0) {
+        const Pair fresh = {0, 0, RUNNING, 0, 0};
+        r.pairs[i.number] = fresh;
+    }
+    if (!i.inside) return;
+    flow_of(r, 0, i.number)[i.at] = make_float2(0.0f, 0.0f);
+    duals_of(r, 0, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+// To the next finer level: the flow is resized, bilinear, and the dual variables start at 0 again.
+KERNEL(grow, Level) {
+    const Place i = place(r.height, r.width);
+    Pair& pair = r.pairs[i.number];
+    if (i.inside) {
+        const Span<float2> in = flow_of(r, pair.u_at, i.number);
+        const int left = r.columns[i.x], right = min(left + 1, r.coarse_width - 1);
+        const int upper = r.rows[i.y] * r.coarse_width;
+        const int lower = min(r.rows[i.y] + 1, r.coarse_height - 1) * r.coarse_width;
+        const float along = r.column_weights[i.x], down = r.row_weights[i.y];
+        const float2 a = in[upper + left], b = in[upper + right], c = in[lower + left], d = in[lower + right];
+        flow_of(r, 1 - pair.u_at, i.number)[i.at] =
+            make_float2(r.zoom * mix(mix(a.x, b.x, along), mix(c.x, d.x, along), down),
+                        r.zoom * mix(mix(a.y, b.y, along), mix(c.y, d.y, along), down));
+        duals_of(r, pair.p_at, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+    if (last_of_pair(pair) && threadIdx.x == 0) {
+        pair.u_at = 1 - pair.u_at;
+        pair.arrived = 0;
+    }
+}
+
+KERNEL(warp, Level) {
+    const Place i = place(r.height, r.width);
+    if (i.at == 0) r.pairs[i.number].stopped = RUNNING;
+    if (!i.inside) return;
+    const long long area = (long long)r.height * r.width;
+    const float2 u = flow_of(r, r.pairs[i.number].u_at, i.number)[i.at];
+    const float x = i.x + u.x, y = i.y + u.y;
+#if SPLINE
+    float3 warped = spline_sample(r.samples.part(r.second[i.number], area), r.height, r.width, x, y);
+#else
+    float3 warped = cubic_sample(r.texels.part(r.second[i.number], area), r.height, r.width, x, y);
+#endif
+    const Span<float> i0 = r.images.part(r.first[i.number], area);
+    if (r.blend > 0.0f) {
+        const float2 gradient = centred_gradient(i0, r.height, r.width, i.y, i.x);
+        warped.y = mix(warped.y, gradient.x, r.blend);
+        warped.z = mix(warped.z, gradient.y, r.blend);
+    }
+    const bool outside = x < 0.0f || x > r.width - 1 || y < 0.0f || y > r.height - 1;
+    r.constants.part(i.number, r.plane)[i.at] = linearised(warped, u, i0[i.at], MASK && outside);
+}
+
+KERNEL(finish, Level) {
+    const Place i = place(r.height, r.width);
+    if (!i.inside) return;
+    const long long area = (long long)r.height * r.width;
+    const float2 u = flow_of(r, r.pairs[i.number].u_at, i.number)[i.at];
+    r.flow.part(2 * i.number, area)[i.at] = u.x;
+    r.flow.part(2 * i.number + 1, area)[i.at] = u.y;
+}
