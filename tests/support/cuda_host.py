@@ -1,4 +1,4 @@
-"""A device for tests: the kernels of engine cuda, compiled by the host's compiler and run by cuda_on_host.h."""
+"""A device for tests: the kernels of engine cuda, compiled for the host and run by cuda_on_host.h."""
 
 from __future__ import annotations
 
