@@ -15,11 +15,14 @@ SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
 WARNING = "is an old spelling that the next version will not accept; use"
 
 
-@pytest.fixture
-def corpus(cli, clips, tmp_path):
-    """A corpus of four videos."""
-    assert cli("extract", clips, "--out", tmp_path / "corpus", *SIZE).exit_code == 0
-    return tmp_path / "corpus"
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus of one video, which the tests only read."""
+    folder = tmp_path_factory.mktemp("old")
+    video = write_video(folder / "clips" / "left" / "v_left_g01.mp4", 5)
+    settings = Settings(engine="opencv", tvl1=PRESETS["opencv"], size="source")
+    assert make_corpus([video.parents[1]], folder / "corpus", settings, jobs=1).complete
+    return folder / "corpus"
 
 
 def warnings(result):

@@ -1,4 +1,4 @@
-"""Commands that carry out a plan that is there."""
+"""The commands run-task and retry, and runs as such."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_no_scheduler_answers(planned, cli, monkeypatch):
     assert result.exit_code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in result.stderr
 
 
-def test_retry_takes_what_failed_as_it_is_now(clips, planned, cli):
+def test_retry_failed_accepts_a_file_that_was_mended(clips, planned, cli):
     video = clips / "left" / "v_left_g01.mp4"
     whole = video.read_bytes()
     video.write_bytes(whole[: len(whole) // 2])
@@ -73,7 +73,7 @@ def test_retry_takes_what_failed_as_it_is_now(clips, planned, cli):
     assert json.loads(result.stdout)["videos"]["ok"] == 4
 
 
-def test_what_is_made_again_after_a_repair_is_what_is_read(clips, planned, cli):
+def test_tasks_that_run_again_after_a_repair_replace_the_data(clips, planned, cli):
     assert cli("retry", planned, "--jobs", 1).exit_code == 0
     for shard in (planned / "shards").glob("*.h5"):
         with shard.open("ab") as file:
@@ -93,13 +93,13 @@ def test_a_shard_that_is_lost_is_made_again(clips, planned, cli):
     status = cli("status", planned)
     assert "7 of 8 tasks done" in status.stdout and "1 pending" in status.stdout
     assert len(open_corpus(planned)) == 3
-    found = cli("verify", planned)
-    assert found.exit_code == 1 and f"{lost.name}: the file is missing" in found.stdout
+    result = cli("verify", planned)
+    assert result.exit_code == 1 and f"{lost.name}: the file is missing" in result.stdout
     assert cli("retry", planned, "--jobs", 1).exit_code == 0
     assert lost.read_bytes() == stored and len(open_corpus(planned)) == 4
 
 
-def test_a_stop_while_an_outcome_is_dealt_with_drops_what_is_running(planned):
+def test_a_stop_while_an_outcome_is_handled_drops_the_running_tasks(planned):
     ended = []
 
     def executor(call, jobs):
@@ -117,7 +117,7 @@ def test_a_stop_while_an_outcome_is_dealt_with_drops_what_is_running(planned):
     assert ended and stopped  # while the exception, which holds all frames, is still alive
 
 
-def test_what_cannot_be_is_said_before_anything_is_written(clips, tmp_path, cli, monkeypatch):
+def test_a_wrong_request_is_refused_before_anything_is_written(clips, tmp_path, cli, monkeypatch):
     out = tmp_path / "c"
     monkeypatch.setattr("flowprep.api.gpu_fault", lambda: "no GPU")
     refused = cli("extract", clips, "--out", out, "--engine", "cuda")

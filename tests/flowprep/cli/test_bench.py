@@ -1,0 +1,51 @@
+"""The command group bench."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flowprep.flo import write_flo
+from tests.support.videos import write_frames
+
+
+@pytest.mark.slow
+def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
+    video = clips / "left" / "v_left_g01.mp4"
+    quick = ("--preset", "opencv", "--size", "source", "--pairs")
+    result = json.loads(cli("bench", "flow", video, *quick, 3, "--threads", 1, "--json").stdout)
+    assert (result["engine"], result["pairs"], result["size"]) == ("cpu", 3, "48x32")
+    assert result["ms_per_pair"]["ours"]["median"] > 0 and result["ratio"] > 0
+    assert result["distance_px"] < 0.03 and result["energy"] == pytest.approx(1, abs=0.03)
+    assert set(result["codes"]) == {"adaptive", "fixed", "tsn"}
+    assert result["codes"]["tsn"]["error_px"] > result["codes"]["adaptive"]["error_px"] > 0
+    assert set(result["stages"]) == {"decode", "resize", "flow", "jpeg", "codes", "write"}
+    assert result["pairs_per_second"].keys() == {"ours", "opencv", "extraction"}
+    same = json.loads(
+        cli("bench", "flow", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
+    )
+    assert same["distance_px"] == 0 and same["energy"] == 1
+    assert "times as fast" in cli("bench", "flow", video, "--size", "source", "--pairs", 1).stdout  # accurate
+    assert cli("bench", "flow", video, "--pairs", 0).exit_code == 2
+
+
+def test_bench_against_truth(cli, tmp_path):
+    truth = np.zeros((2, 32, 48), np.float32)
+    truth[0] = 1  # what the frames move by
+    truth[:, :4] = 1e10  # not known
+    for name, pattern, flo in (
+        ("a", "frame{:02d}.png", "flow01.flo"),
+        ("b", "frame_{:04d}.png", "frame_0001.flo"),
+    ):
+        write_flo(truth, write_frames(tmp_path / "t" / name, 2, pattern=pattern) / flo)
+    result = json.loads(cli("bench", "truth", tmp_path / "t", "--preset", "fast", "--json").stdout)
+    assert list(result["errors_px"]) == ["a/flow01.flo", "b/frame_0001.flo", "mean"]
+    assert result["tvl1"]["scale_step"] == 0.65
+    assert all(0 < error < 0.2 for errors in result["errors_px"].values() for error in errors.values())
+    assert "b/frame_0001.flo" in cli("bench", "truth", tmp_path / "t").stdout
+    (tmp_path / "t" / "a" / "frame02.png").unlink()
+    assert "flow10.flo needs frame10.png" in cli("bench", "truth", tmp_path / "t").stderr
+    (tmp_path / "none").mkdir()
+    assert cli("bench", "truth", tmp_path / "none").exit_code == 2
