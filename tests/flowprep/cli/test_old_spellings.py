@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from flowprep import open_corpus
+from flowprep import Settings, make_corpus, open_corpus
 from flowprep.bench.truth import EndpointErrors
 from flowprep.presets import PRESETS
-from tests.support.videos import write_frames
+from tests.support.videos import write_frames, write_video
 
 SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
 WARNING = "is an old spelling that the next version will not accept; use"
