@@ -31,7 +31,7 @@ class Tvl1Settings:
         epsilon: stop when the mean square update is at most epsilon^2 (pixels); 0 never stops early.
         median: side of the median filter in pixels: 1 for none, 3, 5, or 7 for a weighted one.
         median_grey: makes the median weighted. The weight of a pixel falls with its difference from the
-            central pixel in the first image, to a half at about 1.1 times this many grey levels. 0 gives
+            central pixel in the first image. It is a half at about 1.1 times this many grey levels. 0 gives
             equal weights.
         median_after: filter after the iterations of a block instead of before them.
         blur: sigma of a Gaussian that smooths each image first, pixels; 0 for none.

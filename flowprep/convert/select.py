@@ -23,8 +23,9 @@ def select(
 
     Args:
         labels: id -> label of all videos.
-        wanted: the selections. Each is a list file (.txt or .csv, with the id of a video first in each line),
-            a label, or a pattern of ids with `*`, `?` and `[...]`. Without any, all videos are selected.
+        wanted: the selections. Each is a list file, a label, or a pattern of ids with `*`, `?` and `[...]`.
+            A list file (.txt or .csv) has the id of a video first in each line. Without any selection, all
+            videos are selected.
         failures: ids that a list may name although they are not in the corpus.
 
     Returns:
