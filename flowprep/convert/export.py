@@ -88,7 +88,7 @@ def export(
         range: R of the layout's codes, pixels. None for that of the corpus, or 20 if it has none.
         quality: JPEG quality of recoded flow.
         shard_mb: the largest size of a tar of webdataset, 10^6 bytes.
-        sample_pairs: the most frames of a sample of webdataset.
+        sample_pairs: the maximum number of frames of a sample of webdataset.
         progress: called with the number of videos done and of all videos.
 
     Raises:

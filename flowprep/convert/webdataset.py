@@ -51,7 +51,7 @@ class TarWriter:
         corpus: the corpus.
         names: id -> relative path without dots.
         classes: label -> number from 0.
-        sample_pairs: the most frames of a sample.
+        sample_pairs: the maximum number of frames of a sample.
     """
 
     def __init__(

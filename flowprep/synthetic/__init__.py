@@ -13,8 +13,8 @@ This holds because a single frame of a sheet has the same distribution for every
 
 * the sheet repeats in both directions and starts anywhere;
 * its angle is uniform on the circle;
-* its scale is uniform on a circle, too. The sheet is an endless zoom: octaves of one pattern fade in small and
-  fade out large, as in the tones of Shepard, "Circularity in judgments of relative pitch", 1964.
+* its scale is uniform on a circle, too. The sheet is an endless zoom: octaves of one pattern fade in small
+  and fade out large, as in the tones of Shepard, "Circularity in judgments of relative pitch", 1964.
 
 The figures of every pattern cover the same area at the same brightness. So grey levels, from which flow is
 computed, tell little about the pattern. A group of clips has its own background, light and noise, which all
