@@ -22,8 +22,8 @@ import numpy.typing as npt
 # result.
 LEAST_POINTS, LEAST_INLIERS = 50, 25
 INLIER_PX = 1.0
-# A homography with a larger shift of a corner, as a share of the frame's diagonal, is a fit to noise. So is one
-# with such an inverse, or one that moves a pixel over the horizon.
+# A homography with a larger shift of a corner, as a share of the frame's diagonal, is a fit to noise. So is
+# one with such an inverse, or one that moves a pixel over the horizon.
 MAX_CORNER_SHIFT = 0.5
 # A homography with a smaller median displacement is noise. The camera stands still then.
 STATIC_CAMERA_PX = 0.15
