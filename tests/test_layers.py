@@ -33,7 +33,7 @@ LAYERS = [
     {"flowprep.extraction"},
     {"flowprep.executors"},
     {"flowprep.api", "flowprep.convert", "flowprep.reports.statistics"},
-    {"flowprep.doctor", "flowprep.reports", "flowprep.viz.sources"},
+    {"flowprep.doctor", "flowprep.reports", "flowprep.viz.computed", "flowprep.viz.sources"},
     {"flowprep.bench", "flowprep.testing"},
     {"flowprep.cli"},
 ]

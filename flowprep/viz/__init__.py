@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from flowprep.viz.canvas import distance_legend, legend, save_png
 from flowprep.viz.colours import distance_to_rgb, draw_arrows, flow_to_rgb
-from flowprep.viz.film import film_frames, save_film
+from flowprep.viz.film import film_frames
+from flowprep.viz.film_file import save_film
 from flowprep.viz.sheet import comparison_sheet, contact_sheet
 
 __all__ = [
