@@ -18,24 +18,26 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
 
-def cache_name(sources: Path) -> str:
+def cache_name(*sources: Path) -> str:
     """The name of the cache folder for the machine code of these sources.
 
     Numba compiles a function again when its own file changes. It does not notice a change in another file
     whose code was compiled into the function. So the name contains a digest of every file.
 
     Args:
-        sources: the folder with the Python files, at any depth.
+        sources: folders with the Python files, at any depth.
     """
     digest = hashlib.sha256()
-    for path in sorted(sources.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for folder in sources:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return f"flowprep-{digest.hexdigest()[:16]}"
 
 
 def _cache() -> Path | None:
     """The cache folder: in NUMBA_CACHE_DIR, or where `cache_folder` finds one."""
-    name = cache_name(Path(__file__).parents[1] / "engines")
+    package = Path(__file__).parents[1]
+    name = cache_name(package / "codec", package / "engines")
     folder = cache_folder(name, os.environ.get("NUMBA_CACHE_DIR"))
     if folder is None:
         _log.warning("no cache folder is writable: each process compiles the engine again (about 15 s)")

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from flowprep.codec import encode_jpeg
+from flowprep.codec.coefficients import ZIGZAG, quantise_blocks
+from flowprep.codec.huffman import huffman_code
 
 ONES = np.ones((8, 8), np.int64)
 
@@ -32,14 +34,14 @@ def test_in_steps_of_1_a_file_holds_the_values(shape, level):
 def test_coefficients_are_those_of_the_transform_in_zigzag_order():
     values = np.random.default_rng(2).uniform(-100, 100, (8, 8)).astype(np.float32)
     table = np.arange(1, 65).reshape(8, 8)
-    steps = table.ravel()[encode_jpeg.ZIGZAG]
-    levels, _, _ = encode_jpeg.quantise_blocks(values, 128, steps, np.float32(0))
+    steps = table.ravel()[ZIGZAG]
+    levels, _, _ = quantise_blocks(values, 128, steps, np.float32(0))
     back = np.zeros(64, np.float32)
-    back[encode_jpeg.ZIGZAG] = levels[0] * steps
+    back[ZIGZAG] = levels[0] * steps
     want = cv2.dct(values)
     assert np.all(np.abs(back.reshape(8, 8) - want) <= table * 0.501)  # half a step each
     # the start of T.81 figure A.6, enough to tell the direction
-    assert encode_jpeg.ZIGZAG[:10].tolist() == [0, 1, 8, 16, 9, 2, 3, 10, 17, 24]
+    assert ZIGZAG[:10].tolist() == [0, 1, 8, 16, 9, 2, 3, 10, 17, 24]
     assert (
         Image.open(io.BytesIO(encode_jpeg.encode(values, 128, table, 0.0))).quantization[0]
         == table.ravel().tolist()
@@ -70,7 +72,7 @@ def test_a_higher_lambda_saves_bytes_and_costs_error():
 def test_a_huffman_code_is_optimal_and_of_16_bits_at_most():
     counts = np.zeros(256, np.int64)
     counts[[3, 7, 9, 200]] = 8, 4, 2, 1
-    lengths, symbols, codes, bits = encode_jpeg.huffman_code(counts)
+    lengths, symbols, codes, bits = huffman_code(counts)
     assert bits[[3, 7, 9, 200]].tolist() == [1, 2, 3, 4]  # 15/16: the code of ones alone is free
     assert symbols.tolist() == [3, 7, 9, 200] and lengths[:4].tolist() == [1, 1, 1, 1]
     assert codes[[3, 7, 9, 200]].tolist() == [0b0, 0b10, 0b110, 0b1110]
@@ -79,7 +81,7 @@ def test_a_huffman_code_is_optimal_and_of_16_bits_at_most():
     while len(fibonacci) < 40:
         fibonacci.append(fibonacci[-1] + fibonacci[-2])
     counts[:40] = fibonacci
-    lengths, symbols, codes, bits = encode_jpeg.huffman_code(counts)
+    lengths, symbols, codes, bits = huffman_code(counts)
     used = np.nonzero(counts)[0]
     assert sorted(symbols) == used.tolist() and bits[used].max() == 16 and bits[used].min() >= 1
     assert (2.0 ** -bits[used]).sum() < 1  # less than 1, for the free code
