@@ -134,7 +134,7 @@ def fuse(
     result = api.fuse(spatial, temporal, method=method, calibrate=calibrate, fit=fit, out=out)
     print_result(
         result,
-        f"first {result.first.accuracy:.1%}, second {result.second.accuracy:.1%}, "
+        f"spatial {result.first.accuracy:.1%}, temporal {result.second.accuracy:.1%}, "
         f"fused ({method}) {result.fused.accuracy:.1%}",
     )
 

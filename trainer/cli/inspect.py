@@ -80,7 +80,7 @@ def report(
 
     The page has accuracies, training curves, the confusion matrix, the accuracy of each class, the worst
     mistakes with their frames and flow, and all settings. A spatial and a temporal run are shown with their
-    fusion. The page needs no other file and no network.
+    fusion. The page needs no other file and no internet connection.
     """
     runs = runs_by_stream(spatial, temporal, joint)
 

@@ -81,10 +81,11 @@ def train(
 
     \b
     The folder RUN receives
-      last.pt, best.pt                          checkpoints
-      log.jsonl, tensorboard/                   losses and accuracies
-      trainlist.txt, validationlist.txt         the videos of the training and of the validation
-      test_scores.npz, validation_scores.npz    class scores
+      last.pt, best.pt                    checkpoints
+      log.jsonl, tensorboard/             losses and accuracies
+      trainlist.txt, validationlist.txt   videos to train on and to validate on
+      test_scores.npz                     class scores of the test videos
+      validation_scores.npz               class scores of the held-out videos
 
     An interrupted run continues with --resume, and has the same result as without the interruption.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ def describe_models(num_classes: int = 101) -> list[ModelSummary]:
     return [describe_model(name, num_classes) for name in MODELS]
 
 
+@cache
 def describe_model(name: str, num_classes: int = 101) -> ModelSummary:
     """The summary of one network.
 
