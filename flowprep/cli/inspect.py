@@ -59,14 +59,7 @@ def verify(corpus: Path, jobs: int | None, repair: bool) -> None:
     store = CorpusStore(corpus)
     report = verify_corpus(store, jobs or usable_cores())
     aside = set_aside(store, report) if repair else []
-    result = {
-        "shards": report.shards,
-        "videos": report.videos,
-        "images": report.images,
-        "problems": [problem._asdict() for problem in report.problems],
-        "set_aside": aside,
-    }
-    print_result(result, lambda: _show_verification(corpus, report, aside))
+    print_result({**report.to_dict(), "set_aside": aside}, lambda: _show_verification(corpus, report, aside))
     if report.problems:
         sys.exit(EXIT_FAULT)
 

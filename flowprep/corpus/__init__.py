@@ -1,1 +1,1 @@
-"""The corpus on disk: shards, records and the index over them. FORMAT.md is the contract."""
+"""The corpus on disk: plan, records, shards and index. FORMAT.md describes the format."""

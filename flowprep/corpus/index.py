@@ -38,8 +38,8 @@ class Index:
         rows: the rows of the video tables of all shards, sorted by video id and segment.
         row_task: for each row, the position of its task in `tasks`.
         whole: (videos, 2) int64: the first row and the number of rows of each video whose segments are all
-            stored, sorted by id. The last counted row is the first one that the next does not follow at once:
-            the rows after it are empty, or lie after a damage.
+            stored, sorted by id. Rows after a gap between two segments do not count: they are empty, or lie
+            after a damage.
         ids, labels: the ids and labels of those videos, as bytes. A search by id reads no other array.
         failures: reason by video id, for videos with a failed segment.
         partial: reason by video id, for videos of which only the frames before a damage are stored.

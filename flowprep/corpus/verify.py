@@ -54,6 +54,11 @@ class Report:
     images: int = 0
     problems: tuple[Problem, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report in plain types, as `--json` prints it."""
+        problems = [problem._asdict() for problem in self.problems]
+        return {**vars(self), "problems": problems}
+
     def __add__(self, other: Report) -> Report:
         return Report(
             self.shards + other.shards,
@@ -137,6 +142,9 @@ def _verify_task(store: CorpusStore, task: str) -> Report:
         problems += _check_images(shard)
     except (CorpusError, OSError) as exc:
         what = str(exc).removeprefix(f"{path.name}: ")
+        return Report(shards=1, problems=(*problems, Problem(path.name, "", None, what)))
+    except (KeyError, TypeError, AttributeError) as exc:
+        what = f"the record does not have the form of a record: {exc!r}"
         return Report(shards=1, problems=(*problems, Problem(path.name, "", None, what)))
     videos = int((shard.videos["segment"] == 0).sum())  # a long video counts in the shard where it begins
     return Report(1, videos, len(shard.images), tuple(problems))

@@ -1,1 +1,1 @@
-"""One task, from its videos to a published shard and record."""
+"""Extraction: from the videos of a task to its published shard and record."""

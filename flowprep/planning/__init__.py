@@ -1,1 +1,1 @@
-"""From inputs to the tasks of a corpus."""
+"""Planning: from the inputs of a command to the tasks of a corpus."""

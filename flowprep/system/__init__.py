@@ -1,1 +1,1 @@
-"""What the packages share that knows nothing of video: files, processes, leases, caches, units."""
+"""Files, processes, leases, caches, progress and units: nothing here depends on video."""
