@@ -18,6 +18,7 @@ import flowprep.cli
 import trainer.cli
 from flowprep.presets import PRESETS
 from flowprep.settings import Settings
+from tests.support.planning import plan_inputs
 from tests.support.sentences import documents, sentence_lengths
 from trainer.recipe.schema import EvaluationRecipe, InputRecipe, ModelRecipe, Recipe, TrainRecipe
 
@@ -49,9 +50,8 @@ def corpus(tmp_path_factory) -> Path:
     )
     (root / "clips" / "bad.mp4").write_text("no video")
     settings = Settings(size="32x24", engine="opencv", tvl1=PRESETS["opencv"], shard_pairs=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowprep.planning.tasks.estimate_frames", lambda _: 60)
-        flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)
+    plan_inputs(root / "corpus", root / "clips", settings=settings, estimate=lambda path: 60)
+    flowprep.make_corpus([root / "clips"], root / "corpus", settings, jobs=1)
     return root / "corpus"
 
 

@@ -63,8 +63,13 @@ class Corpus(Mapping[str, Video]):
         warnings: warning by id, for stored videos.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Open a corpus; arguments and errors are those of `open_corpus`."""
+    def __init__(self, path: str | Path, max_open_shards: int = OPEN_SHARDS) -> None:
+        """Open a corpus. Errors are those of `open_corpus`.
+
+        Args:
+            path: its folder.
+            max_open_shards: the number of shards that stay open.
+        """
         self.path = Path(path).absolute()
         if not self.path.is_dir():
             raise CorpusFormatError(f"{self.path} is not a corpus: no such folder")
@@ -74,6 +79,7 @@ class Corpus(Mapping[str, Video]):
         self.failures: dict[str, str] = dict(self.index.failures)
         self.partial: dict[str, str] = dict(self.index.partial)
         self.warnings: dict[str, str] = dict(self.index.warnings)
+        self._max_open_shards = max_open_shards
         self._shards: OrderedDict[str, Shard] = OrderedDict()
 
     def __getitem__(self, video_id: str) -> Video:
@@ -145,7 +151,7 @@ class Corpus(Mapping[str, Video]):
         shard = self._shards.get(task)
         if shard is None:
             shard = self._shards[task] = Shard(self.store.shard_path(task))
-            if len(self._shards) > OPEN_SHARDS:
+            if len(self._shards) > self._max_open_shards:
                 self._shards.popitem(last=False)
         else:
             self._shards.move_to_end(task)

@@ -10,8 +10,9 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from flowprep.corpus import format as fmt
@@ -33,6 +34,7 @@ def make_plan(
     settings: Settings,
     progress: Progress = no_progress,
     max_segments: int = MAX_SEGMENTS,
+    estimate: Callable[[Path], int] = estimate_frames,
 ) -> Plan:
     """Plan the videos that are not in the plan yet, as further tasks, and store the plan.
 
@@ -42,6 +44,7 @@ def make_plan(
         settings: must be those of the existing plan.
         progress: called with the number of new videos that were inspected, and of all new videos.
         max_segments: a long video becomes at most this many segments, each a task.
+        estimate: the expected number of frames of a file.
 
     Raises:
         SettingsConflict: the corpus was planned with other settings.
@@ -60,7 +63,7 @@ def make_plan(
         )
     with many_objects():
         plan = _follow_moved(stored, videos)
-        new_videos = _inspect(_new_videos(plan, videos), settings, progress, max_segments)
+        new_videos = _inspect(_new_videos(plan, videos), settings, progress, max_segments, estimate)
         if new := tuple(_group(new_videos, settings)):
             plan = dataclasses.replace(plan, tasks=(*plan.tasks, *new))
     if plan is not stored or not planned:
@@ -143,16 +146,21 @@ def _new_videos(plan: Plan, videos: Sequence[SourceVideo]) -> dict[str, SourceVi
 
 
 def _inspect(
-    videos: dict[str, SourceVideo], settings: Settings, progress: Progress, max_segments: int
+    videos: dict[str, SourceVideo],
+    settings: Settings,
+    progress: Progress,
+    max_segments: int,
+    estimate: Callable[[Path], int],
 ) -> Iterator[list[Segment]]:
     """Determine the length of each video, in the order of ids, and split it into segments."""
+    measure = partial(_measure, estimate=estimate)
     order = sorted(videos)
     with ThreadPoolExecutor(8) as pool:  # opening a file is mostly waiting
         for start in range(0, len(order), INSPECTED_TOGETHER):
             ids = order[start : start + INSPECTED_TOGETHER]
             batch = [videos[video_id] for video_id in ids]
             listed = all(video.frames >= 0 and video.size >= 0 for video in batch)
-            states = map(_measure, batch) if listed else pool.map(_measure, batch)
+            states = (map if listed else pool.map)(measure, batch)
             for video_id, video, (frames, size, modified) in zip(ids, batch, states, strict=True):
                 pairs = max(0, frames - settings.step)
                 whole = Segment(
@@ -162,10 +170,10 @@ def _inspect(
             progress(start + len(batch), len(order))
 
 
-def _measure(video: SourceVideo) -> tuple[int, int, int]:
+def _measure(video: SourceVideo, estimate: Callable[[Path], int]) -> tuple[int, int, int]:
     """Frames, bytes and modification time of a video. Its file is opened if its list lacks the numbers."""
     path = Path(video.path)
-    frames = estimate_frames(path) if video.frames < 0 else video.frames
+    frames = estimate(path) if video.frames < 0 else video.frames
     return frames, *(source_state(path) if video.size < 0 else (video.size, 0))
 
 

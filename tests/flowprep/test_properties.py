@@ -43,17 +43,17 @@ FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
 )
 def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, step, cut):
     frames = {f"{i:02d}.mp4": n for i, n in enumerate(lengths)}
-    found = [SourceVideo(f"/nowhere/{name}", name, "", "") for name in frames]
+    videos = [SourceVideo(f"/nowhere/{name}", name, "", "") for name in frames]
     settings = Settings(size="source", engine="cpu", shard_pairs=shard_pairs, step=step)
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowprep.planning.tasks.estimate_frames", lambda path: frames[Path(path).name])
-        first = make_plan(CorpusStore(Path(folder)), found[:cut], settings) if found[:cut] else None
-        plan = make_plan(CorpusStore(Path(folder)), found, settings)
-        assert (
-            CorpusStore(Path(folder)).read_plan()
-            == plan
-            == make_plan(CorpusStore(Path(folder)), found[::-1], settings)
-        )
+
+    def plan_videos(part):
+        return make_plan(store, part, settings, estimate=lambda path: frames[path.name])
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = CorpusStore(Path(folder))
+        first = plan_videos(videos[:cut]) if videos[:cut] else None
+        plan = plan_videos(videos)
+        assert store.read_plan() == plan == plan_videos(videos[::-1])
         if first:
             assert plan.tasks[: len(first.tasks)] == first.tasks
     assert len({t.id for t in plan.tasks}) == len(plan.tasks)
@@ -64,7 +64,7 @@ def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, s
         for segment in segments:
             assert segment.first_frame == end
             end += segment.count
-        assert segments[-1].count == 0  # to the end, wherever that is
+        assert segments[-1].count == 0  # to the end of the video
         assert sum(s.estimate for s in segments) == max(0, count - step)
     for task in plan.tasks:
         assert task.estimate <= shard_pairs or len(task.segments) == 1

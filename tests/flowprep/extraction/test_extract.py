@@ -29,6 +29,7 @@ from flowprep.presets import Tvl1Settings
 from flowprep.settings import Settings
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
+from tests.support.planning import plan_inputs
 from tests.support.videos import texture, write_frames, write_video
 
 # OpenCV's engine: nothing to compile, so that processes start at once.
@@ -260,11 +261,11 @@ def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
     assert flowprep.open_corpus(tmp_path / "c").labels["caf\\xe9/v.mp4"] == "caf\\xe9"
 
 
-def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path, monkeypatch):
+def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path):
     path = write_video(tmp_path / "a.mp4", 20)
     corpora = []
     for estimate in (20, 5, 60):
-        monkeypatch.setattr("flowprep.planning.tasks.estimate_frames", lambda _, e=estimate: e)
+        plan_inputs(tmp_path / str(estimate), path, settings=QUICK, estimate=lambda _, e=estimate: e)
         flowprep.make_corpus([path], tmp_path / str(estimate), QUICK, jobs=1)
         corpora.append(flowprep.open_corpus(tmp_path / str(estimate))["a.mp4"])
         assert verify_corpus(CorpusStore(tmp_path / str(estimate))).problems == ()
