@@ -13,6 +13,7 @@ import torch
 from flowprep import Settings
 from flowprep.corpus.video import QuantParams
 from trainer.data.annotations import Examples
+from trainer.models.registry import find_module
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import as_toml
 
@@ -152,6 +153,21 @@ def small(stream="spatial", **sections):
     for name, section in sections.items():
         values[name] = {**values[name], **section} if isinstance(section, dict) else section
     return Recipe.from_dict(values)
+
+
+def recipe_for(name, stream, **sections):
+    """A recipe of that network at a small width, on the corpus in memory."""
+    spec = find_module(name).SPEC
+    size = spec.size or 32
+    values = {
+        "model": {"name": name, "width": 6 if name == "fstcn" else 4, "dropout": 0.0},
+        "input": {"crop": size, "resize": size if size > 40 else 0, "stack": 2, "flow_scale": 0.5},
+        "train": {"steps": 2, "batch": 2, "milestones": [], "lr": 0.001, "validation_share": 0.0},
+        "test": {"frames": 2, "crops": 2},
+    }
+    for key, section in sections.items():
+        values[key] = {**values.get(key, {}), **section}
+    return small(stream, **values)
 
 
 def rows(run):
