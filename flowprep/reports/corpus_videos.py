@@ -67,7 +67,7 @@ def _choose(statistics: CorpusStatistics, num_videos: int) -> dict[str, list[int
 
 def _video_card(video: Video, motion: float | None, clipped: float) -> str:
     facts = [escape(video.label)] if video.label else []
-    facts.append(f"{video.num_frames:,} frames" + (", ends at a damage" if video.damage else ""))
+    facts.append(f"{video.num_frames:,} frames" + (", ends early because of damage" if video.damage else ""))
     if motion is not None:
         facts.append(f"mean motion {motion:.2f} px")
     if clipped:
