@@ -152,10 +152,6 @@ class _Layout:
         canvas.text((self.margin, self.margin), title, round(1.5 * self.small), INK, room)
         scale = flow_scale_text(self.rim)
         scale += f"; {distance_scale_text(self.black)}" if self.black else ""
-            f"; distance black from {number(self.black)} px on, its {PERCENTILE}th percentile"
-            if self.black
-            else ""
-        )
         canvas.text((self.margin, self.margin + round(3.6 * self.small)), scale, self.small, GREY, room)
         for x, text in zip(self.lefts, panel_titles, strict=True):
             canvas.text((x, self.top - line - self.gap // 2), text, self.small, GREY, cell)
