@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainer.models.spec import ModelSpec
+from trainer import ModelSpec
 
 SPEC = ModelSpec(
     paper="none: an example",
@@ -40,17 +40,23 @@ class Small(nn.Module):
 
     def __init__(self, channels: int, classes: int, dropout: float, width: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, width, 3, stride=2, padding=1)
-        self.second = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.third = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
+        self.first = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+        self.features = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(4 * width),
+            nn.ReLU(),
+        )
         self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(4 * width, classes)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of clips (N, C, H, W)."""
-        maps = clips
-        for layer in (self.first, self.second, self.third):
-            maps = torch.relu(layer(maps))
+        maps = self.features(self.first(clips))
         return self.last(self.dropout(maps.mean((2, 3))))
 
 

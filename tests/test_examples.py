@@ -13,6 +13,7 @@ import pytest
 
 from flowprep.testing.engines import EngineSuite
 from tests.support.videos import write_video
+from trainer.testing.models import NetworkSuite, cases_of
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -87,6 +88,13 @@ class TestDisEngine(EngineSuite):
     engine = "examples.custom_engine:DisEngine"
     truth_tolerance_px = 0.3
     reference_tolerance_px = 1.0
+
+
+@pytest.mark.slow
+class TestSmallNetwork(NetworkSuite):
+    """The own network passes the suite of all networks."""
+
+    cases = cases_of("examples.own_network", width=8, size=64, exports=False)
 
 
 @pytest.mark.slow
