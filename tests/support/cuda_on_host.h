@@ -1,11 +1,12 @@
-// Enough of CUDA to run the kernels of engine cuda with a host compiler: a block's threads take turns, as fibers, and change at
-// barriers; blocks run one after the other.
+// Enough of CUDA to run the kernels of engine cuda with a host compiler. The threads of a block are fibers that
+// take turns and change at barriers. Blocks run one after the other.
 //
-// What a device would let pass or do at random fails here: `seed` shuffles the order of the threads between
-// barriers and shows a missing one; shared memory starts as NaN and shows what is read before it is written;
-// indices are checked (BOUNDS). A block that leaves threads behind at a barrier is an error.
+// Faults that a GPU ignores, or shows at random, are errors here. `seed` shuffles the order of the threads
+// between barriers, which shows a missing barrier. Shared memory starts as NaN, which shows values that are read
+// before they are written. Indices are checked (BOUNDS). It is an error if only some threads of a block reach a
+// barrier.
 
-// longjmp between fibers is what the fortified one takes for a fault.
+// The fortified longjmp reports a jump to another fiber as a fault.
 #undef _FORTIFY_SOURCE
 
 #include <math.h>
@@ -25,12 +26,12 @@
 #define __device__
 #define __forceinline__ inline
 #define __shared__ static
-#define KERNEL(name, Record)                                                                   \
-    static void name(const Record r);                                                          \
+#define KERNEL(name, Arguments)                                                                   \
+    static void name(const Arguments r);                                                          \
     static const host::Registered registered_##name(                                           \
-        #name, sizeof(Record), [](const void* r) { name(*static_cast<const Record*>(r)); });   \
-    static void name(const Record r)
-#define KERNEL_BOUNDED(name, Record) KERNEL(name, Record)
+        #name, sizeof(Arguments), [](const void* r) { name(*static_cast<const Arguments*>(r)); });   \
+    static void name(const Arguments r)
+#define KERNEL_BOUNDED(name, Arguments) KERNEL(name, Arguments)
 #define DYNAMIC_SHARED(name, bytes) float4* name = host::dynamic_shared(bytes)
 #define OUT_OF_BOUNDS(index, size)                                                             \
     host::fail("index %lld of %lld in block (%d, %d) thread %d", (long long)(index),           \
@@ -74,8 +75,8 @@ struct Registered {
 struct Fiber {
     jmp_buf here;
     std::vector<char> stack = std::vector<char>(1 << 16);
-    bool started = false;  // it has a stack frame to return to
-    bool done = false;     // with the kernel, for this block
+    bool started = false;  // `here` is valid
+    bool done = false;     // the thread has finished the kernel for this block
 };
 static std::vector<Fiber> fibers;
 static jmp_buf scheduler;
@@ -84,7 +85,7 @@ static std::string error;
 static float4* shared_memory;
 static size_t shared_bytes;
 static Call call;
-static const void* record;
+static const void* arguments;
 
 static void fail(const char* format, ...) {
     char text[200];
@@ -101,14 +102,14 @@ static float4* dynamic_shared(size_t bytes) {
     return shared_memory;
 }
 
-// Contexts are made once and switched by longjmp: swapcontext calls the kernel of the operating system twice.
+// Fibers are made once and switched by longjmp. swapcontext would need two system calls.
 static void pause() {
     if (!_setjmp(running->here)) _longjmp(scheduler, 1);
 }
 
 static void start() {
     for (;;) {
-        call(record);
+        call(arguments);
         running->done = true;
         pause();
     }
@@ -167,16 +168,16 @@ inline int atomicAdd(int* at, int value) {
     return before;
 }
 
-// Runs a kernel; returns null, or what went wrong. With seed 0, threads run in order.
+// Runs a kernel, and returns null or an error message. With seed 0, threads run in order.
 extern "C" const char* run_kernel(const char* name, int grid_x, int grid_y, int threads, long shared,
-                                  const void* record, long record_bytes, unsigned seed) {
+                                  const void* arguments, long argument_bytes, unsigned seed) {
     using namespace host;
     error.clear();
-    const auto found = kernels().find(name);
-    if (found == kernels().end()) return "there is no such kernel";
-    if ((size_t)record_bytes != found->second.bytes) return "its record has another size";
-    call = found->second.call;
-    host::record = record;
+    const auto entry = kernels().find(name);
+    if (entry == kernels().end()) return "there is no such kernel";
+    if ((size_t)argument_bytes != entry->second.bytes) return "its argument has another size";
+    call = entry->second.call;
+    host::arguments = arguments;
     std::vector<float4> memory(shared / sizeof(float4) + 1);
     shared_memory = memory.data();
     shared_bytes = shared;
@@ -189,7 +190,7 @@ extern "C" const char* run_kernel(const char* name, int grid_x, int grid_y, int 
             std::fill(memory.begin(), memory.end(), float4{NAN, NAN, NAN, NAN});
             run_block(threads, seed ? &random : nullptr);
             if (!error.empty()) {
-                fibers.clear();  // some wait at a barrier of this block
+                fibers.clear();  // others still wait at a barrier of this block
                 return error.c_str();
             }
         }
@@ -197,8 +198,8 @@ extern "C" const char* run_kernel(const char* name, int grid_x, int grid_y, int 
     return nullptr;
 }
 
-// The size of a kernel's record, or 0 if there is no such kernel.
-extern "C" long record_bytes(const char* name) {
-    const auto found = host::kernels().find(name);
-    return found == host::kernels().end() ? 0 : (long)found->second.bytes;
+// The size of a kernel's argument, or 0 if there is no such kernel.
+extern "C" long argument_bytes(const char* name) {
+    const auto entry = host::kernels().find(name);
+    return entry == host::kernels().end() ? 0 : (long)entry->second.bytes;
 }

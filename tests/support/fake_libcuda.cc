@@ -1,7 +1,9 @@
-// A driver with fake GPUs: libcuda.so.1 as far as nvidia.py calls it. Kernels are those of a library that
-// cuda_host.py has compiled; its path is in FAKE_CUDA_KERNELS. FAKE_CUDA_GPUS is how many GPUs there are,
-// FAKE_CUDA_BROKEN a kernel whose launch fails, FAKE_CUDA_LOST the number of a GPU where all do. Each process
-// adds a line to the file FAKE_CUDA_LOG: what it launched, and on which GPU.
+// A libcuda.so.1 with fake GPUs: the functions that driver.py calls. Environment variables:
+//   FAKE_CUDA_KERNELS   path of a library with the kernels, compiled by cuda_host.py
+//   FAKE_CUDA_GPUS      number of GPUs; 1 by default
+//   FAKE_CUDA_BROKEN    name of a kernel whose launches fail
+//   FAKE_CUDA_LOST      number of a GPU on which all launches fail
+//   FAKE_CUDA_LOG       a file: each process appends the numbers of its launches and graphs, and its GPU
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -23,7 +25,7 @@ static long used;
 struct Node {
     std::string kernel;
     unsigned blocks, planes, threads, shared;
-    std::vector<char> record;
+    std::vector<char> arguments;
 };
 struct Graph {
     std::vector<Node> nodes;
@@ -52,7 +54,7 @@ static R execute(const Module* module, const Node& n) {
     const Run run = (Run)dlsym(module->library, "run_kernel");
     const std::lock_guard<std::mutex> lock(guard);  // the library has one set of fibers
     const char* failed =
-        run(n.kernel.c_str(), n.blocks, n.planes, n.threads, n.shared, n.record.data(), n.record.size(), 0);
+        run(n.kernel.c_str(), n.blocks, n.planes, n.threads, n.shared, n.arguments.data(), n.arguments.size(), 0);
     if (failed) fprintf(stderr, "%s: %s\n", n.kernel.c_str(), failed);
     return failed ? LAUNCH_FAILED : OK;
 }
@@ -117,10 +119,10 @@ R cuEventDestroy(void* event) { return free(event), OK; }
 R cuLaunchKernel(Function* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                  unsigned shared, Stream* stream, void** values, void** extra) {
     typedef long (*Bytes)(const char*);
-    const long size = ((Bytes)dlsym(f->module->library, "record_bytes"))(f->name.c_str());
+    const long size = ((Bytes)dlsym(f->module->library, "argument_bytes"))(f->name.c_str());
     if (!size || gz != 1 || by != 1 || bz != 1 || extra || !current) return INVALID;
-    const char* record = (const char*)values[0];
-    const Node node = {f->name, gx, gy, bx, shared, std::vector<char>(record, record + size)};
+    const char* arguments = (const char*)values[0];
+    const Node node = {f->name, gx, gy, bx, shared, std::vector<char>(arguments, arguments + size)};
     if (stream->capturing) return stream->capturing->nodes.push_back(node), OK;
     ++launches;
     used = (long)current - 1;

@@ -1,30 +1,31 @@
-// ---- Kernels of frames: a block of threads has PIXELS pixels (blockIdx.x) of a frame (blockIdx.y) ---------
+// ---- Kernels of frames: a thread block has PIXELS pixels (blockIdx.x) of a frame (blockIdx.y) -------------
 
-// The pixel of this thread: its frame's or pair's number, and its place.
+// The pixel of this thread: the number of its frame or pair, and its place.
 struct Place {
     int number, at, y, x;
     bool inside;
 };
 
 __device__ __forceinline__ Place place(int height, int width) {
-    Place here;
-    here.number = blockIdx.y;
-    here.at = blockIdx.x * PIXELS + threadIdx.x;
-    here.y = here.at / width;
-    here.x = here.at - here.y * width;
-    here.inside = here.at < height * width;
-    return here;
+    Place p;
+    p.number = blockIdx.y;
+    p.at = blockIdx.x * PIXELS + threadIdx.x;
+    p.y = p.at / width;
+    p.x = p.at - p.y * width;
+    p.inside = p.at < height * width;
+    return p;
 }
 
-KERNEL(widen, Frames) {
+// Converts bytes to floats.
+KERNEL(widen, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const long long area = (long long)r.height * r.width;
     r.out.part(i.number, area)[i.at] = r.bytes.part(i.number, area)[i.at];
 }
 
-// Convolve with taps, the weights at 0, 1, ... to each side; the border is mirrored.
-KERNEL(filter_down, Frames) {
+// Filters along columns. taps[k] is the weight of the pixels at k to each side; the border is mirrored.
+KERNEL(filter_down, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const Span<float> in = r.in.part(i.number, (long long)r.height * r.width);
@@ -35,7 +36,8 @@ KERNEL(filter_down, Frames) {
     r.out.part(i.number, in.size)[i.at] = sum;
 }
 
-KERNEL(filter_along, Frames) {
+// Filters along rows.
+KERNEL(filter_along, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const Span<float> in = r.in.part(i.number, (long long)r.height * r.width);
@@ -46,8 +48,8 @@ KERNEL(filter_along, Frames) {
     r.out.part(i.number, in.size)[i.at] = sum;
 }
 
-// An iteration of the structure: of its dual variable.
-KERNEL(structure_step, Frames) {
+// One iteration of the structure's dual variable.
+KERNEL(structure_step, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const Span<float> image = r.in.part(i.number, (long long)r.height * r.width);
@@ -59,7 +61,8 @@ KERNEL(structure_step, Frames) {
     r.p_out.part(i.number, image.size)[i.at] = projected(before.x, before.y, sx, sy, r.taut);
 }
 
-KERNEL(remove_structure, Frames) {
+// Subtracts `share` of the structure from the image.
+KERNEL(remove_structure, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const Span<float> image = r.in.part(i.number, (long long)r.height * r.width);
@@ -67,8 +70,8 @@ KERNEL(remove_structure, Frames) {
     r.out.part(i.number, image.size)[i.at] = image[i.at] - r.share * s;
 }
 
-// Bilinear, to a smaller level.
-KERNEL(shrink, Frames) {
+// Makes the next coarser level, by bilinear resizing.
+KERNEL(shrink, FrameArguments) {
     const Place i = place(r.new_height, r.new_width);
     if (!i.inside) return;
     const Span<float> in = r.in.part(i.number, (long long)r.height * r.width);
@@ -79,8 +82,8 @@ KERNEL(shrink, Frames) {
         mix(in[upper + left], in[upper + right], along), mix(in[lower + left], in[lower + right], along), down);
 }
 
-// Lay an image and its gradient side by side, so that a cubic warp reads them together.
-KERNEL(make_texels, Frames) {
+// Stores an image and its gradient side by side, so that a cubic warp reads them together.
+KERNEL(make_texels, FrameArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const Span<float> in = r.in.part(i.number, (long long)r.height * r.width);

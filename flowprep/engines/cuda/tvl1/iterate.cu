@@ -1,58 +1,65 @@
 // ---- The iterations ---------------------------------------------------------------------------------------
 
-// Rows of constants that are kept: a power of 2, 2 STAGES or more.
+// Most of the time is spent here. A thread block has a strip of columns, one per thread, and moves down the
+// rows. It does STAGES iterations on its way. Stage k works two rows after stage k - 1, and reads from registers
+// the values that stage k - 1 computed two rows ago. It reads the last row of the neighbouring columns from
+// shared memory. So there is one barrier per row, and a row is read and written once for STAGES iterations. Only
+// the columns at the inner edges of a strip, STAGES on each side, are computed twice.
+
+// Number of rows of constants in shared memory: a power of 2, at least 2 STAGES.
 #define RING (STAGES <= 2 ? 4 : STAGES <= 4 ? 8 : STAGES <= 8 ? 16 : 32)
 
-// What a thread has in shared memory: its column's constants, by row, and what its neighbours read. The last
-// element keeps neighbours in different banks.
+// The shared memory of a thread: the constants of its column, and the values that its neighbours read. The
+// unused element puts neighbours in different banks.
 struct Column {
     float4 rows[RING];
     float4 unused;
 };
 struct Seen {
-    float2 u[2][STAGES];  // of each stage, after this row and the last
-    float2 p[2][STAGES];  // (p11, p21) that each stage starts from, likewise
+    float2 u[2][STAGES];  // of each stage, after this row and after the last one
+    float2 p[2][STAGES];  // (p11, p21) before each stage, for this row and for the last one
     float2 unused;
 };
 
-// What a thread has in registers: of each stage, after a row.
+// The registers of a thread: for each stage, after a row.
 struct Stages {
     float2 u[STAGES];         // new u of the stage's row
-    float2 u_above[STAGES];   // and of the row above
+    float2 u_above[STAGES];   // new u of the row above
     float4 p[STAGES];         // new p of the row above
     float4 p_before[STAGES];  // p of the stage's row before its iteration
-    float4 p_in;              // what the first stage starts from
+    float4 p_in;              // input of the first stage
     float2 u_in;
 #if STOPPING
     float update[STAGES];     // sums of squared updates
 #endif
 };
 
-// The rows and columns of a block of threads.
+// The rows and columns of a thread block.
 struct Strip {
-    int first_row, end_row;  // rows that it reads
-    int own_row, own_end;    // rows that it answers for
+    int first_row, end_row;  // the rows that it reads
+    int own_row, own_end;    // the rows that it writes
     int x;                   // this thread's column
-    bool reads, owns;        // whether it is in the image; whether this strip answers for it
-    int right;               // the thread whose u lies to the right, itself at the image's border
+    bool reads, owns;        // whether the column is in the image; whether this strip writes it
+    int right;               // the thread of the right column; this thread at the border of the image
 };
 
-// All stages move down by a row, the `step`th. CHECKED is for where some stage is at the image's top or bottom,
-// or does nothing since fewer than STAGES iterations are asked for.
+// Moves all stages down by one row; `step` counts the rows. CHECKED is for rows where a stage is at the top or
+// bottom of the image, and for sweeps of fewer than STAGES iterations.
 template <bool CHECKED>
-__device__ __forceinline__ void descend(const Level& r, const Strip& strip, int iterations, int step, int now,
-                                        Column& column, const Span<Seen>& seen, const Span<float2>& u_in,
-                                        const Span<float4>& p_in, const Span<float4>& constants,
-                                        const Span<float2>& u_out, const Span<float4>& p_out, Stages& s) {
+__device__ __forceinline__ void descend(const LevelArguments& r, const Strip& strip, int iterations, int step,
+                                        int now, Column& column, const Span<Seen>& seen,
+                                        const Span<float2>& u_in, const Span<float4>& p_in,
+                                        const Span<float4>& constants, const Span<float2>& u_out,
+                                        const Span<float4>& p_out, Stages& s) {
     const int me = threadIdx.x, before = 1 - now;
     Seen& own = seen[me];
-    // What the first stage will start from next is on its way while the others work.
+    // The next input of the first stage is loaded while the stages work.
     const int coming = strip.first_row + step + 1;
-    const bool there = strip.reads && coming < strip.end_row;
+    const bool exists = strip.reads && coming < strip.end_row;
     const int at = coming * r.width + strip.x;
     float2 u_coming = make_float2(0.0f, 0.0f);
     float4 p_coming = make_float4(0.0f, 0.0f, 0.0f, 0.0f), c_coming = p_coming;
-    if (there) {
+    if (exists) {
         u_coming = u_in[at];
         p_coming = p_in[at];
         c_coming = constants[at];
@@ -95,9 +102,9 @@ __device__ __forceinline__ void descend(const Level& r, const Strip& strip, int 
     __syncthreads();
 }
 
-KERNEL_BOUNDED(iterate, Level) {
+KERNEL_BOUNDED(iterate, LevelArguments) {
     const int number = blockIdx.y;
-    Pair& pair = r.pairs[number];
+    PairState& pair = r.pairs[number];
     const int iterations = pair.redo ? pair.redo : r.iterations;
     if (pair.stopped != RUNNING || iterations == 0) return;
     DYNAMIC_SHARED(memory, blockDim.x * (sizeof(Column) + sizeof(Seen)));
@@ -121,7 +128,7 @@ KERNEL_BOUNDED(iterate, Level) {
     const Span<float4> p_in = duals_of(r, pair.p_at, number), p_out = duals_of(r, 1 - pair.p_at, number);
     const Span<float4> constants = r.constants.part(number, r.plane);
 
-    // Above the first row, all is 0.
+    // Everything above the first row is 0.
     const float2 zero2 = make_float2(0.0f, 0.0f);
     const float4 zero4 = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     Stages s;
@@ -159,7 +166,7 @@ KERNEL_BOUNDED(iterate, Level) {
     }
 
 #if STOPPING
-    // The sums of the threads, then those of the blocks of threads: always in the same order.
+    // First the sums of the threads, then those of the thread blocks, always in the same order.
     float* sums = (float*)memory;
 #pragma unroll
     for (int k = 0; k < STAGES; ++k) sums[k * blockDim.x + threadIdx.x] = s.update[k];
@@ -178,7 +185,7 @@ KERNEL_BOUNDED(iterate, Level) {
         pair.redo = 0;
         pair.stopped = r.block;
     } else {
-        // The first iteration at which the stopping test holds; those after it did not happen.
+        // The first iteration in which the stopping test holds. Later ones are undone.
         for (int k = 0; k < iterations; ++k) {
             double sum = 0.0;
             for (int i = 0; i < gridDim.x; ++i) sum += ((volatile float*)updates.data)[i * STAGES + k];

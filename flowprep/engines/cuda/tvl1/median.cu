@@ -1,6 +1,6 @@
 // ---- The median -------------------------------------------------------------------------------------------
 
-// Of a plain one, a block of threads has MEDIAN_THREADS columns and goes down MEDIAN_ROWS rows.
+// For a plain median, a thread block has MEDIAN_THREADS columns and MEDIAN_ROWS rows.
 
 BOTH void order(float2& a, float2& b) {
     const float2 low = make_float2(fminf(a.x, b.x), fminf(a.y, b.y));
@@ -9,8 +9,7 @@ BOTH void order(float2& a, float2& b) {
 }
 
 #if WEIGHTED
-// The largest of N values that is not above a number which less than half of the weight is above. That
-// number is found by halving an interval.
+// The weighted median of N values, by bisection: less than half of the weight is above it.
 template <int N>
 BOTH float weighted_median(const float* values, const float* weights) {
     float low = values[0], high = values[0], half = 0.0f;
@@ -34,21 +33,21 @@ BOTH float weighted_median(const float* values, const float* weights) {
         else
             high = middle;
     }
-    float found = low;
+    float largest = low;  // of the values that are not above the interval
     bool any = false;
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-        if (values[n] <= high && (!any || values[n] > found)) {
-            found = values[n];
+        if (values[n] <= high && (!any || values[n] > largest)) {
+            largest = values[n];
             any = true;
         }
     }
-    return found;
+    return largest;
 }
 
-KERNEL(median, Level) {
+KERNEL(median, LevelArguments) {
     const Place i = place(r.height, r.width);
-    Pair& pair = r.pairs[i.number];
+    PairState& pair = r.pairs[i.number];
     if (pair.stopped < r.block) return;
     if (i.inside) {
         const Span<float> i0 = r.images.part(r.first[i.number], (long long)r.height * r.width);
@@ -59,7 +58,7 @@ KERNEL(median, Level) {
         for (int n = 0; n < MEDIAN * MEDIAN; ++n) {
             const int at = clamped(i.y + n / MEDIAN - MEDIAN / 2, r.height) * r.width +
                            clamped(i.x + n % MEDIAN - MEDIAN / 2, r.width);
-            weights[n] = likeness(i0[at] - middle, r.fade);
+            weights[n] = similarity(i0[at] - middle, r.fade);
             u1[n] = in[at].x;
             u2[n] = in[at].y;
         }
@@ -72,10 +71,10 @@ KERNEL(median, Level) {
     }
 }
 #elif MEDIAN > 1
-// Columns are sorted once each; a pixel's median is then selected from those around it.
-KERNEL(median, Level) {
+// Sorts each column once, and selects the median of a pixel from the sorted columns around it.
+KERNEL(median, LevelArguments) {
     const int pair_number = blockIdx.y, reach = MEDIAN / 2;
-    Pair& pair = r.pairs[pair_number];
+    PairState& pair = r.pairs[pair_number];
     if (pair.stopped < r.block) return;
     __shared__ float2 sorted[MEDIAN][MEDIAN_THREADS + MEDIAN - 1];
     const Span<float2> in = flow_of(r, pair.u_at, pair_number);

@@ -1,16 +1,16 @@
 // ---- Kernels of pairs: blockIdx.y is the pair -------------------------------------------------------------
 
-__device__ __forceinline__ Span<float2> flow_of(const Level& r, int half, int pair) {
+__device__ __forceinline__ Span<float2> flow_of(const LevelArguments& r, int half, int pair) {
     return r.u.part((long long)half * r.count + pair, r.plane);
 }
 
-__device__ __forceinline__ Span<float4> duals_of(const Level& r, int half, int pair) {
+__device__ __forceinline__ Span<float4> duals_of(const LevelArguments& r, int half, int pair) {
     return r.p.part((long long)half * r.count + pair, r.plane);
 }
 
-// Whether this block of threads is the last one of the pair: then all others have read what they need of the
-// pair's state, and what they wrote is there to be read. For all threads of the block.
-__device__ __forceinline__ bool last_of_pair(Pair& pair) {
+// Returns, to all threads of a block, whether their block is the last one of the pair. All other blocks have
+// then read the pair's state, and their writes are visible.
+__device__ __forceinline__ bool last_of_pair(PairState& pair) {
     __shared__ int last;
     __threadfence();
     __syncthreads();
@@ -22,11 +22,11 @@ __device__ __forceinline__ bool last_of_pair(Pair& pair) {
     return last;
 }
 
-// Flow and dual variables start at 0, at the coarsest level.
-KERNEL(begin, Level) {
+// Sets the flow and the dual variables of the coarsest level to 0.
+KERNEL(begin, LevelArguments) {
     const Place i = place(r.height, r.width);
     if (i.at == 0) {
-        const Pair fresh = {0, 0, RUNNING, 0, 0};
+        const PairState fresh = {0, 0, RUNNING, 0, 0};
         r.pairs[i.number] = fresh;
     }
     if (!i.inside) return;
@@ -34,10 +34,10 @@ KERNEL(begin, Level) {
     duals_of(r, 0, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-// To the next finer level: the flow is resized, bilinear, and the dual variables start at 0 again.
-KERNEL(grow, Level) {
+// Resizes the flow to the next finer level, bilinearly, and sets the dual variables to 0.
+KERNEL(grow, LevelArguments) {
     const Place i = place(r.height, r.width);
-    Pair& pair = r.pairs[i.number];
+    PairState& pair = r.pairs[i.number];
     if (i.inside) {
         const Span<float2> in = flow_of(r, pair.u_at, i.number);
         const int left = r.columns[i.x], right = min(left + 1, r.coarse_width - 1);
@@ -56,7 +56,8 @@ KERNEL(grow, Level) {
     }
 }
 
-KERNEL(warp, Level) {
+// Computes the constants of all pixels from the warped second image.
+KERNEL(warp, LevelArguments) {
     const Place i = place(r.height, r.width);
     if (i.at == 0) r.pairs[i.number].stopped = RUNNING;
     if (!i.inside) return;
@@ -78,7 +79,8 @@ KERNEL(warp, Level) {
     r.constants.part(i.number, r.plane)[i.at] = linearised(warped, u, i0[i.at], MASK && outside);
 }
 
-KERNEL(finish, Level) {
+// Copies the flow of the finest level to the output.
+KERNEL(finish, LevelArguments) {
     const Place i = place(r.height, r.width);
     if (!i.inside) return;
     const long long area = (long long)r.height * r.width;

@@ -2,7 +2,7 @@
 
 BOTH int clamped(int i, int size) { return i < 0 ? 0 : (i < size ? i : size - 1); }
 
-// Beyond the border: mirrored, the border pixel not repeated.
+// Mirrors an index at the border, without repeating the border pixel.
 BOTH int mirrored(int i, int size) {
     i = i < 0 ? -i : i;
     return i < size ? i : 2 * (size - 1) - i;
@@ -10,7 +10,8 @@ BOTH int mirrored(int i, int size) {
 
 BOTH float mix(float a, float b, float weight) { return a * (1.0f - weight) + b * weight; }
 
-// The primal step: u of the next iteration. `left` and `above` are (p11, p21) and (p12, p22) of those pixels.
+// The primal step: u of the next iteration. `left` is (p11, p21) of the left pixel, `above` is (p12, p22) of
+// the pixel above.
 BOTH float2 primal(float2 u, float4 p, float2 left, float2 above, float4 c, float lt, float theta) {
     const float rho = fmaf(c.x, u.x, fmaf(c.y, u.y, c.z));
     const float step = fminf(fmaxf(rho * c.w, -lt), lt);
@@ -19,14 +20,14 @@ BOTH float2 primal(float2 u, float4 p, float2 left, float2 above, float4 c, floa
     return make_float2(fmaf(theta, div1, fmaf(step, c.x, u.x)), fmaf(theta, div2, fmaf(step, c.y, u.y)));
 }
 
-// (p + taut grad) / (1 + taut |grad|), for both parts of one component.
+// (p + taut grad) / (1 + taut |grad|), both parts for one component of u.
 BOTH float2 projected(float px, float py, float ux, float uy, float taut) {
     const float norm = sqrtf(fmaf(ux, ux, uy * uy));
     const float shrink = 1.0f / fmaf(taut, norm, 1.0f);
     return make_float2(fmaf(taut, ux, px) * shrink, fmaf(taut, uy, py) * shrink);
 }
 
-// The dual step: p of the next iteration, from the new u here, to the right and below.
+// The dual step: p of the next iteration, from the new u of this pixel, the right one and the lower one.
 BOTH float4 dual(float4 p, float2 u, float2 right, float2 below, float taut) {
     const float2 p1 = projected(p.x, p.y, right.x - u.x, below.x - u.x, taut);
     const float2 p2 = projected(p.z, p.w, right.y - u.y, below.y - u.y, taut);
@@ -48,7 +49,7 @@ BOTH Weights cubic_weights(float t) {
     return s;
 }
 
-// Cubic B-spline, for a sample at t in [0, 1] ...
+// Cubic B-spline: weights of the coefficients at -1, 0, 1, 2 for a sample at t in [0, 1].
 BOTH Weights spline_weights(float t) {
     const float r = 1.0f - t, sixth = 1.0f / 6.0f, two_thirds = 2.0f / 3.0f;
     Weights s = {{r * r * r * sixth, two_thirds - t * t * (0.5f + 0.5f * r),
@@ -56,18 +57,18 @@ BOTH Weights spline_weights(float t) {
     return s;
 }
 
-// ... and the derivatives.
+// The derivatives of spline_weights.
 BOTH Weights spline_slopes(float t) {
     const float r = 1.0f - t;
     Weights s = {{-0.5f * r * r, t * (1.5f * t - 2.0f), r * (2.0f - 1.5f * r), 0.5f * t * t}};
     return s;
 }
 
-// I1 and its gradient (x, y) at (x, y), through cubic convolution; 0 outside.
+// I1 and its gradient at (x, y), by cubic convolution; 0 outside.
 BOTH float3 cubic_sample(const Span<float4>& texels, int height, int width, float x, float y) {
     const float column = floorf(x), row = floorf(y);
     const Weights along = cubic_weights(x - column), down = cubic_weights(y - row);
-    // Four taps that all lie outside give 0 wherever they are.
+    // Four taps outside give 0 wherever they are.
     const int left = (int)fminf(fmaxf(column, -3.0f), width + 1.0f) - 1;
     const int top = (int)fminf(fmaxf(row, -3.0f), height + 1.0f) - 1;
     float3 sum = make_float3(0.0f, 0.0f, 0.0f);
@@ -87,7 +88,7 @@ BOTH float3 cubic_sample(const Span<float4>& texels, int height, int width, floa
     return sum;
 }
 
-// The same through a cubic B-spline of these coefficients; the border pixel outside.
+// I1 and its gradient at (x, y), by a cubic B-spline; the border pixel outside.
 BOTH float3 spline_sample(const Span<float>& coefficients, int height, int width, float x, float y) {
     x = fminf(fmaxf(x, 0.0f), width - 1.0f);
     y = fminf(fmaxf(y, 0.0f), height - 1.0f);
@@ -112,7 +113,7 @@ BOTH float3 spline_sample(const Span<float>& coefficients, int height, int width
     return sum;
 }
 
-// Half of the difference of the two neighbours; beyond the border the border pixel repeats.
+// Half differences of the two neighbours; the border pixel repeats beyond the border.
 BOTH float2 centred_gradient(const Span<float>& image, int height, int width, int y, int x) {
     const float along =
         image[y * width + clamped(x + 1, width)] - image[y * width + clamped(x - 1, width)];
@@ -121,7 +122,7 @@ BOTH float2 centred_gradient(const Span<float>& image, int height, int width, in
     return make_float2(0.5f * along, 0.5f * down);
 }
 
-// What the iterations of a warp need of a pixel: the gradient, rho without u, and -1 / |grad|^2.
+// The constants of a pixel for all iterations of a warp: see LevelArguments::constants.
 BOTH float4 linearised(float3 warped, float2 u, float i0, bool no_data) {
     const float ix = no_data ? 0.0f : warped.y, iy = no_data ? 0.0f : warped.z;
     const float square = ix * ix + iy * iy;
@@ -129,8 +130,8 @@ BOTH float4 linearised(float3 warped, float2 u, float i0, bool no_data) {
     return make_float4(ix, iy, rho, square > TINY_GRADIENT ? -1.0f / square : 0.0f);
 }
 
-// The structure's value: image + theta div p.
-BOTH float structured(const Frames& r, const Span<float>& image, const Span<float2>& p, int y, int x) {
+// The structure at a pixel: image + theta div p.
+BOTH float structured(const FrameArguments& r, const Span<float>& image, const Span<float2>& p, int y, int x) {
     const int at = y * r.width + x;
     if (r.fresh) return image[at];
     const float2 here = p[at];
@@ -138,9 +139,8 @@ BOTH float structured(const Frames& r, const Span<float>& image, const Span<floa
     return fmaf(r.theta, (here.x - left) + (here.y - above), image[at]);
 }
 
-
-// How much a pixel counts in a weighted median, by its difference from the middle one: (1 - d^2 / 8)^4.
-BOTH float likeness(float difference, float fade) {
+// The weight of a pixel in a weighted median, from its difference to the central pixel: (1 - d^2 / 8)^4.
+BOTH float similarity(float difference, float fade) {
     const float near = fmaxf(1.0f - difference * difference * fade, 0.0f);
     return (near * near) * (near * near);
 }
