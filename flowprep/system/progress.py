@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-TERMINAL_SECONDS = 0.1  # between two updates of a bar
+from flowprep.system.units import format_duration
+
 LOG_SECONDS = 30.0  # between two lines in a log
 TRANSIENT_DELAY_SECONDS = 2.0
 
@@ -49,36 +51,58 @@ def progress_bar(
     """
     if hidden:
         yield no_progress
-        return
-    terminal = sys.stderr.isatty()
-    interval = TERMINAL_SECONDS if terminal else LOG_SECONDS
-    delay = (TRANSIENT_DELAY_SECONDS if transient else 0) if terminal else LOG_SECONDS
-    bars: list[Any] = []  # none before the first report
+    elif sys.stderr.isatty():
+        bar = _Bar(unit, label, transient)
+        try:
+            yield bar
+        finally:
+            bar.close()
+    else:
+        yield _LogLines(unit, label)
 
-    def show(done: int, total: int, note: str = "") -> None:
-        if not bars:
+
+class _Bar:
+    """A bar of tqdm. It appears with the first report."""
+
+    def __init__(self, unit: str, label: str, transient: bool) -> None:
+        self._options = {
+            "desc": label or None,
+            "unit": f" {unit}",
+            "delay": TRANSIENT_DELAY_SECONDS if transient else 0,
+            "leave": not transient,
+            "dynamic_ncols": True,
+        }
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        if self._bar is None:
             from tqdm import tqdm
 
             # tqdm's own pair of locks could stay locked after a signal. Closing the bar would wait forever.
             tqdm.set_lock(threading.RLock())
-            bars.append(
-                tqdm(
-                    desc=label or None,
-                    unit=f" {unit}",
-                    mininterval=interval,
-                    maxinterval=max(interval, 10.0),
-                    delay=delay,
-                    leave=not (transient and terminal),
-                    dynamic_ncols=True,
-                )
-            )
-        bar = bars[0]
-        bar.total = total or None
-        bar.set_postfix_str(note, refresh=False)
-        bar.update(done - bar.n)
+            self._bar = tqdm(**self._options)
+        self._bar.total = total or None
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
 
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            bar.close()
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class _LogLines:
+    """Lines in a log."""
+
+    def __init__(self, unit: str, label: str) -> None:
+        self._unit = unit
+        self._label = label
+        self._began = self._printed = time.monotonic()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._printed < LOG_SECONDS:
+            return
+        self._printed = now
+        counts = f"{done} of {total} {self._unit}" if total else f"{done} {self._unit}"
+        texts = filter(None, [self._label, f"{counts} in {format_duration(now - self._began)}", note])
+        print(", ".join(texts), file=sys.stderr, flush=True)

@@ -43,7 +43,10 @@ def test_a_log_has_no_line_for_a_short_operation():
 
 def test_a_log_has_lines_for_a_long_operation(monkeypatch):
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
-    assert "7/100" in output(io.StringIO(), (7, 100))
+    lines = output(io.StringIO(), (7, 100, "1 failed"), (8, 0), label="copy").splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("copy, 7 of 100 pairs in ") and lines[0].endswith(" s, 1 failed")
+    assert lines[1].startswith("copy, 8 pairs in ")
 
 
 def test_nothing_is_shown_if_hidden():
