@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from flowprep.errors import UsageError
-from flowprep.viz.canvas import GREY, INK, Canvas, distance_legend, legend
+from flowprep.viz.canvas import GREY, INK, Canvas, distance_legend, legend, number
 from flowprep.viz.colours import Flow, Image, distance_to_rgb, draw_arrows, flow_to_rgb
 from flowprep.viz.scaling import (
+    PERCENTILE,
     distance_scale,
-    distance_scale_text,
     fit,
     flow_scale,
-    flow_scale_text,
     limited,
     resized,
     resized_flow,
@@ -150,8 +149,8 @@ class _Layout:
             x -= 2 * self.gap
         room = x - self.margin
         canvas.text((self.margin, self.margin), title, round(1.5 * self.small), INK, room)
-        scale = flow_scale_text(self.rim)
-        scale += f"; {distance_scale_text(self.black)}" if self.black else ""
+        scale = f"full colour from {number(self.rim)} px on, the {PERCENTILE}th percentile"
+        scale += f"; distance black from {number(self.black)} px on, likewise" if self.black else ""
         canvas.text((self.margin, self.margin + round(3.6 * self.small)), scale, self.small, GREY, room)
         for x, text in zip(self.lefts, panel_titles, strict=True):
             canvas.text((x, self.top - line - self.gap // 2), text, self.small, GREY, cell)

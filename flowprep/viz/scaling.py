@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flowprep.viz.canvas import number
 from flowprep.viz.colours import Flow
 
 # Smaller displacements are mostly noise of the solver. They do not get full colour. Pixels.
@@ -27,20 +26,6 @@ def flow_scale(flows: Sequence[Flow]) -> float:
 def distance_scale(distances: Sequence[NDArray[np.floating]]) -> float:
     """The distance that is drawn black: a percentile of all distances, pixels."""
     return max(LEAST_DISTANCE_SCALE, float(np.percentile(distances, PERCENTILE)))
-
-
-def flow_scale_text(scale: float) -> str:
-    """What full colour means, as text."""
-    return f"full colour from {number(scale)} px on, {_source(scale > LEAST_FLOW_SCALE)}"
-
-
-def distance_scale_text(scale: float) -> str:
-    """What black means, as text."""
-    return f"distance: black from {number(scale)} px on, {_source(scale > LEAST_DISTANCE_SCALE)}"
-
-
-def _source(is_percentile: bool) -> str:
-    return f"the {PERCENTILE}th percentile" if is_percentile else "the smallest scale"
 
 
 def limited(flow: Flow, maximum: float) -> Flow:

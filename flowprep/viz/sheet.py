@@ -12,11 +12,10 @@ from flowprep.viz.canvas import distance_legend, legend, number
 from flowprep.viz.colours import Flow, Image, distance_to_rgb, flow_to_rgb
 from flowprep.viz.grid import Grid, Row
 from flowprep.viz.scaling import (
+    LEAST_FLOW_SCALE,
     PERCENTILE,
     distance_scale,
-    distance_scale_text,
     flow_scale,
-    flow_scale_text,
     limited,
     resized,
     resized_flow,
@@ -60,7 +59,7 @@ def contact_sheet(video: FlowVideo, columns: int = 6, width: int = 1000) -> Imag
     legends = []
     if flows:
         scale = flow_scale(flows)
-        facts.append(f"{flow_scale_text(scale)}; largest displacement {number(largest)} px")
+        facts.append(scale_fact(scale, largest))
         rows.append(Row([flow_to_rgb(limited(flow, scale), scale) for flow in flows]))
         legends.append(legend(grid.legend, scale))
     return grid.draw(video.id, facts, legends, grid.stamps(video, shots), rows)
@@ -104,8 +103,8 @@ def comparison_sheet(
         rows = [Row([row.pictures[0] for row in rows])]
     facts = [
         *video_facts(video, has_rgb=bool(shown.frames), has_flow=True),
-        f"{flow_scale_text(rim)}; largest displacement {number(shown.largest)} px",
-        distance_scale_text(black),
+        scale_fact(rim, shown.largest),
+        f"distance: black from {number(black)} px on, the {PERCENTILE}th percentile of those shown",
     ]
     legends = [legend(grid.legend, rim), distance_legend(round(1.7 * grid.legend), grid.small, black)]
     return grid.draw(video.id, facts, legends, stamps, rows)
@@ -168,5 +167,18 @@ def video_facts(video: FlowVideo, has_rgb: bool, has_flow: bool) -> list[str]:
         flow += ", no frames in this corpus"
     lines = [" · ".join(filter(None, (video.label, size, frames, rate))), flow]
     if video.damage:
-        lines.append(f"ends early because of damage ({video.damage})")
+        lines.append(f"ends before a damage ({video.damage})")
     return lines
+
+
+def scale_fact(rim: float, largest: float) -> str:
+    """The line that explains the colour scale.
+
+    Args:
+        rim: displacement of full colour, pixels.
+        largest: the largest displacement, pixels.
+    """
+    source = f"the {PERCENTILE}th percentile of those shown"
+    if rim <= LEAST_FLOW_SCALE:
+        source = "the least that a sheet uses"
+    return f"colours are full from {number(rim)} px on, {source}; the largest is {number(largest)} px"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowprep.errors import UsageError
-from flowprep.viz import comparison_sheet, contact_sheet, distance_to_rgb, scaling, sheet
+from flowprep.viz import comparison_sheet, contact_sheet, distance_to_rgb, sheet
 from tests.support.clips import FLOW, FRAME, Clip, Twice, blocks, colour_of
 
 
@@ -93,7 +93,7 @@ def test_the_facts_of_a_video():
     assert facts == [
         "Punch · 160x120 pixels · 33 frames, 31 pairs · 29.97 frames/s",
         "flow from each frame to the one 2 later",
-        "ends early because of damage (cut short)",
+        "ends before a damage (cut short)",
     ]
     assert sheet.video_facts(Clip(label="", frame_rate=0.0, num_frames=2), has_rgb=True, has_flow=True) == [
         "160x120 pixels · 2 frames, 1 pair",
@@ -102,9 +102,8 @@ def test_the_facts_of_a_video():
 
 
 def test_a_sheet_explains_its_colour_scale():
-    assert scaling.flow_scale_text(3.149) == "full colour from 3.15 px on, the 99th percentile"
-    assert scaling.flow_scale_text(0.25) == "full colour from 0.25 px on, the smallest scale"
-    assert scaling.distance_scale_text(0.1) == "distance: black from 0.1 px on, the smallest scale"
+    assert "full from 3.15 px on, the 99th percentile" in sheet.scale_fact(3.149, 8)
+    assert "full from 0.25 px on, the least that a sheet uses" in sheet.scale_fact(0.25, 0.1)
 
 
 def test_a_sheet_has_one_scale_that_outliers_do_not_set():
