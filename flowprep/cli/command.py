@@ -127,6 +127,7 @@ class Command(click.Command):
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(LogFormatter())
         logging.basicConfig(level=level, handlers=[handler])
+        logging.getLogger("PIL").setLevel(logging.INFO)  # in its debug messages is each part of each image
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,7 +19,7 @@ SHIFT = np.array([[1, 0, 3.0], [0, 1, -2.0], [0, 0, 1]])
 
 
 def panned(frames: int, matrix: np.ndarray, object_px: float = 0.0) -> np.ndarray:
-    """(frames, H, W) uint8: a wall that the camera's motion moves, and before it a square with its own."""
+    """(frames, H, W) uint8: a wall moved by the camera, and in front of it a square with its own motion."""
     rng = np.random.default_rng(4)
     wall = cv2.GaussianBlur(rng.uniform(0, 255, (3 * HEIGHT, 3 * WIDTH)).astype(np.float32), (0, 0), 1.5)
     wall = cv2.normalize(wall, None, 0, 255, cv2.NORM_MINMAX)
@@ -88,7 +88,7 @@ def test_a_homography_with_a_horizon_in_the_picture_is_no_camera_s():
     shifted = estimate_homographies(
         frames, np.array([0]), np.array([1]), flow, lambda points, *_: (SHIFT, np.ones((len(points), 1)))
     )
-    assert np.array_equal(shifted[0], SHIFT)  # the seam itself refuses nothing
+    assert np.array_equal(shifted[0], SHIFT)  # the argument itself refuses nothing
 
 
 def test_batches_and_threads_change_nothing():

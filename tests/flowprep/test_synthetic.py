@@ -190,7 +190,7 @@ def test_moving_right_and_down_shifts_the_sheet_by_as_many_pixels(sheet):
 
 
 def test_half_a_turn_shows_the_sheet_upside_down(sheet):
-    # 79.5, 59.5 is the middle of the frame, counting from the middle of the first pixel.
+    # (79.5, 59.5) is the centre of the frame; (0, 0) is the centre of the first pixel.
     upright = draw_endless_sheet(*sheet, [79.5, 59.5], Pose(0, 0, 0.2, 0.3))
     turned = draw_endless_sheet(*sheet, [79.5, 59.5], Pose(0, 0, 0.2 + np.pi, 0.3))
     assert np.abs(turned - upright[::-1, ::-1]).mean() < 0.01
@@ -206,7 +206,7 @@ def test_a_positive_angle_turns_right_to_down(sheet):
 def test_growing_is_continuous_and_keeps_the_brightness(sheet):
     views = [draw_endless_sheet(*sheet, [80, 60], Pose(0, 0, 0, octave)) for octave in np.arange(-1, 2, 0.01)]
     steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(views)]
-    assert max(steps) < 3 * np.mean(steps)  # no jump where one octave gives way to the next
+    assert max(steps) < 3 * np.mean(steps)  # no jump from one octave to the next
     # About 75 dots cover a frame by a share that varies a little. Weights that do not add to 1 give 0.15.
     assert np.ptp([view.mean() for view in views]) < 0.05
 
@@ -228,7 +228,7 @@ def nearest_class(features, labels, groups):
 
 
 def look(frame):
-    """Where things are, how coarse and how sharp they are, and their colours."""
+    """Features of one frame: places, coarseness, sharpness and colours."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     small = cv2.resize(frame, (8, 6), interpolation=cv2.INTER_AREA).ravel()
     power = np.log1p(np.abs(np.fft.fftshift(np.fft.fft2(grey))))
@@ -237,7 +237,7 @@ def look(frame):
         np.abs(cv2.Sobel(grey, cv2.CV_32F, *order)).mean() for order in ((1, 0), (0, 1), (2, 0), (0, 2))
     ]
     hues = cv2.calcHist([cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)], [0], None, [12], [0, 180]).ravel()
-    # Each kind of feature has the same say.
+    # Each kind of feature has the same weight.
     return np.concatenate([f / len(f) ** 0.5 for f in map(np.asarray, (small, spectrum, slopes, hues))])
 
 

@@ -45,7 +45,7 @@ def assert_same_videos(ours, theirs) -> None:
 
 
 def read_raw_frames(root: Path, list_file: str, template: str, first: int) -> dict[str, tuple[list, int]]:
-    """As readers of TSN's and mmaction2's lists do: `folder count class`, then images by their numbers."""
+    """Read images as TSN and mmaction2 do: lists of `folder count class`, then images by their numbers."""
     videos = {}
     for line in (root / list_file).read_text("utf-8").splitlines():
         folder, count, label = line.split(" ")
@@ -57,7 +57,7 @@ def read_raw_frames(root: Path, list_file: str, template: str, first: int) -> di
 
 
 def samples_of(tars: list[Path]) -> dict[str, dict[str, bytes]]:
-    """Samples as webdataset groups them: members up to the first dot of their name, one after the other."""
+    """Samples as webdataset groups them: consecutive members with the same name up to its first dot."""
     samples: dict[str, dict[str, bytes]] = {}
     last = ""
     for tar in tars:

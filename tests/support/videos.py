@@ -14,7 +14,7 @@ import numpy as np
 
 @functools.cache
 def texture(height: int, width: int, right: float = 0.0, seed: int = 0) -> np.ndarray:
-    """A smooth (H, W, 3) texture, moved right by a number of pixels; its level shift is its own frame."""
+    """A smooth (H, W, 3) uint8 texture, moved right by a number of pixels."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     rng = np.random.default_rng(seed)
     image = np.full((height, width, 3), 128.0)
@@ -32,7 +32,7 @@ def write_video(
     seed: int = 0,
     times: list[int] | None = None,
 ) -> Path:
-    """An MPEG-4 video of a texture that moves right by `speed` pixels a frame; `times` in 1/25 s."""
+    """An MPEG-4 video of a texture that moves right by `speed` pixels per frame. `times` are in 1/25 s."""
     width, height = size
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:

@@ -136,7 +136,7 @@ def test_a_truncated_matroska_file_is_detected_by_its_length(tmp_path):
 
 
 def write_as(path: Path, codec: str, pixels: str, frames: int = 8) -> Path:
-    """A video of another codec than MPEG-4."""
+    """A video with another codec than MPEG-4."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 48, 32, pixels
@@ -197,7 +197,7 @@ def test_no_video_at_all(tmp_path):
         read(tmp_path / "none.mp4")
 
 
-# From running FFmpeg's own tools on them, and their packets' counts.
+# Numbers of frames, by FFmpeg's own tools and the number of packets.
 WHOLE = {
     "-video-with-dash-.mp4": 5,
     "animated.gif": 4,
