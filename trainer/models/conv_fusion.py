@@ -123,7 +123,7 @@ class ConvFusion(nn.Module):
         if fusion == "conv":
             self.join = nn.Conv3d(2 * channels, channels, kernel, padding=kernel // 2)
             nn.init.zeros_(self.join.bias)  # type: ignore[arg-type]
-            self.join.weight.data.copy_(_mixture(channels, kernel))
+            self.join.weight.data.copy_(weighted_sum_filters(channels, kernel))
         elif fusion == "concat":
             _widen(self.spatial, following)
         elif fusion == "bilinear":
@@ -162,7 +162,7 @@ class ConvFusion(nn.Module):
         return self.spatial(x.amax(2), after=self.layer)  # type: ignore[no-any-return]
 
 
-def _mixture(channels: int, kernel: int) -> torch.Tensor:
+def weighted_sum_filters(channels: int, kernel: int) -> torch.Tensor:
     """Filters (D, 2 D, k, k, k): 1/4 and 3/4 of the identity, times a Gaussian whose sum is 1."""
     line = torch.exp(-((torch.arange(kernel) - kernel // 2).float() ** 2) / 2)
     gaussian = torch.einsum("i,j,k->ijk", line, line, line)

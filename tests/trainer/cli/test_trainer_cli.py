@@ -38,8 +38,8 @@ def setting(tmp_path, opened):
     ]
 
 
-def test_the_whole_way(tmp_path, setting, opened):
-    """Train both streams, judge the training videos, fuse in all three ways, report."""
+def test_train_evaluate_fuse_and_report(tmp_path, setting, opened):
+    """Train both streams, evaluate the training videos, fuse by all three methods, report."""
     for stream in ("spatial", "temporal"):
         steps = ["--set", "train.steps=60", "--set", "train.milestones=[45]"]
         done = call(
@@ -76,7 +76,7 @@ def test_the_whole_way(tmp_path, setting, opened):
         summary = json.loads(done.stdout)
         assert summary["fused_accuracy"] == Scores.load(out).accuracy
         assert summary["videos"] == 8
-    # Two runs bring what they held out themselves.
+    # Two runs are fitted on their own held-out videos.
     both = [tmp_path / "spatial", tmp_path / "temporal"]
     done = call("fuse", *both, "--method", "weighted", "--calibrate", "--json")
     assert done.exit_code == 0 and "temperatures fitted on 8 videos" in done.stderr
@@ -125,7 +125,7 @@ def test_resuming_a_finished_run_says_so(tmp_path, setting, monkeypatch):
     assert again.exit_code == 2 and "--resume goes on with it" in again.stderr
     resumed = call(*args, "--resume")
     assert resumed.exit_code == 0 and "is finished: 1 steps" in resumed.stderr
-    with monkeypatch.context() as second:  # of several processes the first one says it
+    with monkeypatch.context() as second:  # only the first of several processes prints it
         second.setattr(distributed, "rank", lambda: 1)
         assert "is finished" not in call(*args, "--resume").output
     (tmp_path / "run" / "test_scores.npz").unlink()
@@ -133,7 +133,7 @@ def test_resuming_a_finished_run_says_so(tmp_path, setting, monkeypatch):
     assert (tmp_path / "run" / "test_scores.npz").exists()
 
 
-def test_a_finished_run_is_judged_again_by_another_list(tmp_path, setting):
+def test_a_finished_run_is_evaluated_again_with_another_list(tmp_path, setting):
     args = ["-q", "train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run"]
     args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
     assert call(*args).exit_code == 0
@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path, setting):
         assert f"error: {args[-1]}: Not a directory" in done.stderr
 
 
-def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypatch):
+def test_an_interrupted_training_says_how_to_continue(tmp_path, setting, monkeypatch):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
@@ -181,8 +181,8 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, setting, monkeypa
     assert done.stderr == f"{says} {tmp_path / 'run'}\n"
 
 
-def test_the_lists_of_a_run_count_its_own_classes(tmp_path, setting, opened, monkeypatch):
-    """Also where the classes that the training list named are not those of the folders."""
+def test_the_lists_of_a_run_have_its_classes(tmp_path, setting, opened, monkeypatch):
+    """Even if the classes of the training list are not those of the folders."""
     for name in ("trainlist01.txt", "testlist01.txt"):
         path = tmp_path / "lists" / name
         videos = [line.split()[0] for line in path.read_text().split("\n") if line]
@@ -231,7 +231,7 @@ def test_refusals(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_fault_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, opened, monkeypatch):
+def test_an_error_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, opened, monkeypatch):
     def damaged(self, i):
         raise CorpusDamaged(f"{self.id}: image {i} does not match its checksum")
 
@@ -262,6 +262,7 @@ def test_models_are_listed():
     assert all(set(row["inputs"]) == set(row["parameters"]) == set(row["multiply_adds"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_export_and_compare(tmp_path, setting):
     quick = ["--set", "train.steps=1", "--set", "train.milestones=[]", "--set", "train.log_every=1"]
     run = tmp_path / "run"

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 class Linear(torch.nn.Module):
-    """Logits that depend on everything in the crop."""
+    """A network whose logits depend on every pixel of the crop."""
 
     def __init__(self, channels):
         super().__init__()
@@ -63,7 +63,7 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
     np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
 
 
-def test_judging_leaves_the_random_state_alone():
+def test_evaluation_leaves_the_random_state_unchanged():
     corpus, recipe = FakeCorpus(clips=1), small()
     before = torch.get_rng_state()
     score_videos(Linear(3), corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
@@ -110,38 +110,38 @@ def test_precision_follows_the_processor(monkeypatch, caplog):
     assert pick_precision("auto", cpu) == "bfloat16"
 
 
-def test_scores_that_are_no_numbers_are_refused():
+def test_scores_that_are_not_finite_are_refused():
     corpus, recipe, model = FakeCorpus(clips=1), small(), Linear(3)
     model.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(NotFinite, match=r"scores of 1 videos \(BlueSpin/.* are not finite"):
         score_videos(model, corpus, list(corpus)[:1], recipe, classes=3, frames=1, crops=1, device=CPU)
 
 
-def test_shared_memory_is_looked_at_before_judging(monkeypatch, caplog, tmp_path):
+def test_shared_memory_limits_the_loader_processes(monkeypatch, caplog, tmp_path):
     usage = shutil.disk_usage(tmp_path)
     frame = 4 * 3 * 56 * 40
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * frame * 2))
-    asked = []
+    counts = []
     make = dataset.make_loader
-    monkeypatch.setattr(dataset, "make_loader", lambda c, n, **o: asked.append(n) or make(c, 0, **o))
+    monkeypatch.setattr(dataset, "make_loader", lambda c, n, **o: counts.append(n) or make(c, 0, **o))
     corpus = FakeCorpus(clips=1)
     options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
     score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
-    assert asked == [2] and "room for 2 loader processes, not 5" in caplog.text
+    assert counts == [2] and "room for 2 loader processes, not 5" in caplog.text
 
 
-def test_a_network_is_judged_without_the_direction_of_time(tmp_path):
-    """Flow that changes with time is not what it is backwards; what stands still in it is only negated."""
+def test_controls_change_the_input(tmp_path):
+    """Flow that changes with time differs from its reverse."""
     corpus = FakeCorpus()
     examples = Examples(tuple(corpus), tuple(CLASSES.index(n) for n in corpus.labels.values()), CLASSES)
     recipe = small("temporal", train={"steps": 2, "milestones": []}, test={"frames": 1, "crops": 1})
     train.train(recipe, corpus, examples, tmp_path / "plain", device="cpu")
-    judged = examples.subset([0, 12, 24])
-    turned = evaluate(tmp_path / "plain", corpus, judged, control="reversed").scores
-    assert not np.array_equal(turned, evaluate(tmp_path / "plain", corpus, judged).scores)
-    # The control of the command is the recipe's.
+    subset = examples.subset([0, 12, 24])
+    reversed_scores = evaluate(tmp_path / "plain", corpus, subset, control="reversed").scores
+    assert not np.array_equal(reversed_scores, evaluate(tmp_path / "plain", corpus, subset).scores)
+    # The recipe's control has the same effect.
     kept = checkpoint.load(tmp_path / "plain" / "last.pt")
     changed = replace(kept, recipe=replace(recipe, input=replace(recipe.input, control="reversed")))
     (tmp_path / "turned").mkdir()
     checkpoint.save(tmp_path / "turned" / "last.pt", changed)
-    assert np.array_equal(turned, evaluate(tmp_path / "turned", corpus, judged).scores)
+    assert np.array_equal(reversed_scores, evaluate(tmp_path / "turned", corpus, subset).scores)

@@ -22,7 +22,7 @@ def scores(rows, labels, prefix="v"):
 
 
 def noisy(count, seed, sharp, prefix):
-    """Softmax scores that favour the truth by `sharp` logits."""
+    """Softmax scores whose true class has `sharp` more in its logit."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     logits = rng.normal(0, 1, (count, 3))
@@ -46,7 +46,7 @@ def test_videos_are_matched_by_id():
     assert np.array_equal(fuse(a, b, "average").scores, fuse(a, turned, "average").scores)
 
 
-def test_what_does_not_match_is_refused_with_names():
+def test_scores_of_other_videos_are_refused_with_names():
     a, b = noisy(4, 0, 1, "v"), noisy(5, 1, 1, "v")
     with pytest.raises(UsageError, match=r"1 only in the second \(v4.avi\)"):
         fuse(a, b, "average")
@@ -88,17 +88,17 @@ def mixed(a, b, w):
     return float(((w * a.scores + (1 - w) * b.scores).argmax(1) == a.labels).mean())
 
 
-def test_where_nothing_tells_the_streams_apart_flow_counts_twice():
-    """What is right on every video it is fitted on, at every weight, says nothing of the weights."""
+def test_without_evidence_flow_counts_twice():
+    """A fusion that is right on every video at every weight is no evidence for a weight."""
     a = scores([[0.9, 0.1, 0], [0.1, 0.9, 0], [0, 0.1, 0.9]] * 3, [0, 1, 2] * 3)
     turned = scores(a.scores[[3, 4, 5, 0, 1, 2, 6, 7, 8]], [0, 1, 2] * 3)
     assert best_weight(a, a) == best_weight(a, turned) == pytest.approx(1 / 3, abs=1e-3)
-    # One video tells nothing either, but a weight there must be.
+    # A single video still gives a weight.
     assert 0 <= best_weight(noisy(1, 0, 1, "v"), noisy(1, 1, 1, "v")) <= 1
 
 
 def test_weights_of_nine_videos_lose_less_than_by_their_accuracy():
-    """Two streams that are equally good: whatever is fitted off the prior is fitted to chance.
+    """Two equally good streams: a weight other than the prior is fitted to chance.
 
     Against the w that is right most often on the nine videos, over 60 draws of them.
     """
@@ -115,7 +115,7 @@ def test_weights_of_nine_videos_lose_less_than_by_their_accuracy():
 
 
 def test_the_svm_learns_a_rule_that_no_weight_has():
-    """One stream tells class 0 from the rest, the other, wrongly named, tells 1 from 2."""
+    """One stream separates class 0 from the rest. The other separates 1 from 2, with swapped names."""
     rng = np.random.default_rng(0)
 
     def streams(count, prefix):
@@ -152,21 +152,21 @@ def test_two_classes():
     assert fused.scores.shape == (40, 2) and fused.accuracy > 0.9
 
 
-def test_the_temperature_that_was_lost_is_found():
-    """Scores whose logits were multiplied by 3 are too sure; those that the labels follow are not."""
+def test_the_temperature_of_scaled_logits_is_found():
+    """Labels are drawn from the scores. Multiplying the logits by 3 needs the temperature 3."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4000, 3))
     odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([rng.choice(3, p=row) for row in odds])
-    # 4,000 videos settle it to some 5%.
+    # 4,000 videos determine it to about 5%.
     assert abs(best_temperature(scores(odds, labels)) - 1) < 0.08
     sure = odds**3 / (odds**3).sum(1, keepdims=True)
     assert abs(best_temperature(scores(sure, labels)) - 3) < 0.24
     np.testing.assert_allclose(with_temperature(scores(sure, labels), 3).scores, odds, atol=1e-3)
 
 
-def test_a_stream_that_is_right_on_a_few_videos_is_not_made_certain():
-    """Platt's targets: nine videos of nine make the next one's class likely, and no more."""
+def test_a_stream_that_is_right_on_few_videos_stays_uncertain():
+    """Platt's targets: nine correct videos of nine give the next one a probability of 10/12."""
     right = scores(np.eye(3)[[0, 1, 2] * 3] * 0.4 + 0.2, [0, 1, 2] * 3)  # 0.6 for the class
     calibrated = with_temperature(right, best_temperature(right)).scores.max(1)
     np.testing.assert_allclose(calibrated, 10 / 12, atol=0.01)
@@ -174,8 +174,8 @@ def test_a_stream_that_is_right_on_a_few_videos_is_not_made_certain():
     assert with_temperature(many, best_temperature(many)).scores.max() > 0.99
 
 
-def test_calibration_lets_the_better_stream_speak():
-    """A stream that is right by chance and sure of it drowns a good one, until its confidence is fitted."""
+def test_calibration_reduces_an_overconfident_stream():
+    """A confident stream of chance accuracy dominates a good one, until its temperature is fitted."""
 
     def streams(count, seed, prefix):
         good, bad = noisy(count, seed, 1.5, prefix), noisy(count, seed + 1, 0, prefix)

@@ -77,8 +77,9 @@ def test_a_sparse_convolution_is_a_strided_one(side):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.slow
 def test_the_narrowest_network_survives_a_step_at_the_usual_size():
-    """In a process of its own: what is looked for ends it."""
+    """In a process of its own: the fault would kill it."""
     code = (
         "import torch; from trainer.models import layers, registry;"
         "model = layers.channels_last(registry.build('resnet18', in_channels=3, num_classes=3, width=8));"
@@ -118,7 +119,7 @@ def test_resnet18_has_torchvisions_names_and_shapes():
         ("spatial", {"model": {"trainable": "last"}}, "without model.weights"),
     ],
 )
-def test_needs_are_stated(stream, sections, says):
+def test_recipes_that_do_not_fit_are_refused(stream, sections, says):
     with pytest.raises(UsageError, match=says):
         registry.check_recipe(small(stream, **sections))
 
@@ -150,7 +151,7 @@ def test_weights_must_fit_but_for_a_last_layer_of_other_classes(tmp_path, caplog
         weights.load_weights(model, path, RESNET)
 
 
-def test_all_that_is_missing_or_misshapen_is_named(tmp_path):
+def test_all_mismatches_are_named(tmp_path):
     state = registry.make_model(small(), 4).state_dict()
     for key in ("layer1.0.conv1.weight", "fc.bias", "bn1.running_var"):
         del state[key]
@@ -174,8 +175,8 @@ def test_all_that_is_missing_or_misshapen_is_named(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())  # nothing half loaded
 
 
-def test_files_from_before_batches_were_counted_are_whole(tmp_path):
-    """As torchvision's ImageNet weights are published: without num_batches_tracked."""
+def test_weights_without_batch_counters_load(tmp_path):
+    """Older weights of torchvision have no num_batches_tracked."""
     source = registry.make_model(small(), 4)
     state = {k: v for k, v in source.state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "w.pt")

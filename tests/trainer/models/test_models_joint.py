@@ -1,4 +1,4 @@
-"""What the networks that join streams or moments compute, held against their papers' words."""
+"""Networks that join streams or time steps, against the formulas of their papers."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def still(steps, side=64):
 
 
 @pytest.mark.parametrize("how", ["average", "centre"])
-def test_inflated_filters_agree_on_what_stands_still(how):
+def test_inflated_filters_agree_on_a_still_video(how):
     weight, x = torch.randn(4, 3, 3, 3), torch.randn(2, 3, 9, 9)
     inflated = weights.inflate(weight, 3, how)
     assert inflated.shape == (4, 3, 3, 3, 3)
@@ -43,11 +43,11 @@ def test_inflated_filters_agree_on_what_stands_still(how):
 @pytest.mark.parametrize("taps", ["average", "centre"])
 @pytest.mark.parametrize("stage", [1, 2])
 def test_st_resnet_on_a_still_video_is_its_towers(tmp_path, taps, stage):
-    """The motion stream gives what its ResNet-50 gives; where there is no motion, appearance is plain too."""
+    """The motion stream has the outputs of its ResNet-50. Without motion, the appearance stream has, too."""
     towers = {}
     for stream, channels in (("spatial", 3), ("temporal", 4)):
         tower = registry.build("resnet50", in_channels=channels, num_classes=3, width=4)
-        for module in tower.modules():  # statistics of no layer are those of a fresh one
+        for module in tower.modules():  # no statistics are those of a new layer
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
                 torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
@@ -64,7 +64,7 @@ def test_st_resnet_on_a_still_video_is_its_towers(tmp_path, taps, stage):
     with torch.no_grad():
         appearance, motion = net(rgb, flow).unbind(2)
         torch.testing.assert_close(motion, towers["temporal"](flow[:, :, 0]), rtol=1e-4, atol=1e-4)
-        # The same network by hand, from the paper's equation, for one moment.
+        # The same network by the paper's equation, for one time step.
         a, m = towers["spatial"], towers["temporal"]
         x, y = a(rgb[:, :, 0], until="pool1"), m(flow[:, :, 0], until="pool1")
         for stage_name in a.stages:
@@ -76,17 +76,17 @@ def test_st_resnet_on_a_still_video_is_its_towers(tmp_path, taps, stage):
                 x, y = unit(x), other(y)
         want = a.fc(x.mean((2, 3)))
         torch.testing.assert_close(appearance, want, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(appearance, a(rgb[:, :, 0]), atol=1e-3)  # motion does change it
+        assert not torch.allclose(appearance, a(rgb[:, :, 0]), atol=1e-3)  # motion changes it
         net.eval()
         both = (appearance.softmax(1) + motion.softmax(1)) / 2
         torch.testing.assert_close(net(rgb, flow).softmax(1), both)
 
 
-def test_st_resnet_sees_the_order_of_moments():
+def test_st_resnet_depends_on_the_order_of_time_steps():
     net = joint("st_resnet", taps="average")
     rgb, flow = clip(5)
     with torch.no_grad():
-        # Three taps of one third are the same both ways; those that were learnt are not.
+        # Three taps of one third are symmetric; learnt taps are not.
         for module in net.modules():
             if isinstance(module, torch.nn.Conv3d):
                 module.weight[:, :, 0] *= 2
@@ -115,7 +115,7 @@ def test_st_resnet_has_eight_temporal_convolutions_in_each_stream():
     ("fusion", "millions"), [("sum", 97.31), ("max", 97.31), ("concat", 172.81), ("bilinear", None)]
 )
 def test_fused_vgg_m_has_the_parameters_of_table_1(fusion, millions):
-    """Feichtenhofer et al. 2016, for CNN-M towers fused after the fifth layer, one of which goes on."""
+    """Feichtenhofer et al. 2016, for CNN-M towers fused after the fifth layer, and one tower after it."""
     with torch.device("meta"):
         net = registry.build(
             "conv_fusion",
@@ -136,14 +136,14 @@ def test_fused_vgg_m_has_the_parameters_of_table_1(fusion, millions):
         assert found == 2 * layers + 101 * (512 * 512 + 1)
 
 
-def test_fusion_begins_as_a_weighted_sum_spread_over_its_neighbours():
-    weight = conv_fusion._mixture(5, 3)
+def test_fusion_starts_as_a_smoothed_weighted_sum():
+    weight = conv_fusion.weighted_sum_filters(5, 3)
     assert weight.shape == (5, 10, 3, 3, 3)
     torch.testing.assert_close(weight.sum((2, 3, 4)), torch.cat([torch.eye(5) / 4, torch.eye(5) * 3 / 4], 1))
     ratio = torch.tensor(-0.5).exp()  # of neighbouring cells, sigma 1
     torch.testing.assert_close(weight[0, 0, 1, 1, 0], weight[0, 0, 1, 1, 1] * ratio)
     torch.testing.assert_close(weight[0, 0, 0, 0, 0], weight[0, 0, 1, 1, 1] * ratio**3)
-    one = conv_fusion._mixture(5, 1)
+    one = conv_fusion.weighted_sum_filters(5, 1)
     torch.testing.assert_close(one[..., 0, 0, 0], weight.sum((2, 3, 4)))
 
 
@@ -188,10 +188,10 @@ def test_fusion_stops_the_gradient_at_its_layer_and_keeps_the_temporal_tower():
         ),
     }
     with torch.no_grad():
-        judged = net(rgb, flow).softmax(1)
+        evaluated = net(rgb, flow).softmax(1)
         fused, motion = net.train()(rgb, flow).unbind(2)
-        torch.testing.assert_close(judged, (fused.softmax(1) + motion.softmax(1)) / 2)
-        # The temporal tower alone: the maximum over the moments of what goes into its pool.
+        torch.testing.assert_close(evaluated, (fused.softmax(1) + motion.softmax(1)) / 2)
+        # The temporal tower alone: the maximum over the time steps of the input of its pool.
         maps = torch.stack([net.temporal.features[:30](flow[:, :, t]) for t in range(3)], 2).amax(2)
         torch.testing.assert_close(motion, net.temporal(maps, after="relu5_3"), rtol=1e-4, atol=1e-5)
     assert all(p.requires_grad for p in joint("conv_fusion", stop=False).parameters())
@@ -236,7 +236,7 @@ def test_towers_come_from_trained_networks(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_fused_is_refused(options, says):
+def test_impossible_fusions_are_refused(options, says):
     with pytest.raises(UsageError, match=says):
         joint("conv_fusion", **options)
 
@@ -245,7 +245,7 @@ def test_what_cannot_be_fused_is_refused(options, says):
 
 
 def test_transformations_by_hand():
-    """Cosines of all pairs of splits, from each frame's embedding; the best pair in evaluation."""
+    """Cosines of all pairs of splits, from the embedding of each frame; in evaluation, of the best pair."""
     net = joint("siamese_transform", width=2)
     x = torch.randn(2, 4, 13, 32, 32)
     with torch.no_grad():
@@ -264,14 +264,14 @@ def test_transformations_by_hand():
 
 
 def test_contrastive_loss_by_hand():
-    """Two classes at two pairs of splits; the first class is true and suits the second pair better."""
+    """Two classes at two pairs of splits. The first class is true, and the second pair is the best for it."""
     net = joint("siamese_transform", width=2)
     cosines = torch.tensor([[[0.1, 0.8], [0.9, 0.7]]] * 2)
     got = objective.losses(net, cosines, torch.tensor([0, -100]))
     torch.testing.assert_close(got, torch.tensor([0.2 + (0.5 - 0.3), 0.0]))
     far = torch.tensor([[[0.1, 0.8], [0.9, 0.4]]])
     torch.testing.assert_close(objective.losses(net, far, torch.tensor([0])), torch.tensor([0.2]))
-    # What it says is by its best splits, in training as in a test; the mean would say the second class.
+    # The best splits give the prediction, also in training. The mean would give the second class.
     torch.testing.assert_close(objective.class_scores(net, far), torch.tensor([[0.8, 0.9]]))
     mixed = torch.tensor([[[0.1, 0.95], [0.6, 0.7]]])
     assert objective.class_scores(net, mixed).argmax(1).tolist() == [0]
@@ -301,8 +301,8 @@ def test_fstcn_shapes_and_differences():
         "space_fc": (2048,),
         "time_fc": (2048,),
     }
-    given = seen["conv1"][0]  # five moments of one clip
+    given = seen["conv1"][0]  # five time steps of one clip
     assert torch.equal(given[3], torch.cat([x[0, :, 3], x[0, :, 4] - x[0, :, 3]]))
-    # A filter over time sees one cell's channels: the cell of the maps, in the order of the moments.
+    # A temporal filter reads the channels of one cell, in the order of the time steps.
     maps = F.max_pool2d(F.relu(seen["time"][1]), 3)  # (5, 128, 4, 4)
     torch.testing.assert_close(seen["time3"][0][6], maps[:, :, 1, 2].T)  # the matrix is still the identity

@@ -1,4 +1,4 @@
-"""Numbers of parameters, shapes of layers and names of weights, against what was published."""
+"""Numbers of parameters, shapes of layers and names of weights, against the published networks."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def count(model):
 
 
 def shapes(model, *inputs):
-    """Shape of what each named step of a tower gives, without the batch."""
+    """Shape of the output of each named layer of a tower, without the batch."""
     x = torch.empty(*inputs, device="meta")
     found = {}
     for name, step in model.steps().items():
@@ -92,7 +92,7 @@ def test_resnet50_shapes():
 
 
 def hooked(model, *inputs):
-    """Shape of what each layer gives, by its name and without the batch, in the order of the calls."""
+    """Shapes of the outputs of each layer, by name, without the batch, in the order of the calls."""
     found = {}
     for name, module in model.named_modules():
         module.register_forward_hook(
@@ -255,9 +255,9 @@ def googlenet_layout(classes=1000):
     ],
 )
 def test_imagenet_weights_load(name, layout, options, monkeypatch):
-    """Strictly, into a network for images of as many classes; all but the last layer into one of flow."""
+    """All of them into a network for images, and all but the last layer into one for flow."""
     spec = registry.find_module(name).SPEC
-    # Of one number each, so that the state of a large network takes no memory.
+    # Each is one expanded number, so that the state of a large network needs no memory.
     state = {
         key: torch.full((), n / 100, dtype=torch.long if key.endswith("tracked") else torch.float32).expand(
             shape
@@ -294,8 +294,8 @@ def test_weights_without_auxiliary_classifiers_do_not_fit_a_network_with_them(tm
         weights.load_weights(net, tmp_path / "w", registry.find_module("googlenet").SPEC)
 
 
-def test_auxiliary_classifiers_learn_with_a_weight_and_are_not_asked():
-    """Szegedy et al. 2015, section 5: 0.3 of their losses is added, and they are left out in a test."""
+def test_auxiliary_classifiers_add_to_the_loss_only():
+    """Szegedy et al. 2015, section 5: their losses have a weight of 0.3, and a test does not use them."""
     torch.manual_seed(0)
     net = registry.build(
         "googlenet", in_channels=3, num_classes=4, width=8, auxiliary=True, dropout=0.0, batch_norm=False
