@@ -136,8 +136,8 @@ def auxiliary_examples(
 ) -> Examples:
     """Videos of a further data set to learn from; none may be a test video of the run.
 
-    A video of another corpus with the id of a test video is another video, unless it has the same number of
-    frames at the same rate. Then it is the same video, extracted twice.
+    Another corpus may hold a video with the id of a test video. If it has the same number of frames at the
+    same rate, it is the same video, extracted twice. Otherwise it is another video.
 
     Args:
         corpus, source, allow_missing: see corpus_examples.

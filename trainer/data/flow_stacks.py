@@ -22,7 +22,7 @@ class _Side(NamedTuple):
     """The forward or the backward flows of a stack.
 
     The mean is that of the whole flow and not of the window. It stands for the motion of the camera, which a
-    window of a moving person would not show, and all windows of a flow stay comparable. The corpus stores the
+    window of a moving person would not show. All windows of a flow stay comparable. The corpus stores the
     mean of the flow before quantisation.
 
     Attributes:

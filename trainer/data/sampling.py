@@ -172,9 +172,9 @@ def pairs_of(
     """The pairs of a stack: those of forward flow and those of backward flow (Simonyan, Zisserman 2014).
 
     A one-directional stack has the forward flows of frames t, t + 1, ..., t + L - 1, with t = `start`.
-    A bidirectional stack has the forward flows of frames t, ..., t + L/2 - 1 and the backward flows of frames
-    t, t - 1, ..., t - L/2 + 1, where t is the middle of the `span` pairs from `start` on. With pairs of
-    neighbouring frames this is all motion between frames t - L/2 and t + L/2.
+    A bidirectional stack is centred on frame t, the middle of the `span` pairs from `start` on. It has the
+    forward flows of frames t, ..., t + L/2 - 1. Its backward flows are those of frames t, t - 1, ...,
+    t - L/2 + 1. With pairs of neighbouring frames this is all motion between frames t - L/2 and t + L/2.
 
     Args:
         start: first pair of the clip.

@@ -68,9 +68,9 @@ def train(
         recipe: everything that decides the result.
         corpus, examples: the training videos. The recipe's validation share is held out from them.
         out: the run's folder: see trainer.training.run_folder.
-        multi_task: further data sets; each has a head of its own on the same network. Every head has the same
-            share of a batch, a sample counts for its own head only, and the losses of the heads are added
-            (Simonyan, Zisserman 2014, section 3.2). Only the first head is validated and evaluated.
+        multi_task: further data sets; each has a head of its own on the same network (Simonyan, Zisserman
+            2014, section 3.2). Every head has the same share of a batch. A sample counts for its own head
+            only, and the losses of the heads are added. Only the first head is validated and evaluated.
         add_classes: further data sets whose classes the first head learns in addition.
         resume: continue from the last checkpoint, or begin where there is none.
         device: "auto", "cpu", "cuda", ...
