@@ -46,13 +46,18 @@ def _shared_options() -> list[click.Parameter]:
 SHARED_FLAGS = frozenset({"--json", "-q", "--quiet", "-v", "-vv", "--verbose"})
 
 
-class LogFormatter(logging.Formatter):
-    """Formats a line of the log as its message, after the word "warning" or "error" if it is one."""
+class LogHandler(logging.Handler):
+    """Prints lines of the log on standard error, above a progress bar. Warnings and errors begin as such."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        text = super().format(record)
-        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        line = self.format(record)
+        if record.levelno >= logging.WARNING:
+            line = f"{record.levelname.lower()}: {line}"
+        if sys.stderr.isatty() and "tqdm" in sys.modules:  # there may be a bar
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            click.echo(line, err=True)
 
 
 class Option(click.Option):
@@ -124,10 +129,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with messages as its flags say."""
         level = LOG_LEVELS[min(ctx.meta.get(VERBOSITY, 0), len(LOG_LEVELS) - 1)]
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(LogFormatter())
-        logging.basicConfig(level=level, handlers=[handler])
-        logging.getLogger("PIL").setLevel(logging.INFO)  # in its debug messages is each part of each image
+        logging.basicConfig(level=level, handlers=[LogHandler()], format="%(message)s")
+        logging.getLogger("PIL").setLevel(logging.INFO)  # its debug messages list every part of an image
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

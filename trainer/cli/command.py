@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import Any
 
 import click
@@ -50,7 +49,7 @@ class Program(command.Program):
 
 def set_up_log(*, quiet: bool, verbosity: int) -> None:
     """Print the trainer's log on stderr: warnings, and without `quiet` information."""
-    handler = LogHandler()
+    handler = command.LogHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("trainer")
     logger.handlers[:] = [handler]
@@ -59,20 +58,6 @@ def set_up_log(*, quiet: bool, verbosity: int) -> None:
     silent = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
     normal = logging.WARNING if quiet else logging.DEBUG if verbosity else logging.INFO
     logger.setLevel(logging.ERROR if silent else normal)
-
-
-class LogHandler(logging.Handler):
-    """Prints log lines on stderr, above a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        line = ("warning: " if record.levelno >= logging.WARNING else "") + self.format(record)
-        if not sys.stderr.isatty():
-            click.echo(line, err=True)
-            return
-        from tqdm import tqdm
-
-        tqdm.write(line, file=sys.stderr)
 
 
 def one_line(message: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+from contextlib import redirect_stderr
 
 import pytest
 
 from flowprep.cli import SECTIONS, main
+from flowprep.cli.command import LogHandler
 
 SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
 
@@ -40,6 +43,16 @@ def test_verbosity_is_the_level_of_the_log(cli, tmp_path, monkeypatch, arguments
     cli(*arguments, "status", tmp_path)
     cli("status", tmp_path, *arguments)
     assert levels == [level, level]
+
+
+def test_lines_of_the_log_begin_with_their_level_if_it_is_a_warning():
+    log = logging.Logger("test")
+    log.addHandler(LogHandler())
+    with redirect_stderr(io.StringIO()) as stream:
+        log.info("begun")
+        log.warning("slow")
+        log.error("broken")
+    assert stream.getvalue().splitlines() == ["begun", "warning: slow", "error: broken"]
 
 
 @pytest.mark.parametrize(
