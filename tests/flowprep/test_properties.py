@@ -1,4 +1,4 @@
-"""What holds for all flow, plans and records, and for every order in which owners of a task come and go."""
+"""Properties of all flow, plans and records, and of every order in which owners come and go."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FEW = run(max_examples=40, deadline=None, database=None, derandomize=True)
     step=st.integers(1, 5),
     cut=st.integers(0, 12),
 )
-def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, step, cut):
+def test_plan_has_each_video_once_and_never_regroups(lengths, shard_pairs, step, cut):
     frames = {f"{i:02d}.mp4": n for i, n in enumerate(lengths)}
     videos = [SourceVideo(f"/nowhere/{name}", name, "", "") for name in frames]
     settings = Settings(size="source", engine="cpu", shard_pairs=shard_pairs, step=step)
@@ -70,7 +70,7 @@ def test_a_plan_holds_each_video_once_and_never_regroups(lengths, shard_pairs, s
         assert task.estimate <= shard_pairs or len(task.segments) == 1
 
 
-# Displacements of any size, and of none; beyond the range of fixed and tsn codes, too.
+# Displacements of any size, also 0, and also outside the range of fixed and tsn codes.
 PIXELS = st.one_of(st.just(0.0), st.floats(-500, 500, width=32), st.floats(-1, 1, width=32))
 FLOWS = arrays(
     np.float32, st.tuples(st.just(2), st.sampled_from([8, 16]), st.sampled_from([8, 24])), elements=PIXELS
@@ -79,8 +79,8 @@ FLOWS = arrays(
 
 @FEW
 @given(flow=FLOWS, codes=st.sampled_from(CODES), bound=st.floats(0.5, 300))
-def test_codes_of_any_flow_are_within_half_a_level(flow, codes, bound):
-    """PNG keeps codes as they were made."""
+def test_codes_of_any_flow_are_within_half_a_step(flow, codes, bound):
+    """PNG stores codes without loss."""
     encoded = encode(flow, codes, codec="png", **({} if codes == "adaptive" else {"range": bound}))
     for values, back, field in zip(flow, decode(encoded), encoded.fields, strict=True):
         limit = np.inf if codes == "adaptive" else bound
@@ -122,7 +122,7 @@ def test_jpeg_of_any_flow_is_within_half_a_step(flow, codes, bound, quality):
     exact = decode(encode(flow, codes, range=bound, codec="png"))
     encoded = encode(flow, codes, range=bound, quality=quality)
     for values, back, field in zip(exact, decode(encoded), encoded.fields, strict=True):
-        # Beside the steps: a pixel is rounded to a whole code, and the transforms are of whole numbers.
+        # In addition to the steps: pixels and coefficients are rounded to whole numbers.
         assert (block_error(values, back, field) <= rms(table_of(field) / 2) + 1).all()
 
 
@@ -136,7 +136,7 @@ def test_jpeg_of_adaptive_codes_of_any_flow_is_within_a_step(flow, error_px):
         assert (error <= rms(table_of(field)) + 1 + DEAD_ZONE_PX / field.scale).all()
 
 
-# A video: its segments, each with a number of frames, or a reason why it failed, and the task that it is in.
+# A video: for each segment its frames, the reason of its failure or "", and the number of its task.
 SEGMENTS = st.lists(
     st.tuples(st.integers(0, 3), st.sampled_from(["", "", "cut short"]), st.integers(0, 4)),
     min_size=1,
@@ -145,7 +145,7 @@ SEGMENTS = st.lists(
 
 
 def write_task(store, task, segments):
-    """Shard and record of segments, each (id, number, how many there are, first frame, frames, reason)."""
+    """Write shard and record of segments, each (id, number, segments, first frame, frames, reason)."""
     path = store.shard_path(task)
     videos = []
     with ShardWriter(path, Settings(flow=False), {}) as writer:
@@ -164,19 +164,20 @@ def write_task(store, task, segments):
 
 
 def said(index):
-    """What an index says, whichever task it read first."""
+    """The content of an index, independent of the order of its tasks."""
     rows = [(row.tobytes(), index.tasks[task]) for row, task in zip(index.rows, index.row_task, strict=True)]
     arrays = [np.asarray(getattr(index, name)).tolist() for name in ("whole", "ids", "labels")]
     return sorted(index.tasks), rows, arrays, index.failures, index.partial, index.warnings, index.totals
 
 
+@pytest.mark.slow
 @FEW
 @given(
     videos=st.dictionaries(st.sampled_from(["a/ä", "a/b", "b/b", "c"]), SEGMENTS, min_size=1),
     order=st.permutations(range(5)),
     saved=st.sets(st.integers(0, 4)),
 )
-def test_an_index_says_what_the_records_say_whenever_it_was_saved(videos, order, saved):
+def test_index_has_the_data_of_the_records_whenever_it_was_saved(videos, order, saved):
     tasks = {f"{k:02x}": [] for k in range(5)}
     whole, failed = {}, {}
     for video, segments in videos.items():
@@ -213,7 +214,7 @@ QUICK = Settings(size="source", flow=False, shard_pairs=4)
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A folder of videos, one of which is in three tasks, and their corpus."""
+    """A folder of videos, of which one has three tasks, and their corpus."""
     root = tmp_path_factory.mktemp("resume")
     for k, frames in enumerate((5, 4, 12, 5)):
         write_video(root / "in" / f"{k}.mp4", frames, seed=k)
@@ -234,14 +235,14 @@ STATES = (
 
 
 def disturb(corpus, task, state):
-    """Leave of a task what a kill, a disk or a bad video leaves."""
+    """Change the files of a task as a kill, a disk fault or a bad video does."""
     shard, record = CorpusStore(corpus).shard_path(task), CorpusStore(corpus).record_path(task)
     data = bytearray(shard.read_bytes())
     if state in ("never begun", "killed before the record", "killed before the shard"):
         record.unlink()
     if state in ("never begun", "killed before the shard", "shard lost", "failed"):
         shard.unlink()
-    if state == "killed before the shard":  # by somebody elsewhere, long ago
+    if state == "killed before the shard":  # by an owner of another machine, long ago
         dead = "elsewhere.0123abcd.1.1"
         shard.with_name(f"{shard.name}.{dead}.tmp").write_bytes(data[:99])
         held = corpus / fmt.LEASES / f"{task}.0"
@@ -256,18 +257,19 @@ def disturb(corpus, task, state):
         CorpusStore(corpus).write_record(replace(before, shard=None, videos=tuple(videos), totals={}))
 
 
+@pytest.mark.slow
 @FEW
 @given(
     states=st.lists(st.sampled_from(STATES), min_size=TASKS, max_size=TASKS),
     index=st.booleans(),
     again=st.booleans(),
 )
-def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states, index, again):
+def test_next_run_extracts_the_missing_tasks_only(undisturbed, states, index, again):
     plan = CorpusStore(undisturbed / "corpus").read_plan()
     state = {task.id: how for task, how in zip(plan.tasks, states, strict=True)}
     failed = {s.id for t in plan.tasks for s in t.segments if state[t.id] == "failed"}
     missing = {task for task, how in state.items() if how not in ("done", "failed")}
-    if again:  # all segments of a video that failed in one
+    if again:  # a failed video is extracted again with all its segments
         missing |= {t.id for t in plan.tasks if failed & {s.id for s in t.segments}}
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
@@ -294,7 +296,7 @@ def test_one_more_run_makes_what_is_missing_and_nothing_else(undisturbed, states
 
 
 class Owners(RuleBasedStateMachine):
-    """Processes of other machines, which come, finish and die in any order."""
+    """Processes of other machines, which start, finish and die in any order."""
 
     def __init__(self):
         super().__init__()
@@ -304,7 +306,7 @@ class Owners(RuleBasedStateMachine):
             (self.corpus / name).mkdir()
         self.patch = pytest.MonkeyPatch()
         self.number = self.deaths = 0
-        self.holder = None  # of a living owner: its claim
+        self.holder = None  # the lease of the living owner
         self.dead = []
 
     @rule()
@@ -331,7 +333,7 @@ class Owners(RuleBasedStateMachine):
     def die(self):
         for path in (self.corpus / fmt.LEASES).iterdir():
             os.utime(path, (0, 0))
-        self.dead.append(self.holder)  # else it would be closed, and finish
+        self.dead.append(self.holder)  # a lease that is not referenced would be closed, and finish
         self.holder = None
         self.deaths += 1
 

@@ -131,6 +131,7 @@ def test_corpus_stays_open_when_the_working_folder_changes(corpus, monkeypatch):
     assert opened["b/two.mp4"].rgb(0).shape == (*SHAPE, 3)
 
 
+@pytest.mark.slow
 def test_more_shards_are_read_than_files_can_be_open(tmp_path):
     root = make_shards(tmp_path / "c", {f"{k:04x}": [(f"v{k}", 2, k)] for k in range(80)})
     code = (

@@ -1,4 +1,4 @@
-"""The logs of tasks: complete, merged in order of time, left by who dies, and of no weight."""
+"""The logs of tasks: complete, merged in order of time, and without influence on the corpus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ with CorpusStore(Path(sys.argv[1])).lease("aa"):
 """
 
 
-def test_each_task_has_a_log_and_together_they_tell_the_run(clips, cli, tmp_path):
+def test_each_task_has_a_log(clips, cli, tmp_path):
     (clips / "left" / "bad.mp4").write_text("no video")
     corpus = tmp_path / "c"
     assert cli("extract", clips, "--out", corpus, *SMALL, "--shard-pairs", "10").exit_code == 3
@@ -41,7 +41,7 @@ def test_each_task_has_a_log_and_together_they_tell_the_run(clips, cli, tmp_path
     assert cli("verify", corpus).exit_code == 0
 
 
-def test_copies_are_logged_too_and_a_task_done_again_goes_on_in_its_log(clips, cli, tmp_path):
+def test_copies_and_repairs_are_logged(clips, cli, tmp_path):
     assert cli("extract", clips, "--out", tmp_path / "c", *SMALL).exit_code == 0
     assert cli("repack", tmp_path / "c", "-o", tmp_path / "d", "--shard-pairs", "100").exit_code == 0
     (shard,) = (tmp_path / "d" / "shards").iterdir()
@@ -52,7 +52,7 @@ def test_copies_are_logged_too_and_a_task_done_again_goes_on_in_its_log(clips, c
     assert [s for s in said if "mp4" not in s] == ["begun", "done", "damaged, set aside", "begun", "done"]
 
 
-def test_who_dies_leaves_what_it_wrote_and_what_breaks_is_told(tmp_path):
+def test_log_has_the_lines_of_dead_and_interrupted_owners(tmp_path):
     (tmp_path / "records").mkdir()
     for _ in range(2):
         subprocess.run([sys.executable, "-c", DIES, tmp_path], check=False)
@@ -72,7 +72,7 @@ def test_who_dies_leaves_what_it_wrote_and_what_breaks_is_told(tmp_path):
     assert len({r[2] for r in rows}) == 3  # by whom
 
 
-def test_a_line_stays_one_line_and_one_that_cannot_be_written_stops_nothing(clips, cli, tmp_path):
+def test_event_is_one_line_and_a_log_that_cannot_be_written_is_ignored(clips, cli, tmp_path):
     CorpusStore(tmp_path).log("aa", "a\nb\x1b[2J \udcff é")
     (line,) = CorpusStore(tmp_path).read_logs()
     assert line.endswith(r" a\nb\x1b[2J \udcff é")

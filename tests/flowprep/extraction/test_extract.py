@@ -1,4 +1,4 @@
-"""From videos to published shards: whole, resumable, and the same however it is run."""
+"""Extraction: from videos to published shards, resumable, with the same bytes in every run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.engines import make_engine
 from flowprep.errors import EngineError
-from flowprep.extraction.prefetch import prefetch
 from flowprep.presets import Tvl1Settings
 from flowprep.settings import Settings
 from flowprep.video.decode import read_frames
@@ -32,16 +31,16 @@ from flowprep.video.frames import to_grey
 from tests.support.planning import plan_inputs
 from tests.support.videos import texture, write_frames, write_video
 
-# OpenCV's engine: nothing to compile, so that processes start at once.
+# The engine of OpenCV needs no compilation, so that processes start at once.
 QUICK = Settings(size="source", engine="opencv", tvl1=Tvl1Settings(scales=2, warps=2), shard_pairs=8)
 
 
 def shards(corpus: Path) -> dict[str, str]:
-    """Digest of every shard."""
+    """SHA-256 of every shard, by name."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((corpus / "shards").iterdir())}
 
 
-def test_the_whole_way(clips, tmp_path):
+def test_extraction_from_videos_to_flow_in_pixels(clips, tmp_path):
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
     assert result.faults == {} and result.skipped_files == 2
     assert result.status.to_dict()["videos"] == {"total": 4, "ok": 4, "partial": 0, "failed": 0, "pending": 0}
@@ -53,13 +52,13 @@ def test_the_whole_way(clips, tmp_path):
         assert video.num_pairs == video.num_frames - 1 == int(video.id[-5]) + 5  # 6 + n frames
         flow = video.flow(0, video.num_pairs)[:, :, 8:-8, 8:-8]
         u = 1.0 if video.label == "right" else -1.0
-        # A tenth of a pixel for TV-L1 on a compressed video, and .05 for codes.
+        # TV-L1 on a compressed video has an error of 0.1 px, and the codes of 0.05 px.
         assert flow[:, 0].mean() == pytest.approx(u, abs=0.15)
         assert flow[:, 1].mean() == pytest.approx(0, abs=0.15)
 
 
-def test_a_corpus_holds_the_engines_flow_of_the_decoded_frames(tmp_path):
-    """Nothing is shifted, dropped or repeated at the borders of batches and of segments."""
+def test_corpus_has_the_flow_of_the_decoded_frames(tmp_path):
+    """No frame is shifted, dropped or repeated at the borders of batches and segments."""
     path = write_video(tmp_path / "a.mp4", 30)
     settings = Settings(
         size="source", engine="opencv", tvl1=QUICK.tvl1, shard_pairs=7, step=2, backward=True, codes="fixed"
@@ -81,7 +80,7 @@ def test_a_corpus_holds_the_engines_flow_of_the_decoded_frames(tmp_path):
     assert video.times_seconds == pytest.approx(np.arange(30) / 25)
 
 
-def test_a_video_whose_motion_the_range_clips_is_named(tmp_path, cli):
+def test_video_with_clipped_motion_has_a_warning(tmp_path, cli):
     slow = write_video(tmp_path / "slow.mp4", 5, speed=0.5)
     fast = write_video(tmp_path / "fast.mp4", 5, speed=2.5)
     settings = dataclasses.replace(QUICK, codes="fixed", range=2.0)
@@ -103,11 +102,11 @@ def test_a_video_whose_motion_the_range_clips_is_named(tmp_path, cli):
 
 @pytest.mark.parametrize("step", [1, 3, 12])
 @pytest.mark.parametrize("shard_pairs", [4, 100])
-def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_pairs):
-    """However the frames are cut up, N frames give N - step pairs, and the same ones."""
+def test_batches_and_segments_have_no_influence(tmp_path, monkeypatch, step, shard_pairs):
+    """N frames always give the same N - step pairs."""
 
     class Sums:
-        """Flow that tells which frames it is from."""
+        """An engine whose flow depends on the mean grey levels of the two frames."""
 
         batch_pairs, batch_pixels = 32, 2_000_000
 
@@ -137,20 +136,21 @@ def test_batches_and_segments_change_nothing(tmp_path, monkeypatch, step, shard_
             (True, (first + step * 10 / 16, first)),
         ):
             flow = video.flow(0, 23 - step, backward=backward)
-            # Two levels of the codes: a JPEG of one value is exact to one
+            # Two codes: a JPEG of one value is exact to one code
             assert flow[:, 0, 5, 5] == pytest.approx(u, abs=0.3) and flow[:, 1, 5, 5] == pytest.approx(
                 v, abs=0.3
             )
 
 
-def test_the_number_of_jobs_changes_no_byte(clips, tmp_path):
-    for jobs in (1, 3, 9):  # one process; more tasks than processes; fewer, which then have two threads each
+@pytest.mark.slow
+def test_number_of_jobs_has_no_influence_on_the_bytes(clips, tmp_path):
+    for jobs in (1, 3, 9):  # 9: fewer tasks than jobs, so that each has two threads
         flowprep.make_corpus([clips], tmp_path / str(jobs), QUICK, jobs=jobs)
     assert len(shards(tmp_path / "1")) == 4
     assert shards(tmp_path / "1") == shards(tmp_path / "3") == shards(tmp_path / "9")
 
 
-def test_a_corpus_does_not_tell_where_its_input_lay(clips, tmp_path):
+def test_folder_of_the_input_has_no_influence(clips, tmp_path):
     flowprep.make_corpus([clips], tmp_path / "a", QUICK, jobs=1)
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -159,7 +159,7 @@ def test_a_corpus_does_not_tell_where_its_input_lay(clips, tmp_path):
     assert shards(tmp_path / "a") == shards(tmp_path / "b")
 
 
-def test_bad_videos_are_recorded_and_stop_nothing(clips, tmp_path):
+def test_bad_videos_are_recorded_and_the_run_continues(clips, tmp_path):
     (clips / "left" / "empty.mp4").touch()
     (clips / "left" / "text.mp4").write_text("no video")
     write_video(clips / "right" / "one.mp4", 1)
@@ -177,14 +177,14 @@ def test_bad_videos_are_recorded_and_stop_nothing(clips, tmp_path):
 
 
 def cut_avi(path: Path, frames: int = 40) -> Path:
-    """An AVI of which a part is missing, though no decoder says so."""
+    """Remove a part of an AVI file, so that no decoder notices it."""
     whole = write_video(path, frames, size=(64, 48))
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     return whole
 
 
 @pytest.mark.parametrize("shard_pairs", [1000, 7])
-def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pairs):
+def test_keep_partial_stores_the_intact_frames(tmp_path, shard_pairs):
     path = cut_avi(tmp_path / "a.avi")
     settings = Settings(size="source", engine="opencv", tvl1=QUICK.tvl1, shard_pairs=shard_pairs)
     result = flowprep.make_corpus([path], tmp_path / "strict", settings, jobs=1)
@@ -204,7 +204,7 @@ def test_keep_partial_keeps_the_clean_frames_and_marks_them(tmp_path, shard_pair
     assert verify_corpus(CorpusStore(tmp_path / "keep")).problems == ()
 
 
-def test_a_partial_video_that_was_mended_is_taken_whole(tmp_path):
+def test_repaired_video_replaces_the_partial_one(tmp_path):
     folder = write_frames(tmp_path / "frames", 10)
     last = (folder / "img_00010.png").read_bytes()
     (folder / "img_00010.png").write_bytes(b"broken")
@@ -218,7 +218,7 @@ def test_a_partial_video_that_was_mended_is_taken_whole(tmp_path):
     assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 10
 
 
-def test_a_task_whose_record_was_deleted_is_not_shown_as_it_was(tmp_path):
+def test_task_with_a_deleted_record_is_pending(tmp_path):
     folder = write_frames(tmp_path / "frames", 6)
     whole = (folder / "img_00004.png").read_bytes()
     (folder / "img_00004.png").write_bytes(bytes(len(whole)))
@@ -232,7 +232,7 @@ def test_a_task_whose_record_was_deleted_is_not_shown_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_keep_partial_leaves_no_hole(tmp_path, step):
+def test_keep_partial_leaves_no_gap(tmp_path, step):
     folder = write_frames(tmp_path / "frames", 40)
     (folder / "img_00025.png").write_bytes(b"broken")
     settings = Settings(
@@ -244,7 +244,7 @@ def test_keep_partial_leaves_no_hole(tmp_path, step):
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
-def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
+def test_inputs_that_libraries_refuse_are_failed_videos(clips, tmp_path):
     folder = write_frames(clips / "frames", 4)
     (folder / "img_00003.png").unlink()
     (folder / "img_00003.png").symlink_to(tmp_path / "gone.png")
@@ -261,7 +261,7 @@ def test_inputs_that_no_library_takes_are_failed_videos(clips, tmp_path):
     assert flowprep.open_corpus(tmp_path / "c").labels["caf\\xe9/v.mp4"] == "caf\\xe9"
 
 
-def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path):
+def test_wrong_estimate_of_frames_loses_no_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 20)
     corpora = []
     for estimate in (20, 5, 60):
@@ -278,7 +278,7 @@ def test_a_wrong_estimate_of_frames_loses_nothing(tmp_path):
     ("streams", "has"),
     [({"flow": False}, {"rgb"}), ({"rgb": False}, {"flow_u", "flow_v"})],
 )
-def test_streams_on_request(tmp_path, streams, has):
+def test_streams_can_be_left_out(tmp_path, streams, has):
     write_video(tmp_path / "in" / "a.mp4", 4)
     settings = Settings(size="source", engine="opencv", tvl1=QUICK.tvl1, **streams)
     flowprep.make_corpus([tmp_path / "in"], tmp_path / "c", settings, jobs=1)
@@ -292,7 +292,7 @@ def test_streams_on_request(tmp_path, streams, has):
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
-def test_a_folder_of_frames_gives_the_flow_of_its_frames(tmp_path):
+def test_folder_of_numbered_frames_is_a_video(tmp_path):
     write_frames(tmp_path / "frames", 4)
     flowprep.make_corpus([tmp_path / "frames"], tmp_path / "c", QUICK, jobs=1)
     video = flowprep.open_corpus(tmp_path / "c")["frames"]
@@ -301,7 +301,7 @@ def test_a_folder_of_frames_gives_the_flow_of_its_frames(tmp_path):
     assert np.abs(video.rgb(2).astype(int) - texture(32, 48, 2)).mean() < 3
 
 
-def test_resuming_does_only_what_is_missing(clips, tmp_path):
+def test_resumed_run_extracts_only_the_missing_tasks(clips, tmp_path):
     corpus = tmp_path / "c"
     flowprep.make_corpus([clips], corpus, QUICK, jobs=1)
     whole = shards(corpus)
@@ -320,25 +320,26 @@ def test_resuming_does_only_what_is_missing(clips, tmp_path):
 COMMAND = [sys.executable, "-m", "flowprep.cli", "extract", "--size", "source", "--engine", "opencv"]
 
 
-def test_kill_at_any_moment_then_resume_gives_the_same_bytes(tmp_path):
+@pytest.mark.slow
+def test_killed_run_is_resumed_with_the_same_bytes(tmp_path):
     for k in range(6):
         write_video(tmp_path / "in" / f"{k}.mp4", 14, size=(64, 48), seed=k)
     command = [*COMMAND, str(tmp_path / "in"), "--shard-pairs", "5", "--jobs", "2", "--out"]
     subprocess.run([*command, str(tmp_path / "straight")], check=True, capture_output=True)
     assert len(shards(tmp_path / "straight")) == 18
-    for delay in (1.0, 2.0):  # twenty times, and where it hurts, among the tests of faults
+    for delay in (1.0, 2.0):  # tests/faults kills at more moments
         out = tmp_path / str(delay)
         process = subprocess.Popen([*command, str(out)], start_new_session=True, stderr=subprocess.DEVNULL)
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if out.exists():
-            assert verify_corpus(CorpusStore(out)).problems == ()  # what is published is whole
+            assert verify_corpus(CorpusStore(out)).problems == ()  # published tasks are whole
         subprocess.run([*command, str(out)], check=True, capture_output=True)
-        assert shards(out) == shards(tmp_path / "straight")  # and no temporary file is left
+        assert shards(out) == shards(tmp_path / "straight")  # no temporary file remains
 
 
-def test_an_engine_that_fails_fails_its_task_loudly_and_the_others_go_on(clips, tmp_path, monkeypatch):
+def test_engine_error_is_a_fault_of_its_task_only(clips, tmp_path, monkeypatch):
     class Broken:
         batch_pairs, batch_pixels = 32, 2_000_000
         calls = 0
@@ -359,7 +360,7 @@ def test_an_engine_that_fails_fails_its_task_loudly_and_the_others_go_on(clips, 
     assert flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1).status.videos.ok == 4
 
 
-def test_a_full_disk_stops_the_run_and_leaves_what_is_published(clips, tmp_path, monkeypatch):
+def test_full_disk_stops_the_run_and_keeps_published_tasks(clips, tmp_path, monkeypatch):
     publish = "flowprep.corpus.shard_writer.publish"
     done = []
 
@@ -371,13 +372,13 @@ def test_a_full_disk_stops_the_run_and_leaves_what_is_published(clips, tmp_path,
 
     monkeypatch.setattr(publish, full)
     result = flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
-    (fault,) = result.faults.values()  # the tasks behind it were not begun
+    (fault,) = result.faults.values()  # the tasks after it were not begun
     assert "No space left on device" in fault and ".h5" in fault
     assert result.status.videos.ok == 1 and result.status.videos.pending == 3
     assert verify_corpus(CorpusStore(tmp_path / "c")).problems == ()
 
 
-def test_records_say_what_was_done(clips, tmp_path):
+def test_records_have_status_counts_and_times(clips, tmp_path):
     (clips / "left" / "empty.mp4").touch()
     flowprep.make_corpus([clips], tmp_path / "c", QUICK, jobs=1)
     records = [json.loads(p.read_text()) for p in (tmp_path / "c" / "records").iterdir()]
@@ -395,18 +396,19 @@ def test_records_say_what_was_done(clips, tmp_path):
             )
 
 
-def test_memory_does_not_grow_with_a_videos_length(tmp_path):
-    """The most memory that a run takes, for a video and for one whose frames would fill 120 MB more."""
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
+    """The peak memory of a run, for two videos. The frames of the second would need 120 MB more."""
     most = []
     for frames in (300, 2300):
         path = write_video(tmp_path / f"{frames}.mp4", frames, size=(160, 128), speed=0)
         code = (
             "import re; from pathlib import Path; from flowprep.cli import main;"
             "main(standalone_mode=False);"
-            # not getrusage, which begins with the peak of the process that started this one
+            # getrusage would include the peak of the parent process
             "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
         )
-        # Without flow: the engines' memory does not depend on a video's length, and they take minutes.
+        # Without flow: the memory of engines does not depend on the length of a video, and they need minutes.
         args = [
             "extract",
             str(path),
@@ -427,30 +429,3 @@ def test_memory_does_not_grow_with_a_videos_length(tmp_path):
         most.append(int(run.stdout.split()[-1]) / 1024)
     assert most[1] < most[0] + 30, most  # MiB
     assert most[1] < 600
-
-
-def test_stages_run_ahead_and_pass_errors_on():
-    made = []
-
-    def numbers():
-        for i in range(100):
-            made.append(i)
-            yield i
-
-    stream = prefetch(numbers())
-    assert next(stream) == 0
-    deadline = time.monotonic() + 60
-    while len(made) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert 3 <= len(made) <= 4  # one waiting, one in hand
-    stream.close()
-    assert len(made) <= 5  # and the thread has ended
-
-    def failing():
-        yield 1
-        raise ValueError("in the thread")
-
-    stream = prefetch(failing())
-    assert next(stream) == 1
-    with pytest.raises(ValueError, match="in the thread"):
-        next(stream)

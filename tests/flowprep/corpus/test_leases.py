@@ -1,4 +1,4 @@
-"""Leases: one owner at a time, and none of them for ever."""
+"""Leases of tasks: one owner at a time, and no lease stays for ever."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def leases(corpus: Path) -> list[str]:
     return sorted(p.name for p in (corpus / fmt.LEASES).iterdir())
 
 
-def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
-    """A lease whose owner was killed, and its unfinished shard."""
+def kill_an_owner(corpus: Path, generation: int = 0) -> str:
+    """Leave a lease whose owner was killed, and its unfinished shard. Returns the owner."""
     code = (
         "import sys, os, signal; from pathlib import Path;"
         "from flowprep.corpus.store import CorpusStore;"
@@ -46,49 +46,47 @@ def left_by_a_dead_process(corpus: Path, generation: int = 0) -> str:
     return run.stdout.strip()
 
 
-def test_a_task_has_one_owner(corpus):
+def test_task_has_one_owner(corpus):
     with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths == 0 and CorpusStore(corpus).is_leased("aa") and leases(corpus) == ["aa.0"]
         with CorpusStore(corpus).lease("aa") as second, CorpusStore(corpus).lease("bb") as other:
             assert second is None and other == 0
-        assert leases(corpus) == ["aa.0"]  # who did not get it removes nothing
+        assert leases(corpus) == ["aa.0"]  # a process without the lease removes nothing
     assert leases(corpus) == [] and not CorpusStore(corpus).is_leased("aa")
 
 
-def test_who_died_between_publishing_and_letting_go_leaves_nothing_for_ever(corpus):
-    left_by_a_dead_process(corpus)
+def test_lease_of_a_published_task_is_removed_if_its_owner_died(corpus):
+    kill_an_owner(corpus)
     CorpusStore(corpus).tidy()
-    assert leases(corpus) == ["aa.0"]  # the task is not done: its deaths are still to be counted
+    assert leases(corpus) == ["aa.0"]  # the task is not done: the lease counts a death
     CorpusStore(corpus).record_path("aa").write_text("{}")
     with CorpusStore(corpus).lease("bb"):
         CorpusStore(corpus).record_path("bb").write_text("{}")
         CorpusStore(corpus).tidy()
-        assert leases(corpus) == ["bb.0"]  # its owner is about to let go
+        assert leases(corpus) == ["bb.0"]  # its owner lives
 
 
-def test_a_task_that_is_done_meanwhile_is_not_done_again(corpus):
+def test_task_that_was_done_meanwhile_is_not_leased(corpus):
     CorpusStore(corpus).record_path("aa").write_text("{}")
     with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths is None
-    with CorpusStore(corpus).lease(
-        "aa", CorpusStore(corpus).record_stamp("aa")
-    ) as deaths:  # it is to be done again
+    with CorpusStore(corpus).lease("aa", CorpusStore(corpus).record_stamp("aa")) as deaths:  # a retry
         assert deaths == 0
     assert leases(corpus) == []
 
 
-def test_the_lease_of_a_dead_process_is_taken_over_at_once_with_its_files(corpus):
+def test_lease_of_a_dead_process_is_taken_over_at_once(corpus):
     for generation in (0, 1, 2):
-        name = left_by_a_dead_process(corpus, generation)
+        name = kill_an_owner(corpus, generation)
         assert is_dead(name) and not CorpusStore(corpus).is_leased("aa")
-    assert len(list((corpus / fmt.SHARDS).iterdir())) == 1  # each has removed what the one before left
+    assert len(list((corpus / fmt.SHARDS).iterdir())) == 1  # each owner removed the file of its predecessor
     with CorpusStore(corpus).lease("aa") as deaths:
         assert deaths == 3
         assert list((corpus / fmt.SHARDS).iterdir()) == []
     assert leases(corpus) == []
 
 
-def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
+def test_lease_of_another_machine_expires(corpus):
     path = corpus / fmt.LEASES / "aa.0"
     path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
     now = path.stat().st_mtime
@@ -101,12 +99,12 @@ def test_a_lease_of_another_machine_ends_when_it_is_not_touched(corpus):
     assert leases(corpus) == []
 
 
-def test_a_lease_that_is_not_written_yet_is_alive(corpus):
+def test_empty_lease_is_alive(corpus):
     (corpus / fmt.LEASES / "aa.0").touch()
     assert CorpusStore(corpus).is_leased("aa")
 
 
-def test_the_owner_touches_its_lease(corpus, monkeypatch):
+def test_owner_keeps_its_lease_alive(corpus, monkeypatch):
     monkeypatch.setattr(system_leases, "HEARTBEAT_SECONDS", 0.01)
     with CorpusStore(corpus).lease("aa"):
         path = corpus / fmt.LEASES / "aa.0"
@@ -118,9 +116,9 @@ def test_the_owner_touches_its_lease(corpus, monkeypatch):
         assert path.stat().st_mtime > 0
 
 
-def test_of_many_who_take_over_one_succeeds(corpus):
+def test_one_of_many_threads_takes_a_lease_over(corpus):
     for round_ in range(20):
-        left_by_a_dead_process(corpus) if round_ == 0 else None
+        kill_an_owner(corpus) if round_ == 0 else None
         (corpus / fmt.LEASES / "aa.0").write_text('{"owner": "elsewhere.0123abcd.1.1"}')
         os.utime(corpus / fmt.LEASES / "aa.0", (0, 0))
         gate = threading.Barrier(8)
@@ -143,14 +141,15 @@ def hold(corpus: Path, results: multiprocessing.Queue) -> None:
         with CorpusStore(corpus).lease("aa") as deaths:
             if deaths is not None:
                 got += 1
-                # Two at a time would meet here
+                # two processes at the same time would raise here
                 with (corpus / "inside").open("x"):
                     pass
                 (corpus / "inside").unlink()
     results.put(got)
 
 
-def test_processes_never_hold_a_task_together(corpus):
+@pytest.mark.slow
+def test_two_processes_never_hold_one_lease(corpus):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     processes = [context.Process(target=hold, args=(corpus, results)) for _ in range(3)]
@@ -163,7 +162,7 @@ def test_processes_never_hold_a_task_together(corpus):
     assert leases(corpus) == []
 
 
-def test_release_removes_what_one_owner_had(corpus):
+def test_release_removes_the_files_of_one_owner(corpus):
     with CorpusStore(corpus).lease("aa"):
         other = corpus / fmt.LEASES / "bb.0"
         other.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
@@ -174,12 +173,12 @@ def test_release_removes_what_one_owner_had(corpus):
         assert leases(corpus) == ["bb.0"] and list((corpus / fmt.SHARDS).iterdir()) == [foreign]
 
 
-def test_leftovers_are_those_of_processes_that_ended(corpus):
+def test_leftovers_of_ended_processes_are_removed(corpus):
     own = temporary_path(corpus / "a.h5")
     own.touch()
     number, start = owner().rsplit(".", 2)[1:]
     reused = temporary_path(corpus / "a.h5", owner().removesuffix(start) + str(int(start) - 1))
-    reused.touch()  # of a process that had this one's number before
+    reused.touch()  # of a process that had the number of this one
     ended = subprocess.Popen([sys.executable, "-c", ""])
     name = owner(ended.pid)
     ended.wait()
