@@ -7,8 +7,8 @@ Derive a class whose name begins with `Test`, and give it the engine's place:
     class TestMyEngine(EngineSuite):
         engine = "mypackage.engine:MyEngine"
 
-Use one class for each preset that the engine supports. An engine that computes exactly what OpenCV computes
-can be tested by `OpenCVParitySuite` as well. To see the values in failing assertions, call
+Use one class for each preset that the engine supports. An engine that computes the same as OpenCV can be
+tested by `OpenCVParitySuite` as well. To see the values in failing assertions, call
 `pytest.register_assert_rewrite("flowprep.testing.engines")` in conftest.py.
 """
 
@@ -74,7 +74,7 @@ def drifting_frames(
 
 
 def mean_endpoint_error(flow: NDArray[np.float32], truth: NDArray[np.floating[Any]]) -> float:
-    """Mean distance in pixels, except at the border: what moves across it has no counterpart."""
+    """Mean distance in pixels, except at the border: pixels that move across it have no counterpart."""
     inner = (slice(None), slice(8, -8), slice(8, -8))
     truth = np.broadcast_to(truth, flow.shape)
     return float(np.hypot(*(flow[inner] - truth[inner])).mean())
@@ -101,7 +101,7 @@ def _solve_once(
 
 
 class EngineSuite:
-    """What every engine must do, whatever its parameters.
+    """The tests that every engine must pass, with any parameters.
 
     Attributes:
         engine: the name of the engine, as for `make_engine`.
@@ -285,7 +285,7 @@ class EngineSuite:
 
 
 class OpenCVParitySuite(EngineSuite):
-    """What an engine must do exactly as OpenCV's `DualTVL1OpticalFlow` does it.
+    """More tests, for an engine that computes the same as OpenCV's `DualTVL1OpticalFlow`.
 
     Attributes:
         opencv_tolerance_px: largest mean distance to OpenCV's flow after few iterations.

@@ -25,10 +25,10 @@ FLAGS = ["-O2", "-fPIC", "-shared", "-std=c++17", "-w", "-ffp-contract=off"]
 
 def compiler() -> str:
     """The host's C++ compiler; without one the test is skipped."""
-    found = shutil.which("g++") or shutil.which("c++")
-    if found is None:
+    path = shutil.which("g++") or shutil.which("c++")
+    if path is None:
         pytest.skip("no C++ compiler to run the kernels on the host with")
-    return found
+    return path
 
 
 @lru_cache

@@ -182,8 +182,8 @@ class CudaDevice:
         self._cuda = _driver()
         self._device = _check(self._cuda.cuDeviceGet(gpu.number))
         self._context = _check(self._cuda.cuDevicePrimaryCtxRetain(self._device))
-        most = self._cuda.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-        self.shared_bytes = int(_check(self._cuda.cuDeviceGetAttribute(most, self._device))) - 1024
+        attribute = self._cuda.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        self.shared_bytes = int(_check(self._cuda.cuDeviceGetAttribute(attribute, self._device))) - 1024
         self._functions: dict[tuple[str, str], Any] = {}
         self._modules: dict[str, Any] = {}
         self._compiling = threading.Lock()
@@ -254,8 +254,8 @@ class CudaDevice:
         function = self.call("cuModuleGetFunction", self._modules[source], launch.kernel.encode())
         if launch.shared_bytes:
             names = self._cuda.CUfunction_attribute
-            most = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            self.call("cuFuncSetAttribute", function, most, self.shared_bytes)
+            size = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self.call("cuFuncSetAttribute", function, size, self.shared_bytes)
             share = names.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
             self.call("cuFuncSetAttribute", function, share, 100)  # per cent
         return function

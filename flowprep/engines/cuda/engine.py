@@ -77,7 +77,7 @@ class CudaEngine(base.Engine):
         self.source = kernel_source(self.tvl1, tile)
 
     def batch_size(self, height: int, width: int) -> int:
-        """The number of pairs in a batch: limited by memory, and by what keeps a GPU busy."""
+        """The number of pairs in a batch: limited by memory, and by the work that keeps a GPU busy."""
         size = height, width
         if size not in self._batch_sizes:
             layout = BatchLayout(BatchShape(height, width, 8, 8, True), self.tvl1, self.tile)

@@ -186,7 +186,7 @@ class _FrameLaunches:
         )
 
     def levels(self) -> Iterator[Launch]:
-        """Make the coarser levels, and what a warp reads of each level."""
+        """Make the coarser levels, and the input of a warp for each level."""
         tvl1, spans = self.tvl1, self.spans
         a, b = spans["a"], spans["b"]
         for i, size in enumerate(self.sizes):

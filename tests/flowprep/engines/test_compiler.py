@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_kernel_spills_its_state(arch: str, preset: str) -> None:
-    # This is what can be tested of speed without a GPU.
+    # Without a GPU, this is the only test of speed.
     tile = tile_for(HostDevice(shared_bytes=ARCHITECTURES[arch] << 10))
     source = kernel_source(PRESETS[preset], tile)
     key = repr((source, arch, compiler.OPTIONS, nvrtc_version(), "report")).encode()

@@ -1,4 +1,4 @@
-"""The steps of engine reference, each against what its source says."""
+"""The steps of engine reference, each compared with its definition."""
 
 from __future__ import annotations
 
