@@ -1,1 +1,1 @@
-"""How fast and how true this machine is, and what it has: nothing here changes a corpus."""
+"""Measurements: speed and error of flow, size and error of quantisation, speed of reading."""
