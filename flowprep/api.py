@@ -43,6 +43,16 @@ class PlannedCorpus:
     plan: Plan
     skipped_files: int = 0
 
+    @classmethod
+    def read(cls, corpus: str | Path) -> PlannedCorpus:
+        """Open a corpus that has a plan.
+
+        Raises:
+            CorpusFormatError: there is no plan, or this version cannot read it.
+        """
+        store = CorpusStore(Path(corpus))
+        return cls(store, store.read_plan())
+
     def pending_tasks(self, retry_failed: bool = False) -> list[Task]:
         """Return the tasks that are not done; also tasks with failed or partial videos, if `retry_failed`."""
         retry = self.store.load_index().not_whole if retry_failed else ()

@@ -32,16 +32,16 @@ def status(corpus: Path) -> None:
     from flowprep.planning.status import corpus_status
 
     store = CorpusStore(corpus)
-    progress = corpus_status(store.read_plan(), store.load_index())
+    result = corpus_status(store.read_plan(), store.load_index())
 
     def show() -> None:
-        if tasks := progress.tasks:
+        if tasks := result.tasks:
             click.echo(f"{tasks.done} of {count_noun(tasks.total, 'task')} done")
-        click.echo(counts_line(progress))
-        click.echo(sizes_line(progress))
-        print_failures(progress, limit=None)
+        click.echo(counts_line(result))
+        click.echo(sizes_line(result))
+        print_failures(result, limit=None)
 
-    print_result({"corpus": str(corpus), **progress.to_dict()}, show)
+    print_result({"corpus": str(corpus), **result.to_dict()}, show)
 
 
 @click.command(cls=Command)

@@ -87,12 +87,10 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
     over its task. So each command ends when all tasks are done. Its output counts its own work only.
     """
     from flowprep.api import PlannedCorpus, run_plan
-    from flowprep.corpus.store import CorpusStore
 
     if bool(tasks) == array:
         raise click.UsageError("name tasks, as in plan.jsonl, or give --array")
-    store = CorpusStore(corpus)
-    planned = PlannedCorpus(store, store.read_plan())
+    planned = PlannedCorpus.read(corpus)
     known = {task.id for task in planned.plan.tasks}
     if unknown := [name for name in tasks if name not in known]:
         raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {len(known)} tasks")
@@ -128,10 +126,8 @@ def retry(corpus: Path, retry_failed: bool, run: RunOptions) -> None:
     With --retry-failed, a file that changed since it was planned is accepted. Without it, such a file fails.
     """
     from flowprep.api import PlannedCorpus, extract_corpus
-    from flowprep.corpus.store import CorpusStore
 
-    store = CorpusStore(corpus)
-    planned = PlannedCorpus(store, store.read_plan())
+    planned = PlannedCorpus.read(corpus)
     with run_progress(corpus) as progress:
         result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress)
     values = result.to_dict()
