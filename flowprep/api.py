@@ -247,7 +247,7 @@ def make_corpus(
         inputs: video files, folders of videos or of numbered frames, and lists.
         out: folder of the corpus; it is created.
         settings: default settings if None. Engine "auto" becomes the best one of this machine.
-        jobs: worker processes; one for each core if None. It has no effect on what is stored.
+        jobs: worker processes; one for each core if None. It has no effect on the stored data.
         retry_failed: also try videos again that failed or are partial.
         options: where and how the tasks run, in place of `jobs`.
         progress: called with the pairs done and to do.

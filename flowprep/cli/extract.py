@@ -102,17 +102,17 @@ def samples(out: Path, classes: int, clips: int, seed: int) -> None:
     from flowprep.synthetic import write_samples
 
     with show_progress("clips") as progress:
-        made = write_samples(out, classes=classes, clips=clips, seed=seed, progress=progress)
+        result = write_samples(out, classes=classes, clips=clips, seed=seed, progress=progress)
     values = {
-        "directory": str(made.directory),
-        "classes": list(made.classes),
-        "train": len(made.train),
-        "test": len(made.test),
-        "lists": str(made.lists),
-        "written": made.written,
+        "directory": str(result.directory),
+        "classes": list(result.classes),
+        "train": len(result.train),
+        "test": len(result.test),
+        "lists": str(result.lists),
+        "written": result.written,
     }
     print_result(
         values,
-        f"{len(made.train)} training clips and {len(made.test)} test clips of {len(made.classes)} classes"
-        f" in {out} ({made.written} of them new); split lists in {made.lists}",
+        f"{len(result.train)} training clips and {len(result.test)} test clips of"
+        f" {len(result.classes)} classes in {out} ({result.written} of them new); split lists in {result.lists}",
     )

@@ -126,6 +126,6 @@ def index(corpus: Path) -> None:
     """Rebuild the index of CORPUS from its shards and records."""
     from flowprep.corpus.store import CorpusStore
 
-    made = CorpusStore(corpus).rebuild_index()
-    counts = {"corpus": str(corpus), "tasks": len(made.tasks), "segments": len(made.rows)}
+    built = CorpusStore(corpus).rebuild_index()
+    counts = {"corpus": str(corpus), "tasks": len(built.tasks), "segments": len(built.rows)}
     print_result(counts, f"index of {counts['tasks']} tasks, {counts['segments']} segments")

@@ -157,13 +157,13 @@ storage_options = add_options(
         default=MAX_SEGMENTS,
         show_default=True,
         help="Maximum number of tasks for one long video. More tasks use more cores, but each decodes the"
-        " video from its beginning. What is stored stays the same.",
+        " video from its beginning. The stored data stays the same.",
     ),
 )
 
 corpus_options = add_options(content_options, solver_options, storage_options)
 
-_run = partial(click.option, cls=Option, section="Run (no effect on what is stored)")
+_run = partial(click.option, cls=Option, section="Run (no effect on the stored data)")
 _cluster = partial(click.option, cls=Option, section="Cluster")
 _add_run_options = add_options(
     _run("--jobs", type=click.IntRange(1), help="Worker processes.  [default: one for each core]"),

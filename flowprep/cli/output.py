@@ -93,7 +93,7 @@ def show_progress(
 
 
 def describe_os_error(exc: OSError) -> str:
-    """Return which file an error is about, and the reason of the system, without its number.
+    """Return the file and the reason of an error of the operating system, without its number.
 
     A temporary file stands for its folder.
     """

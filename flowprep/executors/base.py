@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from flowprep.errors import UsageError
 
-if TYPE_CHECKING:  # the command line makes RunOptions before it loads what computes flow
+if TYPE_CHECKING:  # the command line makes RunOptions before it loads heavy libraries
     from flowprep.corpus.plan import Task
     from flowprep.corpus.records import TaskRecord
     from flowprep.extraction.task import TaskOptions
@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how tasks run. Nothing here has an effect on what is stored.
+    """Where and how tasks run. Nothing here has an effect on the stored data.
 
     Attributes:
         jobs: cores to use on this machine; all if None.
