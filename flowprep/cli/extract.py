@@ -114,5 +114,6 @@ def samples(out: Path, classes: int, clips: int, seed: int) -> None:
     print_result(
         values,
         f"{len(result.train)} training clips and {len(result.test)} test clips of"
-        f" {len(result.classes)} classes in {out} ({result.written} of them new); split lists in {result.lists}",
+        f" {len(result.classes)} classes in {out} ({result.written} of them new);"
+        f" split lists in {result.lists}",
     )
