@@ -55,7 +55,7 @@ class PlannedCorpus:
 
     def pending_tasks(self, retry_failed: bool = False) -> list[Task]:
         """Return the tasks that are not done; also tasks with failed or partial videos, if `retry_failed`."""
-        retry = self.store.load_index().not_whole if retry_failed else ()
+        retry = self.store.load_index().incomplete if retry_failed else ()
         return self.store.pending_tasks(self.plan, retry)
 
     def to_dict(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def write_corpus(
         store.write_plan(plan)
     store.tidy()
     store.drop_stale_index()
-    pending = store.pending_tasks(plan, store.load_index().not_whole if retry_failed else ())
+    pending = store.pending_tasks(plan, store.load_index().incomplete if retry_failed else ())
     stamps = {task.id: store.record_stamp(task.id) for task in pending}
     pairs_done, pairs_to_do = 0, sum(task.estimate for task in pending)
     while pending:

@@ -59,7 +59,7 @@ class Index:
     totals: dict[str, float] = field(default_factory=dict)
 
     @property
-    def not_whole(self) -> set[str]:
+    def incomplete(self) -> set[str]:
         """The ids of the videos that failed or are partial: those that can be retried."""
         return self.failures.keys() | self.partial.keys()
 

@@ -163,7 +163,7 @@ def write_task(store, task, segments):
     store.write_record(TaskRecord(task, shard, tuple(videos), totals))
 
 
-def said(index):
+def content_of(index):
     """The content of an index, independent of the order of its tasks."""
     rows = [(row.tobytes(), index.tasks[task]) for row, task in zip(index.rows, index.row_task, strict=True)]
     arrays = [np.asarray(getattr(index, name)).tolist() for name in ("whole", "ids", "labels")]
@@ -201,7 +201,7 @@ def test_index_has_the_data_of_the_records_whenever_it_was_saved(videos, order, 
                 assert [i.decode() for i in store.save_index().ids] == sorted(whole.keys() - waiting)
         store.save_index()
         stored = store.load_index()
-        assert said(stored) == said(store.rebuild_index()) == said(store.load_index())
+        assert content_of(stored) == content_of(store.rebuild_index()) == content_of(store.load_index())
         assert [i.decode() for i in stored.ids] == sorted(whole) and stored.failures == failed
         for video, (first, count) in zip(stored.ids, stored.whole, strict=True):
             assert stored.rows["num_frames"][first : first + count].sum() == whole[video.decode()]
@@ -234,7 +234,7 @@ STATES = (
 )
 
 
-def disturb(corpus, task, state):
+def damage_task(corpus, task, state):
     """Change the files of a task as a kill, a disk fault or a bad video does."""
     shard, record = CorpusStore(corpus).shard_path(task), CorpusStore(corpus).record_path(task)
     data = bytearray(shard.read_bytes())
@@ -276,7 +276,7 @@ def test_next_run_extracts_the_missing_tasks_only(undisturbed, states, index, ag
         ignored = shutil.ignore_patterns(fmt.LOGS, *([] if index else [fmt.INDEX]))
         shutil.copytree(undisturbed / "corpus", corpus, ignore=ignored, dirs_exist_ok=True)
         for task, how in state.items():
-            disturb(corpus, task, how)
+            damage_task(corpus, task, how)
         if "damaged" in states:
             set_aside(CorpusStore(corpus), verify_corpus(CorpusStore(corpus)))
         made = make_corpus([undisturbed / "in"], corpus, QUICK, jobs=1, retry_failed=again)

@@ -20,94 +20,96 @@ from flowprep.system.processes import is_dead, owner
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def store(tmp_path: Path) -> CorpusStore:
     for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
         (tmp_path / folder).mkdir()
-    return tmp_path
+    return CorpusStore(tmp_path)
 
 
-def leases(corpus: Path) -> list[str]:
-    return sorted(p.name for p in (corpus / fmt.LEASES).iterdir())
+def leases(store: CorpusStore) -> list[str]:
+    return sorted(p.name for p in (store.path / fmt.LEASES).iterdir())
 
 
-def kill_an_owner(corpus: Path, generation: int = 0) -> str:
+def kill_an_owner(store: CorpusStore, epoch: int = 0) -> str:
     """Leave a lease whose owner was killed, and its unfinished shard. Returns the owner."""
     code = (
         "import sys, os, signal; from pathlib import Path;"
         "from flowprep.corpus.store import CorpusStore;"
         "from flowprep.system.atomic import temporary_path; from flowprep.system.processes import owner;"
         "store = CorpusStore(Path(sys.argv[1]));"
-        "held = store.lease('aa'); held.__enter__();"
+        "lease = store.lease('aa'); lease.__enter__();"
         "temporary_path(store.shard_path('aa')).touch(); print(owner(), flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    run = subprocess.run([sys.executable, "-c", code, str(corpus)], capture_output=True, text=True)
-    assert leases(corpus)[-1] == f"aa.{generation}", run.stderr
+    run = subprocess.run([sys.executable, "-c", code, str(store.path)], capture_output=True, text=True)
+    assert leases(store)[-1] == f"aa.{epoch}", run.stderr
     return run.stdout.strip()
 
 
-def test_task_has_one_owner(corpus):
-    with CorpusStore(corpus).lease("aa") as deaths:
-        assert deaths == 0 and CorpusStore(corpus).is_leased("aa") and leases(corpus) == ["aa.0"]
-        with CorpusStore(corpus).lease("aa") as second, CorpusStore(corpus).lease("bb") as other:
+def test_task_has_one_owner(store):
+    with store.lease("aa") as deaths:
+        assert deaths == 0 and store.is_leased("aa") and leases(store) == ["aa.0"]
+        with store.lease("aa") as second, store.lease("bb") as other:
             assert second is None and other == 0
-        assert leases(corpus) == ["aa.0"]  # a process without the lease removes nothing
-    assert leases(corpus) == [] and not CorpusStore(corpus).is_leased("aa")
+        assert leases(store) == ["aa.0"]  # a process without the lease removes nothing
+    assert leases(store) == [] and not store.is_leased("aa")
 
 
-def test_lease_of_a_published_task_is_removed_if_its_owner_died(corpus):
-    kill_an_owner(corpus)
-    CorpusStore(corpus).tidy()
-    assert leases(corpus) == ["aa.0"]  # the task is not done: the lease counts a death
-    CorpusStore(corpus).record_path("aa").write_text("{}")
-    with CorpusStore(corpus).lease("bb"):
-        CorpusStore(corpus).record_path("bb").write_text("{}")
-        CorpusStore(corpus).tidy()
-        assert leases(corpus) == ["bb.0"]  # its owner lives
+def test_lease_of_a_published_task_is_removed_if_its_owner_died(store):
+    kill_an_owner(store)
+    store.tidy()
+    assert leases(store) == ["aa.0"]  # the task is not done: the lease counts a death
+    store.record_path("aa").write_text("{}")
+    with store.lease("bb"):
+        store.record_path("bb").write_text("{}")
+        store.tidy()
+        assert leases(store) == ["bb.0"]  # its owner lives
 
 
-def test_task_that_was_done_meanwhile_is_not_leased(corpus):
-    CorpusStore(corpus).record_path("aa").write_text("{}")
-    with CorpusStore(corpus).lease("aa") as deaths:
+def test_task_that_was_done_meanwhile_is_not_leased(store):
+    store.record_path("aa").write_text("{}")
+    with store.lease("aa") as deaths:
         assert deaths is None
-    with CorpusStore(corpus).lease("aa", CorpusStore(corpus).record_stamp("aa")) as deaths:  # a retry
+    with store.lease("aa", store.record_stamp("aa")) as deaths:  # a retry
         assert deaths == 0
-    assert leases(corpus) == []
+    assert leases(store) == []
 
 
-def test_lease_of_a_dead_process_is_taken_over_at_once(corpus):
-    for generation in (0, 1, 2):
-        name = kill_an_owner(corpus, generation)
-        assert is_dead(name) and not CorpusStore(corpus).is_leased("aa")
-    assert len(list((corpus / fmt.SHARDS).iterdir())) == 1  # each owner removed the file of its predecessor
-    with CorpusStore(corpus).lease("aa") as deaths:
+def test_lease_of_a_dead_process_is_taken_over_at_once(store):
+    for epoch in (0, 1, 2):
+        name = kill_an_owner(store, epoch)
+        assert is_dead(name) and not store.is_leased("aa")
+    assert (
+        len(list((store.path / fmt.SHARDS).iterdir())) == 1
+    )  # each owner removed the file of its predecessor
+    with store.lease("aa") as deaths:
         assert deaths == 3
-        assert list((corpus / fmt.SHARDS).iterdir()) == []
-    assert leases(corpus) == []
+        assert list((store.path / fmt.SHARDS).iterdir()) == []
+    assert leases(store) == []
 
 
-def test_lease_of_another_machine_expires(corpus):
-    path = corpus / fmt.LEASES / "aa.0"
+def test_lease_of_another_machine_expires(store):
+    path = store.path / fmt.LEASES / "aa.0"
     path.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
     now = path.stat().st_mtime
     os.utime(path, (now, now - system_leases.EXPIRY_SECONDS + 20))
-    assert CorpusStore(corpus).is_leased("aa")
+    assert store.is_leased("aa")
     os.utime(path, (now, now - system_leases.EXPIRY_SECONDS - 1))
-    assert not CorpusStore(corpus).is_leased("aa")
-    with CorpusStore(corpus).lease("aa") as deaths:
-        assert deaths == 1 and leases(corpus) == ["aa.0", "aa.1"]
-    assert leases(corpus) == []
+    assert not store.is_leased("aa")
+    with store.lease("aa") as deaths:
+        assert deaths == 1 and leases(store) == ["aa.0", "aa.1"]
+    assert leases(store) == []
 
 
-def test_empty_lease_is_alive(corpus):
-    (corpus / fmt.LEASES / "aa.0").touch()
-    assert CorpusStore(corpus).is_leased("aa")
+def test_empty_lease_is_alive(store):
+    (store.path / fmt.LEASES / "aa.0").touch()
+    assert store.is_leased("aa")
 
 
-def test_owner_keeps_its_lease_alive(corpus, monkeypatch):
+def test_owner_keeps_its_lease_alive(store, monkeypatch):
     monkeypatch.setattr(system_leases, "HEARTBEAT_SECONDS", 0.01)
-    with CorpusStore(corpus).lease("aa"):
-        path = corpus / fmt.LEASES / "aa.0"
+    with store.lease("aa"):
+        path = store.path / fmt.LEASES / "aa.0"
         os.utime(path, (0, 0))
         for _ in range(500):
             if path.stat().st_mtime > 0:
@@ -116,75 +118,75 @@ def test_owner_keeps_its_lease_alive(corpus, monkeypatch):
         assert path.stat().st_mtime > 0
 
 
-def test_one_of_many_threads_takes_a_lease_over(corpus):
+def test_one_of_many_threads_takes_a_lease_over(store):
     for round_ in range(20):
-        kill_an_owner(corpus) if round_ == 0 else None
-        (corpus / fmt.LEASES / "aa.0").write_text('{"owner": "elsewhere.0123abcd.1.1"}')
-        os.utime(corpus / fmt.LEASES / "aa.0", (0, 0))
+        kill_an_owner(store) if round_ == 0 else None
+        (store.path / fmt.LEASES / "aa.0").write_text('{"owner": "elsewhere.0123abcd.1.1"}')
+        os.utime(store.path / fmt.LEASES / "aa.0", (0, 0))
         gate = threading.Barrier(8)
         done = threading.Barrier(8)
 
         def take(_: int, gate: threading.Barrier = gate, done: threading.Barrier = done) -> bool:
             gate.wait()
-            with CorpusStore(corpus).lease("aa") as deaths:
+            with store.lease("aa") as deaths:
                 done.wait()
                 return deaths is not None
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(take, range(8))) == 1
-        assert leases(corpus) == []
+        assert leases(store) == []
 
 
-def hold(corpus: Path, results: multiprocessing.Queue) -> None:
+def hold(store: CorpusStore, results: multiprocessing.Queue) -> None:
     got = 0
     for _ in range(200):
-        with CorpusStore(corpus).lease("aa") as deaths:
+        with store.lease("aa") as deaths:
             if deaths is not None:
                 got += 1
                 # two processes at the same time would raise here
-                with (corpus / "inside").open("x"):
+                with (store.path / "inside").open("x"):
                     pass
-                (corpus / "inside").unlink()
+                (store.path / "inside").unlink()
     results.put(got)
 
 
 @pytest.mark.slow
-def test_two_processes_never_hold_one_lease(corpus):
+def test_two_processes_never_hold_one_lease(store):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    processes = [context.Process(target=hold, args=(corpus, results)) for _ in range(3)]
+    processes = [context.Process(target=hold, args=(store, results)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
     assert sum(results.get() for _ in processes) > 0
-    assert leases(corpus) == []
+    assert leases(store) == []
 
 
-def test_release_removes_the_files_of_one_owner(corpus):
-    with CorpusStore(corpus).lease("aa"):
-        other = corpus / fmt.LEASES / "bb.0"
+def test_release_removes_the_files_of_one_owner(store):
+    with store.lease("aa"):
+        other = store.path / fmt.LEASES / "bb.0"
         other.write_text('{"owner": "elsewhere.0123abcd.1.1"}')
-        temporary_path(CorpusStore(corpus).shard_path("aa")).touch()
-        foreign = temporary_path(CorpusStore(corpus).shard_path("bb"), "elsewhere.0123abcd.1.1")
+        temporary_path(store.shard_path("aa")).touch()
+        foreign = temporary_path(store.shard_path("bb"), "elsewhere.0123abcd.1.1")
         foreign.touch()
-        CorpusStore(corpus).release(owner())
-        assert leases(corpus) == ["bb.0"] and list((corpus / fmt.SHARDS).iterdir()) == [foreign]
+        store.release(owner())
+        assert leases(store) == ["bb.0"] and list((store.path / fmt.SHARDS).iterdir()) == [foreign]
 
 
-def test_leftovers_of_ended_processes_are_removed(corpus):
-    own = temporary_path(corpus / "a.h5")
+def test_leftovers_of_ended_processes_are_removed(store):
+    own = temporary_path(store.path / "a.h5")
     own.touch()
     number, start = owner().rsplit(".", 2)[1:]
-    reused = temporary_path(corpus / "a.h5", owner().removesuffix(start) + str(int(start) - 1))
+    reused = temporary_path(store.path / "a.h5", owner().removesuffix(start) + str(int(start) - 1))
     reused.touch()  # of a process that had the number of this one
     ended = subprocess.Popen([sys.executable, "-c", ""])
     name = owner(ended.pid)
     ended.wait()
-    dead = temporary_path(corpus / "b.h5", name)
+    dead = temporary_path(store.path / "b.h5", name)
     dead.touch()
-    foreign = temporary_path(corpus / "b.h5", f"elsewhere.0123abcd.{number}.1")
+    foreign = temporary_path(store.path / "b.h5", f"elsewhere.0123abcd.{number}.1")
     foreign.touch()
-    remove_leftovers(corpus)
+    remove_leftovers(store.path)
     assert own.exists() and foreign.exists() and not dead.exists() and not reused.exists()
