@@ -79,7 +79,7 @@ def discover_videos(inputs: Sequence[str | Path]) -> Discovery:
                 discovery.videos.append(SourceVideo(str(path), _as_id(path.name), "", prefix))
             else:
                 known = " ".join([*LIST_SUFFIXES, *sorted(VIDEO_SUFFIXES)])
-                raise UsageError(f"{path} is no folder, list or video; known suffixes: {known}")
+                raise UsageError(f"{path} is not a folder, a list or a video; known suffixes: {known}")
     if not discovery.videos:
         raise UsageError(
             f"no video in {', '.join(map(str, inputs))} ({discovery.skipped} other files). Known suffixes:"

@@ -90,7 +90,7 @@ def test_pipes_and_folders_with_the_suffix_of_a_video_are_skipped(tmp_path):
     assert sources(tmp_path / "in") == [("a.mp4", "in")]
     for wrong in ("in/pipe.mp4", "in/notes.md"):
         (tmp_path / "in" / "notes.md").touch()
-        with pytest.raises(UsageError, match="no folder, list or video"):
+        with pytest.raises(UsageError, match="not a folder, a list or a video"):
             discover_videos([tmp_path / wrong])
 
 
