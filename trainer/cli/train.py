@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import click
 
@@ -23,6 +21,7 @@ from trainer.cli.options import (
     set_option,
 )
 from trainer.cli.output import print_evaluation
+from trainer.training.interrupts import raise_on_signals
 
 
 @click.command(cls=Command)
@@ -97,9 +96,7 @@ def train(
     from trainer.recipe.toml import read_recipe
 
     parsed = read_recipe(recipe, changes)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # a script's background process ignores Ctrl-C
-            signal.signal(number, interrupt)
+    raise_on_signals()
     try:
         with signal_before_loader_error():
             result = api.train(
@@ -130,12 +127,6 @@ def train(
     if result.reused:
         click.echo(f"{out} is finished: {parsed.train.steps} steps, evaluated in {result.out}", err=True)
     print_evaluation(result)
-
-
-def interrupt(*_: object) -> NoReturn:
-    """End on Ctrl-C or SIGTERM. Slurm sends the signal to the loaders, too; their end is no error then."""
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # torch's handler would raise another error
-    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 from trainer.errors import TrainingDiverged
 from trainer.files import naming_file, write_atomically
 from trainer.training import distributed
+from trainer.training.interrupts import uninterrupted
 from trainer.training.run_folder import LOG
 
 
@@ -174,15 +175,17 @@ class MetricsLog:
         with naming_file(self._path):
             file.write(json.dumps(values) + "\n")
             file.flush()
-        for name, value in values.items():
-            if name != "step":
-                self._board.add_scalar(name, value, row.step)
+        with uninterrupted():
+            for name, value in values.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, row.step)
 
     def close(self) -> None:
         """Close the files."""
         if self._file:
             self._file.close()
-            self._board.close()
+            with uninterrupted():
+                self._board.close()
 
 
 def _rows_until(path: Path, step: int) -> list[str]:
