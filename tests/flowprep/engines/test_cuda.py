@@ -143,6 +143,7 @@ def test_results_do_not_depend_on_the_batch(preset: str) -> None:
         np.testing.assert_array_equal(engine.solve(frames, first, second), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["opencv", "accurate"])
 def test_results_do_not_depend_on_the_tile_or_the_order_of_threads(preset: str) -> None:
     tvl1 = replace(PRESETS[preset], scales=2, warps=2, inner_iterations=13)
