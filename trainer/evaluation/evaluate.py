@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,24 +82,13 @@ def evaluate(
     frames, whole = frames or recipe.test.frames, recipe.test.whole and crops in (None, 1, 2)
     sampling = Sampling(recipe, frames, crops or recipe.test.crops, whole=whole)
     if fit:
-        clips = (len(fit) + len(examples)) * frames
 
-        def features(ids: Sequence[str], first: int) -> np.ndarray:
+        def features(ids: Sequence[str], report: Progress) -> np.ndarray:
             return video_features(
-                model,
-                corpus,
-                ids,
-                sampling,
-                place,
-                precision,
-                workers=workers,
-                progress=lambda done, total, note="": progress(first + done, clips, note),
+                model, corpus, ids, sampling, place, precision, workers=workers, progress=report
             )
 
-        queries, training = features(examples.ids, 0), features(fit.ids, len(examples) * frames)
-        scores = svm.decision_values(
-            svm.unit_length(training), np.array(fit.labels), fit.ids, run.classes, svm.unit_length(queries)
-        ).astype(np.float32)
+        scores = _svm_scores(features, fit, examples, run.classes, frames, progress)
     else:
         scores = score_videos(
             model,
@@ -116,6 +105,33 @@ def evaluate(
             progress=progress,
         )
     return Scores(np.array(examples.ids), np.array(examples.labels, np.int64), np.array(run.classes), scores)
+
+
+def _svm_scores(
+    features: Callable[[Sequence[str], Progress], np.ndarray],
+    fit: Examples,
+    examples: Examples,
+    classes: Sequence[str],
+    frames: int,
+    progress: Progress,
+) -> np.ndarray:
+    """Decision values (N, C) of an SVM that is fitted on the features of other videos.
+
+    Args:
+        features: A function from video ids and a progress to feature vectors.
+        fit: The videos to fit on.
+        examples: The N videos to classify.
+        classes: C class names.
+        frames: Clips of a video.
+        progress: Called with the number of clips of all videos.
+    """
+    first, total = len(examples) * frames, (len(examples) + len(fit)) * frames
+    queries = features(examples.ids, lambda done, _, note="": progress(done, total, note))
+    training = features(fit.ids, lambda done, _, note="": progress(first + done, total, note))
+    values = svm.decision_values(
+        svm.unit_length(training), np.array(fit.labels), fit.ids, classes, svm.unit_length(queries)
+    )
+    return values.astype(np.float32)
 
 
 def _check_fit_videos(recipe: Recipe, fit_ids: Sequence[str], ids: Sequence[str]) -> None:
