@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -25,6 +23,7 @@ from flowprep.convert.layouts import CODES, LAYOUTS
 from flowprep.convert.names import folder_names
 from flowprep.corpus.reader import Corpus
 from flowprep.errors import UsageError
+from flowprep.system.opencv_threads import one_opencv_thread
 
 LAYOUT = LAYOUTS["mmaction2"]
 STACK = 10
@@ -149,7 +148,7 @@ def bench_reading(
     places = [_random_place(corpus, ids[k % len(ids)], crop, rng) for k in range(clips)]
     names = folder_names(corpus.labels, flat=False)
     frames = None
-    with _one_opencv_thread(), tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
+    with one_opencv_thread(), tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
         root = Path(folder) / "export"
         export(corpus, root, "mmaction2", wanted=[_literal(video) for video in ids], convert=True)
         bound = corpus.settings.range if corpus.settings.codes == CODES else _EXPORT_RANGE
@@ -173,16 +172,6 @@ def _random_place(corpus: Corpus, video_id: str, crop: int, rng: np.random.Gener
     top, left = rng.integers(video.height - size + 1), rng.integers(video.width - size + 1)
     start = rng.integers(video.num_pairs - STACK + 1)
     return Place(video.id, int(start), (int(top), int(left), size, size))
-
-
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _literal(video_id: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from flowprep.engines import base
 from flowprep.errors import EngineError
 from flowprep.presets import Tvl1Settings, check_engine
+from flowprep.system.opencv_threads import one_opencv_thread
 
 
 class OpenCVEngine(base.Engine):
@@ -45,7 +44,7 @@ class OpenCVEngine(base.Engine):
                 raise EngineError(f"OpenCV: {exc}") from exc
             flow[i] = solved.transpose(2, 0, 1)
 
-        with _one_thread_per_pair():
+        with one_opencv_thread():
             self._map(solve_one, range(len(first)))
 
     def _solver(self) -> Any:
@@ -67,14 +66,3 @@ class OpenCVEngine(base.Engine):
             medianFiltering=tvl1.median,
             useInitialFlow=False,
         )
-
-
-@contextmanager
-def _one_thread_per_pair() -> Iterator[None]:
-    """Prevent OpenCV from splitting a pair over threads: one pair per thread is faster."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

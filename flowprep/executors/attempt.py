@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import cv2
 
 from flowprep.corpus.store import CorpusStore
 from flowprep.executors.base import DEATHS_BEFORE_QUARANTINE, Job, Outcome
 from flowprep.executors.quarantine import find_poison_videos
 from flowprep.extraction.task import TaskOptions, run_task
 from flowprep.settings import Settings
+from flowprep.system.opencv_threads import one_opencv_thread
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ def attempt_task(
     """
     task = job.task
     try:
-        with _one_opencv_thread(), store.lease(task.id, job.seen) as deaths:
+        with one_opencv_thread(), store.lease(task.id, job.seen) as deaths:
             if deaths is None:
                 return Outcome(task.id, None)
             options = dataclasses.replace(
@@ -54,14 +51,3 @@ def attempt_task(
     except Exception as exc:
         log.debug("task %s", task.id, exc_info=True)  # workers do not show it: their fault is a text
         return Outcome(task.id, None, f"{type(exc).__name__}: {exc}")
-
-
-@contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Limit OpenCV to one thread while the block runs: the processes share the cores already."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
