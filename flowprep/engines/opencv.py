@@ -44,7 +44,7 @@ class OpenCVEngine(base.Engine):
                 raise EngineError(f"OpenCV: {exc}") from exc
             flow[i] = solved.transpose(2, 0, 1)
 
-        with one_opencv_thread():
+        with one_opencv_thread():  # one pair per thread is faster than a pair split over threads
             self._map(solve_one, range(len(first)))
 
     def _solver(self) -> Any:
