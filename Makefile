@@ -73,7 +73,7 @@ lint: setup ## check style and types
 
 docs: setup ## build the documentation into site/
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 dist: setup ## build the sdist and the wheel into dist/
 	$(BIN)/python -m build

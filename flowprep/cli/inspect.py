@@ -128,4 +128,5 @@ def index(corpus: Path) -> None:
 
     built = CorpusStore(corpus).rebuild_index()
     counts = {"corpus": str(corpus), "tasks": len(built.tasks), "segments": len(built.rows)}
-    print_result(counts, f"index of {counts['tasks']} tasks, {counts['segments']} segments")
+    tasks, segments = count_noun(len(built.tasks), "task"), count_noun(len(built.rows), "segment")
+    print_result(counts, f"index of {tasks}, {segments}")
