@@ -135,7 +135,7 @@ def plan_corpus(
         inputs: video files, folders of videos or of numbered frames, and lists.
         out: folder of the corpus; it is created.
         settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
-            best one of this machine.
+            fastest one of this machine.
         segments: maximum number of tasks for one long video.
         check_gpu: raise EngineError if the engine is cuda and no GPU works here.
         progress: called with the videos read and to read.
@@ -246,8 +246,9 @@ def make_corpus(
     Args:
         inputs: video files, folders of videos or of numbered frames, and lists.
         out: folder of the corpus; it is created.
-        settings: default settings if None. Engine "auto" becomes the best one of this machine.
-        jobs: worker processes; one for each core if None. It has no effect on the stored data.
+        settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
+            fastest one of this machine.
+        jobs: worker processes; one for each core if None. The stored data does not depend on it.
         retry_failed: also try videos again that failed or are partial.
         options: where and how the tasks run, in place of `jobs`.
         progress: called with the pairs done and to do.

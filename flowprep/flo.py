@@ -42,7 +42,7 @@ def read_flo(path: str | Path) -> npt.NDArray[np.float32]:
     data = Path(path).read_bytes()
     width, height = np.frombuffer(data[4:12].ljust(8, b"\0"), "<i4").tolist()
     if data[:4] != MAGIC or min(width, height) < 1 or len(data) != 12 + 8 * width * height:
-        raise UsageError(f"{path} is no whole .flo file")
+        raise UsageError(f"{path} is not a complete .flo file")
     flow = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1)
     known = (np.abs(flow) <= UNKNOWN).all(axis=0)  # false for NaN as well
     return np.asarray(np.where(known, flow, np.nan), np.float32)

@@ -29,8 +29,8 @@ CODECS = ("jpeg", "png")
 # Value of `Settings.engine` if another tool computed the flow. Then tvl1 and quality have no meaning.
 IMPORTED = "imported"
 # Default number of segments that a long video is split into, each a task. It is no setting, as it changes
-# neither frames nor flow. With 16 segments, decoding costs 8 times one decode of the video: some percent of
-# the time for flow.
+# neither frames nor flow. With 16 segments, decoding costs 8.5 times one decode of the video: some percent
+# of the time for flow.
 MAX_SEGMENTS = 16
 
 

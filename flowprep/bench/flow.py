@@ -1,7 +1,7 @@
 """The speed of flow on this machine: an engine and OpenCV in turn.
 
-Machines are noisy and shared. So both engines compute the same pair directly after each other. The result is
-the ratio of both times; all figures are medians.
+Machines are noisy and shared. So both engines compute the same pair directly after each other. The times of a
+pair are medians. The speed-up is the ratio of both total times.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def bench_flow(
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @solver_options
 def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[str, ...]) -> None:
-    """Measure errors against the .flo files in DIR, as in the Middlebury data set.
+    """Compute the end-point errors of an engine, and of OpenCV, against the .flo files in DIR.
 
     The two frames of each file are in the same folder: those of flow10.flo are frame10.png and frame11.png.
     """
@@ -113,7 +113,7 @@ def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[st
 @bench.command("read")
 @corpus_argument
 def bench_read(corpus: Path) -> None:
-    """Time reading CORPUS against a folder of its images as JPEG files, read with Pillow."""
+    """Compare the speed of reading CORPUS with that of a folder of JPEG files, read with Pillow."""
     from flowprep.bench.read import bench_reading
     from flowprep.corpus.reader import open_corpus
 

@@ -143,18 +143,21 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
     " names the numbers.  [default: the class of a video is the name of the parent folder]",
 )
 @click.option(
-    "--step", default=1, show_default=True, help="Frames between the first and the second frame of a pair."
+    "--step",
+    default=1,
+    show_default=True,
+    help="Number of frames from the first to the second frame of a pair.",
 )
 @click.option("--rgb/--no-rgb", default=True, show_default=True, help="Import the frames.")
 @click.option("--flow/--no-flow", default=True, show_default=True, help="Import the flow.")
 @click.option("--shard-pairs", default=512, show_default=True, help="Approximate pairs in a shard.")
-@click.option("--retry-failed", is_flag=True, help="Import videos again that failed or are partial.")
+@click.option("--retry-failed", is_flag=True, help="Also import failed and partial videos again.")
 def import_(directory: Path, out: Path, **options: Any) -> None:
     """Make a corpus of the flow JPEGs in DIRECTORY. The same command again resumes.
 
     Files are copied byte by byte. A video can have gaps, damaged images, different sizes, or counts that do
-    not match. It is then named with the reason. Its intact beginning is stored (partial), or nothing of it
-    (failed). In both cases the exit code is 3.
+    not match. Then its intact beginning is stored (partial), or nothing of it (failed). The reason is printed
+    and recorded. In both cases the exit code is 3.
 
     In layout tsn with as many images as flows, image n is the second frame of flow n. The first frame is
     missing, so the first flow is left out, unless --no-rgb is given.

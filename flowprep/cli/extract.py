@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
 @inputs_argument
 @corpus_out_option
-@click.option("--retry-failed", is_flag=True, help="Try videos again that failed or are partial.")
+@click.option("--retry-failed", is_flag=True, help="Also try failed and partial videos again.")
 @corpus_options
 @run_options
 def extract(

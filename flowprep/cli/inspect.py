@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @corpus_argument
 def status(corpus: Path) -> None:
-    """Print the progress of an extraction, and the videos that failed with their reasons."""
+    """Print the progress of an extraction, and each failed video with its reason."""
     from flowprep.corpus.store import CorpusStore
     from flowprep.planning.status import corpus_status
 
@@ -49,7 +49,9 @@ def status(corpus: Path) -> None:
 @click.option(
     "--jobs", type=click.IntRange(1), help="Shards to check at the same time.  [default: one for each core]"
 )
-@click.option("--repair", is_flag=True, help="Set damaged shards aside, so that `retry` makes them again.")
+@click.option(
+    "--repair", is_flag=True, help="Move damaged shards to CORPUS/damaged. `retry` makes them again."
+)
 def verify(corpus: Path, jobs: int | None, repair: bool) -> None:
     """Check every checksum, image and count. The exit code is 1 if there is a problem."""
     from flowprep.corpus.store import CorpusStore
@@ -105,7 +107,7 @@ def info(corpus: Path, video: str | None, as_list: bool) -> None:
 @corpus_argument
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
 def log(corpus: Path, tasks: tuple[str, ...]) -> None:
-    """Print the log of CORPUS: time, process and events of each task, or of each TASK that is named."""
+    """Print the log of CORPUS, or of the named TASKs only: time, task, process and event."""
     from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.task_log import FIELDS
 

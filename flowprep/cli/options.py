@@ -86,7 +86,7 @@ content_options = add_options(
         "--step",
         default=DEFAULTS.step,
         show_default=True,
-        help="Frames between the first and the second frame of a pair.",
+        help="Number of frames from the first to the second frame of a pair.",
     ),
     _content("--rgb/--no-rgb", default=DEFAULTS.rgb, show_default=True, help="Store the frames."),
     _content("--flow/--no-flow", default=DEFAULTS.flow, show_default=True, help="Store the flow."),
@@ -163,7 +163,7 @@ storage_options = add_options(
 
 corpus_options = add_options(content_options, solver_options, storage_options)
 
-_run = partial(click.option, cls=Option, section="Run (no effect on the stored data)")
+_run = partial(click.option, cls=Option, section="Run (stored frames and flow stay the same)")
 _cluster = partial(click.option, cls=Option, section="Cluster")
 _add_run_options = add_options(
     _run("--jobs", type=click.IntRange(1), help="Worker processes.  [default: one for each core]"),

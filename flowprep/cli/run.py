@@ -118,12 +118,13 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
 
 @click.command(cls=Command, renamed=RENAMED_RETRY)
 @corpus_argument
-@click.option("--retry-failed", is_flag=True, help="Try videos again that failed or are partial.")
+@click.option("--retry-failed", is_flag=True, help="Also try failed and partial videos again.")
 @run_options
 def retry(corpus: Path, retry_failed: bool, run: RunOptions) -> None:
     """Run the pending tasks of a planned corpus, as `extract` does. The plan has the inputs.
 
-    With --retry-failed, a file that changed since it was planned is accepted. Without it, such a file fails.
+    With --retry-failed, a file that changed since it was planned is accepted. Without it, the video fails if
+    the size of its file changed.
     """
     from flowprep.api import PlannedCorpus, extract_corpus
 

@@ -52,7 +52,7 @@ SECTION = "Flow engine"
     cls=Option,
     section=SECTION,
     type=click.IntRange(1),
-    help="Frames between the two frames of a pair.  [default: 1]",
+    help="Number of frames from the first to the second frame of a pair.  [default: 1]",
 )
 @click.option(
     "--engine", cls=Option, section=SECTION, metavar="NAME", help="As for `extract`.  [default: auto]"

@@ -2,7 +2,7 @@
 
 This is rate-distortion optimised, or trellis, quantisation: Crouse and Ramchandran, "Joint thresholding and
 quantizer selection for transform image coding", IEEE Trans. Image Processing 6(2), 1997. The state of the
-dynamic programming is the place of the last coefficient that is not zero. lambda grows with the error of a
+dynamic programming is the position of the last coefficient that is not zero. lambda grows with the error of a
 block, because the mean distance matters here, and not its square.
 """
 
@@ -95,11 +95,11 @@ def _transform(work: Any, steps: Any, flat: int, coefficients: Any) -> None:
 
 @jit
 def _estimate_error(coefficients: Any, steps: Any, places: Any) -> Any:
-    """Estimate the squared error of a block and list the places of AC coefficients that may be stored.
+    """Estimate the squared error of a block, and list in `places` the AC coefficients to consider.
 
     Returns:
-        The error, the sum of: the rounding of pixels, coefficients left out, and the rounding of others; and
-        the number of `places` that were filled.
+        The error, and the number of positions. The error has three parts: pixels are rounded, coefficients
+        are left out, and the others are rounded.
     """
     error = np.float32(64 / 12)
     count = 0

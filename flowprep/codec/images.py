@@ -60,7 +60,7 @@ def _encode(suffix: str, image: npt.NDArray[np.uint8], options: list[int]) -> by
 def _decode(data: bytes, flags: int, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
     if image is None:
-        raise CorpusDamaged(f"{len(data)} bytes that are no whole JPEG or PNG")
+        raise CorpusDamaged(f"{len(data)} bytes that are not a complete JPEG or PNG")
     if image.shape[:2] != shape:
         raise CorpusDamaged(
             f"an image of {image.shape[1]}x{image.shape[0]}, not {shape[1]}x{shape[0]} pixels"

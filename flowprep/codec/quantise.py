@@ -107,7 +107,7 @@ def encode(
         codes: "adaptive", "fixed" or "tsn"; see the table in `flowprep.codec.quantise`.
         range: R of fixed and tsn codes, pixels.
         error_px: quantisation step of the JPEG of adaptive codes, pixels. On real flow, the mean end-point
-            error is about an eighth of it.
+            error is about a tenth of it.
         quality: JPEG quality of fixed and tsn codes, 1 to 100.
         codec: "jpeg", or "png", which stores the codes without loss.
 
@@ -237,9 +237,9 @@ def _adaptive_jpeg(
     The energy of flow falls with frequency, so the steps grow with it:
     q[i, j] = error_px / scale (1 + 0.25 (i + j)).
 
-    The first step divides 8 times a block's mean. It is 1, 2, 4 or 8 codes, so that a block without motion
-    decodes to exactly the zero point, whichever code that is. With 8, the usual step, every flat block
-    decodes to a whole code.
+    The first step quantises the DC coefficient, which is 8 times the mean of a block. The step is 1, 2, 4 or
+    8 codes. So a block without motion decodes to exactly the zero point, whichever code that is. With 8, the
+    usual step, every flat block decodes to a whole code.
     """
     from flowprep.codec import encode_jpeg  # compiled loops: reading a corpus does not have to load them
 

@@ -83,7 +83,7 @@ def _common_settings(sources: Sequence[Corpus], shard_pairs: int | None) -> Sett
         if differences := settings.differences(others):
             raise SettingsConflict(
                 f"{first.path} and {other.path} have different settings: {'; '.join(differences)}."
-                " One corpus has one kind: keep them apart"
+                " A corpus has one set of settings"
             )
     return settings
 

@@ -109,7 +109,7 @@ def _check_streams(root: Path, layout: str, settings: Settings, videos: Mapping[
             template = LAYOUTS[layout].rgb if stream == "rgb" else LAYOUTS[layout].u
             mark = step_mark(settings.step)
             name = template.format(video="VIDEO", step=mark, number=LAYOUTS[layout].first)
-            raise UsageError(f"{root} holds no {name}, as layout {layout} names them; {option} does without")
+            raise UsageError(f"{root} has no {name}, as layout {layout} names them; {option} leaves them out")
 
 
 def _plan(videos: Mapping[str, VideoImages], settings: Settings, labels: Mapping[str, str]) -> Plan:

@@ -140,7 +140,7 @@ def _run_length(video: VideoImages, stream: str, first: int) -> tuple[int, str]:
     length = next(n for n in itertools.count() if first + n not in images)
     if not length:
         name = next(iter(images.values())).name
-        raise VideoUnreadable(f"begins with {name}, and the layout numbers from {first}: is it another one?")
+        raise VideoUnreadable(f"begins with {name}, but the layout begins at {first}: another layout?")
     if length == len(images):
         return length, ""
     return length, f"number {first + length} of {stream} is missing, {len(images)} images in all"
@@ -162,7 +162,7 @@ def _read_jpeg(path: Path, mode: str, frame: int) -> tuple[bytes, npt.NDArray[np
     except (VideoUnsuitable, Image.DecompressionBombError) as exc:
         raise VideoDamaged(f"{path.name} cannot be read: {exc}", frame) from exc
     except (OSError, UnidentifiedImageError, CorpusDamaged) as exc:
-        raise VideoDamaged(f"{path.name} is no whole JPEG: {exc}", frame) from exc
+        raise VideoDamaged(f"{path.name} is not a complete JPEG: {exc}", frame) from exc
     if stored_mode != mode:
         kind = _KINDS.get(stored_mode, stored_mode)
         raise VideoDamaged(f"{path.name} is {kind}, and {_KINDS[mode]} is needed", frame)

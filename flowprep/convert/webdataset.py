@@ -16,7 +16,7 @@ from flowprep.errors import CorpusDamaged, UsageError
 from flowprep.system.atomic import atomic_path
 from flowprep.system.progress import Progress
 
-# Longer videos are cut into samples of so many pairs, so that a tar keeps its bound.
+# Longer videos are cut into samples of so many frames, so that no tar is larger than its bound.
 SAMPLE_PAIRS = 512
 # In this format, a long name needs no additional member that readers would have to know.
 TAR_FORMAT: Literal[1] = tarfile.GNU_FORMAT

@@ -50,7 +50,7 @@ def write_corpus(
         if {task.id for task in store.read_plan().tasks} != {task.id for task in plan.tasks}:
             raise UsageError(f"{store.path} is another corpus already: give another folder")
     elif store.path.is_dir() and any(store.path.iterdir()):
-        raise UsageError(f"{store.path} is not empty and is no such corpus: give another folder")
+        raise UsageError(f"{store.path} is not empty and is not a corpus: give another folder")
     else:
         store.write_plan(plan)
     store.tidy()

@@ -39,10 +39,10 @@ class Index:
         row_task: for each row, the position of its task in `tasks`.
         whole: (videos, 2) int64: the first row and the number of rows of each video whose segments are all
             stored, sorted by id. Rows after a gap between two segments do not count: they are empty, or lie
-            after a damage.
+            after the damage.
         ids, labels: the ids and labels of those videos, as bytes. A search by id reads no other array.
         failures: reason by video id, for videos with a failed segment.
-        partial: reason by video id, for videos of which only the frames before a damage are stored.
+        partial: reason by video id, for videos of which only the frames before the damage are stored.
         warnings: warning by video id, for stored videos.
         totals: sums over all records, by name (frames, pairs, bytes, seconds by stage, ...).
     """
@@ -125,7 +125,7 @@ def read_index(path: Path) -> Index:
 
 
 def read_indexed_tasks(path: Path) -> set[str]:
-    """Read only the ids of the tasks in an index file. The result is empty where that of `read_index` is."""
+    """Read only the task ids of an index file. There are none if the file is missing or unreadable."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("head.npy") as head:
             texts = json.loads(np.lib.format.read_array(head).tobytes())

@@ -59,7 +59,7 @@ class Corpus(Mapping[str, Video]):
         index: the data of all records and video tables.
         settings: the settings of the corpus.
         failures: reason by id, for the videos that are not stored.
-        partial: reason by id, for the videos of which only the frames before a damage are stored.
+        partial: reason by id, for the videos of which only the frames before the damage are stored.
         warnings: warning by id, for stored videos.
     """
 

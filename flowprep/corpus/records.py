@@ -1,4 +1,4 @@
-"""The record of a task: what became of each of its segments. A task with a record is done."""
+"""The record of a task: the outcome of each of its segments."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from flowprep.system.atomic import atomic_path
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """What became of one segment.
+    """The outcome of one segment.
 
     Attributes:
         id: the video's id.
-        status: "ok", "partial" (only the frames before a damage are stored) or "failed".
+        status: "ok", "partial" (only the frames before the damage are stored) or "failed".
         segment, segments: the number of the segment, from 0, and how many the video has.
         reason: why the segment is not complete, or "".
         warning: what is unusual about a stored segment, or "".
@@ -88,7 +88,7 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What became of a task.
+    """The outcome of a task.
 
     Attributes:
         task: its id.

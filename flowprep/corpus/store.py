@@ -125,7 +125,7 @@ class CorpusStore:
         return records.read_record(self.record_path(task))
 
     def write_record(self, record: TaskRecord) -> None:
-        """Publish the record of a task. From then on the task is done."""
+        """Publish the record of a task, whose shard is published already. From then on the task is done."""
         path = self.record_path(record.task)
         replaced = path.exists()
         if replaced:
@@ -210,8 +210,8 @@ class CorpusStore:
     def drop_stale_index(self) -> None:
         """Remove the index file if it contains a task that is not done any more.
 
-        Somebody may have deleted a record, for example. Call this before tasks run: the index knows a task
-        by its id alone, and would give the data of the previous record for those of the new one.
+        Somebody may have deleted a record, for example. Call this before tasks run. The index knows a task
+        by its id only, so it would return the data of the previous record instead of the new one.
         """
         if not read_indexed_tasks(self.index_path) <= self.done_tasks():
             self.drop_index()
@@ -220,15 +220,15 @@ class CorpusStore:
 
     @contextmanager
     def lease(self, task: str, seen: int = 0) -> Iterator[int | None]:
-        """Hold the lease of a task while the block runs. Log when it begins and if it breaks off.
+        """Hold the lease of a task while the block runs. Log its start, and an error that ends it.
 
         Args:
             task: id of the task.
             seen: the task's `record_stamp` when it was found to be pending.
 
         Yields:
-            How many owners died over the task before. None if this process must not run it: a living process
-            holds the lease, or the record was written meanwhile.
+            The number of earlier owners that died during the task. None if this process must not run it: a
+            living process holds the lease, or the record was written meanwhile.
 
         Raises:
             OSError: the lease cannot be created.
@@ -243,12 +243,12 @@ class CorpusStore:
             for predecessor in lease.predecessors():
                 if owner := predecessor.owner:
                     self._take_over(task, owner)
-            # Compared after the lease was acquired: a previous owner published before it let go.
+            # Compared after the lease was acquired: a previous owner published before it released its lease.
             if self.record_stamp(task) != seen:
                 yield None
                 return
             deaths = lease.epoch
-            self.log(task, f"begun; owners that died over it: {deaths}" if deaths else "begun")
+            self.log(task, f"begun; earlier owners that died: {deaths}" if deaths else "begun")
             try:
                 yield deaths
             except BaseException as exc:
@@ -274,7 +274,7 @@ class CorpusStore:
     def tidy(self, scratch: Path | None = None) -> None:
         """Remove the files that killed processes of this machine left behind.
 
-        The leases of tasks that are not done stay: they count the deaths over a task.
+        The leases of tasks that are not done stay: they count the owners that died during a task.
 
         Args:
             scratch: the folder in which shards were built, if it is not the corpus.
@@ -288,7 +288,7 @@ class CorpusStore:
                 path.unlink(missing_ok=True)
 
     def _take_over(self, task: str, owner: str) -> None:
-        """Remove the unfinished files of an owner that died over a task."""
+        """Remove the unfinished files of an owner that died during a task."""
         log.info("task %s: taking over from %s", task, owner)
         shard = self.shard_path(task)
         for unfinished in (shard, shard.with_suffix(".bytes"), self.record_path(task)):

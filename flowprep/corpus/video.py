@@ -57,7 +57,7 @@ class Video:
         frame_rate: frames per second as the source declares it; 0 if unknown.
         streams: the stored streams: "rgb", "flow_u", "flow_v", "flow_back_u", "flow_back_v".
         codec: the image format of the flow.
-        partial: whether only the frames before a damage are stored.
+        partial: whether only the frames before the damage are stored.
         damage: the reason for that, or "".
     """
 

@@ -1,8 +1,8 @@
 """TV-L1 optical flow: the table of engines, and the public function `tvl1`.
 
 An engine is a class derived from `flowprep.engines.base.Engine`. Those of flowprep have names in `ENGINES`.
-Any other engine is named by its place, such as "mypackage.engine:MyEngine". `flowprep.testing.engines` has
-the tests that every engine must pass.
+Any other engine is named by its import path, such as "mypackage.engine:MyEngine". `flowprep.testing.engines`
+has the tests that every engine must pass.
 """
 
 from __future__ import annotations

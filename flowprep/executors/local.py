@@ -1,4 +1,4 @@
-"""Tasks on this machine: worker processes, each with a thread in this process that looks after it."""
+"""Tasks on this machine: worker processes, each with a thread in this process that supervises it."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class _Lanes:
                 return self._workers[lane].call(self._attempt, job)
             except WorkerDied:
                 if not self._end.is_set():
-                    log.warning("a worker process died over task %s; starting another", job.task.id)
+                    log.warning("a worker process died during task %s; starting another", job.task.id)
                     self._replace_worker(lane)
             except Exception as exc:  # the job or its outcome cannot be sent
                 return Outcome(job.task.id, None, f"{type(exc).__name__}: {exc}", stop=True)

@@ -25,7 +25,7 @@ class VideoCounts:
     Attributes:
         total: all planned videos.
         ok: those that are stored, whole or partially.
-        partial: those of which only the frames before a damage are stored.
+        partial: those of which only the frames before the damage are stored.
         failed: those that are not stored; the reasons are recorded.
         pending: those whose tasks are not done.
     """

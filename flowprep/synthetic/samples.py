@@ -59,7 +59,7 @@ def write_samples(
     lists are `splits/classInd.txt`, `trainlist01.txt` and `testlist01.txt`. The same arguments give the same
     clips. Clips of an earlier call with the same arguments are kept, so a stopped call can be repeated.
 
-    The default of 8 classes x 20 clips has about 5,100 pairs: under a minute of TV-L1 on two cores.
+    The default of 8 classes x 20 clips has about 5,100 pairs: some 20 to 90 s of extraction on two cores.
 
     Args:
         directory: a new or empty folder, or one that this function wrote with the same arguments.

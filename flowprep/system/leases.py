@@ -3,7 +3,7 @@
 A lease is the file `<name>.<epoch>`. Its owner creates it exclusively, writes its own name into it, and
 touches it regularly. The lease is over when its owner is a process of this machine that has ended, or when
 nobody touched the file for EXPIRY_SECONDS. Then another process may acquire the lease of the next epoch. If
-several processes try, one succeeds. The epoch therefore counts the owners that died over the work.
+several processes try, one succeeds. The epoch therefore counts the owners that died during the work.
 
 All times are those that the file system gives to files. The clocks of machines may differ and jump.
 """
@@ -126,7 +126,7 @@ class Lease:
                 os.utime(self.path)
             except FileNotFoundError:
                 log.warning(
-                    "another process has taken over lease %s: this process did not run for too long",
+                    "another process has taken over lease %s: this process was suspended for too long",
                     self.path.name,
                 )
                 return

@@ -1,6 +1,6 @@
 """The conformance suite of TV-L1 engines: the tests that every engine must pass, as a class for pytest.
 
-Derive a class whose name begins with `Test`, and give it the engine's place:
+Derive a class whose name begins with `Test`, and give it the import path of the engine:
 
     from flowprep.testing.engines import EngineSuite
 

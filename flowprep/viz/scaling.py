@@ -47,6 +47,6 @@ def resized_flow(flow: Flow, width: int, height: int) -> Flow:
 
 
 def fit(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
-    """The largest size of the same shape in a box, pixels."""
+    """The largest size in a box with the same aspect ratio, pixels."""
     scale = min(max_width / width, max_height / height)
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -36,7 +36,7 @@ def contact_sheet(video: FlowVideo, columns: int = 6, width: int = 1000) -> Imag
         width: width of the image, pixels.
 
     Returns:
-        (H, width, 3) uint8, RGB. The height follows from the shape of the video.
+        (H, width, 3) uint8, RGB. The height follows from the aspect ratio of the video.
 
     Raises:
         UsageError: `columns` is under 1, or `width` is under 200 or under 40 per column.

@@ -30,7 +30,7 @@ def test_unknown_motion_is_nan_in_both_components(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"PIEH", b"PIEH" + bytes(8), b"PIEH\1\0\0\0\1\0\0\0" + bytes(7)])
 def test_incomplete_files_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.flo").write_bytes(data)
-    with pytest.raises(UsageError, match=r"no whole \.flo file"):
+    with pytest.raises(UsageError, match=r"not a complete \.flo file"):
         read_flo(tmp_path / "a.flo")
 
 

@@ -115,7 +115,7 @@ def test_partial_videos_stay_partial(corpus, tmp_path):
 def test_merging_incompatible_corpora_is_refused(corpus, videos, tmp_path):
     other = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"], codes="tsn", range=9.0)
     make_corpus([videos / "left" / "long.mp4"], tmp_path / "o", other, jobs=1)
-    with pytest.raises(SettingsConflict, match=r"range: 8\.0, 9\.0\. One corpus has one kind"):
+    with pytest.raises(SettingsConflict, match=r"range: 8\.0, 9\.0\. A corpus has one set of settings"):
         copy_videos([corpus, open_corpus(tmp_path / "o")], tmp_path / "m")
     with pytest.raises(UsageError, match="5 videos in both"):
         copy_videos([corpus, corpus], tmp_path / "m")

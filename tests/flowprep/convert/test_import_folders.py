@@ -81,12 +81,11 @@ def test_the_faults_of_each_video_are_reported(corpus, tmp_path, cli):
 
     (spoil("gap", "number 7 of flow_u is missing", 7) / "flow_x_00007.jpg").unlink()
     (
-        spoil("start", "begins with flow_y_00001.jpg, and the layout numbers from 0", None)
-        / "flow_y_00000.jpg"
+        spoil("start", "begins with flow_y_00001.jpg, but the layout begins at 0", None) / "flow_y_00000.jpg"
     ).unlink()
     (spoil("counts", "25 images of u and 24 of v", 24) / "flow_y_00024.jpg").unlink()
     (spoil("images", "25 frames and 25 pairs; 25 pairs go with 26 frames", 24) / "img_00025.jpg").unlink()
-    folder = spoil("cut", "flow_y_00012.jpg is no whole JPEG", 12)
+    folder = spoil("cut", "flow_y_00012.jpg is not a complete JPEG", 12)
     (folder / "flow_y_00012.jpg").write_bytes((folder / "flow_y_00012.jpg").read_bytes()[:300])
     Image.new("L", (20, 20)).save(
         spoil("size", "is 20x20 pixels, those before 48x32", 5) / "flow_x_00005.jpg"
@@ -94,7 +93,7 @@ def test_the_faults_of_each_video_are_reported(corpus, tmp_path, cli):
     Image.new("L", (48, 32)).save(
         spoil("grey", "img_00003.jpg is grey, and colour is needed", 2) / "img_00003.jpg"
     )
-    (spoil("first", "img_00000.jpg is no whole JPEG", None) / "img_00000.jpg").write_bytes(b"")
+    (spoil("first", "img_00000.jpg is not a complete JPEG", None) / "img_00000.jpg").write_bytes(b"")
     large = spoil("large", "flow_x_00002.jpg cannot be read: 8300x8300 pixels are declared; allowed", 2)
     Image.new("L", (8300, 8300)).save(large / "flow_x_00002.jpg")
     huge = spoil("huge", "flow_x_00003.jpg cannot be read", 3)
@@ -166,7 +165,7 @@ def test_flow_of_another_tool_is_stored_unchanged(shared_data, tmp_path, cli):
 
 def test_impossible_imports_are_refused(corpus, tmp_path):
     export(corpus, tmp_path / "x", "denseflow")
-    with pytest.raises(UsageError, match="--no-rgb does without"):
+    with pytest.raises(UsageError, match="--no-rgb leaves them out"):
         import_folders(tmp_path / "x", tmp_path / "c", "gpu_flow", range=8)
     with pytest.raises(UsageError, match="adaptive"):
         import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, codes="adaptive")

@@ -62,7 +62,7 @@ def test_log_has_the_lines_of_dead_and_interrupted_owners(tmp_path):
     except KeyboardInterrupt:
         pass
     rows = [line.split(" ", 3) for line in CorpusStore(tmp_path).read_logs()]
-    begun = "begun; owners that died over it: "
+    begun = "begun; earlier owners that died: "
     assert [r[3] for r in rows] == [
         "begun",
         f"{begun}1",
