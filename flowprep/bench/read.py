@@ -1,8 +1,8 @@
 """The speed of reading a corpus, in turn with the usual loader of a folder of JPEGs.
 
 The usual loader opens one file per image with Pillow, converts and crops it, stacks the images and scales
-them to pixels of displacement. Both loaders read the same clips at the same places in one thread. Both give
-the same kind of float32 array.
+them to pixels of displacement. Both loaders read the same clips at the same positions in one thread. Both
+give the same kind of float32 array.
 """
 
 from __future__ import annotations

@@ -93,9 +93,9 @@ def show_progress(
 
 
 def describe_os_error(exc: OSError) -> str:
-    """Return the file and the reason of an error of the operating system, without its number.
+    """Return the path and the reason of an error of the operating system, without its number.
 
-    A temporary file stands for its folder.
+    For a temporary file, the path is that of its folder.
     """
     name = exc.filename2 or exc.filename
     if not exc.strerror or not isinstance(name, str | bytes | os.PathLike):

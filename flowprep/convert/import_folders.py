@@ -45,7 +45,7 @@ def import_folders(
     """Make a corpus of all video folders in a folder. The same call again resumes.
 
     A video may have gaps, damaged images, images of different sizes, or numbers of images that do not fit. It
-    is stored as far as it is sound, as `partial` with the reason. If that is not even one pair, it fails.
+    is stored up to its first fault, as `partial` with the reason. If that is not even one pair, it fails.
 
     Args:
         root: the folder to search for images with the names of the layout. It may be the folder of one video.

@@ -1,4 +1,4 @@
-"""Add the images of one imported video to a shard, as far as they are sound."""
+"""Add the images of one imported video to a shard, up to its first fault."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _ImageReader:
         Args:
             stream: "rgb", "flow_u" or "flow_v".
             number: number of the image.
-            frame: number of frames that are sound if the image is not.
+            frame: number of intact frames before the image.
 
         Raises:
             VideoDamaged: the image cannot be stored as it is.
@@ -75,7 +75,7 @@ def write_imported_video(writer: ShardWriter, video: VideoImages, layout: Layout
 
     Raises:
         VideoUnreadable: a stream does not begin with its first number.
-        VideoDamaged: the video is not sound to its end. The frames before were added.
+        VideoDamaged: the video has a fault. The frames before it were added.
     """
     alignment = align_images(video, layout, settings)
     files = [path for numbered in video.images.values() for path in numbered.values()]

@@ -17,9 +17,8 @@ LONGEST_NAME = 150  # bytes of a folder's name; the limit of file systems is 255
 def folder_names(ids: Mapping[str, str] | Sequence[str], *, flat: bool, dots: bool = True) -> dict[str, str]:
     """A safe and unique relative path for each video id.
 
-    The path is the id without its suffix. Characters that could harm a path, a list of words, or a file
-    system without upper and lower case are replaced. If two ids would then have one name, a digest of the id
-    is added.
+    The path is the id without its suffix. Characters that are unsafe in a path or in a list are replaced.
+    If two ids would then have one name, or names that differ by case only, a digest of the id is added.
 
     Args:
         ids: all ids of a corpus. The name of one video does not depend on which videos are exported.

@@ -141,7 +141,7 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 @contextmanager
 def many_objects() -> Iterator[None]:
-    """Create millions of objects that stay, without garbage collections that would visit them repeatedly."""
+    """Pause the garbage collector while the block creates millions of objects, all of which stay."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -137,7 +137,7 @@ class CorpusStore:
     def record_stamp(self, task: str) -> int:
         """A number that changes when the record of a task is written again; 0 if there is no record."""
         try:
-            with self.record_path(task).open("rb") as file:  # opening makes a network file system look
+            with self.record_path(task).open("rb") as file:  # opening refreshes the cache of NFS
                 return os.fstat(file.fileno()).st_mtime_ns
         except FileNotFoundError:
             return 0

@@ -55,7 +55,7 @@ Attempt = Callable[[Job], Outcome]
 
 
 class Executor(Protocol):
-    """Calls a function for each job in some process, and yields the outcomes in the order of their ends.
+    """Calls a function for each job in some process, and yields each outcome when the job ends.
 
     After an outcome with `stop`, no further job begins. When the iteration is closed early, everything that
     runs is dropped.

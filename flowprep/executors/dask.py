@@ -75,7 +75,7 @@ class DaskExecutor:
         return str(self.client.dashboard_link)
 
     def __call__(self, attempt: Attempt, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
-        """Run the jobs, and yield their outcomes in the order of their ends."""
+        """Run the jobs, and yield each outcome when the job ends."""
         distributed = _library("distributed")
         deaths: dict[str, int] = {}
         waiting = iter(jobs)

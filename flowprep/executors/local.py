@@ -46,7 +46,7 @@ class LocalExecutor:
     devices: Sequence[int] = ()
 
     def __call__(self, attempt: Attempt, jobs: Sequence[Job]) -> Generator[Outcome, None, None]:
-        """Run the jobs, and yield their outcomes in the order of their ends."""
+        """Run the jobs, and yield each outcome when the job ends."""
         if self.processes == 1:
             return self._run_here(attempt, jobs)
         return _Lanes(attempt, jobs, self.processes, self.devices).run(self.release)

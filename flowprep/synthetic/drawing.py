@@ -134,7 +134,7 @@ def _smooth_heights(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _mosaic(rng: np.random.Generator, height: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each place has the height at the nearest of some random seeds."""
+    """Return a Voronoi mosaic: each pixel has the height at the nearest of some random points."""
     side = BACKGROUND_SIDE
     seeds = rng.integers(0, side, (90, 2))
     grid = np.indices((side, side)).transpose(1, 2, 0)

@@ -89,7 +89,7 @@ class Lease:
         Raises:
             FileNotFoundError: the lease was released.
         """
-        with self.path.open("rb") as file:  # opening makes a network file system look
+        with self.path.open("rb") as file:  # opening refreshes the cache of NFS
             return os.fstat(file.fileno()).st_mtime
 
     def is_over(self) -> bool:

@@ -212,7 +212,7 @@ class _FileDecoder:
                 raise VideoDamaged(f"frame {index} could not be decoded", index)
 
     def _oriented(self, picture: Any) -> tuple[SourceFormat, int]:
-        """The source's format, with this frame checked against it, and the quarter turns to apply."""
+        """Check a frame's size against the first one. Return the source's format and the quarter turns."""
         quarter_turns = round(picture.rotation / 90)
         width, height = picture.width, picture.height
         if quarter_turns % 2:

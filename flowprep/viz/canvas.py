@@ -27,7 +27,7 @@ PAPER: Colour = (255, 255, 255)
 def legend(size: int, max_px: float) -> Image:
     """The colour wheel of `flow_to_rgb` above its scale.
 
-    The colour of a place is that of a motion from the centre to this place.
+    A pixel has the colour of a motion from the centre to this pixel.
 
     Args:
         size: height and width of the image, pixels. The scale is readable from 48 on.

@@ -128,7 +128,7 @@ class _Layout:
         self.black = distance_scale(distances) if distances else 0.0
         self.shrink = self.size[0] / video.width
         self.spacing = max(12, self.size[0] // 18)
-        # The longest arrows almost reach the next arrow but one. The title names the factor, so it is round.
+        # The longest arrows are 1.6 spacings long. The title names the factor, so it is a round number.
         wanted = 1.6 * self.spacing / (self.rim * self.shrink)
         self.arrow_length = float(next((factor for factor in (50, 20, 10, 5, 2) if factor <= wanted), 1))
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether a network can learn: it has to learn eight clips by heart.
+"""Test whether a network can learn: it has to overfit eight clips.
 
     pipelines/bench/overfit.py RECIPE.toml --corpus CORPUS [--set KEY=VALUE] [--steps 200] [--below 0.01]
 

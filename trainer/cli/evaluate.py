@@ -148,9 +148,10 @@ def fuse(
     help="Write the confusion matrix, summed over the files, as CSV.",
 )
 def scores(files: tuple[Path, ...], confusion: Path | None) -> None:
-    """Print the accuracy of each of FILES, such as three splits, their mean, and that of each class.
+    """Print the accuracy of each of FILES, the mean over FILES, and the accuracy of each class.
 
-    FILES are files of `trainer evaluate` and `trainer fuse`, or folders of runs.
+    FILES are files of `trainer evaluate` and `trainer fuse`, or folders of runs, such as those of three
+    splits.
     """
     from trainer.evaluation.metrics import summarise
     from trainer.evaluation.scores import Scores

@@ -160,8 +160,8 @@ def bench(
     both     training
     waiting  share of the training time that is spent waiting for data
 
-    --folder measures, in turn with the loader, the one that is usual for two-stream networks. It reads the
-    same JPEGs as files in a folder for each video, by Pillow.
+    With --folder, the usual loader of two-stream networks is measured in turn with this loader. It reads the
+    same JPEGs with Pillow, as files in one folder per video.
     """
     from flowprep import open_corpus
     from trainer.data.annotations import corpus_examples

@@ -80,13 +80,14 @@ def train(
 
     \b
     The folder RUN receives
-      last.pt, best.pt                    checkpoints
+      last.pt, best.pt                    checkpoints; best.pt only if train.keep is "best"
       log.jsonl, tensorboard/             losses and accuracies
       trainlist.txt, validationlist.txt   videos to train on and to validate on
       test_scores.npz                     class scores of the test videos
       validation_scores.npz               class scores of the held-out videos
 
-    An interrupted run continues with --resume, and has the same result as without the interruption.
+    An interrupted run continues with --resume. On a CPU, the result is bit by bit that of a run without the
+    interruption.
 
     To start from the network of another run: --set model.weights=RUN. To use several GPUs:
     `torchrun --nproc-per-node 4 --no-python trainer train ...`. The batch of the recipe is divided among

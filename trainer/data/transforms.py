@@ -71,7 +71,7 @@ def corner_window(rng: np.random.Generator, height: int, width: int, sides: Sequ
     Args:
         rng: random generator.
         height, width: size of the frame in pixels.
-        sides: sides in pixels, in falling order; none exceeds the height or the width.
+        sides: sides in pixels, in descending order; none exceeds the height or the width.
     """
     shapes = [(h, w) for i, h in enumerate(sides) for w in sides[max(0, i - 1) : i + 2]]
     h, w = shapes[rng.integers(len(shapes))]

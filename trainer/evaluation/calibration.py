@@ -47,7 +47,7 @@ def best_weight(a: Scores, b: Scores) -> float:
 
     The likelihood of w is the product of the fused probabilities of the true classes; the prior is `PRIOR`. A
     weight that is fitted on few videos without a prior loses more than it gains (Clemen 1989; Claeskens et
-    al. 2016). This one leaves the prior only as far as the number of videos allows.
+    al. 2016). With this prior, few videos change the weight little, and many videos determine it.
     """
     weights = (np.arange(100) + 0.5) / 100
     rows = np.arange(len(a.labels)), a.labels

@@ -47,7 +47,7 @@ def evaluate(
         run: A training run, or its folder.
         corpus: The corpus of the videos.
         examples: The videos, labelled with the run's classes.
-        frames: Clips of a video, instead of the recipe's `test.frames`.
+        frames: Number of clips of a video, instead of the recipe's `test.frames`.
         crops: Crops of a clip, instead of the recipe's `test.crops`. 5 and 10 are crops even if the recipe
             evaluates whole frames.
         control: A control of the input, instead of the recipe's `input.control`.

@@ -62,7 +62,7 @@ def _count_folds(labels: np.ndarray, groups: Sequence[str], classes: Sequence[st
         by_class[label].add(group)
     if too_few := [str(name) for n, name in enumerate(classes) if len(by_class[n]) < 2]:
         raise UsageError(
-            "the SVM is selected by cross-validation and needs two groups of videos in each class to fit on; "
+            "C of the SVM is selected by cross-validation, which needs two groups of videos in each class; "
             f"too few in {', '.join(too_few[:5])}. Fit on the training list"
         )
     return min(MAX_FOLDS, *map(len, by_class.values()))

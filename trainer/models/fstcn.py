@@ -43,7 +43,7 @@ def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> 
 
 
 class FstCN(nn.Module):
-    """FstCN.
+    """The network of this module: layers that both paths share, a path over space and a path over time.
 
     Args:
         channels: Channels of a frame.

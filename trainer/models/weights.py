@@ -92,7 +92,7 @@ def load_weights(
             text += "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
         raise UsageError(f"{key}: {path} does not fit the model: {text}")
     if new:
-        log.info("%s: the last layer starts from scratch: it is not of these classes", path)
+        log.info("%s: the last layer starts from scratch: its weights are of other classes", path)
     model.load_state_dict({**state, **{name: own[name] for name in new}})
 
 
@@ -218,7 +218,7 @@ def _is_state(value: Any) -> bool:
 
 
 def _adapt(state: State, own: State, spec: ModelSpec, *, cross_modality: bool, taps: str) -> State:
-    """Weights in the shapes of the network: flow filters, temporal filters, no parts of training only."""
+    """Weights in the shapes of the network: flow and temporal filters, no parts that only training has."""
     training_parts = tuple(f"{part}." for part in spec.for_training)
     state = {k: v for k, v in state.items() if k in own or not k.startswith(training_parts)}
     first = f"{spec.first_layer}.weight"

@@ -290,7 +290,7 @@ class EvaluationRecipe:
         ),
     )
     time_steps: int = field(
-        default=0, metadata=rule("As input.time_steps, in evaluation; 0 is that number.", minimum=0)
+        default=0, metadata=rule("Time steps of a clip in evaluation. 0 is input.time_steps.", minimum=0)
     )
     spacing: int = field(
         default=-1,

@@ -100,7 +100,7 @@ def is_dense(case: NetworkCase) -> bool:
 
 
 def applies_to_all(case: NetworkCase) -> bool:
-    """True."""
+    """Return True: the test applies to every case."""
     return True
 
 

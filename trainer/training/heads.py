@@ -141,7 +141,8 @@ def heads_loss(
         counts: number of samples of each head in the whole batch, of which the b samples are a part.
 
     Returns:
-        The part's share of the loss, and the number of samples whose class has the highest score; both ().
+        The part's share of the loss, and the number of samples whose class has the highest score. Both are
+        scalar tensors.
     """
     loss, correct = logits.new_zeros(()), torch.zeros_like(y[0])
     for number, columns in enumerate(torch.split(logits, list(sizes), 1)):

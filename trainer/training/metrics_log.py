@@ -25,9 +25,9 @@ class StepMetrics:
     """What this process measured in one step.
 
     Attributes:
-        losses: a () tensor for each part of the batch; their sum over all processes is the loss of the batch.
+        losses: a scalar tensor for each part of the batch; their sum over all processes is the batch's loss.
             Tensors, because reading a number makes the program wait for a GPU.
-        correct: a () tensor for each part: the number of samples whose class has the highest score.
+        correct: a scalar tensor for each part: the number of samples whose class has the highest score.
         samples: samples of the batch, of all processes.
         data_seconds: seconds that the step waited for its samples.
     """

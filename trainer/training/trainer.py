@@ -1,8 +1,8 @@
 """Training of one network.
 
 The samples and the dropout of a step follow from the recipe and the number of the step. The checkpoint holds
-everything else that changes during a run. A resumed run therefore takes the same steps, bit by bit, as a run
-that was not interrupted.
+everything else that changes during a run. A resumed run therefore takes the same steps as a run that was not
+interrupted: on a CPU bit by bit.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Trainer:
     def _backward(
         self, part: int, clip: Clip, y: torch.Tensor, head: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradients of a part of the batch; gives its loss and number of correct samples, both ()."""
+        """Add the gradients of a part of the batch. Return its loss and its number of correct samples."""
         # float32, (b, C, S, S) or (b, C, T, S, S); two tensors for a joint network.
         inputs = self._clip_spec.tensors(clip.to(self.device))
         y, head = y.to(self.device, non_blocking=True), head.to(self.device, non_blocking=True)
@@ -329,9 +329,7 @@ def find_previous(out: Path, recipe: Recipe, data: TrainingData, *, resume: bool
             log.info("%s has no checkpoint yet: starting from the beginning", out)
         return None
     if not resume:
-        raise UsageError(
-            f"{out} holds a training run; --resume goes on with it, another --out starts a new one"
-        )
+        raise UsageError(f"{out} holds a training run; --resume continues it, another --out starts a new one")
     previous = checkpoint.load(out / LAST)
     differences = previous.recipe.differences(recipe)
     differences += [f"corpus {line}" for line in previous.corpus.differences(data.corpus.settings)]
@@ -342,7 +340,7 @@ def find_previous(out: Path, recipe: Recipe, data: TrainingData, *, resume: bool
             f"{out} was started with another recipe (there, now): {'; '.join(differences)}. "
             "Resume with the recipe and the lists of that run, or start a new run with another --out"
         )
-    log.info("%s goes on from step %d", out, previous.step)
+    log.info("%s continues from step %d", out, previous.step)
     return previous
 
 

@@ -60,7 +60,11 @@ folder = click.Path(file_okay=False, exists=True, path_type=Path)
 )
 @click.option("--small", is_flag=True, help="Use the networks and schedules of pipelines/ucf101/small.")
 @click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change every recipe, as train.steps=100."
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change every recipe, such as train.steps=100.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @click.pass_obj
@@ -79,7 +83,7 @@ def main(
     still made.
 
     OUT gets a folder for each network, table.md and table.json. The table has the published figure beside the
-    measured one: the mean, the least and the most over the seeds.
+    measured one: the mean, the minimum and the maximum over the seeds.
     """
     study = Study(StudyOptions(**options), trainer or call_trainer)
     if (study.options.lists is None) == (study.options.leave_out is None):

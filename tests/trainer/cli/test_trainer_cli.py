@@ -122,7 +122,7 @@ def test_resuming_a_finished_run_says_so(tmp_path, setting, monkeypatch):
     args += ["--set", "train.steps=1", "--set", "train.milestones=[]"]
     assert call(*args).exit_code == 0
     again = call(*args)
-    assert again.exit_code == 2 and "--resume goes on with it" in again.stderr
+    assert again.exit_code == 2 and "--resume continues it" in again.stderr
     resumed = call(*args, "--resume")
     assert resumed.exit_code == 0 and "is finished: 1 steps" in resumed.stderr
     with monkeypatch.context() as second:  # only the first of several processes prints it

@@ -174,7 +174,7 @@ def test_a_run_is_not_overwritten(tmp_path):
     recipe = small(train={"steps": 2, "milestones": []})
     run(tmp_path, recipe)
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(UsageError, match=r"holds a training run; --resume goes on with it"):
+    with pytest.raises(UsageError, match=r"holds a training run; --resume continues it"):
         run(tmp_path, recipe)
     assert run(tmp_path, recipe, resume=True) is False  # finished
     other = small(train={"steps": 2, "milestones": [], "lr": 0.1})
