@@ -8,7 +8,7 @@
     ├── VideoError             one video cannot be extracted; the run goes on without it
     │   ├── VideoUnreadable    nothing can be decoded: no file, no video stream, an unknown format
     │   ├── VideoDamaged       the stream ends early or is corrupt after `frames_before` intact frames
-    │   └── VideoUnsuitable    the video is intact and cannot be used: too few frames, too small
+    │   └── VideoUnsuitable    the video cannot be used: too few frames, a wrong size, too slow
     ├── CorpusError            a corpus on disk cannot be read
     │   ├── CorpusFormatError  not a corpus, or of a newer format than this version reads
     │   ├── CorpusDamaged      a checksum or a count does not match
@@ -66,7 +66,7 @@ class VideoDamaged(VideoError):
 
 
 class VideoUnsuitable(VideoError):
-    """The video is intact and cannot be used: too few frames for one pair, or too small."""
+    """The video cannot be used: too few frames, too small, too large, changed since the plan, or too slow."""
 
 
 class CorpusError(FlowprepError):

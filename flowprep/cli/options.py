@@ -157,7 +157,7 @@ storage_options = add_options(
         default=MAX_SEGMENTS,
         show_default=True,
         help="Maximum number of tasks for one long video. More tasks use more cores, but each decodes the"
-        " video from its beginning. The stored data stays the same.",
+        " video from its beginning. The stored frames and flow stay the same.",
     ),
 )
 

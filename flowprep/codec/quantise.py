@@ -15,9 +15,9 @@ Ties round to the even number. With adaptive and fixed codes, the code `zero_poi
 decodes to exactly 0. `tsn` is the formula of older tools. Its code for no motion is 128 and decodes to
 R / 255.
 
-Codes are stored as a grey JPEG, which changes them at moving places, or as a PNG, which does not. The JPEG of
-adaptive codes is made for flow (see `_adaptive_jpeg`). Its error is a number of pixels, whatever the range of
-the field, and blocks without motion decode to exactly 0.
+Codes are stored as a grey JPEG, which changes them where there is motion, or as a PNG, which does not. The
+JPEG of adaptive codes is made for flow (see `_adaptive_jpeg`). Its error does not depend on the range of the
+field, and blocks without motion decode to exactly 0.
 
 Source of the method (scale linearly to 0-255, store as JPEG, undo the scale after decoding): Simonyan and
 Zisserman, "Two-stream convolutional networks for action recognition in videos", 2014, section 5.

@@ -67,7 +67,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how tasks run. Nothing here has an effect on the stored data.
+    """Where and how tasks run. Nothing here changes the stored frames and flow of a video.
 
     Attributes:
         jobs: cores to use on this machine; all if None.

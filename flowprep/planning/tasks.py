@@ -1,7 +1,7 @@
 """Planning: from videos to tasks.
 
-The id of a task is a digest of the settings and of its segments. It depends on no rank and no count. So the
-number of workers has no influence, and two machines that plan the same inputs plan the same tasks.
+The id of a task is a digest of the settings and of its segments. It does not depend
+on the number of workers. So two machines that plan the same inputs plan the same tasks.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ loading_options = add_options(
         "--workers",
         type=click.IntRange(0),
         default=None,
-        show_default="a process per core with a GPU, else one per two cores",
+        show_default="a process per core with a GPU, else one per two cores; at most 16",
         help="Number of processes that load and decode. It changes only the speed.",
     ),
 )

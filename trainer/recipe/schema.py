@@ -285,7 +285,7 @@ class EvaluationRecipe:
     whole: bool = field(
         default=False,
         metadata=rule(
-            "Show whole frames instead of crops, to a network that evaluates them densely. `crops` is then "
+            "Evaluate whole frames instead of crops, with a network that classifies densely. `crops` is then "
             "2 (the frame and its mirror image) or 1."
         ),
     )
