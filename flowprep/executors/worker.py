@@ -70,7 +70,8 @@ class Worker:
         Raises:
             WorkerDied: the process died or was killed.
         """
-        message = dumps((function, args))
+        # A copy: dumps returns a view of a buffer. In the traceback of an error, the view would outlive it.
+        message = bytes(dumps((function, args)))
         try:
             self._here.send_bytes(message)
             returned, value = pickle.loads(self._here.recv_bytes())
