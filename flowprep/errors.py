@@ -5,7 +5,7 @@
     │   ├── SettingsError      a setting has a value that is not allowed
     │   ├── SettingsConflict   the corpus on disk has other settings
     │   └── OutOfRange         the video does not have the requested frames or pairs
-    ├── VideoError             one video cannot be extracted; the run goes on without it
+    ├── VideoError             one video cannot be extracted; the run continues without it
     │   ├── VideoUnreadable    nothing can be decoded: no file, no video stream, an unknown format
     │   ├── VideoDamaged       the stream ends early or is corrupt after `frames_before` intact frames
     │   └── VideoUnsuitable    the video cannot be used: too few frames, a wrong size, too slow

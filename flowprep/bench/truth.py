@@ -39,14 +39,14 @@ def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | Non
     """Compare an engine, and OpenCV with its default parameters, with the true flow.
 
     Args:
-        folder: the folder in which .flo files are searched. The frames of a file lie beside it: those of
+        folder: the folder in which .flo files are searched. The frames of a file are in its folder: those of
             flow10.flo are frame10.png and frame11.png, those of frame_0002.flo are frame_0002.png and
             frame_0003.png.
         engine: name of the engine.
         tvl1: its parameters; None for its default preset.
 
     Raises:
-        UsageError: there is no .flo file, or one has no frames of its size beside it.
+        UsageError: there is no .flo file, or one has no frames of its size in its folder.
     """
     engine = resolve(engine)
     tvl1 = tvl1 or PRESETS[default_preset(engine)]
@@ -79,4 +79,6 @@ def _frames_of(path: Path) -> tuple[Path, Path]:
         first, second = (path.with_name(name) for name in names)
         if first.exists() and second.exists():
             return first, second
-    raise UsageError(f"{path} has no two frames beside it: flow10.flo needs frame10.png and frame11.png")
+    raise UsageError(
+        f"the two frames of {path} are not in its folder: flow10.flo needs frame10.png and frame11.png"
+    )

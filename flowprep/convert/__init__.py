@@ -1,1 +1,1 @@
-"""Corpora to and from other layouts, and from other corpora: pictures are copied byte by byte."""
+"""Conversion between corpora and other layouts, and from corpus to corpus. Images are copied as stored."""

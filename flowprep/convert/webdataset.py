@@ -96,7 +96,7 @@ class TarWriter:
         return tars
 
     def write(self, out: ExportFolder, tars: Sequence[Sequence[Sample]], progress: Progress) -> TarResult:
-        """Write the tars that are not there. A tar with a damaged video is left out."""
+        """Write the tars that do not exist yet. A tar with a damaged video is left out."""
         written = 0
         failed: dict[str, str] = {}
         videos_done: set[str] = set()

@@ -137,7 +137,7 @@ def _write_lists(lists: Path, names: Sequence[str], train: Sequence[str], test: 
 
 
 def _write_clips(directory: Path, plan: Sequence[Clip], progress: Progress) -> int:
-    """Write the clips that are not there. Returns how many were written."""
+    """Write the clips that do not exist yet. Returns their number."""
 
     def write(clip: Clip) -> bool:
         path = directory / clip.path

@@ -104,7 +104,7 @@ def _label(
 
 
 def _report_renamed(source: str, corpus: Corpus, entries: Sequence[ListEntry], labels: Sequence[str]) -> None:
-    """Warn if the list names other classes than the corpus."""
+    """Warn if the classes of the list and of the corpus differ."""
     renamed = [
         (entry.id, label)
         for entry, label in zip(entries, labels, strict=True)

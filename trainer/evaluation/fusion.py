@@ -180,10 +180,10 @@ def match_videos(a: Scores, b: Scores) -> Scores:
     """`b` in the order of the videos of `a`.
 
     Raises:
-        UsageError: The two have other classes, other videos, or other labels.
+        UsageError: The two have different classes, videos or labels.
     """
     if a.classes.tolist() != b.classes.tolist():
-        raise UsageError("the two files of scores have other classes, or another order of classes")
+        raise UsageError("the two files of scores have different classes, or a different order of classes")
     ids_of_b = set(b.ids.tolist())
     only_first = [video for video in a.ids.tolist() if video not in ids_of_b]
     only_second = sorted(ids_of_b - set(a.ids.tolist()))
@@ -207,4 +207,4 @@ def _check_fit(fit: Scores, evaluated: Scores) -> None:
             "give scores of other videos"
         )
     if fit.classes.tolist() != evaluated.classes.tolist():
-        raise UsageError("the scores of --fit have other classes than the evaluated scores")
+        raise UsageError("the classes of the --fit scores differ from those of the evaluated scores")

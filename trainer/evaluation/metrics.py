@@ -51,11 +51,11 @@ def summarise(splits: Sequence[Scores]) -> SplitSummary:
     """Summarise the scores of several splits.
 
     Raises:
-        UsageError: The splits have other classes.
+        UsageError: The splits have different classes.
     """
     classes = splits[0].classes.tolist()
     if any(s.classes.tolist() != classes for s in splits):
-        raise UsageError("the files of scores have other classes, or another order of classes")
+        raise UsageError("the files of scores have different classes, or a different order of classes")
     confusion = np.sum([s.confusion for s in splits], axis=0).tolist()
     return SplitSummary(
         accuracy=[s.accuracy for s in splits],

@@ -117,7 +117,7 @@ def _check_runs(runs: Mapping[str, Run]) -> None:
             raise UsageError(f"{run.path} is a {run.stream} run, not a {stream} one")
     if len({run.classes for run in runs.values()}) > 1:
         names = " and ".join(str(run.path) for run in runs.values())
-        raise UsageError(f"the runs have other classes: {names}; give runs of the same classes")
+        raise UsageError(f"the runs have different classes: {names}; give runs of the same classes")
 
 
 def _make_fusion(runs: Mapping[str, Run], method: str, *, calibrate: bool) -> Fusion | None:

@@ -92,7 +92,7 @@ def load_weights(
             text += "; model.cross_modality = true makes the first layer of a flow network from an RGB one"
         raise UsageError(f"{key}: {path} does not fit the model: {text}")
     if new:
-        log.info("%s: the last layer starts from scratch: its weights are of other classes", path)
+        log.info("%s: the last layer starts from scratch: its weights are for different classes", path)
     model.load_state_dict({**state, **{name: own[name] for name in new}})
 
 

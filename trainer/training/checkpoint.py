@@ -140,7 +140,7 @@ def is_sealed(path: Path) -> bool:
         file.seek(end)
         mark, crc = SEAL.unpack(file.read().rjust(SEAL.size))
         if mark == SEAL_MARK and _checksum(file, end) != crc:
-            raise ValueError("it does not have its checksum")
+            raise ValueError("its checksum does not match")
         # Some published weights have an older format, which is not an archive.
         members = zipfile.ZipFile(file).infolist() if zipfile.is_zipfile(file) else []
         # torch.save never compresses. A compressed file could unpack to more than the memory holds.

@@ -53,7 +53,7 @@ def test_scores_of_other_videos_are_refused_with_names():
     other = Scores(a.ids, (a.labels + 1) % 3, CLASSES, a.scores)
     with pytest.raises(UsageError, match=r"have other labels for v0.avi"):
         fuse(a, other, "average")
-    with pytest.raises(UsageError, match=r"other classes"):
+    with pytest.raises(UsageError, match=r"different classes"):
         fuse(a, Scores(a.ids, a.labels, CLASSES[::-1], a.scores), "average")
 
 
@@ -201,7 +201,7 @@ def test_splits_are_averaged_and_confusions_summed(tmp_path):
     assert summary.class_accuracy == [0.5, 0.0, 1.0]
     summary.write_confusion(tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text() == ",a,b,c\na,1,1,0\nb,1,0,0\nc,0,0,1\n"
-    with pytest.raises(UsageError, match="other classes"):
+    with pytest.raises(UsageError, match="different classes"):
         summarise([first, Scores(first.ids, first.labels, CLASSES[::-1], first.scores)])
 
 

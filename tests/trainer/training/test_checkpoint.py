@@ -79,7 +79,7 @@ def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
     data[middle] ^= 1
     path.write_bytes(data)
     torch.load(path, weights_only=True)
-    with pytest.raises(errors.CheckpointDamaged, match=r"readable checkpoint: it does not have its checksum"):
+    with pytest.raises(errors.CheckpointDamaged, match=r"readable checkpoint: its checksum does not match"):
         checkpoint.load(path)
     with pytest.raises(UsageError, match=r"model.weights: .* is not a state dict"):
         weights.load_weights(torch.nn.Linear(1, 1), path, registry.find_module("resnet18").SPEC)
