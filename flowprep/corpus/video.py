@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,30 @@ import numpy.typing as npt
 from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
+from flowprep.corpus.shard_reader import Shard
 from flowprep.errors import CorpusDamaged, OutOfRange
-
-if TYPE_CHECKING:
-    from flowprep.corpus.reader import Corpus
+from flowprep.settings import Settings
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
 _OPTIONS = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
+
+
+class ShardSource(Protocol):
+    """The part of a corpus that its videos use.
+
+    Attributes:
+        path: the folder, for messages.
+        settings: the settings of the corpus.
+        partial: id -> damage, for the videos of which only the beginning is stored.
+    """
+
+    path: Path
+    settings: Settings
+    partial: dict[str, str]
+
+    def shard(self, task: str) -> Shard:
+        """Return the shard of a task, opened."""
 
 
 class QuantParams(NamedTuple):
@@ -61,7 +78,7 @@ class Video:
         damage: the reason for that, or "".
     """
 
-    def __init__(self, corpus: Corpus, parts: list[tuple[str, Any]]) -> None:
+    def __init__(self, corpus: ShardSource, parts: list[tuple[str, Any]]) -> None:
         """Create a video; `parts` are the task and the row in the video table of each segment."""
         self._corpus = corpus
         self._parts = parts
