@@ -151,7 +151,10 @@ class Video:
         """The stored codes of `count` pairs. `quant_params` gives their meaning.
 
         Args:
-            start, count, backward, window: as in `flow`.
+            start: the first pair.
+            count: the number of pairs.
+            backward: read backward flow.
+            window: only this part of the image, as in `flow`.
 
         Returns:
             (count, 2, height, width) uint8.
@@ -169,7 +172,9 @@ class Video:
         """The parameters of the codes of `count` pairs.
 
         Args:
-            start, count, backward: as in `flow`.
+            start: the first pair.
+            count: the number of pairs.
+            backward: read backward flow.
 
         Raises:
             OutOfRange: as `flow`.
@@ -230,7 +235,9 @@ class Video:
         """The encoded u and v of `count` pairs, as they are stored.
 
         Args:
-            start, count, backward: as in `flow`.
+            start: the first pair.
+            count: the number of pairs.
+            backward: read backward flow.
 
         Raises:
             OutOfRange, CorpusDamaged: as `flow`.
@@ -247,7 +254,9 @@ class Video:
         """The camera motion that was removed from the flow of `count` pairs.
 
         Args:
-            start, count, backward: as in `flow`.
+            start: the first pair.
+            count: the number of pairs.
+            backward: read backward flow.
 
         Returns:
             For each pair a homography (3, 3). It is NaN if none could be estimated: the flow is unchanged.
