@@ -15,7 +15,7 @@ from typing import Any
 
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.store import CorpusStore
-from flowprep.engines import gpu_fault, resolve
+from flowprep.engines import engine_class, gpu_fault, resolve
 from flowprep.errors import EngineError, UsageError
 from flowprep.executors.base import DEFAULT_RUN, Executor, RunOptions, RunResult
 from flowprep.executors.run import run_tasks
@@ -155,8 +155,10 @@ def plan_corpus(
     if settings.engine == "auto" and store.has_plan():
         settings = dataclasses.replace(settings, engine=store.read_plan().settings.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
-    if check_gpu and settings.flow and settings.engine == "cuda" and (fault := gpu_fault()):
-        raise EngineError(fault)
+    if check_gpu and settings.flow:
+        engine_class(settings.engine)  # an engine that cannot be imported leaves no plan
+        if settings.engine == "cuda" and (fault := gpu_fault()):
+            raise EngineError(fault)
     plan = make_plan(store, discovery.videos, settings, progress, segments)
     return PlannedCorpus(store, plan, discovery.skipped)
 

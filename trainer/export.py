@@ -162,7 +162,7 @@ def _encode_onnx(
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as exc:
-        raise UsageError(f"{exc.name} is not installed; pip install 'flowprep[export]'") from exc
+        raise UsageError(f"{exc.name} is not installed; run pip install '.[export]' in the clone") from exc
     program = _export_program(network, shapes)
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -182,6 +182,9 @@ class Program(Group):
             return super().main(args, standalone_mode=False, **extra)
         try:
             result = super().main(args, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as exc:  # its message is the help itself
+            click.echo(exc.ctx.get_help() if exc.ctx else str(exc), err=True)
+            sys.exit(exc.exit_code)
         except click.ClickException as exc:
             print_error(exc)
             sys.exit(exc.exit_code)

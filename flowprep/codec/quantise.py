@@ -26,6 +26,7 @@ Zisserman, "Two-stream convolutional networks for action recognition in videos",
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +61,12 @@ class EncodedField(NamedTuple):
     zero_point: float
     mean: float
     clipped: float
+
+    @property
+    def zero(self) -> float:
+        """The old name of `zero_point`. It works one version longer."""
+        warnings.warn("zero is deprecated; use zero_point", DeprecationWarning, stacklevel=2)
+        return self.zero_point
 
 
 @dataclass(frozen=True)

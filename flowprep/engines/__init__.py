@@ -97,10 +97,18 @@ def make_engine(name: str, tvl1: Tvl1Settings, threads: int = 1, device: int | N
         UsageError: `device` is given, but the engine uses no GPU.
         EngineError: the engine cannot run on this machine.
     """
-    return _engine_class(resolve(name))(tvl1, threads, device)
+    return engine_class(resolve(name))(tvl1, threads, device)
 
 
-def _engine_class(name: str) -> type[Engine]:
+def engine_class(name: str) -> type[Engine]:
+    """Import the class of an engine.
+
+    Args:
+        name: a key of `ENGINES`, or "module:class".
+
+    Raises:
+        SettingsError: it cannot be imported, or is not a subclass of `Engine`.
+    """
     from flowprep.engines.base import Engine
 
     module, _, attribute = ENGINES.get(name, name).partition(":")

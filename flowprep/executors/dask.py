@@ -125,4 +125,4 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as exc:
-        raise UsageError(f"{name} is not installed; to install it: pip install 'flowprep[dask]'") from exc
+        raise UsageError(f"{name} is not installed; run pip install '.[dask]' in the clone") from exc

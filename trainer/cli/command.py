@@ -44,7 +44,9 @@ class Program(command.Program):
         except ModuleNotFoundError as exc:
             if exc.name not in LIBRARIES:
                 raise
-            raise CommandFailed(f"{exc.name} is not installed; pip install 'flowprep[train]'") from exc
+            raise CommandFailed(
+                f"{exc.name} is not installed; run pip install '.[train]' in the clone"
+            ) from exc
 
 
 def set_up_log(*, quiet: bool, verbosity: int) -> None:

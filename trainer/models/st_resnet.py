@@ -1,5 +1,7 @@
 """ST-ResNet, of "Spatiotemporal Residual Networks for Video Action Recognition" (Feichtenhofer, Pinz, Wildes
-2016): two ResNet-50, which see T time steps. The second unit of each stage, unit "b", differs from ResNet-50:
+2016): two ResNet-50, which see T time steps.
+
+The second unit of each stage, unit "b", differs from ResNet-50:
 
 - The branch of the appearance stream has another input than its shortcut: the sum of the previous unit before
   its ReLU, plus the output of the motion stream's previous unit.

@@ -1,7 +1,7 @@
 """NVRTC, the compiler of CUDA C++: machine code for a GPU, cached on disk.
 
 The cache key contains the source, the options, the architecture and the version of the compiler. No CUDA
-toolkit has to be installed: `pip install flowprep[cuda]` installs everything.
+toolkit has to be installed: `pip install '.[cuda]'` installs everything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowprep.errors import EngineError
 from flowprep.system.atomic import atomic_path
 from flowprep.system.cache import cache_folder
 
-INSTALL = "pip install 'flowprep[cuda]'"
+INSTALL = "pip install '.[cuda]' in the clone"
 
 # Approximate square roots and quotients, fused multiplications and additions, and no denormals. The algorithm
 # does not depend on rounding: the flow differs from engine cpu's in the 6th digit.

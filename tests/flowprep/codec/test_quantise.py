@@ -222,3 +222,9 @@ def test_frames_keep_their_colours():
     rgb[..., 0], rgb[..., 2] = 200, 40
     back = images.decode_rgb(images.encode_rgb(rgb, Settings().quality), (32, 32))
     assert np.abs(back.astype(int) - rgb).max() <= 3
+
+
+def test_the_old_name_of_the_zero_point_warns():
+    field = quantise.EncodedField(b"", 1.0, 128.0, 0.0, 0.0)
+    with pytest.warns(DeprecationWarning, match="use zero_point"):
+        assert field.zero == 128.0

@@ -18,7 +18,7 @@ from tests.support.cuda_host import HostDevice
 
 pytestmark = pytest.mark.skipif(
     find_spec("cuda") is None or find_spec("cuda.bindings") is None,
-    reason="NVRTC is not installed: pip install 'flowprep[cuda]'",
+    reason="NVRTC is not installed: pip install '.[cuda]'",
 )
 
 # Largest shared memory of a thread block, KiB.

@@ -46,7 +46,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run Python code in a process that finds a driver of fake GPUs."""
     if not find_spec("cuda") or not find_spec("cuda.bindings"):
-        pytest.skip("cuda.bindings is not installed: pip install flowprep[cuda]")
+        pytest.skip("cuda.bindings is not installed: pip install '.[cuda]'")
     folder = tmp_path_factory.mktemp("driver")
     command = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
     subprocess.run([*command, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
