@@ -36,4 +36,6 @@ def main(first: str, second: str) -> npt.NDArray[Any]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    main(*sys.argv[1:])

@@ -18,6 +18,7 @@ from flowprep.cli.options import (
 )
 from flowprep.cli.output import print_result, print_table
 from flowprep.presets import default_preset
+from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
     from flowprep.bench.cuda import CudaBenchmark
@@ -144,7 +145,8 @@ def _solver_name(resolved: str, engine: str, preset: str | None, changes: tuple[
 def _show_flow(result: FlowBenchmark, name: str) -> None:
     machine = result.machine
     click.echo(f"{machine.processor}, {machine.cores} cores, Python {machine.python}")
-    click.echo(f"{result.pairs} pairs of {result.size}, one thread, alternately; median (quartiles):")
+    pairs = count_noun(result.pairs, "pair")
+    click.echo(f"{pairs} of {result.size}, one thread, alternately; median (quartiles):")
     for solver, ms in zip((name, "OpenCV"), result.ms_per_pair.values(), strict=True):
         click.echo(f"  {solver:12} {ms.median:8.2f} ms a pair  ({ms.low:.2f} to {ms.high:.2f})")
     ratio = result.ratio_per_pair

@@ -11,6 +11,7 @@ from flowprep.cli.command import Command
 from flowprep.cli.options import RENAMED_OUTPUT, out_option, solver_options, tvl1_from_options
 from flowprep.cli.output import print_result, print_table
 from flowprep.errors import UsageError
+from flowprep.system.units import count_noun
 
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -92,7 +93,8 @@ def tune(
         save_png(draw_tuning(result), out)
 
     def show() -> None:
-        click.echo(f"{result.pairs} pairs of {result.size}, {result.still_share:.0%} of their pixels still:")
+        pairs = count_noun(result.pairs, "pair")
+        click.echo(f"{pairs} of {result.size}, {result.still_share:.0%} of their pixels still:")
         print_table([tuning.as_row(choice) for choice in result.choices])
         click.echo("(bytes, ms: of a pair; error, 99%: mean and percentile, px;")
         click.echo(" still: share of the still pixels that decode to exactly 0)")

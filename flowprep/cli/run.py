@@ -93,7 +93,8 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
     planned = PlannedCorpus.read(corpus)
     known = {task.id for task in planned.plan.tasks}
     if unknown := [name for name in tasks if name not in known]:
-        raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {len(known)} tasks")
+        tasks_known = count_noun(len(known), "task")
+        raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {tasks_known}")
     pending = [task for task in planned.pending_tasks() if array or task.id in tasks]
     random.shuffle(pending)
     with run_progress(corpus) as progress:

@@ -383,6 +383,8 @@ class Video:
             raise OutOfRange(f"{count} pairs from pair {start} of {self.id}; it has {self.num_pairs} pairs")
 
     def _window(self, window: Window | None) -> Window:
+        if window is not None and len(window) != 4:
+            raise OutOfRange(f"window is {window}; allowed: (top, left, height, width)")
         top, left, height, width = window or (0, 0, self.height, self.width)
         if min(top, left, height, width) < 0 or top + height > self.height or left + width > self.width:
             raise OutOfRange(

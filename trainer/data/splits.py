@@ -104,9 +104,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
         positions[label][name].append(position)
     single = [examples.classes[label] for label, groups in sorted(positions.items()) if len(groups) < 2]
     if single and share > 0:
-        log.warning(
-            "%d classes of a single group, of which none is held out: %s", len(single), join_names(single)
-        )
+        log.warning("no video is held out of classes with a single group: %s", join_names(single))
     held_out: set[int] = set()
     for groups in positions.values():
         held_out.update(_choose_groups(groups, [name for name in order if name in groups][:-1], share))

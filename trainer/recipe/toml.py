@@ -22,7 +22,7 @@ else:
 LINE_WIDTH = 110  # of printed comments
 
 
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply changes.
 
     Args:
@@ -34,7 +34,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         UsageError: the file cannot be read or is not TOML; a change is malformed; or as Recipe.from_dict.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:

@@ -66,6 +66,8 @@ def test_window_is_a_part_of_the_whole_flow(corpus):
     for window in ((-1, 0, 4, 4), (0, 0, 25, 4), (0, 37, 4, 4), (4, 4, -2, 4)):
         with pytest.raises(OutOfRange, match="24 pixels high and 40 wide"):
             video.flow(0, 1, window=window)
+    with pytest.raises(OutOfRange, match=r"window is \(0, 0\); allowed: \(top, left, height, width\)"):
+        video.flow(0, 1, window=(0, 0))
 
 
 def test_segments_form_one_video(corpus):

@@ -259,7 +259,7 @@ def test_a_class_of_one_group_gives_nothing(caplog):
     ids = ("A/1.avi", "A/2.avi", "B/1.avi")
     rest, held = splits.hold_out(Examples(ids, (0, 0, 1), ("A", "B")), 0.5, seed=0)
     assert held.labels == (0,) and set(rest.labels) == {0, 1}
-    assert "1 classes of a single group, of which none is held out: B" in caplog.text
+    assert "no video is held out of classes with a single group: B" in caplog.text
 
 
 def test_classes_of_one_group_are_one_warning(caplog):
