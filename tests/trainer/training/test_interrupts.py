@@ -12,8 +12,8 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """The handlers of this process, restored afterwards."""
-    before = {number: signal.getsignal(number) for number in NUMBERS}
+    """Default handlers, also where the tests run in the background of a script. Restored afterwards."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
