@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowprep.errors import UsageError
 from trainer.data.lists import join_names
 from trainer.data.matching import match_list
+from trainer.files import write_atomically
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -176,4 +177,5 @@ def append_examples(classes: Sequence[str], examples: Examples) -> Examples:
 def write_list(path: Path, examples: Examples, *, numbers: bool = True) -> None:
     """Write a list in the form of UCF-101: a path in each line, with the number of the class if `numbers`."""
     rows = zip(examples.ids, examples.labels, strict=True)
-    path.write_text("".join(f"{i} {n + 1}\n" if numbers else f"{i}\n" for i, n in rows), encoding="utf-8")
+    text = "".join(f"{i} {n + 1}\n" if numbers else f"{i}\n" for i, n in rows)
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -15,6 +15,7 @@ from flowprep.errors import UsageError
 from trainer.data.annotations import Examples, class_order, label_examples, labelled_videos, write_list
 from trainer.data.lists import join_names, read_classes, read_list
 from trainer.data.matching import match_list
+from trainer.files import write_atomically
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -152,7 +153,7 @@ def write_split(
         )
     out.mkdir(parents=True, exist_ok=True)
     index = "".join(f"{number} {name}\n" for number, name in enumerate(classes, 1))
-    (out / CLASS_INDEX).write_text(index, encoding="utf-8")
+    write_atomically(out / CLASS_INDEX, lambda file: file.write(index.encode()))
     write_list(out / TRAIN_LIST, train)
     write_list(out / TEST_LIST, test, numbers=False)
     return train, test
