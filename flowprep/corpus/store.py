@@ -265,7 +265,7 @@ class CorpusStore:
         Args:
             owner: the process, as `processes.owner` names it.
         """
-        for folder in (fmt.SHARDS, fmt.RECORDS):
+        for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
             remove_leftovers(self.path / folder, owner)
         for path in (self.path / fmt.LEASES).glob("*"):
             if Lease(path).owner == owner:

@@ -1,7 +1,7 @@
 """Leases: files that tell which process works on something, so that many processes can share a folder.
 
-A lease is the file `<name>.<epoch>`. Its owner creates it exclusively, writes its own name into it, and
-touches it regularly. The lease is over when its owner is a process of this machine that has ended, or when
+A lease is the file `<name>.<epoch>`. Its owner creates it exclusively, with its own name in it, and touches
+it regularly. The lease is over when its owner is a process of this machine that has ended, or when
 nobody touched the file for EXPIRY_SECONDS. Then another process may acquire the lease of the next epoch. If
 several processes try, one succeeds. The epoch therefore counts the owners that died during the work.
 
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowprep.system.atomic import temporary_path
 from flowprep.system.processes import is_dead, owner
 
 log = logging.getLogger(__name__)
@@ -56,14 +57,8 @@ class Lease:
             return None
         epoch = 1 + max((lease.epoch for lease in previous), default=-1)
         lease = cls(folder / f"{name}.{epoch}")
-        try:
-            with lease.path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps({"owner": owner()}))
-        except FileExistsError:
+        if not _create(lease.path, json.dumps({"owner": owner()})):
             return None
-        except OSError:
-            lease.path.unlink(missing_ok=True)  # the file was created, but the disk is full
-            raise
         # If the previous leases vanished before this one was created, another process may have begun anew.
         if any(other != lease and not other.is_over() for other in find_leases(folder, name)):
             lease.path.unlink(missing_ok=True)
@@ -132,6 +127,37 @@ class Lease:
                 return
             except OSError as exc:
                 log.warning("lease %s cannot be renewed: %s", self.path.name, exc)
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file with its content, unless it exists. Returns whether it was created.
+
+    A process that is killed during this leaves no file without an owner: nobody could tell that it is over.
+    """
+    temporary = temporary_path(path, f"{threading.get_ident()}.{owner()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            return _create_in_place(path, text)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _create_in_place(path: Path, text: str) -> bool:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    except OSError:
+        path.unlink(missing_ok=True)  # the file was created, but the disk is full
+        raise
+    return True
 
 
 def find_leases(folder: Path, name: str) -> list[Lease]:

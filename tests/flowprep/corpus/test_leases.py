@@ -190,3 +190,30 @@ def test_leftovers_of_ended_processes_are_removed(store):
     foreign.touch()
     remove_leftovers(store.path)
     assert own.exists() and foreign.exists() and not dead.exists() and not reused.exists()
+
+
+@pytest.mark.parametrize("call", ["os.link", "pathlib.Path.write_text"])
+def test_an_owner_that_is_killed_while_it_creates_a_lease_leaves_none(store, call):
+    code = (
+        "import sys, os, pathlib, signal; from flowprep.corpus.store import CorpusStore;"
+        "from flowprep.system.processes import owner; store = CorpusStore(pathlib.Path(sys.argv[1]));"
+        "print(owner(), flush=True);"
+        f"{call} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL);"
+        "store.lease('aa').__enter__()"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(store.path)], capture_output=True, text=True)
+    assert run.returncode == -9 and not [name for name in leases(store) if not name.endswith(".tmp")]
+    store.release(run.stdout.strip())
+    assert leases(store) == []
+
+
+def test_a_file_system_without_hard_links_has_leases_too(store, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no hard links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with store.lease("aa") as deaths:
+        assert deaths == 0 and leases(store) == ["aa.0"] and store.is_leased("aa")
+        with store.lease("aa") as second:
+            assert second is None
+    assert leases(store) == []
