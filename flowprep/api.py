@@ -137,12 +137,12 @@ def plan_corpus(
         settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
             fastest one of this machine.
         segments: maximum number of tasks for one long video.
-        check_gpu: raise EngineError if the engine is cuda and no GPU works here.
+        check_gpu: raise an error if the engine cannot be imported here, or is cuda and no GPU works here.
         progress: called with the videos read and to read.
 
     Raises:
         UsageError: an input is missing, has no video, or is inside `out`; or the corpus has other settings.
-        EngineError: see `check_gpu`.
+        EngineError, SettingsError: see `check_gpu`.
     """
     store = CorpusStore(Path(out))
     settings = settings or Settings(engine="auto")

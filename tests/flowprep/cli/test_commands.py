@@ -143,12 +143,12 @@ def test_an_error_is_one_line_without_a_traceback(tmp_path):
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
 
 
-def test_without_a_command_the_help_is_printed_and_no_error():
-    for program in ("flowprep.cli", "trainer.cli"):
-        code = f"from {program} import main; main()"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert run.returncode == 2 and "error" not in run.stderr.splitlines()[0]
-        assert (run.stderr.startswith("Usage: ") and "Commands:" in run.stderr) or "extract" in run.stderr
+@pytest.mark.parametrize(("program", "command"), [("flowprep", "extract"), ("trainer", "train")])
+def test_without_a_command_the_help_is_printed_and_no_error(program, command):
+    run = subprocess.run([sys.executable, "-m", f"{program}.cli"], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stdout == ""
+    assert run.stderr.startswith("Usage: ") and f"\n  {command} " in run.stderr
+    assert "error:" not in run.stderr
 
 
 def test_an_engine_that_cannot_be_imported_leaves_no_plan(cli, clips, tmp_path):
