@@ -205,11 +205,25 @@ class Program(Group):
             if exc.errno == errno.EPIPE:  # `flowprep info | head`: click ends quietly
                 raise
             raise CommandFailed(describe_os_error(exc)) from exc
+        except click.ClickException:
+            raise
+        except Exception as exc:
+            if was_interrupted(exc):
+                raise click.Abort from exc
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands in their sections."""
         for title, commands in self._sections.items():
             list_commands(formatter, title, commands)
+
+
+def was_interrupted(exc: BaseException) -> bool:
+    """Whether an error follows from Ctrl-C: some libraries end an interrupted call with their own error."""
+    cause: BaseException | None = exc
+    while cause and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def list_commands(formatter: click.HelpFormatter, title: str, commands: Iterable[click.Command]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from flowprep.cli.command import was_interrupted
 from flowprep.cli.output import QUIET, CommandFailed, has_flag
 from trainer.cli.command import LOADER_DIED, Command
 from trainer.cli.options import (
@@ -99,7 +100,7 @@ def train(
     parsed = read_recipe(recipe, changes)
     raise_on_signals()
     try:
-        with signal_before_loader_error():
+        with signal_before_its_errors():
             result = api.train(
                 parsed,
                 corpus,
@@ -131,11 +132,16 @@ def train(
 
 
 @contextmanager
-def signal_before_loader_error() -> Iterator[None]:
-    """After a loader process was killed, wait for a signal to this process: maybe all processes shall end."""
+def signal_before_its_errors() -> Iterator[None]:
+    """Raise KeyboardInterrupt for errors that follow from a signal.
+
+    After a loader process was killed, wait for a signal to this process: maybe all processes shall end.
+    """
     try:
         yield
-    except RuntimeError as exc:
+    except Exception as exc:
+        if was_interrupted(exc):
+            raise KeyboardInterrupt from exc
         if LOADER_DIED in str(exc):
             time.sleep(1)
         raise

@@ -21,6 +21,7 @@ from flowprep.errors import UsageError
 from trainer.errors import CheckpointDamaged
 from trainer.files import write_atomically
 from trainer.recipe.schema import Recipe
+from trainer.training.interrupts import uninterrupted
 from trainer.training.run_folder import BEST, LAST
 
 VERSION = 3
@@ -80,7 +81,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
 
     def write(file: IO[bytes]) -> None:
-        torch.save(values, file)
+        # torch.save turns an interruption of its writes into an error of its own.
+        with uninterrupted():
+            torch.save(values, file)
         file.write(SEAL.pack(SEAL_MARK, _checksum(file)))
 
     write_atomically(path, write)

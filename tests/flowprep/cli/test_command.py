@@ -71,6 +71,18 @@ def test_every_failure_begins_with_error(cli, arguments, code):
     assert result.stderr.startswith("error: ") and "Error:" not in result.stderr
 
 
+def test_an_error_that_follows_from_ctrl_c_is_no_error_of_the_program(cli, tmp_path, monkeypatch):
+    def interrupted_library(*_args):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected position")
+
+    monkeypatch.setattr("flowprep.corpus.reader.open_corpus", interrupted_library)
+    result = cli("info", tmp_path)
+    assert result.exit_code == 1 and result.stderr == "error: stopped\n"
+
+
 def test_an_error_of_a_setting_has_the_names_of_the_options(cli, clips, tmp_path):
     result = cli("plan", clips, "-o", tmp_path / "c", "--quantiser", "tsn", "--step-px", 0.2)
     assert result.exit_code == 2 and result.stderr.startswith("error: --step-px is 0.2 with --quantiser tsn")

@@ -180,6 +180,16 @@ def test_an_interrupted_training_says_how_to_continue(tmp_path, setting, monkeyp
     says = "error: interrupted: the same command with --resume continues from the last checkpoint in"
     assert done.stderr == f"{says} {tmp_path / 'run'}\n"
 
+    def fail_from_it(*_args, **_options):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected position")  # as torch.save does
+
+    monkeypatch.setattr("trainer.training.trainer.train", fail_from_it)
+    done = call(*args)
+    assert done.exit_code == 1 and done.stderr == f"{says} {tmp_path / 'run'}\n"
+
 
 def test_the_lists_of_a_run_have_its_classes(tmp_path, setting, opened, monkeypatch):
     """Even if the classes of the training list are not those of the folders."""
