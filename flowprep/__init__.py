@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowprep.errors import CorpusError as CorpusError
     from flowprep.errors import CorpusFormatError as CorpusFormatError
     from flowprep.errors import EngineError as EngineError
+    from flowprep.errors import FileUnsuitable as FileUnsuitable
     from flowprep.errors import FlowprepError as FlowprepError
     from flowprep.errors import OutOfRange as OutOfRange
     from flowprep.errors import SettingsConflict as SettingsConflict
@@ -50,6 +51,7 @@ _PUBLIC = {
         "CorpusError",
         "CorpusFormatError",
         "EngineError",
+        "FileUnsuitable",
         "FlowprepError",
         "OutOfRange",
         "SettingsConflict",

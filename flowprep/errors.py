@@ -4,6 +4,7 @@
     ├── UsageError             the request is wrong (exit code 2)
     │   ├── SettingsError      a setting has a value that is not allowed
     │   ├── SettingsConflict   the corpus on disk has other settings
+    │   ├── FileUnsuitable     a name stands for no regular file, or for one that is too large or elsewhere
     │   └── OutOfRange         the video does not have the requested frames or pairs
     ├── VideoError             one video cannot be extracted; the run continues without it
     │   ├── VideoUnreadable    nothing can be decoded: no file, no video stream, an unknown format
@@ -35,6 +36,10 @@ class SettingsError(UsageError, ValueError):
 
 class SettingsConflict(UsageError):
     """The corpus on disk has other settings. Nothing was changed."""
+
+
+class FileUnsuitable(UsageError, ValueError):
+    """A name stands for no regular file (a pipe, a device, a folder), or for one too large or elsewhere."""
 
 
 class OutOfRange(UsageError, IndexError):

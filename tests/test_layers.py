@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the lowest to the highest; a module imports only from layers below its own, or from its own package.
 LAYERS = [
-    {"flowprep.errors", "flowprep.system"},
+    {"flowprep.errors"},
+    {"flowprep.system"},
     {"flowprep.validation"},
     {"flowprep.presets"},
     {"flowprep.settings"},
@@ -49,6 +50,7 @@ PUBLIC = {
     "flowprep.errors",
     "flowprep.planning.video_lists",
     "flowprep.system.atomic",
+    "flowprep.system.files",
     "flowprep.system.leases",
     "flowprep.system.processes",
     "flowprep.system.progress",
