@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,30 +124,37 @@ def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor,
 
 
 class EvalClips(torch.utils.data.Dataset[tuple[int, Clip]]):
-    """Whole frames of equally spaced clips, to evaluate. Item k is clip k % frames of video k // frames.
+    """Whole frames of equally spaced clips, to evaluate, video after video.
 
     An item is (number of the video, clip). The planes of the clip are (C, H, W), or (T, C, H, W) with time
-    steps.
+    steps. A short video has fewer positions than clips: a clip that it shows several times is one item.
 
     Args:
         corpus, ids: the videos.
         recipe: what a clip consists of.
         frames: number of clips of each video.
+
+    Attributes:
+        counts: how often the video shows the clip of each item; `frames` in all for each video.
     """
 
     def __init__(self, corpus: Corpus, ids: tuple[str, ...], recipe: Recipe, frames: int) -> None:
-        self._corpus, self._ids, self._recipe, self._frames = corpus, ids, recipe, frames
-        self._spec = ClipSpec.from_recipe(recipe, evaluation=True)
+        self._corpus, self._ids, self._recipe = corpus, ids, recipe
+        spec = ClipSpec.from_recipe(recipe, evaluation=True)
+        self._items: list[tuple[int, int | np.ndarray]] = []
+        self.counts: list[int] = []
+        for number, video in enumerate(corpus[i] for i in ids):
+            positions = spec.spaced(stream_length(video, recipe.stream), video.step, frames)
+            counts = Counter(tuple(np.atleast_1d(position).tolist()) for position in positions)
+            self._items += [(number, p[0] if spec.time_steps == 0 else np.array(p)) for p in counts]
+            self.counts += counts.values()
 
     def __len__(self) -> int:
-        return len(self._ids) * self._frames
+        return len(self._items)
 
     def __getitem__(self, key: int) -> tuple[int, Clip]:
-        number, k = divmod(key, self._frames)
-        video = self._corpus[self._ids[number]]
-        length = stream_length(video, self._recipe.stream)
-        positions = self._spec.spaced(length, video.step, self._frames)
-        return number, load_clip(video, positions[k], self._recipe)
+        number, position = self._items[key]
+        return number, load_clip(self._corpus[self._ids[number]], position, self._recipe)
 
 
 def workers_that_fit(workers: int, size: int) -> int:

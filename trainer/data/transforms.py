@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
@@ -16,6 +17,7 @@ from trainer.data.clip import Clip, Window
 # are in common use, without a square root; they are multiplied by 255 for pixels on the 0-255 scale.
 RGB_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 RGB_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+MIRRORED = (2, 10)  # numbers of crops of which half are mirror images
 
 
 def resized_shape(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -134,14 +136,40 @@ def fixed_crops(clip: Clip, size: int, crops: int, stream: str) -> Clip:
     Returns:
         A clip with planes (crops, ..., C, size, size).
     """
-    planes = clip.planes
+    return _crops_at(clip, _crop_places(clip, size, crops), size, crops, stream)
+
+
+def distinct_crops(clip: Clip, size: int, crops: int, stream: str) -> tuple[Clip, torch.Tensor]:
+    """The crops of `fixed_crops`, each once.
+
+    Corners and centre coincide where the frame is as high or as wide as a crop.
+
+    Args:
+        clip, size, crops, stream: as for fixed_crops.
+
+    Returns:
+        A clip with planes (K, ..., C, size, size), and how often each of its K crops is in fixed_crops, (K,).
+    """
+    places = Counter(_crop_places(clip, size, crops))
+    counts = list(places.values()) * (2 if crops in MIRRORED else 1)
+    return _crops_at(clip, list(places), size, crops, stream), torch.tensor(counts)
+
+
+def _crop_places(clip: Clip, size: int, crops: int) -> list[tuple[int, int]]:
+    """(top, left) of the crops, without the mirror images."""
     if not size:
-        return _stack([clip, flip(clip, stream)][:crops])
-    bottom, right = planes.shape[-2] - size, planes.shape[-1] - size
+        return [(0, 0)]
+    bottom, right = clip.planes.shape[-2] - size, clip.planes.shape[-1] - size
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
-    places = (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
-    shown = [clip._replace(planes=planes[..., y : y + size, x : x + size]) for y, x in places]
-    if crops in (2, 10):
+    return (corners if crops >= 5 else []) + [(bottom // 2, right // 2)]
+
+
+def _crops_at(clip: Clip, places: Sequence[tuple[int, int]], size: int, crops: int, stream: str) -> Clip:
+    """The crops at these places, and then their mirror images if `crops` counts them."""
+    planes = clip.planes
+    height, width = (size, size) if size else planes.shape[-2:]
+    shown = [clip._replace(planes=planes[..., y : y + height, x : x + width]) for y, x in places]
+    if crops in MIRRORED:
         shown += [flip(crop, stream) for crop in shown]
     return _stack(shown)
 

@@ -131,16 +131,16 @@ class Sampling:
         self.recipe, self.frames, self.crops, self.whole = recipe, frames, crops, whole
         self.clip = ClipSpec.from_recipe(recipe, evaluation=True)
 
-    def crop(self, clip: Clip) -> Clip:
-        """The crops of a clip, or its whole frames."""
+    def crop(self, clip: Clip) -> tuple[Clip, torch.Tensor]:
+        """The K distinct crops of a clip, or its whole frames, and how often each counts, (K,)."""
         side = 0 if self.whole else self.recipe.input.crop
-        return transforms.fixed_crops(clip, side, self.crops, self.recipe.stream)
+        return transforms.distinct_crops(clip, side, self.crops, self.recipe.stream)
 
     def is_full(self, clips: Sequence[Clip]) -> bool:
         """Whether these cropped clips are enough for a forward pass."""
-        height, width = clips[0].planes.shape[-2:]
+        crops, (height, width) = len(clips[0].planes), clips[0].planes.shape[-2:]
         area = height * width / self.recipe.input.crop**2  # 1, except for whole frames
-        return len(clips) * self.crops * max(1, self.clip.time_steps) * area >= CROPS_PER_PASS
+        return len(clips) * crops * max(1, self.clip.time_steps) * area >= CROPS_PER_PASS
 
     def clip_bytes(self, corpus: Corpus, ids: Sequence[str]) -> int:
         """Bytes of the largest clip of these videos, before it is cropped."""
@@ -162,6 +162,8 @@ def mean_outputs(
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Mean over clips and crops of a function of the network's inputs.
+
+    Clips and crops that coincide are computed once, and counted as often as they occur.
 
     Args:
         outputs: A function from the inputs of B crops to outputs (B, C).
@@ -187,26 +189,30 @@ def mean_outputs(
     sums = torch.zeros(len(ids), size)
     rows: list[int] = []  # row of `sums` of each waiting clip
     waiting: list[Clip] = []
+    counts: list[torch.Tensor] = []  # how often each crop of each waiting clip counts
 
     def run_waiting() -> None:
         batch = sampling.clip.tensors(Clip(*map(torch.cat, zip(*waiting, strict=True))).to(device))
         with torch.inference_mode(), autocast(precision, device):
             values = outputs(*batch)
-        by_clip = values.view(len(rows), sampling.crops, -1).mean(1).cpu()  # (clips, C)
+        each = torch.stack(counts).to(values).unsqueeze(2)  # (clips, K, 1)
+        by_clip = (values.view(*each.shape[:2], -1) * each).sum(1).cpu() / sampling.crops  # (clips, C)
         sums.index_add_(0, torch.tensor(rows), by_clip)
-        rows.clear()
-        waiting.clear()
+        for part in (rows, waiting, counts):
+            part.clear()
 
-    total = len(ids) * sampling.frames
-    for count, (position, clip) in enumerate(loader, 1):
-        cropped = sampling.crop(clip)
+    done, total = 0, len(ids) * sampling.frames
+    for count, (position, clip) in zip(clips.counts, loader, strict=True):
+        cropped, crop_counts = sampling.crop(clip)
         if waiting and cropped.planes.shape != waiting[0].planes.shape:  # whole frames of another size
             run_waiting()
         rows.append(own[position])
         waiting.append(cropped)
+        counts.append(count * crop_counts)
         if sampling.is_full(waiting):
             run_waiting()
-        progress(min(total, count * distributed.world_size()), total)
+        done += count
+        progress(min(total, done * distributed.world_size()), total)
     if waiting:
         run_waiting()
     means = distributed.all_reduce_sum(sums.to(device)).cpu() / sampling.frames

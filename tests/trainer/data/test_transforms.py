@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 import torch
 
 from trainer.data import transforms
@@ -70,3 +71,17 @@ def test_colour_jitter_has_the_published_size():
     shifts = np.stack([transforms.colour_shift(rng, 0.1).numpy() for _ in range(4000)])
     np.testing.assert_allclose((shifts @ transforms.RGB_AXES).std(0), [5.546, 0.479, 0.115], rtol=0.05)
     np.testing.assert_allclose(shifts.std(0), [3.17, 3.22, 3.25], rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "counts"), [((30, 40), [1] * 10), ((20, 40), [2, 2, 1] * 2), ((20, 20), [5] * 2)]
+)
+def test_crops_that_coincide_are_shown_once(shape, counts):
+    """Their numbers give the ten crops back, in any order of equal ones."""
+    clip = Clip(torch.rand(4, *shape), torch.ones(4), torch.zeros(4))
+    shown, times = transforms.distinct_crops(clip, 20, 10, "temporal")
+    assert times.tolist() == counts
+    all_ten = transforms.fixed_crops(clip, 20, 10, "temporal").normalised()
+    weighted = shown.normalised() * times[:, None, None, None]
+    torch.testing.assert_close(weighted.sum(0), all_ten.sum(0))
+    assert len({crop.numpy().tobytes() for crop in shown.normalised()}) == len(counts)

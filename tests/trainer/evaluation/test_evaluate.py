@@ -1,12 +1,13 @@
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, FakeCorpus, small
+from tests.support.fakes import CLASSES, FakeCorpus, cut, recipe_for, small
 from trainer.data import dataset, loading, transforms
 from trainer.data.annotations import Examples
 from trainer.data.sampling import ClipSpec, spaced_starts
@@ -145,3 +146,46 @@ def test_controls_change_the_input(tmp_path):
     (tmp_path / "turned").mkdir()
     checkpoint.save(tmp_path / "turned" / "last.pt", changed)
     assert np.array_equal(reversed_scores, evaluate(tmp_path / "turned", corpus, subset).scores)
+
+
+def _cut_codes(codes, size, start, count, backward=False, window=None):
+    return cut(cut(codes(start, count, backward), size), window)
+
+
+@pytest.mark.parametrize("size", [(56, 40), (32, 40), (32, 32)])
+@pytest.mark.parametrize("pairs", [14, 4])
+def test_a_view_that_occurs_twice_is_scored_once(size, pairs):
+    """25 clips and 10 crops, or fewer where they coincide: the mean over all, from fewer passes."""
+    recipe = small("temporal", input={"stack": 3})
+    corpus = FakeCorpus(clips=1)
+    for video in corpus.videos.values():
+        video.num_pairs, video.num_frames = pairs, pairs + 1
+        video.width, video.height = size
+        video.codes = partial(_cut_codes, video.codes, (0, 0, *size[::-1]))
+    ids = list(corpus)[:3]
+    seen = []
+
+    def model(x):
+        seen.append(len(x))
+        return linear(x)
+
+    linear = Linear(recipe.channels)
+    model.eval = linear.eval
+    got = score_videos(model, corpus, ids, recipe, classes=3, frames=25, crops=10, device=CPU)
+    positions, places = min(25, pairs - 2), 5 if size == (56, 40) else 3 if size == (32, 40) else 1
+    assert sum(seen) == 3 * positions * places * 2
+    for row, video in zip(got, (corpus[i] for i in ids), strict=True):
+        starts = spaced_starts(pairs, 3, 25)
+        crops = [
+            transforms.fixed_crops(loading.load_clip(video, int(s), recipe), 32, 10, "temporal")
+            for s in starts
+        ]
+        scores = torch.cat([linear(crop.normalised()).softmax(1) for crop in crops]).detach()
+        np.testing.assert_allclose(row, scores.mean(0), rtol=1e-4)
+
+
+def test_a_clip_that_is_spread_over_the_video_is_scored_once():
+    recipe = recipe_for("siamese_transform", "spatial", input={"time_steps": 6, "spacing": [0, 0]})
+    clips = dataset.EvalClips(corpus := FakeCorpus(clips=1), tuple(corpus)[:2], recipe, frames=10)
+    assert len(clips) == 2 and clips.counts == [10, 10]
+    assert clips[1][0] == 1 and clips[1][1].planes.shape[0] == 6
