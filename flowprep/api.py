@@ -7,9 +7,9 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,23 @@ class PlannedCorpus:
         store: the corpus.
         plan: its plan.
         skipped_files: number of input files that are not videos.
+        skipped_links: number of links that were not followed.
+        skipped_folders: folder -> why it, or the images in it, was not read.
     """
 
     store: CorpusStore
     plan: Plan
     skipped_files: int = 0
+    skipped_links: int = 0
+    skipped_folders: Mapping[str, str] = field(default_factory=dict)
+
+    def skipped_to_dict(self) -> dict[str, Any]:
+        """Return what was skipped in the inputs, for --json."""
+        return {
+            "skipped_files": self.skipped_files,
+            "skipped_links": self.skipped_links,
+            "skipped_folders": dict(self.skipped_folders),
+        }
 
     @classmethod
     def read(cls, corpus: str | Path) -> PlannedCorpus:
@@ -52,6 +64,11 @@ class PlannedCorpus:
         """
         store = CorpusStore(Path(corpus))
         return cls(store, store.read_plan())
+
+    def describe_skipped(self) -> str:
+        """Return how many files and links of the inputs were skipped."""
+        links = f" and {count_noun(self.skipped_links, 'link')}" if self.skipped_links else ""
+        return f"{count_noun(self.skipped_files, 'other file')}{links} skipped"
 
     def pending_tasks(self, retry_failed: bool = False) -> list[Task]:
         """Return the tasks that are not done; also tasks with failed or partial videos, if `retry_failed`."""
@@ -66,7 +83,7 @@ class PlannedCorpus:
             "tasks": len(self.plan.tasks),
             "pending_tasks": len(self.pending_tasks()),
             "pairs": sum(task.estimate for task in self.plan.tasks),
-            "skipped_files": self.skipped_files,
+            **self.skipped_to_dict(),
             "settings": self.plan.settings.to_dict(),
         }
 
@@ -160,7 +177,7 @@ def plan_corpus(
         if settings.engine == "cuda" and (fault := gpu_fault()):
             raise EngineError(fault)
     plan = make_plan(store, discovery.videos, settings, progress, segments)
-    return PlannedCorpus(store, plan, discovery.skipped)
+    return PlannedCorpus(store, plan, discovery.skipped, discovery.links, discovery.passed_over)
 
 
 def extract_corpus(
@@ -189,7 +206,7 @@ def extract_corpus(
     announce(
         f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
         f" {len(tasks)} to do; engine {plan.settings.engine};"
-        f" {count_noun(planned.skipped_files, 'other file')} skipped"
+        f" {planned.describe_skipped()}"
     )
     result = run_plan(planned, tasks, options, progress=progress, announce=announce)
     status = corpus_status(plan, planned.store.save_index())

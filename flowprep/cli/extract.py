@@ -56,7 +56,7 @@ def extract(
 
     with run_progress(out) as progress:
         result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress, announce=notice)
-    finish_extraction(result, result.to_dict())
+    finish_extraction(result, result.to_dict() | planned.skipped_to_dict())
 
 
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
@@ -74,7 +74,7 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, **options: Any) -> 
         values,
         f"{count_noun(values['videos'], 'video')}, about {values['pairs']} pairs,"
         f" in {count_noun(values['tasks'], 'task')}, {values['pending_tasks']} to do;"
-        f" {count_noun(values['skipped_files'], 'other file')} skipped",
+        f" {planned.describe_skipped()}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,14 @@ from typing import NamedTuple
 
 from flowprep.corpus.plan import many_objects
 from flowprep.errors import UsageError
+from flowprep.planning.folder_search import search_folder
 from flowprep.planning.video_lists import LIST_SUFFIXES, read_video_list
 from flowprep.system.paths import printable
+from flowprep.system.units import count_noun
 from flowprep.video.frame_folder import is_frame_folder
 from flowprep.video.suffixes import VIDEO_SUFFIXES
+
+log = logging.getLogger(__name__)
 
 
 class SourceVideo(NamedTuple):
@@ -42,10 +47,16 @@ class Discovery:
     Attributes:
         videos: in the order of the inputs.
         skipped: the number of files that are not videos.
+        links: the number of links that were not followed.
+        passed_over: folder -> why it, or the images in it, was not read.
+        remarks: what the user should know of the files that were not read, as sentences.
     """
 
     videos: list[SourceVideo] = field(default_factory=list)
     skipped: int = 0
+    links: int = 0
+    passed_over: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def discover_videos(inputs: Sequence[str | Path]) -> Discovery:
@@ -72,7 +83,7 @@ def discover_videos(inputs: Sequence[str | Path]) -> Discovery:
     with many_objects():
         for path, root, prefix in zip(absolute, roots, _shortest_names(roots), strict=True):
             if path.is_dir() and not is_frame_folder(path):
-                _search_folder(path, prefix, discovery)
+                _search(path, prefix, discovery)
             elif path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
                 discovery.videos += _listed_videos(path, root, prefix)
             elif path.is_dir() or (path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES):
@@ -80,22 +91,28 @@ def discover_videos(inputs: Sequence[str | Path]) -> Discovery:
             else:
                 known = " ".join([*LIST_SUFFIXES, *sorted(VIDEO_SUFFIXES)])
                 raise UsageError(f"{path} is not a folder, a list or a video; known suffixes: {known}")
+    for remark in discovery.remarks:
+        log.warning("%s", remark)
     if not discovery.videos:
         raise UsageError(
-            f"no video in {', '.join(map(str, inputs))} ({discovery.skipped} other files). Known suffixes:"
+            f"no video in {', '.join(map(str, inputs))} ({count_noun(discovery.skipped, 'other file')},"
+            f" {count_noun(discovery.links, 'link')} not followed). Known suffixes:"
             f" {' '.join(sorted(VIDEO_SUFFIXES))}. Links that lead out of a folder are not followed: write"
             " their targets into a list"
         )
     return discovery
 
 
-def _search_folder(root: Path, prefix: str, discovery: Discovery) -> None:
-    for item in _walk(root):
-        if isinstance(item, int):
-            discovery.skipped += item
-        else:
-            source, label = _as_id(item.relative_to(root)), printable(item.parent.name)
-            discovery.videos.append(SourceVideo(str(item), source, label, prefix))
+def _search(root: Path, prefix: str, discovery: Discovery) -> None:
+    search = search_folder(root)
+    for relative in search.videos:
+        label = printable((root / relative).parent.name)
+        discovery.videos.append(SourceVideo(f"{root}{os.sep}{relative}", _as_id(relative), label, prefix))
+    discovery.skipped += search.others
+    discovery.links += len(search.links)
+    for relative, reason in search.passed_over.items():
+        discovery.passed_over[printable(str(root / relative))] = reason
+    discovery.remarks += search.remarks(root)
 
 
 def _listed_videos(path: Path, root: Path, prefix: str) -> Iterator[SourceVideo]:
@@ -105,40 +122,6 @@ def _listed_videos(path: Path, root: Path, prefix: str) -> Iterator[SourceVideo]
         # A path outside the folder keeps all its parts but the first slash.
         relative = video.removeprefix(folder) if video.startswith(folder) else video.lstrip(os.sep)
         yield SourceVideo(video, _as_id(relative), row.label, prefix, row.frames, row.size)
-
-
-def _walk(root: Path) -> Iterator[Path | int]:
-    """The videos in a folder and its subfolders, sorted, and, as numbers, counts of other files."""
-    inside = root.resolve()
-
-    def visit(folder: Path, ancestors: frozenset[Path], linked: bool) -> Iterator[Path | int]:
-        videos: list[Path] = []
-        others = 0
-        folders: list[tuple[Path, bool]] = []
-        for entry in sorted(folder.iterdir()):
-            link = entry.is_symlink()
-            target = entry.resolve()
-            if link and not (target.is_relative_to(inside) and target.exists()):
-                others += 1
-            elif entry.is_dir():
-                # A link to a parent folder would never end, and links within linked folders might multiply.
-                if target in ancestors or (link and linked):
-                    others += 1
-                else:
-                    folders.append((entry, linked or link))
-            elif entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES:
-                videos.append(entry)
-            else:
-                others += 1
-        if folder != root and is_frame_folder(folder, nested=True):
-            yield folder
-            return
-        yield from videos
-        yield others
-        for child, through_link in folders:
-            yield from visit(child, ancestors | {child.resolve()}, through_link)
-
-    yield from visit(root, frozenset({inside}), False)
 
 
 def _shortest_names(folders: Sequence[Path]) -> list[str]:

@@ -28,7 +28,9 @@ from flowprep.video.truncation import describe_truncation
 
 # FFmpeg may open local files of these formats only. Playlists and other formats that name further files or
 # addresses (hls, dash, concat, image2, sdp, ...) would let a video make FFmpeg read anything.
-_FORMATS = "mov,matroska,avi,asf,flv,gif,mpegts,mpeg,mpegvideo,mxf,ogg,yuv4mpegpipe,h264,hevc,m4v,dv"
+_FORMATS = (
+    "mov,matroska,avi,asf,flv,gif,mpegts,mpeg,mpegvideo,mxf,ogg,yuv4mpegpipe,h264,hevc,m4v,dv,ivf,mjpeg,apng"
+)
 SAFE_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 
 # The time stamps of these containers are decoding times, not presentation times. Their frame rate is fixed.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable
 from flowprep.settings import MAX_PIXELS
 from flowprep.system.paths import printable
 from flowprep.video.frames import Frame, SourceFormat, decode_image, reason
-from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_system_name, suffix_of
+
+_SHOWN_PATTERNS = 3
 
 
 def numbered_frames(folder: Path) -> list[Path]:
@@ -23,7 +26,7 @@ def numbered_frames(folder: Path) -> list[Path]:
         VideoUnreadable: the folder has no such images or more than one pattern; or a number is missing or
             occurs twice.
     """
-    series = _image_series(folder)
+    series = _image_series(path.name for path in folder.iterdir())
     if len(series) != 1:
         patterns = ", ".join(sorted(f"{prefix}<number>{suffix}" for prefix, suffix in series)) or "none"
         raise VideoUnreadable(
@@ -36,24 +39,49 @@ def numbered_frames(folder: Path) -> list[Path]:
         if following != previous + 1:
             fault = f"{following} is there twice" if following == previous else f"{previous + 1} is missing"
             raise VideoUnreadable(f"frame {fault}: the images run from {numbers[0]} to {numbers[-1]}")
-    return [path for _, path in numbered]
+    return [folder / name for _, name in numbered]
 
 
-def is_frame_folder(folder: Path, nested: bool = False) -> bool:
+def is_frame_folder(folder: Path) -> bool:
     """Whether a folder counts as a video: it has one series of numbered images, and no video or folder.
 
-    Args:
-        folder: the folder to look at.
-        nested: the folder was found by a search, and not named by the user. Then a series with gaps needs at
-            least ten images: fewer are more likely somebody's figures than a video that lost frames.
+    Files and folders that systems create (`._img_00001.jpg`, `@eaDir`) do not count.
     """
-    if any(p.is_dir() or p.suffix.lower() in VIDEO_SUFFIXES for p in folder.iterdir()):
-        return False
-    series = list(_image_series(folder).values())
-    if len(series) != 1 or len(series[0]) < 2:
-        return False
-    numbers = sorted(number for number, _ in series[0])
-    return not nested or len(numbers) >= 10 or numbers[-1] - numbers[0] == len(numbers) - 1
+    names: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_system_name(entry.name):
+                continue
+            if suffix_of(entry.name) in VIDEO_SUFFIXES or Path(entry.path).is_dir():
+                return False
+            names.append(entry.name)
+    return not series_fault(names, gaps=True)
+
+
+def series_fault(names: Iterable[str], *, gaps: bool) -> str:
+    """Why the images of a folder are not the frames of a video; "" if they are.
+
+    Args:
+        names: the names of the files in the folder.
+        gaps: a series may have gaps. Without it, a series with gaps needs at least ten images: fewer are
+            more likely somebody's figures than a video that lost frames.
+    """
+    series = _image_series(names)
+    if not series:
+        return "their names have no numbers"
+    if len(series) > 1:
+        patterns = sorted(f"{prefix}<number>{suffix}" for prefix, suffix in series)
+        more = ", ..." if len(patterns) > _SHOWN_PATTERNS else ""
+        return f"{len(series)} series of numbers: {printable(', '.join(patterns[:_SHOWN_PATTERNS]))}{more}"
+    (numbered,) = series.values()
+    if len(numbered) < 2:
+        return "only one of them has a number"
+    numbers = sorted(number for number, _ in numbered)
+    if not gaps and len(numbers) < 10 and numbers[-1] - numbers[0] != len(numbers) - 1:
+        return (
+            f"the numbers from {numbers[0]} to {numbers[-1]} have gaps, and there are fewer than ten images"
+        )
+    return ""
 
 
 def read_frame_folder(
@@ -86,11 +114,12 @@ def check_same_size(source: SourceFormat, width: int, height: int, index: int) -
         )
 
 
-def _image_series(folder: Path) -> dict[tuple[str, str], list[tuple[int, Path]]]:
-    """The numbered images of a folder, by the text before the number and the suffix."""
-    series: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    for path in folder.iterdir():
-        match = re.fullmatch(r"(.*?)(\d+)", path.stem)
-        if match and path.suffix.lower() in IMAGE_SUFFIXES:
-            series.setdefault((match[1], path.suffix), []).append((int(match[2]), path))
+def _image_series(names: Iterable[str]) -> dict[tuple[str, str], list[tuple[int, str]]]:
+    """The numbers and names of numbered images, by the text before the number and the suffix."""
+    series: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for name in names:
+        suffix = suffix_of(name)
+        match = re.fullmatch(r"(.*?)(\d+)", name[: len(name) - len(suffix)], re.DOTALL)
+        if match and suffix in IMAGE_SUFFIXES and not is_system_name(name):
+            series.setdefault((match[1], suffix), []).append((int(match[2]), name))
     return series
