@@ -10,51 +10,63 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from flowprep.reports.html import Content, Markup, tag
+
 Point = tuple[float, float]
 Tick = tuple[float, str]
 
 _MAX_POINTS = 300  # of a drawn line; more cannot be told apart
 _MAX_MARKERS = 40  # points of a line that still get a marker each
 # The line chart in its own units: the size, and the margins that hold its labels.
-_WIDTH, _HEIGHT = 460, 210
-_LEFT, _BOTTOM, _TOP, _RIGHT = 44, 26, 8, 10
+_WIDTH, _HEIGHT = 460, 226
+_LEFT, _BOTTOM, _TOP, _RIGHT = 48, 42, 8, 10
 
 
-def ticks(maximum: float) -> list[float]:
-    """Four to six round numbers from 0 to at least `maximum`."""
+def ticks(maximum: float, *, whole: bool = False) -> list[float]:
+    """Up to six round numbers from 0 to at least `maximum`.
+
+    Args:
+        maximum: the largest value of the axis.
+        whole: only whole numbers: for values that are counted.
+    """
     step = 10.0 ** math.floor(math.log10(max(maximum, 1e-9) / 4))
     step *= next(k for k in (1, 2, 2.5, 5, 10) if step * k * 5 >= maximum)
+    if whole and step % 1:
+        step = math.ceil(step)
     return [k * step for k in range(math.ceil(maximum / step - 1e-9) + 1)]
 
 
-def bar(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as a length in CSS or SVG; what is no finite number is 0."""
+    return f"{100 * share if math.isfinite(share) else 0.0:.2f}"
+
+
+def bar(share: float) -> Markup:
     """One horizontal bar.
 
     Args:
         share: part of the available width, from 0 to 1.
     """
-    return f"<div class=bar><i style='width:{100 * share:.2f}%'></i></div>"
+    return tag("div", tag("i", style=f"width:{percent(share)}%"), class_="bar")
 
 
-def bars(rows: Iterable[tuple[str, float]], label: Callable[[float], str]) -> str:
+def bars(rows: Iterable[tuple[str, float]], label: Callable[[float], str]) -> Markup:
     """Horizontal bars below each other; the longest fills the width.
 
     Args:
-        rows: name (HTML) and share of each bar.
+        rows: name and share of each bar.
         label: text of a share, shown at the end of its bar.
     """
     rows = list(rows)
     longest = max((share for _, share in rows), default=0) or 1
-    lines = (f"<span>{name}</span>{bar(share / longest)}<b>{label(share)}</b>" for name, share in rows)
-    return f"<div class=bars>{''.join(lines)}</div>"
+    lines = ((tag("span", name), bar(share / longest), tag("b", label(share))) for name, share in rows)
+    return tag("div", lines, class_="bars")
 
 
-def meter(share: float, low: float, high: float) -> str:
+def meter(share: float, low: float, high: float) -> Markup:
     """A share as a bar from 0 to 1, with its interval from `low` to `high` as a thin line on it."""
-    return (
-        f"<div class=meter><i style='width:{100 * share:.2f}%'></i>"
-        f"<b style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></b></div>"
-    )
+    interval = f"left:{percent(low)}%;width:{percent(high - low)}%"
+    return tag("div", tag("i", style=f"width:{percent(share)}%"), tag("b", style=interval), class_="meter")
 
 
 def outline(heights: Iterable[float]) -> str:
@@ -65,11 +77,13 @@ def outline(heights: Iterable[float]) -> str:
     """
     heights = list(heights)
     return "".join(
-        f"H{100 * i / len(heights):.2f} V{100 - 100 * height:.2f} " for i, height in enumerate(heights)
+        f"H{percent(i / len(heights))} V{percent(1 - height)} " for i, height in enumerate(heights)
     )
 
 
-def plot(shapes: str, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str) -> str:
+def plot(
+    shapes: Content, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title: str, y_title: str
+) -> Markup:
     """A chart that stretches to any width, with labels that keep their size.
 
     Args:
@@ -77,20 +91,30 @@ def plot(shapes: str, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_title:
         x_ticks, y_ticks: place from 0 to 1, and label.
         x_title, y_title: text below and above the chart.
     """
-    grid = "".join(f"<path class=grid d='M0,{100 - 100 * at:.2f} H100'/>" for at, _ in y_ticks)
-    labels = "".join(f"<i class=x style='left:{100 * at:.2f}%'>{text}</i>" for at, text in x_ticks)
-    labels += "".join(f"<i class=y style='bottom:{100 * at:.2f}%'>{text}</i>" for at, text in y_ticks)
-    return (
-        f"<figure class=chart><p class=note>{y_title}</p><div class=plot><svg viewBox='0 0 100 100'"
-        f" preserveAspectRatio=none role=img aria-label='{y_title} over {x_title}'>{grid}{shapes}</svg>"
-        f"{labels}</div>"
-        f"<p class='note under'>{x_title}</p></figure>"
+    grid = [tag("path", class_="grid", d=f"M0,{percent(1 - at)} H100") for at, _ in y_ticks]
+    svg = tag(
+        "svg",
+        grid,
+        shapes,
+        viewBox="0 0 100 100",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=f"{y_title} over {x_title}",
+    )
+    labels = [tag("i", text, class_="x", style=f"left:{percent(at)}%") for at, text in x_ticks]
+    labels += [tag("i", text, class_="y", style=f"bottom:{percent(at)}%") for at, text in y_ticks]
+    return tag(
+        "figure",
+        tag("p", y_title, class_="note"),
+        tag("div", svg, labels, class_="plot"),
+        tag("p", x_title, class_="note under"),
+        class_="chart",
     )
 
 
 def line_chart(
     lines: Sequence[tuple[str, Sequence[Point]]], milestones: Sequence[int], *, share: bool
-) -> str:
+) -> Markup:
     """Lines over training steps, as one SVG image.
 
     Args:
@@ -98,45 +122,53 @@ def line_chart(
         milestones: steps at which the learning rate drops; each is marked.
         share: values are shares from 0 to 1, and are labelled in percent.
     """
+    lines = [(kind, [point for point in line if np.isfinite(point).all()]) for kind, line in lines]
     points = [point for _, line in lines for point in line]
     if not points:
-        return "<p class=note>no log</p>"
-    last_step = max(x for x, _ in points)
-    y_ticks = [0, 0.25, 0.5, 0.75, 1] if share else ticks(max(y for _, y in points))
+        return tag("p", "no log", class_="note")
+    scale = _Scale(max(x for x, _ in points) or 1, 1 if share else max(y for _, y in points))
+    svg: list[Markup] = []
+    for value in [0, 0.25, 0.5, 0.75, 1] if share else ticks(scale.highest):
+        _, y = scale.place(0, value)
+        label = f"{100 * value:.0f}%" if share else f"{value:g}"
+        svg.append(tag("path", class_="grid", d=f"M{_LEFT} {y}H{_WIDTH - _RIGHT}"))
+        svg.append(tag("text", label, x=_LEFT - 7, y=y, dy=".35em", text_anchor="end"))
+    for step in (tick for tick in ticks(scale.last_step, whole=True) if tick <= scale.last_step):
+        x, _ = scale.place(step, 0)
+        anchor = "end" if float(x) > _WIDTH - 30 else "middle"
+        svg.append(tag("text", f"{step:,.0f}", x=x, y=_HEIGHT - _BOTTOM + 18, text_anchor=anchor))
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    svg.append(tag("text", "training steps", x=middle, y=_HEIGHT - 6, text_anchor="middle"))
+    for step in (milestone for milestone in milestones if milestone < scale.last_step):
+        x, _ = scale.place(step, 0)
+        title = tag("title", "lower learning rate")
+        svg.append(tag("path", title, class_="milestone", d=f"M{x} {_TOP}V{_HEIGHT - _BOTTOM}"))
+    for kind, line in lines:
+        svg += _line(kind, line, scale)
+    return tag("svg", svg, class_="lines", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img")
 
-    def place(x: float, y: float) -> tuple[str, str]:
-        right = _LEFT + x / last_step * (_WIDTH - _LEFT - _RIGHT)
-        down = _HEIGHT - _BOTTOM - y / y_ticks[-1] * (_HEIGHT - _TOP - _BOTTOM)
+
+class _Scale:
+    """The places of points in a line chart."""
+
+    def __init__(self, last_step: float, maximum: float) -> None:
+        self.last_step, self.highest = last_step, ticks(maximum)[-1]
+
+    def place(self, x: float, y: float) -> tuple[str, str]:
+        right = _LEFT + x / self.last_step * (_WIDTH - _LEFT - _RIGHT)
+        down = _HEIGHT - _BOTTOM - y / self.highest * (_HEIGHT - _TOP - _BOTTOM)
         return f"{right:.1f}", f"{down:.1f}"
 
-    svg = [f"<svg class=lines viewBox='0 0 {_WIDTH} {_HEIGHT}' role=img>"]
-    for value in y_ticks:
-        _, y = place(0, value)
-        label = f"{100 * value:.0f}%" if share else f"{value:g}"
-        svg.append(f"<path class=grid d='M{_LEFT} {y}H{_WIDTH - _RIGHT}'/>")
-        svg.append(f"<text x={_LEFT - 7} y={y} dy=.35em text-anchor=end>{label}</text>")
-    for step in (tick for tick in ticks(last_step) if tick <= last_step):
-        x, _ = place(step, 0)
-        anchor = "end" if float(x) > _WIDTH - 30 else "middle"
-        svg.append(f"<text x={x} y={_HEIGHT - 7} text-anchor={anchor}>{step:,.0f}</text>")
-    for step in (milestone for milestone in milestones if milestone < last_step):
-        x, _ = place(step, 0)
-        svg.append(
-            f"<path class=milestone d='M{x} {_TOP}V{_HEIGHT - _BOTTOM}'>"
-            "<title>lower learning rate</title></path>"
-        )
-    for kind, line in lines:
-        thinned = _thinned(line)
-        svg.append(
-            f"<polyline class={kind} points='{' '.join(','.join(place(*point)) for point in thinned)}'/>"
-        )
-        if kind == "val" and len(thinned) <= _MAX_MARKERS:
-            for step, value in line:
-                x, y = place(step, value)
-                svg.append(
-                    f"<circle cx={x} cy={y} r=3.2><title>step {step:.0f}: {value:.3f}</title></circle>"
-                )
-    return "".join(svg) + "</svg>"
+
+def _line(kind: str, line: Sequence[Point], scale: _Scale) -> list[Markup]:
+    """A line of the chart, with a marker on each point if there are few."""
+    thinned = _thinned(line)
+    svg = [tag("polyline", class_=kind, points=" ".join(",".join(scale.place(*point)) for point in thinned))]
+    if "val" in kind.split() and len(thinned) <= _MAX_MARKERS:
+        for step, value in line:
+            x, y = scale.place(step, value)
+            svg.append(tag("circle", tag("title", f"step {step:.0f}: {value:.3f}"), cx=x, cy=y, r=3.2))
+    return svg
 
 
 def _thinned(line: Sequence[Point]) -> list[Point]:

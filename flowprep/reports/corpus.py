@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from flowprep.reports.corpus_charts import (
 )
 from flowprep.reports.corpus_data import CorpusData
 from flowprep.reports.corpus_videos import class_section, video_section
-from flowprep.reports.numbers import format_count
+from flowprep.reports.html import Markup, fragment, tag
+from flowprep.reports.numbers import format_count, format_noun
 from flowprep.reports.statistics import throughput
 from flowprep.system.progress import Progress, no_progress
 from flowprep.system.units import format_bytes, format_duration
@@ -86,13 +86,13 @@ def write_report(
         _header(data),
         _cards(data),
         _failure_section(data),
-        f"<div class=tiles>{''.join(tiles)}</div>",
+        tag("div", tiles, class_="tiles"),
         video_section(data.corpus, data.statistics),
         class_section(data),
         _settings_section(data),
     ]
     title = f"Corpus {data.corpus.path.name}"
-    html.write_document(output, title, "\n".join(filter(None, body)), charts.STYLE + _STYLE)
+    html.write_document(output, title, body, charts.STYLE + _STYLE)
     return _summary(data, output)
 
 
@@ -112,63 +112,53 @@ def _summary(data: CorpusData, output: Path) -> ReportSummary:
     )
 
 
-def _header(data: CorpusData) -> str:
+def _header(data: CorpusData) -> Markup:
     counts, settings = data.status.videos, data.corpus.settings
     number = f"All {counts.ok:,}" if data.status.complete else f"{counts.ok:,} of {counts.total:,}"
+    is_one = counts.total == 1
+    title = f"{number} videos are extracted" if not is_one else f"{counts.ok} of 1 video is extracted"
     streams = ["frames"] * settings.rgb + [f"TV-L1 flow ({settings.engine})"] * settings.flow
     sizes = data.statistics.sizes
     size = "".join(f" at {width}x{height}" for width, height in sizes) if len(sizes) == 1 else ""
     classes = len(set(data.corpus.labels.values()) - {""})
-    of_classes = f", {classes:,} classes" if classes else ""
-    return (
-        f"<header><p class=eyebrow>Corpus report</p><h1>{number} videos are extracted</h1>"
-        f"<p class=lead><b>{escape(data.corpus.path.name)}</b>: "
-        f"{' and '.join(streams)}{size}{of_classes}.</p></header>"
-    )
+    of_classes = f", {format_noun(classes, 'class')}" if classes else ""
+    name = tag("b", html.breakable(data.corpus.path.name))
+    return html.header("Corpus report", title, [name, f": {' and '.join(streams)}{size}{of_classes}."])
 
 
-def _cards(data: CorpusData) -> str:
+def _cards(data: CorpusData) -> Markup:
     counts, totals, settings = data.status.videos, data.status.totals, data.corpus.settings
     statuses = (("failed", counts.failed), ("partial", counts.partial), ("pending", counts.pending))
     others = [f"{count:,} {status}" for status, count in statuses if count]
-    note = " &middot; ".join(others) or "none failed, none pending"
-    cards = [_card("blue", "Videos", "extracted", format_count(counts.ok), note)]
+    note = " · ".join(others) or "none failed, none pending"
+    cards = [html.card("blue", "Videos", "extracted", format_count(counts.ok), note)]
 
     title, subtitle, unit = "Frames", "stored", "frames"
     if settings.flow:
         title, subtitle, unit = "Pairs", f"of two frames, step {settings.step}", "pairs"
-    duration = format_duration(float(np.nansum(data.statistics.seconds)))
-    note = f"{totals.get('frames', 0):,.0f} frames &middot; {duration} of video"
-    cards.append(_card("orange", title, subtitle, format_count(totals.get(unit, 0)), note))
+    duration = float(np.nansum(data.statistics.seconds))
+    facts = [format_noun(int(totals.get("frames", 0)), "frame")]
+    facts += [f"{format_duration(duration)} of video"] if duration else []
+    cards.append(html.card("orange", title, subtitle, format_count(totals.get(unit, 0)), " · ".join(facts)))
 
     streams = [("flow_bytes", "flow"), ("rgb_bytes", "frames")]
-    note = " &middot; ".join(
-        f"{format_bytes(totals[key])} {name}" for key, name in streams if totals.get(key)
-    )
+    sizes = [f"{format_bytes(totals[key])} {name}" for key, name in streams if totals.get(key)]
+    subtitle, value = "in shards", fragment(format_bytes(totals.get("shard_bytes", 0)))
     if data.ratio:
-        subtitle, value = "smaller than float32 flow", f"{data.ratio:.0f}<small>&times;</small>"
-    else:
-        subtitle, value = "in shards", format_bytes(totals.get("shard_bytes", 0))
-    cards.append(_card("green", "Size", subtitle, value, note))
+        subtitle, value = "smaller than float32 flow", fragment([f"{data.ratio:.0f}", tag("small", "×")])
+    cards.append(html.card("green", "Size", subtitle, value, " · ".join(sizes)))
 
-    if data.spans:
-        seconds, _, pauses = throughput(data.spans)
-        pairs = sum(span.pairs for span in data.spans)
-        note = f"{format_duration(seconds)} of work" + (f" &middot; {len(pauses)} pauses" if pauses else "")
-        cards.append(_card("violet", "Speed", "pairs per second", format_count(pairs / seconds), note))
-    return f"<div class=cards>{''.join(cards)}</div>"
+    seconds, _, pauses = throughput(data.spans)
+    if pairs := sum(span.pairs for span in data.spans):
+        note = f"{format_duration(seconds)} of work"
+        note += f" · {format_noun(len(pauses), 'pause')}" if pauses else ""
+        cards.append(html.card("violet", "Speed", "pairs per second", format_count(pairs / seconds), note))
+    return tag("div", cards, class_="cards")
 
 
-def _card(colour: str, title: str, subtitle: str, value: str, note: str) -> str:
-    return (
-        f"<div class='card {colour}'><h2>{title}</h2><p class=subtitle>{subtitle}</p>"
-        f"<p class=big>{value}</p><p class=note>{note}</p></div>"
-    )
-
-
-def _failure_section(data: CorpusData) -> str:
+def _failure_section(data: CorpusData) -> Markup | None:
     groups = [
-        f"<h3>{title}: {len(reasons):,}</h3><div class=reasons>{_grouped(reasons)}</div>"
+        [tag("h3", f"{title}: {len(reasons):,}"), tag("div", _grouped(reasons), class_="reasons")]
         for title, reasons in (
             ("Failed", data.status.failures),
             ("Partial: kept up to the damage", data.status.partial),
@@ -176,12 +166,13 @@ def _failure_section(data: CorpusData) -> str:
         if reasons
     ]
     if not groups:
-        return ""
-    note = "Grouped by reason; N stands for any number. <code>flowprep status</code> lists all of them."
-    return html.section("Failed and partial videos", "".join(groups), note)
+        return None
+    command = tag("code", "flowprep status")
+    note = fragment(["Grouped by reason; N stands for any number. ", command, " lists all of them."])
+    return html.section("Failed and partial videos", groups, note)
 
 
-def _grouped(reasons: Mapping[str, str]) -> str:
+def _grouped(reasons: Mapping[str, str]) -> list[Markup]:
     """Videos by reason, the most frequent first. Reasons that differ only in numbers are one group."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for video, reason in reasons.items():
@@ -189,22 +180,21 @@ def _grouped(reasons: Mapping[str, str]) -> str:
     rows = []
     for pattern, videos in sorted(groups.items(), key=lambda group: -len(group[1])):
         reason = reasons[videos[0]] if len(videos) == 1 else pattern
-        names = "".join(f"<li>{escape(video)}" for video in videos[:_NAMED])
-        more = f"<li>and {len(videos) - _NAMED:,} more" if len(videos) > _NAMED else ""
-        rows.append(
-            f"<details><summary><b>{len(videos):,}</b> {escape(reason)}</summary>"
-            f"<ul>{names}{more}</ul></details>"
-        )
-    return "".join(rows)
+        names = [tag("li", html.breakable(video)) for video in videos[:_NAMED]]
+        if len(videos) > _NAMED:
+            names.append(tag("li", f"and {len(videos) - _NAMED:,} more"))
+        summary = tag("summary", tag("b", f"{len(videos):,}"), " ", reason)
+        rows.append(tag("details", summary, tag("ul", names)))
+    return rows
 
 
-def _settings_section(data: CorpusData) -> str:
+def _settings_section(data: CorpusData) -> Markup:
     facts = data.corpus.info()
-    return html.section(
-        "Settings",
-        f"<details><summary>Settings of the corpus</summary>{html.key_table(facts['settings'])}</details>"
-        f"<details><summary>Software</summary>{html.key_table(facts['software'])}</details>",
-    )
+    titles = {"settings": "Settings of the corpus", "software": "Software"}
+    blocks = [
+        tag("details", tag("summary", title), html.key_table(facts[key])) for key, title in titles.items()
+    ]
+    return html.section("Settings", blocks)
 
 
 _STYLE = """

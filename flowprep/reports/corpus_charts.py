@@ -1,6 +1,6 @@
 """The charts of a corpus report: displacements, mean flow, clipping, size and throughput.
 
-Each function returns one section of the page, or "" if the corpus has nothing to show there.
+Each function returns one section of the page, or None if the corpus has nothing to show there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 
 from flowprep.reports import charts, html
 from flowprep.reports.corpus_data import CorpusData
-from flowprep.reports.numbers import format_share
+from flowprep.reports.html import Markup, tag
+from flowprep.reports.numbers import format_noun, format_share
 from flowprep.reports.statistics import MEANS, PAIRS_SAMPLED, CorpusStatistics, throughput
 from flowprep.system.units import format_bytes
 from flowprep.viz.canvas import number
@@ -24,40 +25,43 @@ _CLIPPING_EDGES = (0.0, 1e-4, 1e-3, 0.01, 0.05)  # shares of clipped values
 _MEAN_BARS = 41
 # The order in which a task goes through them.
 _STAGES = ("decode", "resize", "flow", "stabilise", "jpeg", "codes", "write")
-_TIME_UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+_TIME_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def displacement_section(data: CorpusData) -> str:
+def displacement_section(data: CorpusData) -> Markup | None:
     """How far the pixels move, from the decoded pairs."""
     statistics = data.statistics
     if not statistics.displacements.any():
-        return ""
+        return None
     shares = np.diff([*map(statistics.share_below, _DISPLACEMENT_EDGES), 1.0]).tolist()
     while len(shares) > _MIN_RANGES and shares[-1] == 0:
         shares.pop()
     names = [f"under {_STILL_PX} px"]
-    names += [f"{low:g}&ndash;{high:g} px" for low, high in pairwise(_DISPLACEMENT_EDGES[1:])]
+    names += [f"{low:g}–{high:g} px" for low, high in pairwise(_DISPLACEMENT_EDGES[1:])]
     names += [f"{_DISPLACEMENT_EDGES[-1]} px and more"]
-    half, most, nearly_all = (f"<b>{number(statistics.percentile(p), 2)} px</b>" for p in (50, 90, 99))
-    lead = (
-        f"<p class=lead>Half of all pixels move less than {half} per pair, 90% less than {most},"
-        f" and 99% less than {nearly_all}.</p>"
+    half, most, nearly_all = (tag("b", f"{number(statistics.percentile(p), 2)} px") for p in (50, 90, 99))
+    lead = tag(
+        "p",
+        ["Half of all pixels move less than ", half, " per pair, 90% less than ", most],
+        [", and 99% less than ", nearly_all, "."],
+        class_="lead",
     )
-    remark = ""
+    remark = None
     if not any(statistics.clipped):
-        remark = "<p class=remark>No displacement is outside the range of its codes: none is clipped.</p>"
+        text = "No displacement is outside the range of its codes: none is clipped."
+        remark = tag("p", text, class_="remark")
     decoded, total = len(statistics.sampled), len(data.corpus)
     videos = f"all {total:,}" if decoded == total else f"{decoded:,} of {total:,}"
     note = f"Displacements of all pixels in {PAIRS_SAMPLED} decoded pairs per video, from {videos} videos."
     bars = charts.bars(zip(names, shares, strict=False), format_share)
-    return html.section("How far pixels move", lead + bars + remark, note)
+    return html.section("How far pixels move", [lead, bars, remark], note)
 
 
-def clipping_section(data: CorpusData) -> str:
+def clipping_section(data: CorpusData) -> Markup | None:
     """How many videos have displacements outside the range of their codes."""
     clipped = np.array(data.statistics.clipped)
     if not data.corpus.settings.flow or not clipped.any():
-        return ""
+        return None
     uppers = (*_CLIPPING_EDGES[1:], 1.0)
     counts = [int((clipped == 0).sum())]
     counts += [
@@ -67,21 +71,23 @@ def clipping_section(data: CorpusData) -> str:
     names = ["nothing"]
     names += [f"up to {format_share(high)}" for high in uppers[:-1]]
     names += [f"more than {format_share(_CLIPPING_EDGES[-1])}"]
-    lead = (
-        f"<p class=lead>In <b>{int((clipped > CLIPPING_WARNING).sum()):,}</b> of {len(clipped):,} videos,"
-        f" more than {format_share(CLIPPING_WARNING)} of the values are outside the range of"
-        f" &plusmn;{data.corpus.settings.range:g} px.</p>"
+    lead = tag(
+        "p",
+        ["In ", tag("b", f"{int((clipped > CLIPPING_WARNING).sum()):,}")],
+        f" of {format_noun(len(clipped), 'video')}, more than {format_share(CLIPPING_WARNING)} of the values"
+        f" are outside the range of ±{data.corpus.settings.range:g} px.",
+        class_="lead",
     )
     shares = [count / len(clipped) for count in counts]
     bars = charts.bars(zip(names, shares, strict=True), lambda share: f"{share * len(clipped):,.0f}")
-    return html.section("Clipping", lead + bars, "Number of videos by their share of clipped values.")
+    return html.section("Clipping", [lead, bars], "Number of videos by their share of clipped values.")
 
 
-def mean_flow_section(statistics: CorpusStatistics) -> str:
+def mean_flow_section(statistics: CorpusStatistics) -> Markup | None:
     """Histograms of the mean of u and of v over each pair."""
     total = int(statistics.mean_u.sum())
     if not total:
-        return ""
+        return None
     counts = statistics.mean_u, statistics.mean_v
     below = np.cumsum(counts[0] + counts[1]) / (2 * total)
     low, high = MEANS[np.searchsorted(below, [0.005, 0.995])]
@@ -90,28 +96,28 @@ def mean_flow_section(statistics: CorpusStatistics) -> str:
     reach = float(edges[-1])
     rows = [np.histogram(MEANS, edges, weights=bins)[0] / total for bins in counts]
     y_ticks = charts.ticks(max(float(np.max(rows)), 1e-9))
-    lines = "".join(
-        f"<path class='line {colour}' d='M0,100 {charts.outline(row / y_ticks[-1])}H100 V100'/>"
+    lines = [
+        tag("path", class_=f"line {colour}", d=f"M0,100 {charts.outline(row / y_ticks[-1])}H100 V100")
         for colour, row in zip(("blue", "orange"), rows, strict=True)
-    )
+    ]
     # Adding 0.0 makes -0.0 positive.
     means = [round(float((bins * MEANS).sum() / total), 2) + 0.0 for bins in counts]
-    key = "".join(
-        f"<span class={colour}>{name}: mean {mean:+.2f} px</span>"
+    key = [
+        tag("span", f"{name}: mean {mean:+.2f} px", class_=colour)
         for colour, name, mean in zip(("blue", "orange"), "uv", means, strict=True)
-    )
+    ]
     chart = charts.plot(
         lines,
-        [(0.5 + 0.5 * x / reach, f"{x:g}") for x in (-maximum, -maximum / 2, 0, maximum / 2, maximum)],
+        [(0.5 + 0.5 * x / reach, f"{x:g} px") for x in (-maximum, -maximum / 2, 0, maximum / 2, maximum)],
         [(y / y_ticks[-1], format_share(y)) for y in y_ticks],
-        "mean of a pair, px",
+        "mean of a pair",
         "share of pairs",
     )
     outside = 1 - sum(float(row.sum()) for row in rows) / 2
     note = "Mean of u (right) and of v (down) over each pair, before quantisation. All pairs are counted."
     if outside > 5e-5:
         note += f" {format_share(outside)} are outside the chart."
-    return html.section("Mean flow", f"<p class=key>{key}</p>{chart}", note)
+    return html.section("Mean flow", [tag("p", key, class_="key"), chart], note)
 
 
 def _mean_edges(maximum: float) -> np.ndarray:
@@ -126,12 +132,12 @@ def _mean_edges(maximum: float) -> np.ndarray:
     return np.linspace(-count * width / 2, count * width / 2, count + 1)
 
 
-def size_section(data: CorpusData) -> str:
+def size_section(data: CorpusData) -> Markup | None:
     """How the bytes are shared between frames, flow and tables."""
     totals = data.status.totals
     total = totals.get("shard_bytes")
     if not total:
-        return ""
+        return None
     frames, flow = totals.get("rgb_bytes", 0), totals.get("flow_bytes", 0)
     rows = [(name, size / total) for name, size in (("Frames", frames), ("Flow", flow)) if size]
     rows.append(("Tables", (total - frames - flow) / total))
@@ -150,15 +156,13 @@ def size_section(data: CorpusData) -> str:
     more = f", and {len(sizes) - 4:,} others" if len(sizes) > 4 else ""
     facts.append(f"Stored sizes, with the number of videos: {listed}{more}.")
     bars = charts.bars(rows, lambda share: format_bytes(share * total))
-    items = "".join(f"<li>{fact}" for fact in facts)
-    return html.section(
-        "Size", f"{bars}<ul class=facts>{items}</ul>", f"{format_bytes(total)} in all shards."
-    )
+    items = tag("ul", [tag("li", fact) for fact in facts], class_="facts")
+    return html.section("Size", [bars, items], f"{format_bytes(total)} in all shards.")
 
 
-def throughput_section(data: CorpusData) -> str:
+def throughput_section(data: CorpusData) -> Markup | None:
     """Pairs per second over the working time, and the time of each stage."""
-    parts = []
+    parts: list[Markup] = []
     seconds, rates, pauses = throughput(data.spans)
     has_rates = bool(rates) and max(rates) > 0
     if has_rates:
@@ -166,24 +170,24 @@ def throughput_section(data: CorpusData) -> str:
     stages = _stage_seconds(data)
     if total := sum(stages.values()):
         shares = ((stage, value / total) for stage, value in stages.items())
-        parts.append(f"<h3>Time by stage</h3>{charts.bars(shares, format_share)}")
+        parts += [tag("h3", "Time by stage"), charts.bars(shares, format_share)]
     if not parts:
-        return ""
+        return None
     note = "From the end and the duration of each task." if has_rates else "The records hold no end times."
-    return html.section("Throughput", "".join(parts), note)
+    return html.section("Throughput", parts, note)
 
 
-def _rate_chart(seconds: float, rates: list[float], pauses: list[float]) -> str:
-    y_ticks = charts.ticks(max(rates))
+def _rate_chart(seconds: float, rates: list[float], pauses: list[float]) -> Markup:
+    y_ticks = charts.ticks(max(rates), whole=max(rates) >= 4)
     unit, name = next((unit, name) for unit, name in _TIME_UNITS if seconds > 2 * unit or unit == 1)
-    x_ticks = [x for x in charts.ticks(seconds / unit) if x <= seconds / unit]
+    x_ticks = [x for x in charts.ticks(seconds / unit, whole=True) if x <= seconds / unit]
     shape = f"M0,100 {charts.outline([rate / y_ticks[-1] for rate in rates])}H100 V100 Z"
-    marks = "".join(f"<path class=pause d='M{100 * pause / seconds:.2f},0 V100'/>" for pause in pauses)
+    marks = [tag("path", class_="pause", d=f"M{charts.percent(at / seconds)},0 V100") for at in pauses]
     return charts.plot(
-        f"<path class='area violet' d='{shape}'/>{marks}",
-        [(x * unit / seconds, f"{x:g}") for x in x_ticks],
-        [(y / y_ticks[-1], f"{y:,.0f}" if y_ticks[1] >= 1 else f"{y:g}") for y in y_ticks],
-        f"{name} of work" + ("; a dashed line marks a pause that is cut out" if pauses else ""),
+        [tag("path", class_="area violet", d=shape), marks],
+        [(x * unit / seconds, f"{x:g} {name}") for x in x_ticks],
+        [(y / y_ticks[-1], f"{y:,g}") for y in y_ticks],
+        "time of work" + ("; a dashed line marks a pause that is cut out" if pauses else ""),
         "pairs per second",
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 
 import numpy as np
 
@@ -13,7 +12,8 @@ from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.reports import charts, html
 from flowprep.reports.corpus_data import CorpusData
-from flowprep.reports.numbers import format_share
+from flowprep.reports.html import Markup, tag
+from flowprep.reports.numbers import format_noun, format_share
 from flowprep.reports.statistics import CorpusStatistics
 from flowprep.viz.scaling import flow_scale, limited
 from flowprep.viz.shots import even_times, stored_streams
@@ -23,7 +23,7 @@ _VIDEOS_PER_GROUP = 2
 _OPEN_ROWS = 30  # classes in the open table; the others are in one that unfolds
 
 
-def video_section(corpus: Corpus, statistics: CorpusStatistics) -> str:
+def video_section(corpus: Corpus, statistics: CorpusStatistics) -> Markup | None:
     """Typical and extreme videos, with a few frames and flows of each."""
     motion = dict(zip(statistics.sampled, statistics.motion, strict=True))
     groups = []
@@ -32,11 +32,11 @@ def video_section(corpus: Corpus, statistics: CorpusStatistics) -> str:
             _video_card(corpus[statistics.videos[i]], motion.get(i), statistics.clipped[i]) for i in positions
         ]
         if cards:
-            groups.append(f"<h3>{title}</h3><div class=sheets>{''.join(cards)}</div>")
+            groups.append([tag("h3", title), tag("div", cards, class_="sheets")])
     if not groups:
-        return ""
+        return None
     note = "Each frame stands above the flow that starts at it. The wheel is the colour scale of the video."
-    return html.section("Typical and extreme videos", "".join(groups), note if corpus.settings.flow else "")
+    return html.section("Typical and extreme videos", groups, note if corpus.settings.flow else None)
 
 
 def _choose(statistics: CorpusStatistics, num_videos: int) -> dict[str, list[int]]:
@@ -65,27 +65,27 @@ def _choose(statistics: CorpusStatistics, num_videos: int) -> dict[str, list[int
     return {typical: chosen.pop(typical), **chosen}
 
 
-def _video_card(video: Video, motion: float | None, clipped: float) -> str:
-    facts = [escape(video.label)] if video.label else []
-    facts.append(f"{video.num_frames:,} frames" + (", ends early because of damage" if video.damage else ""))
+def _video_card(video: Video, motion: float | None, clipped: float) -> Markup:
+    facts = [video.label] if video.label else []
+    damage = ", ends early because of damage" if video.damage else ""
+    facts.append(format_noun(video.num_frames, "frame") + damage)
     if motion is not None:
         facts.append(f"mean motion {motion:.2f} px")
     if clipped:
         facts.append(f"{format_share(clipped)} clipped")
+    name = tag("p", html.breakable(video.id), class_="name")
+    about = tag("div", name, tag("p", html.breakable(" · ".join(facts)), class_="id"))
     wheel, strip = _wheel_and_strip(video)
-    return (
-        f"<article><div class=about><div><p class=name>{escape(video.id)}</p>"
-        f"<p class=id>{' &middot; '.join(facts)}</p></div>{wheel}</div>{strip}</article>"
-    )
+    return tag("article", tag("div", about, wheel, class_="about"), strip)
 
 
-def _wheel_and_strip(video: Video) -> tuple[str, str]:
-    """The legend of a video's flow colours, "" without flow, and a few frames above their flow."""
+def _wheel_and_strip(video: Video) -> tuple[Markup | None, Markup]:
+    """The legend of a video's flow colours, None without flow, and a few frames above their flow."""
     has_rgb, has_flow = stored_streams(video)
     count = video.num_pairs if has_flow else video.num_frames
     shots = even_times(video.times_seconds, count, _SHOTS)
     pictures = [html.picture(video.rgb(i), f"frame {i}") for i in shots] if has_rgb else []
-    wheel = ""
+    wheel = None
     if has_flow:
         flows = [video.flow(i, 1)[0] for i in shots]
         scale = flow_scale(flows)
@@ -93,7 +93,7 @@ def _wheel_and_strip(video: Video) -> tuple[str, str]:
         for i, flow in zip(shots, flows, strict=True):
             colours = viz.flow_to_rgb(limited(flow, scale), scale)
             pictures.append(html.picture(colours, f"flow of pair {i}"))
-    return wheel, f"<div class=strip style='--shots:{len(shots)}'>{''.join(pictures)}</div>"
+    return wheel, tag("div", pictures, class_="strip", style=f"--shots:{len(shots)}")
 
 
 @dataclass
@@ -113,18 +113,18 @@ class ClassCounts:
     motion: list[float] = field(default_factory=list)
 
 
-def class_section(data: CorpusData) -> str:
-    """A table of the classes; "" if no video has a label."""
+def class_section(data: CorpusData) -> Markup | None:
+    """A table of the classes; None if no video has a label."""
     classes = _count_classes(data)
     if not set(classes) - {""}:
-        return ""
+        return None
     most_videos = max(counts.videos for counts in classes.values()) or 1
     rows = [_class_row(name, counts, counts.videos / most_videos) for name, counts in classes.items()]
-    table = _class_table(rows[:_OPEN_ROWS])
+    blocks = [_class_table(rows[:_OPEN_ROWS])]
     if hidden := rows[_OPEN_ROWS:]:
-        table += f"<details><summary>{len(hidden):,} more</summary>{_class_table(hidden)}</details>"
-    title = f"{len(classes):,} classes" if len(classes) > 1 else "One class"
-    return html.section(title, table, "Motion is the mean displacement over the decoded pairs.")
+        blocks.append(tag("details", tag("summary", f"{len(hidden):,} more"), _class_table(hidden)))
+    note = "Motion is the mean displacement over the decoded pairs."
+    return html.section(format_noun(len(classes), "class"), blocks, note)
 
 
 def _count_classes(data: CorpusData) -> Mapping[str, ClassCounts]:
@@ -144,20 +144,21 @@ def _count_classes(data: CorpusData) -> Mapping[str, ClassCounts]:
     return classes
 
 
-def _class_row(name: str, counts: ClassCounts, share: float) -> str:
-    motion = f"{np.mean(counts.motion):.2f}" if counts.motion else "&ndash;"
-    return (
-        f"<tr><th>{escape(name) or 'no class'}<td class=num>{counts.videos:,}"
-        f"<td class=track>{charts.bar(share)}"
-        f"<td class='num{' bad' if counts.failed else ''}'>{counts.failed:,}"
-        f"<td class=num>{counts.pairs:,}<td class=num>{motion}"
-        f"<td class=num>{format_share(counts.clipped / max(1, counts.pairs))}"
+def _class_row(name: str, counts: ClassCounts, share: float) -> Markup:
+    motion = f"{np.mean(counts.motion):.2f}" if counts.motion else "–"
+    return tag(
+        "tr",
+        tag("th", html.breakable(name) if name else "no class"),
+        tag("td", f"{counts.videos:,}", class_="num"),
+        tag("td", charts.bar(share), class_="track"),
+        tag("td", f"{counts.failed:,}", class_="num bad" if counts.failed else "num"),
+        tag("td", f"{counts.pairs:,}", class_="num"),
+        tag("td", motion, class_="num"),
+        tag("td", format_share(counts.clipped / max(1, counts.pairs)), class_="num"),
     )
 
 
-def _class_table(rows: list[str]) -> str:
-    return (
-        "<div class=scroll><table class=classes><thead><tr><th>Class<th class=num>Videos<th class=track>"
-        "<th class=num>Failed<th class=num>Pairs<th class=num>Motion, px<th class=num>Clipped<tbody>"
-        f"{''.join(rows)}</table></div>"
-    )
+def _class_table(rows: list[Markup]) -> Markup:
+    titles = ("Videos", "", "Failed", "Pairs", "Motion, px", "Clipped")
+    heads = [tag("th", title, class_="num" if title else "track") for title in titles]
+    return html.table("classes", ["Class", *heads], rows)

@@ -2,16 +2,22 @@
 
 A page is one file without scripts. It loads nothing: pictures are data URIs, and charts are SVG. It has a
 light and a dark set of colours.
+
+Pages show names that strangers chose. So only this module writes HTML, in `tag`: it escapes every text that
+is not `Markup`, in contents and in attributes. HTML that is joined or formatted as text is plain text again,
+and is escaped. The page also has a content policy: a browser runs no script in it, whatever it contains.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,31 +27,148 @@ from flowprep.system.atomic import atomic_path
 from flowprep.video.frames import resize
 
 
-def document(title: str, body: str, style: str = "") -> str:
+class Markup(str):
+    """HTML that `tag` made. Every other text is escaped when it becomes part of a page."""
+
+    __slots__ = ()
+
+
+Content: TypeAlias = "str | int | Iterable[Content] | None"
+
+_VOID = {"img", "meta", "wbr"}  # elements without an end tag
+_PLAIN = re.compile(r"[\w.:#-]+", re.ASCII)  # attribute values that need no quotation marks
+# The only values of a style attribute: numbers, so that no text of a corpus becomes CSS.
+_NUMBERS = re.compile(r"((--)?[a-z-]+:-?\d+(\.\d+)?(%|px)?;?)+", re.ASCII)
+_PICTURE = "data:image/jpeg;base64,"
+_BREAKS = re.compile(r"(?<=[/_\-| ])(?=[^/_\-| ])|(?=\.\w+$)")
+
+
+def tag(name: str, *content: Content, **attributes: str | float | None) -> Markup:
+    """An HTML or SVG element.
+
+    Args:
+        name: its name, such as "p".
+        content: texts, which are escaped, and `Markup`, or lists of them. None is left out.
+        attributes: values by name. `class_` is "class", and `text_anchor` is "text-anchor". None is left out.
+
+    Raises:
+        ValueError: an attribute would run a script, load a file, or write CSS other than numbers.
+    """
+    begin = "".join(
+        _attribute(key.rstrip("_").replace("_", "-"), str(value))
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return Markup(f"<{name}{begin}>" if name in _VOID else f"<{name}{begin}>{fragment(content)}</{name}>")
+
+
+def fragment(content: Content) -> Markup:
+    """Contents after each other: texts, which are escaped, and `Markup`, or lists of them."""
+    if content is None or isinstance(content, Markup):
+        return content or Markup()
+    if isinstance(content, str | int):
+        return Markup(escape(str(content)))
+    return Markup("".join(map(fragment, content)))
+
+
+def _attribute(name: str, value: str) -> str:
+    forbidden = (
+        name.startswith("on")
+        or name in ("href", "srcdoc")
+        or (name == "src" and not value.startswith(_PICTURE))
+        or (name == "style" and not _NUMBERS.fullmatch(value))
+    )
+    if forbidden:
+        raise ValueError(f"a report has no attribute {name}={value[:60]!r}")
+    return f" {name}={value}" if _PLAIN.fullmatch(value) else f" {name}='{escape(value)}'"
+
+
+def breakable(name: str) -> Markup:
+    """A name with places for a line break after each separator, and before its suffix."""
+    first, *others = _BREAKS.split(name)
+    if not others:
+        return fragment(name)
+    return tag("span", first, [[tag("wbr"), part] for part in others], title=name)
+
+
+def document(title: str, body: Content, style: str = "") -> Markup:
     """A whole page.
 
     Args:
         title: plain text.
-        body: HTML.
-        style: CSS rules that follow the common ones.
+        body: the sections.
+        style: CSS rules of the program that follow the common ones.
+
+    Raises:
+        ValueError: the rules contain HTML.
     """
-    return _PAGE.format(title=escape(title), style=_STYLE + style, body=body)
+    rules = _STYLE + style
+    if "<" in rules:
+        raise ValueError("style rules contain '<', which could end them")
+    digest = base64.b64encode(hashlib.sha256(rules.encode()).digest()).decode()
+    head = (
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY.format(digest=digest)),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name_="color-scheme", content="light dark"),
+        tag("title", title),
+        Markup(f"<style>{rules}</style>"),
+    )
+    page = tag("html", "\n", tag("head", head), "\n", tag("body", tag("main", body)), "\n", lang="en")
+    return Markup(f"<!doctype html>\n{page}\n")
 
 
-def write_document(path: Path, title: str, body: str, style: str = "") -> None:
+def write_document(path: Path, title: str, body: Content, style: str = "") -> None:
     """Write `document` to a file, and create the file's folder. A reader never sees half a page."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(document(title, body, style), "utf-8")
 
 
-def section(title: str, body: str, note: str = "") -> str:
-    """A block of the page: a heading, a note in small letters, then the body. All three are HTML."""
-    note = f"<p class=note>{note}</p>" if note else ""
-    return f"<section><h2>{title}</h2>{note}{body}</section>"
+def section(title: str, body: Content, note: Content = None) -> Markup:
+    """A block of the page: a heading, a note in small letters, then the body."""
+    return tag("section", tag("h2", title), tag("p", note, class_="note") if note else None, "\n", body)
 
 
-def picture(image: NDArray[np.uint8], title: str, max_width: int = 240) -> str:
+def header(kind: str, title: str, lead: Content = None) -> Markup:
+    """The top of a page: its kind in small letters, its main finding, and a sentence."""
+    eyebrow = tag("p", kind, class_="eyebrow")
+    return tag("header", eyebrow, tag("h1", title), tag("p", lead, class_="lead") if lead else None)
+
+
+def card(kind: str, title: str, subtitle: str, value: Content, *notes: Content) -> Markup:
+    """A block with one large number.
+
+    Args:
+        kind: its CSS class, which sets its colour.
+        title, subtitle: what the number is.
+        value: the number.
+        notes: blocks, or texts in small letters, below it.
+    """
+    return tag(
+        "div",
+        tag("h2", title),
+        tag("p", subtitle, class_="subtitle"),
+        tag("p", value, class_="big"),
+        [note if isinstance(note, Markup) else tag("p", note, class_="note") for note in notes],
+        class_=f"card {kind}",
+    )
+
+
+def table(kind: str, heads: Iterable[Content], rows: Iterable[Content]) -> Markup:
+    """A table with a row of headings.
+
+    Args:
+        kind: its CSS class.
+        heads: its headings: texts, or <th> elements.
+        rows: <tr> elements.
+    """
+    cells = [head if isinstance(head, Markup) else tag("th", head) for head in heads]
+    body = [tag("thead", tag("tr", cells)), tag("tbody", rows)]
+    return tag("div", tag("table", body, class_=kind), class_="scroll")
+
+
+def picture(image: NDArray[np.uint8], title: str, max_width: int = 240) -> Markup:
     """An <img> element that contains the image as JPEG.
 
     Args:
@@ -59,14 +182,13 @@ def picture(image: NDArray[np.uint8], title: str, max_width: int = 240) -> str:
         image = resize(image, *size)
     _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     data = base64.b64encode(jpeg.tobytes()).decode()
-    title = escape(title, quote=True)
-    return f"<img alt='{title}' title='{title}' src='data:image/jpeg;base64,{data}'>"
+    return tag("img", alt=title, title=title, src=_PICTURE + data)
 
 
-def key_table(values: Mapping[str, Any]) -> str:
+def key_table(values: Mapping[str, Any]) -> Markup:
     """A table with a row per key. Keys of nested mappings are joined as by `flat`."""
-    rows = (f"<tr><th>{escape(k)}<td>{escape(json.dumps(v))}" for k, v in flat(values).items())
-    return f"<div class=scroll><table class=keys><tbody>{''.join(rows)}</table></div>"
+    rows = [tag("tr", tag("th", key), tag("td", json.dumps(value))) for key, value in flat(values).items()]
+    return tag("div", tag("table", tag("tbody", rows), class_="keys"), class_="scroll")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -77,20 +199,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-_PAGE = """<!doctype html>
-<html lang=en>
-<head>
-<meta charset=utf-8>
-<meta name=viewport content="width=device-width, initial-scale=1">
-<meta name=color-scheme content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""
+# Nothing is loaded or run. The one <style> element is known by its digest; style attributes hold numbers.
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; style-src-elem 'sha256-{digest}';"
+    " style-src-attr 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
 
 _STYLE = """
 :root { --page:#f7f7f5; --sheet:#fff; --ink:#1d2127; --soft:#646b76; --line:#e4e4df; --track:#ececE7;

@@ -30,6 +30,7 @@ DISPLACEMENTS = np.concatenate([[0], 2.0 ** (np.arange(-6 * 8, 10 * 8 + 1) / 8)]
 MEANS = np.arange(-5000, 5001) / 50
 PAIRS_SAMPLED = 2  # of each sampled video
 NUM_RATES = 80  # points of the rate over time
+LEAST_PAUSE = 30.0  # seconds; shorter gaps between tasks are no interruption
 
 
 class TaskSpan(NamedTuple):
@@ -190,8 +191,9 @@ def read_spans(corpus: Corpus, index: Index) -> list[TaskSpan]:
 def throughput(spans: Sequence[TaskSpan], num_rates: int = NUM_RATES) -> Throughput:
     """Pairs per second over the working time.
 
-    A task's pairs are spread evenly over its span. A pause is marked if it is longer than a fiftieth of the
-    working time.
+    A task's pairs are spread evenly over its span. A time without any task is a pause from `LEAST_PAUSE`
+    seconds on. Shorter ones count as work: a worker starts its next task in some seconds, and the times of
+    records are whole seconds. A pause is marked if it is also longer than a fiftieth of the working time.
 
     Args:
         spans: of all tasks.
@@ -202,7 +204,8 @@ def throughput(spans: Sequence[TaskSpan], num_rates: int = NUM_RATES) -> Through
     began, ended, pairs = np.array(sorted(spans), float).T
     ended = np.maximum(ended, began + 1e-3)
     latest_end = np.maximum.accumulate(ended)
-    gaps = np.concatenate([[0.0], np.maximum(0, began[1:] - latest_end[:-1])])
+    gaps = np.concatenate([[0.0], began[1:] - latest_end[:-1]])
+    gaps[gaps < LEAST_PAUSE] = 0
     idle = np.cumsum(gaps)
     first, last = began - began[0] - idle, ended - began[0] - idle
     seconds = float(last.max())

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 def count_noun(count: int, noun: str) -> str:
     """Return a count with its noun, such as "1 video" or "2 videos"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count} {plural(count, noun)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a noun in the form that follows a count: "class" after 1, "classes" after 2."""
+    return noun if count == 1 else f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
 def format_bytes(size: float) -> str:

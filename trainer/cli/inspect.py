@@ -120,12 +120,14 @@ def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str) -
     training speed    the median of the run's log
     inference speed   measured here, all runs in turn
     """
-    from trainer.reports.compare import as_text, compare, write_page
+    from trainer.reports.compare import as_text, compare
     from trainer.training.device import share_cores
 
     share_cores(device, 0)
     figures = compare(runs, device=device, batch=batch)
     if out:
+        from trainer.reports.compare_page import write_page
+
         write_page(out, figures)
     print_result([figure.to_dict() for figure in figures], as_text(figures))
 

@@ -7,13 +7,12 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowprep.reports import charts, html
+from flowprep.reports.numbers import format_noun
 from trainer.evaluation.metrics import wilson_interval
 from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.evaluation.trained_run import open_run
@@ -160,84 +159,31 @@ def as_text(runs: Sequence[RunFigures]) -> str:
     lines = ["accuracy  parameters  multiply-adds  training  inference (clips/s)"]
     for run in runs:
         cells = (
-            f"{_share(run.accuracy):>8}",
+            f"{format_accuracy(run.accuracy):>8}",
             f"{format_count(run.parameters):>10}",
             f"{format_count(run.multiply_adds):>13}",
-            f"{_speed(run.train_clips_per_second):>8}",
-            f"{_speed(run.clips_per_second):>9}",
+            f"{format_speed(run.train_clips_per_second):>8}",
+            f"{format_speed(run.clips_per_second):>9}",
             run.run,
         )
         lines.append("  ".join(cells))
         size = f"{format_count(run.published_parameters)}, {format_count(run.published_multiply_adds)}"
         shares = [f"    {test_set} {percent:g}%" for test_set, percent in run.published.items()]
-        lines += [f"    {line}" for line in (_network(run), f"published: {size}", *shares)]
+        lines += [f"    {line}" for line in (describe_network(run), f"published: {size}", *shares)]
     return "\n".join(lines)
 
 
-def write_page(path: Path, runs: Sequence[RunFigures]) -> None:
-    """Write the runs as one HTML page."""
-    table = (
-        "<div class=scroll><table class=runs><thead><tr><th>Run<th class=num>Accuracy<th class=num>Parameters"
-        "<th class=num>Multiply-adds<th class=num>Training, clips/s<th class=num>Inference, clips/s"
-        f"<th class=published>Published accuracy<tbody>{''.join(map(_table_row, runs))}</table></div>"
-    )
-    header = (
-        "<header><p class=eyebrow>Comparison of runs</p>"
-        f"<h1>{len(runs)} {'run' if len(runs) == 1 else 'runs'} side by side</h1></header>"
-    )
-    note = (
-        "Accuracy is that of the test videos of each run, with its 95% interval. Multiply-adds are those of "
-        "one clip and one crop, in convolutions and matrix products. Training speed includes loading; it is "
-        "the median of the run's log. Inference speed excludes loading; it was measured for this page. Small "
-        "figures below are those of the published network, for 101 classes."
-    )
-    body = header + html.section("Figures", table, note)
-    html.write_document(path, "Comparison of runs", body, charts.STYLE + _STYLE)
-
-
-def _table_row(run: RunFigures) -> str:
-    accuracy = ""
-    if run.accuracy is not None and run.interval:
-        low, high = run.interval
-        accuracy = (
-            f"{charts.meter(run.accuracy, low, high)}"
-            f"<p class=note>{run.videos} videos, {100 * low:.0f}&ndash;{100 * high:.0f}%</p>"
-        )
-    sizes = "".join(
-        f"<td class=num>{format_count(own)}<p class=note>{format_count(published)}</p>"
-        for own, published in (
-            (run.parameters, run.published_parameters),
-            (run.multiply_adds, run.published_multiply_adds),
-        )
-    )
-    published = "".join(
-        f"<div>{escape(test_set)} <b>{percent:g}%</b></div>" for test_set, percent in run.published.items()
-    )
-    return (
-        f"<tr><th>{escape(run.run)}<p class=note>{escape(_network(run))}</p>"
-        f"<td class='num accuracy'>{_share(run.accuracy)}{accuracy}{sizes}"
-        f"<td class=num>{_speed(run.train_clips_per_second)}"
-        f"<td class=num>{_speed(run.clips_per_second)}"
-        f"<td class=published>{published or '&ndash;'}<p class=note>{escape(run.paper)}</p>"
-    )
-
-
-def _network(run: RunFigures) -> str:
+def describe_network(run: RunFigures) -> str:
+    """The network of a run, its inputs and its steps."""
     inputs = " + ".join(f"{stream} {shape}" for stream, shape in run.input.items())
-    return f"{run.model}, {inputs}, after {run.step:,} steps"
+    return f"{run.model}, {inputs}, after {format_noun(run.step, 'step')}"
 
 
-def _share(accuracy: float | None) -> str:
+def format_accuracy(accuracy: float | None) -> str:
+    """An accuracy in percent, or "-"."""
     return "-" if accuracy is None else f"{accuracy:.1%}"
 
 
-def _speed(clips: float | None) -> str:
+def format_speed(clips: float | None) -> str:
+    """Clips per second, or "-"."""
     return "-" if clips is None else f"{clips:.3g}" if clips < 100 else f"{clips:,.0f}"
-
-
-_STYLE = """
-main { max-width:1280px }
-.runs { --c:var(--green) } .runs .meter { margin:6px 0 }
-.runs td,.runs th { vertical-align:top } .runs .published { padding-left:14px; min-width:210px }
-.runs th .note { font-weight:400 } .accuracy { min-width:120px }
-"""

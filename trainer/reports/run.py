@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprep.reports import charts, html
+from flowprep.reports.html import Markup, fragment, tag
+from flowprep.reports.numbers import format_noun
 from trainer.evaluation.metrics import wilson_interval
 from trainer.evaluation.scores import Scores
 from trainer.reports.classes import STYLE as CLASSES_STYLE
 from trainer.reports.classes import class_section, confusion_section
+from trainer.reports.curves import STYLE as CURVES_STYLE
+from trainer.reports.curves import curves
 from trainer.reports.mistakes import STYLE as MISTAKES_STYLE
 from trainer.reports.mistakes import mistake_section
 from trainer.reports.run_data import PREDICTORS, ReportData
@@ -51,11 +54,11 @@ def write_report(
         mistake_section(data, mistakes),
         _settings_section(data),
     ]
-    style = charts.STYLE + _STYLE + CLASSES_STYLE + MISTAKES_STYLE
-    html.write_document(path, "Two-stream report", "\n".join(filter(None, sections)), style)
+    style = charts.STYLE + _STYLE + CURVES_STYLE + CLASSES_STYLE + MISTAKES_STYLE
+    html.write_document(path, "Two-stream report", sections, style)
 
 
-def _header(data: ReportData) -> str:
+def _header(data: ReportData) -> Markup:
     main, count = data.main, data.num_videos
     streams = [data.num_correct(name) for name in ("spatial", "temporal") if name in data.scores]
     baseline = ""
@@ -67,74 +70,56 @@ def _header(data: ReportData) -> str:
         baseline = f" The gain is in percentage points, against the {better}stream alone."
     else:
         title = f"{100 * data.num_correct(main) / count:.1f}% accuracy of the {PREDICTORS[main].name}"
-    return (
-        "<header><p class=eyebrow>Two-stream report</p>"
-        f"<h1>{title}</h1>"
-        f"<p class=lead>{count} test videos of {len(data.classes)} classes, "
-        f"from the corpus <b>{escape(data.corpus.path.name)}</b>.{baseline}</p></header>"
-    )
+    sizes = f"{format_noun(count, 'test video')} of {format_noun(len(data.classes), 'class')}"
+    name = tag("b", html.breakable(data.corpus.path.name))
+    return html.header("Two-stream report", title, [f"{sizes}, from the corpus ", name, f".{baseline}"])
 
 
-def _cards(data: ReportData) -> str:
+def _cards(data: ReportData) -> Markup:
     cards = []
     for name in data.scores:
         correct, count = data.num_correct(name), data.num_videos
         low, high = wilson_interval(correct, count)
-        cards.append(
-            f"<div class='card {name}'><h2>{PREDICTORS[name].title}</h2>"
-            f"<p class=subtitle>{PREDICTORS[name].input}</p>"
-            f"<p class=big>{100 * correct / count:.1f}<small>%</small></p>"
-            f"{charts.meter(correct / count, low, high)}"
-            f"<p class=note>{correct} of {count} &middot; 95% interval "
-            f"{100 * low:.0f}&ndash;{100 * high:.0f}%</p></div>"
-        )
-    return f"<div class=cards>{''.join(cards)}</div>"
+        accuracy = fragment([f"{100 * correct / count:.1f}", tag("small", "%")])
+        interval = f"{correct} of {count} · 95% interval {100 * low:.0f}–{100 * high:.0f}%"
+        meter = charts.meter(correct / count, low, high)
+        title, _, source = PREDICTORS[name]
+        cards.append(html.card(name, title, source, accuracy, meter, interval))
+    return tag("div", cards, class_="cards")
 
 
-def _training_section(data: ReportData) -> str:
+def _training_section(data: ReportData) -> Markup:
     """The curves of accuracy and loss of each run."""
     figures = []
     for stream, log in data.logs.items():
-        validations = [(row.step, row.validation) for row in log if row.validation]
-        accuracy = [
-            ("train", [(row.step, row.train_accuracy) for row in log]),
-            ("val", [(step, validation.accuracy) for step, validation in validations]),
-        ]
-        loss = [
-            ("train", [(row.step, row.loss) for row in log]),
-            ("val", [(step, validation.loss) for step, validation in validations]),
-        ]
-        for quantity, lines in (("accuracy", accuracy), ("loss", loss)):
-            chart = charts.line_chart(
-                lines, data.runs[stream].recipe.train.milestones, share=quantity == "accuracy"
-            )
-            title = f"{PREDICTORS[stream].title} {quantity}"
-            figures.append(f"<figure class={stream}><figcaption>{title}</figcaption>{chart}</figure>")
+        milestones = data.runs[stream].recipe.train.milestones
+        for quantity in ("accuracy", "loss"):
+            chart = charts.line_chart(curves(log, quantity), milestones, share=quantity == "accuracy")
+            caption = tag("figcaption", f"{PREDICTORS[stream].title} {quantity}")
+            figures.append(tag("figure", caption, chart, class_=stream))
     note = "Thin lines: training batches. Thick lines with dots: held-out videos."
-    return html.section("Training", f"<div class=curves>{''.join(figures)}</div>", note)
+    return html.section("Training", tag("div", figures, class_="curves"), note)
 
 
-def _settings_section(data: ReportData) -> str:
+def _settings_section(data: ReportData) -> Markup:
     """The recipes side by side, with differing rows marked, and the settings of the corpus."""
     recipes = [html.flat(run.recipe.to_dict()) for run in data.runs.values()]
     rows = []
     for key in dict.fromkeys(key for recipe in recipes for key in recipe):
-        values = [escape(json.dumps(recipe[key])) if key in recipe else "&ndash;" for recipe in recipes]
-        differs = " class=differs" if len(set(values)) > 1 else ""
-        rows.append(f"<tr{differs}><th>{escape(key)}{''.join(f'<td>{value}' for value in values)}")
-    titles = "".join(f"<th>{PREDICTORS[stream].title}" for stream in data.runs)
-    steps = "".join(f"<td>{run.step:,}" for run in data.runs.values())
+        values = [json.dumps(recipe[key]) if key in recipe else "–" for recipe in recipes]
+        cells = tag("th", key), [tag("td", value) for value in values]
+        rows.append(tag("tr", cells, class_="differs" if len(set(values)) > 1 else None))
+    steps = [tag("td", f"{run.step:,}") for run in data.runs.values()]
+    rows.append(tag("tr", tag("th", "weights after step"), steps))
+    titles = [PREDICTORS[stream].title for stream in data.runs]
     corpus = {
         **data.corpus.settings.to_dict(),
         "videos": len(data.corpus),
         "failed videos": len(data.corpus.failures),
     }
+    blocks = {"Recipes": html.table("keys", ["Key", *titles], rows), "Corpus": html.key_table(corpus)}
     return html.section(
-        "Settings",
-        "<details><summary>Recipes</summary><div class=scroll><table class=keys><thead>"
-        f"<tr><th>Key{titles}<tbody>{''.join(rows)}"
-        f"<tr><th>weights after step{steps}</table></div></details>"
-        f"<details><summary>Corpus</summary>{html.key_table(corpus)}</details>",
+        "Settings", [tag("details", tag("summary", title), block) for title, block in blocks.items()]
     )
 
 
@@ -142,8 +127,7 @@ _STYLE = """
 .spatial { --c:var(--blue) } .temporal { --c:var(--orange) } .fused { --c:var(--green) }
 .both { --c:color-mix(in srgb,var(--blue),var(--red)) }
 .cards { grid-template-columns:repeat(auto-fit,minmax(210px,1fr)) }
-.curves { display:grid; grid-template-columns:1fr 1fr; gap:22px 26px }
 .differs > * { background:color-mix(in srgb,var(--track) 60%,transparent) }
 @media (max-width:760px) {
-  .curves { grid-template-columns:1fr } .meter { grid-column:1/-1; margin-top:10px } }
+  .meter { grid-column:1/-1; margin-top:10px } }
 """

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import torch
 
+from flowprep.errors import UsageError
 from trainer.errors import TrainingDiverged
 from trainer.files import naming_file, write_atomically
 from trainer.training import distributed
@@ -82,17 +83,40 @@ class LogRow:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> LogRow:
-        """A row of log.jsonl."""
-        values = {f.name: row[f.name] for f in fields(cls) if f.name != "validation"}
+        """A row of log.jsonl.
+
+        Raises:
+            ValueError, KeyError, TypeError: a value is missing, or is not a finite number.
+        """
+        values = {f.name: _number(row[f.name]) for f in fields(cls) if f.name != "validation"}
         if "val_accuracy" in row:
-            values["validation"] = Validation(row["val_accuracy"], row["val_loss"])
+            values["validation"] = Validation(_number(row["val_accuracy"]), _number(row["val_loss"]))
         return cls(**values)
 
 
 def read_log(run: Path) -> list[LogRow]:
-    """The rows of a run's log; empty if there is no log yet."""
-    path = run / LOG
-    return [LogRow.from_dict(json.loads(line)) for line in _whole_lines(path)] if path.exists() else []
+    """The rows of a run's log; empty if there is no log yet.
+
+    Raises:
+        UsageError: a line is not a row of a log.
+    """
+    path, rows = run / LOG, []
+    for number, line in enumerate(_whole_lines(path) if path.exists() else (), 1):
+        try:
+            rows.append(LogRow.from_dict(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as exc:
+            raise UsageError(
+                f"{path}, line {number}: not a row of a training log: {line.strip()[:80]!r}; allowed: rows"
+                " that trainer train writes. Delete the line, or the log"
+            ) from exc
+    return rows
+
+
+def _number(value: Any) -> Any:
+    """The value, if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return value
 
 
 class MetricsLog:
@@ -195,5 +219,5 @@ def _rows_until(path: Path, step: int) -> list[str]:
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines of a log. A killed process may have left the last line unfinished; it is skipped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]

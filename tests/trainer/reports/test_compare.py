@@ -10,7 +10,7 @@ from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import TEST_SCORES
 from trainer.models import registry, summary
-from trainer.reports import compare
+from trainer.reports import compare, compare_page
 from trainer.training import trainer as train
 from trainer.training.metrics_log import read_log
 
@@ -72,7 +72,7 @@ def test_text(rows):
 
 
 def test_page(rows, tmp_path):
-    compare.write_page(tmp_path / "new" / "c.html", [replace(rows[0], run="<b>&"), rows[1]])
+    compare_page.write_page(tmp_path / "new" / "c.html", [replace(rows[0], run="<b>&"), rows[1]])
     text = (tmp_path / "new" / "c.html").read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     HTMLParser().feed(text)

@@ -60,7 +60,7 @@ def test_the_content_of_the_page(runs, tmp_path):
     assert cards == ["75.0", "87.5", "93.8"]
     assert "adds 6.2 points" in text
     assert "BlueSpin predicted as BlueZoom: 1 of 4" in text
-    assert "1 of 1 mistakes of the fusion" in text
+    assert "1 of 1 mistake of the fusion" in text
     assert "The only mistake" in text
     assert "train.milestones" in text and "shard_pairs" in text
     assert text.count("<polyline") == 8
