@@ -11,6 +11,7 @@ import io
 import json
 import shutil
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -61,11 +62,11 @@ class ShardWriter:
     """
 
     def __init__(
-        self, path: Path, settings: Settings, software: dict[str, str], scratch: Path | None = None
+        self, path: Path, settings: Settings, software: Mapping[str, str], scratch: Path | None = None
     ) -> None:
         self.path = path
         self.settings = settings
-        self._software = software
+        self._software = dict(software)
         self._built_path = path if scratch is None else scratch / path.name
         self._rows: list[dict[str, Any]] = []  # of the video table
         self._images: list[tuple[int, int, int]] = []  # offset, size, crc32
@@ -81,6 +82,13 @@ class ShardWriter:
     def empty(self) -> bool:
         """Whether no segment has been ended."""
         return not self._rows
+
+    def add_software(self, software: Mapping[str, str]) -> None:
+        """Name software that made images of the shard, too. Versions that differ are stored one by one."""
+        for name, version in software.items():
+            known = self._software.get(name, "")
+            if version not in known.split(", "):
+                self._software[name] = ", ".join(filter(None, [known, version]))
 
     @property
     def flow_float32_bytes(self) -> int:

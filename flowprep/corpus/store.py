@@ -134,6 +134,16 @@ class CorpusStore:
         if replaced:
             self.drop_index()  # another process may have saved one meanwhile
 
+    def drop_record(self, task: str) -> None:
+        """Remove the record of a task whose shard is about to be replaced, and the index, which contains it.
+
+        Otherwise, if this process is killed before the new record exists, the old one would describe the new
+        shard.
+        """
+        if self.record_path(task).exists():
+            self.drop_index()
+            self.record_path(task).unlink(missing_ok=True)
+
     def record_stamp(self, task: str) -> int:
         """A number that changes when the record of a task is written again; 0 if there is no record."""
         try:

@@ -26,6 +26,7 @@ from flowprep.executors.attempt import attempt_task
 from flowprep.executors.base import DEFAULT_RUN, Attempt, Executor, Job, RunOptions, RunResult
 from flowprep.executors.local import LocalExecutor
 from flowprep.executors.progress import ProgressReporter
+from flowprep.extraction.stored import pairs_to_compute
 from flowprep.extraction.task import TaskOptions
 from flowprep.settings import Settings
 from flowprep.system.processes import owner, usable_cores
@@ -79,7 +80,7 @@ def run_tasks(
     if executor is None:
         executor, task_options = _local_executor(store, len(jobs), settings, options, task_options)
     faults: dict[str, str] = {}
-    expected_pairs = sum(task.estimate for task in tasks)
+    expected_pairs = sum(pairs_to_compute(store, job.task) if job.seen else job.task.estimate for job in jobs)
     with (
         _signals_as_exceptions(store),
         tempfile.TemporaryDirectory(prefix="flowprep-") as folder,

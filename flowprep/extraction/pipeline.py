@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from flowprep.corpus.plan import Segment
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
-from flowprep.errors import VideoDamaged, VideoUnsuitable
+from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.extraction.prefetch import prefetch
 from flowprep.extraction.source_guard import SourceGuard
 from flowprep.settings import Settings
@@ -92,6 +92,19 @@ def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         seconds[stage] += time.perf_counter() - began
+
+
+@contextmanager
+def _errors_of_video() -> Iterator[None]:
+    """Raise VideoUnreadable for every error while a video is read: no permission, or a bug of a decoder."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except OSError as exc:
+        raise VideoUnreadable(f"it cannot be read: {exc.strerror or exc}") from exc
+    except Exception as exc:
+        raise VideoUnreadable(f"it cannot be read: {type(exc).__name__}: {exc}") from exc
 
 
 class Pipeline:
@@ -206,15 +219,16 @@ class Pipeline:
 
     def _stored_frames(self, segment: Segment) -> Iterator[tuple[SourceFormat, Frame]]:
         """Decode the frames that a segment needs, in their stored size."""
-        video = self._read_frames(Path(segment.path), segment.first_frame)
+        with _errors_of_video():
+            video = self._read_frames(Path(segment.path), segment.first_frame)
         stream = itertools.islice(video, segment.count + self._settings.step if segment.count else None)
         size: tuple[int, int] | None = None
         while True:
-            with timed(self.seconds, "decode"):
+            with timed(self.seconds, "decode"), _errors_of_video():
                 item = next(stream, None)
             if item is None:
                 return
-            with timed(self.seconds, "resize"):
+            with timed(self.seconds, "resize"), _errors_of_video():
                 source, frame = item
                 size = size or fit_size(source, self._settings.size)
                 frame = frame._replace(rgb=resize(frame.rgb, *size))
@@ -265,4 +279,5 @@ class Pipeline:
     def _report_pairs(self, pairs: int) -> None:
         self._pairs_done += pairs
         if self._progress:
-            self._progress.write_text(str(self._pairs_done))
+            with suppress(OSError):  # another machine does not have the folder
+                self._progress.write_text(str(self._pairs_done))

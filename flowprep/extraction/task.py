@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
-from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError
+from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError, VideoUnsuitable
 from flowprep.extraction.pipeline import Pipeline, ReadFrames, TaskOptions, min_frames, timed
+from flowprep.extraction.stored import StoredSegments
 from flowprep.planning.tasks import source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.atomic import file_digest
 
 __all__ = ["TaskOptions", "dry_run", "run_task", "software", "store_segment", "store_task"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_OPTIONS = TaskOptions()
 
@@ -92,6 +96,8 @@ def store_task(
 ) -> TaskRecord:
     """Write the segments of a task. Publish the shard, then the record.
 
+    If the task ran before, the videos that are stored whole are copied. Only the others are written anew.
+
     Args:
         store: the corpus.
         task: a task of its plan.
@@ -109,24 +115,28 @@ def store_task(
     began = time.perf_counter()
     shard: ShardRecord | None = None
     segments: list[SegmentRecord] = []
+    stored = StoredSegments(store, task, writer)
     for segment in task.segments:
         start = time.perf_counter()
-        segments.append(store_segment(segment, writer, write_segment))
-        store.log(task.id, _describe(segments[-1], time.perf_counter() - start))
+        with timed(seconds, "write"):
+            kept = stored.copy(segment)
+        segments.append(kept or store_segment(segment, writer, write_segment))
+        store.log(task.id, _describe(segments[-1], time.perf_counter() - start, bool(kept)))
     if not writer.empty:
         with timed(seconds, "write"):
+            store.drop_record(task.id)
             size = writer.publish()
         shard = ShardRecord(writer.path.name, size, file_digest(writer.path))
     totals = _totals(segments, writer.flow_float32_bytes, shard)
+    seconds["total"] += time.perf_counter() - began
+    times = dict(stored.totals)
+    for stage, spent in seconds.items():
+        times[f"{stage}_seconds"] = times.get(f"{stage}_seconds", 0) + spent
     record = TaskRecord(
         task=task.id,
         shard=shard,
         videos=tuple(segments),
-        totals={
-            **totals,
-            **{f"{stage}_seconds": round(s, 3) for stage, s in seconds.items()},
-            "total_seconds": round(time.perf_counter() - began, 3),
-        },
+        totals={**totals, **{name: round(spent, 3) for name, spent in times.items()}},
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     store.write_record(record)
@@ -136,7 +146,7 @@ def store_task(
 
 
 def store_segment(segment: Segment, writer: ShardWriter, write_segment: WriteSegment) -> SegmentRecord:
-    """Write one segment. A bad video fails, and leaves nothing in the shard.
+    """Write one segment. A bad video fails, whatever its error is, and leaves nothing in the shard.
 
     Args:
         segment: the segment.
@@ -170,6 +180,11 @@ def store_segment(segment: Segment, writer: ShardWriter, write_segment: WriteSeg
         return _failed(segment, writer, exc)
     except EngineError as exc:
         raise EngineError(f"{segment.id}: {exc}") from exc
+    except OSError:  # of the disk: a source that cannot be read is a VideoError
+        raise
+    except Exception as exc:  # whatever is wrong with one video, the others are stored
+        log.debug("video %s", segment.id, exc_info=True)
+        return _failed(segment, writer, VideoUnsuitable(f"{type(exc).__name__}: {exc}"))
     stored = writer.end()
     return SegmentRecord(
         segment.id,
@@ -217,8 +232,9 @@ def _totals(
     return totals
 
 
-def _describe(segment: SegmentRecord, seconds: float) -> str:
+def _describe(segment: SegmentRecord, seconds: float, kept: bool) -> str:
     """The line of the log for one segment."""
     part = f" (segment {segment.segment + 1} of {segment.segments})" if segment.segments > 1 else ""
-    text = f"{segment.id}{part}: {segment.status}, {segment.frames} frames, {segment.pairs} pairs"
+    status = "kept as it is" if kept else segment.status
+    text = f"{segment.id}{part}: {status}, {segment.frames} frames, {segment.pairs} pairs"
     return "; ".join(filter(None, [f"{text}, {seconds:.2f} s", segment.reason, segment.warning]))

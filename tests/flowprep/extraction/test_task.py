@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import flowprep
+from flowprep.corpus import shard_writer
 from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.store import CorpusStore
 from flowprep.extraction.task import TaskOptions, run_task
@@ -116,3 +117,55 @@ def test_shards_are_built_on_scratch_and_moved(clips, tmp_path):
         assert shard.read_bytes() == before
         assert scratch in seen and shard.parent not in seen
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (IndexError("list index out of range"), "it cannot be read: IndexError: list index out of range"),
+        (PermissionError(13, "Permission denied", "/x"), "it cannot be read: Permission denied"),
+        (OSError(36, "File name too long"), "it cannot be read: File name too long"),
+        (MemoryError("no room"), "it cannot be read: MemoryError: no room"),
+    ],
+)
+@pytest.mark.parametrize("frames_before", [0, 2])
+def test_any_error_of_one_video_fails_that_video(tmp_path, corpus, error, reason, frames_before):
+    bad, good = (write_video(tmp_path / f"{n}.mp4", 5) for n in ("bad", "good"))
+
+    def decode(file, start=0):
+        for number, item in enumerate(decode_frames(file, start)):
+            if file == bad and number == frames_before:
+                raise error
+            yield item
+
+    segments = tuple(Segment(p.stem, str(p), p.name, "", p.stat().st_size) for p in (bad, good))
+    record = run_task(CorpusStore(corpus), Task("aa", segments), NO_FLOW, read_frames=decode)
+    assert [(v.status, v.frames) for v in record.videos] == [("failed", 0), ("ok", 5)]
+    assert record.videos[0].reason == reason
+
+
+def test_a_video_that_the_codes_do_not_suit_fails_alone(tmp_path, corpus, monkeypatch):
+    """Every stage counts, not only the decoder."""
+    bad, good = (write_video(tmp_path / f"{n}.mp4", 5, seed=k) for k, n in enumerate(("bad", "good")))
+    encode, calls = "flowprep.corpus.shard_writer.encode_rgb", []
+    whole = shard_writer.encode_rgb
+
+    def fail_first(rgb, quality):
+        calls.append(rgb)
+        if len(calls) == 2:
+            raise ValueError("no code for it")
+        return whole(rgb, quality)
+
+    monkeypatch.setattr(encode, fail_first)
+    segments = tuple(Segment(p.stem, str(p), p.name, "", p.stat().st_size) for p in (bad, good))
+    record = run_task(CorpusStore(corpus), Task("aa", segments), NO_FLOW)
+    assert [v.status for v in record.videos] == ["failed", "ok"]
+    assert record.videos[0].reason == "ValueError: no code for it"
+
+
+def test_an_unreadable_video_does_not_stop_a_run(clips, tmp_path):
+    """In a folder that may not be entered, or with a name that no file can have."""
+    lines = [f"{clips}/left/v_left_g01.mp4 left", f"{clips}/{'x' * 300}.mp4 left", "/dev/null/a.mp4 left"]
+    (tmp_path / "list.txt").write_text("\n".join([*lines, f"{clips}/right/v_right_g01.mp4 right"]))
+    result = flowprep.make_corpus([tmp_path / "list.txt"], tmp_path / "c", NO_FLOW, jobs=1)
+    assert result.faults == {} and result.status.videos.ok == 2 and result.status.videos.failed == 2
