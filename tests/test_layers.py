@@ -44,6 +44,7 @@ PUBLIC = {
     "flowprep.viz",
     "flowprep.reports.charts",
     "flowprep.reports.html",
+    "flowprep.reports.numbers",
     "flowprep.cli.command",
     "flowprep.cli.options",
     "flowprep.cli.output",
