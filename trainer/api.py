@@ -116,7 +116,14 @@ def train(
     from trainer.data.splits import read_split
 
     opened = flowprep.open_corpus(Path(corpus))
-    examples, test = read_split(opened, train_list, test_list, class_index, allow_missing=allow_missing)
+    examples, test = read_split(
+        opened,
+        train_list,
+        test_list,
+        class_index,
+        allow_missing=allow_missing,
+        groups=recipe.train.groups,
+    )
 
     def read_sets(sets: Sequence[DataSet]) -> list[tuple[Corpus, Examples]]:
         corpora = [(flowprep.open_corpus(Path(path)), source) for path, source in sets]
@@ -153,7 +160,8 @@ def train(
             if not trained_now and (stored := _stored_scores(path, test)):
                 return EvaluationResult(stored, path, recipe.stream, reused=True)
             run = open_run(out)
-            if len(held_out := run.held_out(opened)):
+            listed = dict(zip(examples.ids, examples.groups, strict=bool(examples.groups)))
+            if len(held_out := run.held_out(opened).with_groups(listed)):
                 _evaluate_to(run, opened, held_out, out / VALIDATION_SCORES, own_device, loaders, hidden)
             scores = _evaluate_to(run, opened, test, path, own_device, loaders, hidden)
             return EvaluationResult(scores, path, recipe.stream)
@@ -222,6 +230,7 @@ def fuse(
     method: str = "average",
     calibrate: bool = False,
     fit: tuple[Path | str, Path | str] | None = None,
+    groups: str = "",
     out: Path | None = None,
 ) -> FusionResult:
     """Fuse the scores of the spatial stream (`first`) and of the temporal stream (`second`).
@@ -233,6 +242,8 @@ def fuse(
         calibrate: Fit a temperature for each stream first.
         fit: Scores of both streams for other videos, to fit on. Two training runs need none: their validation
             scores serve.
+        groups: A pattern that finds the groups of these videos, instead of those that the scores have: see
+            `trainer.data.groups.find_groups`.
         out: File for the fused scores, .npz.
 
     Raises:
@@ -246,10 +257,10 @@ def fuse(
     if runs:
         _check_order(*paths)
     if runs and not fit:
-        fusion = fit_on_runs(method, *paths, calibrate=calibrate)
+        fusion = fit_on_runs(method, *paths, calibrate=calibrate, groups=groups)
     else:
         fit_scores = (Scores.load(Path(fit[0])), Scores.load(Path(fit[1]))) if fit else None
-        fusion = fit_fusion(method, fit_scores, calibrate=calibrate)
+        fusion = fit_fusion(method, fit_scores, calibrate=calibrate, groups=groups)
     result = FusionResult(fusion, a, b, fusion(a, b), calibrate)
     if not out:
         return result

@@ -45,7 +45,7 @@ def extract(
         the class of a video is the name of its folder,
       a folder of numbered frames,
       a list: .txt with lines "path [label]"; or .csv with rows path,label,
-        or with the columns path,label,frames,bytes in its first line.
+        or with the columns path,label,frames,bytes,group in its first line.
 
     A video that cannot be read is recorded with the reason, and the run goes on.
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when

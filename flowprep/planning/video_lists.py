@@ -12,8 +12,9 @@ from flowprep.system.paths import printable
 
 LIST_SUFFIXES = (".txt", ".csv")
 
-# The columns of a CSV list. A video whose `frames` and `bytes` are given is not opened for planning.
-LIST_COLUMNS = ("path", "label", "frames", "bytes")
+# The columns of a CSV list. A video whose `frames` and `bytes` are given is not opened for planning. `group`
+# is the recording that a clip was cut from; trainer reads it.
+LIST_COLUMNS = ("path", "label", "frames", "bytes", "group")
 
 
 class ListRow(NamedTuple):
@@ -24,6 +25,7 @@ class ListRow(NamedTuple):
         path: the path as the list has it, absolute or relative to the list's folder.
         label: the label, or "".
         frames, size: the numbers of frames and bytes; -1 if the list does not have them.
+        group: the group of clips, or "".
     """
 
     line: int
@@ -31,6 +33,7 @@ class ListRow(NamedTuple):
     label: str
     frames: int = -1
     size: int = -1
+    group: str = ""
 
 
 def read_list_rows(path: Path, is_name: Callable[[str], bool] | None = None) -> Iterator[ListRow]:
@@ -124,7 +127,7 @@ def _csv_rows(path: Path, file: TextIO) -> Iterator[ListRow]:
             if len(cells) > len(columns) or not cells[0] or not all(map(_is_count, filter(None, counts))):
                 raise UsageError(f"{path}, line {number}: {','.join(cells)!r}; allowed: {','.join(columns)}")
             frames, size = (int(count) if count else -1 for count in counts)
-            yield ListRow(number, cells[0], values.get("label", ""), frames, size)
+            yield ListRow(number, cells[0], values.get("label", ""), frames, size, values.get("group", ""))
 
 
 def _is_count(text: str) -> bool:

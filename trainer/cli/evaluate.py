@@ -14,6 +14,7 @@ from trainer.cli.options import (
     SCORES,
     calibrate_option,
     corpus_option,
+    groups_option,
     list_options,
     loading_options,
     out_option,
@@ -60,11 +61,12 @@ def evaluate(
     """Write the class scores that the network of RUN gives to the videos of a list.
 
     \b
-    The file has four arrays:
+    The file has five arrays:
       ids      (N,) text, the videos
       labels   (N,) the true classes, as indices of `classes`
       classes  (C,) text
       scores   (N, C) float32, softmax averaged over all clips and crops of a video
+      groups   (N,) text, the group of each video: see `trainer train`
 
     `trainer fuse --fit` fits a fusion on such files. Write them for RUN/validationlist.txt or for the
     training list.
@@ -112,6 +114,7 @@ def evaluate(
     metavar="SPATIAL TEMPORAL",
     help="Scores of both streams for other videos. Weights, temperatures and the SVM are fitted on them.",
 )
+@groups_option
 @out_option("FILE", "File of the fused scores to write, .npz.", type=NEW_FILE, required=False)
 def fuse(
     spatial: Path,
@@ -119,6 +122,7 @@ def fuse(
     method: str,
     calibrate: bool,
     fit: tuple[Path, Path] | None,
+    groups: str,
     out: Path | None,
 ) -> None:
     """Fuse the class scores of a spatial and of a temporal stream, and print the accuracies.
@@ -131,7 +135,7 @@ def fuse(
     """
     from trainer import api
 
-    result = api.fuse(spatial, temporal, method=method, calibrate=calibrate, fit=fit, out=out)
+    result = api.fuse(spatial, temporal, method=method, calibrate=calibrate, fit=fit, groups=groups, out=out)
     print_result(
         result,
         f"spatial {result.first.accuracy:.1%}, temporal {result.second.accuracy:.1%}, "

@@ -68,6 +68,13 @@ loading_options = add_options(
         help="Number of processes that load and decode. It changes only the speed.",
     ),
 )
+groups_option = click.option(
+    "--groups",
+    default="",
+    metavar="PATTERN",
+    help="Regular expression that finds the group of a video in its id, such as 'person(\\d+)'. Videos of a "
+    "group stay on one side. [default: the rules of UCF-101 and HMDB-51]",
+)
 calibrate_option = click.option(
     "--calibrate", is_flag=True, help="First fit a temperature for the scores of each stream."
 )

@@ -9,7 +9,7 @@ import click
 from flowprep.cli.command import warn_old_spelling
 from flowprep.cli.output import print_result
 from trainer.cli.command import Command
-from trainer.cli.options import FOLDER, NEW_FOLDER, out_option
+from trainer.cli.options import FOLDER, NEW_FOLDER, groups_option, out_option
 
 
 @click.command(cls=Command)
@@ -26,16 +26,25 @@ from trainer.cli.options import FOLDER, NEW_FOLDER, out_option
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the selection."
 )
+@groups_option
 @click.option(
     "--check", is_flag=True, help="Write nothing. The exit code is 1 if a video is in no list of FOLDER."
 )
 def split(
-    corpus: Path | None, old_corpus: Path | None, out: Path, test_share: float, seed: int, check: bool
+    corpus: Path | None,
+    old_corpus: Path | None,
+    out: Path,
+    test_share: float,
+    seed: int,
+    groups: str,
+    check: bool,
 ) -> None:
     """Divide the videos of CORPUS into training and test videos.
 
     Writes classInd.txt, trainlist01.txt and testlist01.txt in the format of UCF-101. All videos of one group
-    (_g08_ in their names) are on the same side. A video without a group counts as a group.
+    are on the same side: those of a group of UCF-101 (_g08_ in their names), those of a source of HMDB-51
+    (the part of the name before the class), or those that --groups finds. A video without a group counts as a
+    group.
     """
     if old_corpus:
         warn_old_spelling(f"--corpus {old_corpus}", str(old_corpus))
@@ -53,7 +62,7 @@ def split(
             click.echo(text, err=True)
             raise SystemExit(1)
         return
-    train, test = write_split(opened, out, test_share=test_share, seed=seed)
+    train, test = write_split(opened, out, test_share=test_share, seed=seed, groups=groups)
     counts = {"out": str(out), "train": len(train), "test": len(test), "classes": len(train.classes)}
     print_result(
         counts,

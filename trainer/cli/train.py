@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from trainer.cli.options import (
     FILE,
     NEW_FOLDER,
     corpus_option,
+    groups_option,
     list_options,
     loading_options,
     out_option,
@@ -34,6 +36,7 @@ from trainer.training.interrupts import raise_on_signals
 @set_option
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the run.")
 @list_options
+@groups_option
 @click.option(
     "--multi-task",
     nargs=2,
@@ -62,6 +65,7 @@ def train(
     allow_missing: bool,
     multi_task: tuple[tuple[str, str], ...],
     add_classes: tuple[tuple[str, str], ...],
+    groups: str,
     compiled: bool,
     device: str,
     workers: int | None,
@@ -76,8 +80,9 @@ def train(
     FOLDER:train1 and FOLDER:test1 read split 1 of HMDB-51.
 
     A label in a list has priority over the folder. A part of the training videos is held out for validation.
-    If the names contain groups (_g08_), whole groups are held out. The test list has no influence on the
-    training.
+    Whole groups are held out, which are clips of one recording: those of a group of UCF-101 (_g08_ in the
+    name), of a source of HMDB-51 (the name before the class), of the column `group` of a CSV list, or those
+    that --groups finds. The test list has no influence on the training.
 
     \b
     The folder RUN receives
@@ -97,7 +102,7 @@ def train(
     from trainer import api
     from trainer.recipe.toml import read_recipe
 
-    parsed = read_recipe(recipe, changes)
+    parsed = read_recipe(recipe, (*changes, f"train.groups={json.dumps(groups)}") if groups else changes)
     raise_on_signals()
     try:
         with signal_before_its_errors():

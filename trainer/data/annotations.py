@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
+from trainer.data.groups import Group, find_groups
 from trainer.data.lists import join_names
 from trainer.data.matching import match_list
 from trainer.files import write_atomically
@@ -27,11 +28,14 @@ class Examples:
         ids: ids in the corpus, (N,).
         labels: class of each video as its position in `classes`, (N,).
         classes: names of the classes.
+        groups: group of each video as its list names it, or "" for a video without one; () if the list names
+            no groups.
     """
 
     ids: tuple[str, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,8 +43,20 @@ class Examples:
     def subset(self, positions: Sequence[int]) -> Examples:
         """The videos at the positions, with the same classes."""
         return Examples(
-            tuple(self.ids[i] for i in positions), tuple(self.labels[i] for i in positions), self.classes
+            tuple(self.ids[i] for i in positions),
+            tuple(self.labels[i] for i in positions),
+            self.classes,
+            tuple(self.groups[i] for i in positions) if self.groups else (),
         )
+
+    def with_groups(self, groups: Mapping[str, str]) -> Examples:
+        """The same videos with the groups that `groups` gives by id; "" for a video that it lacks."""
+        names = tuple(groups.get(video, "") for video in self.ids)
+        return replace(self, groups=names if any(names) else ())
+
+    def find_groups(self, pattern: str = "") -> list[Group]:
+        """The group of each video: that of its list, or else that of its name: see trainer.data.groups."""
+        return find_groups(self.ids, pattern, self.groups)
 
 
 def class_order(

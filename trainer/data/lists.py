@@ -9,7 +9,7 @@ A list has a line for each video, in one of three forms:
                                         after a tab the name may contain spaces
 
 A file whose name ends in .csv has rows `path,label` instead, or the columns that its first line names: see
-flowprep.planning.video_lists.
+flowprep.planning.video_lists. The column `group` names the group of a video: see trainer.data.groups.
 
 HMDB-51 has a folder of files `<class>_test_split<N>.txt`. `FOLDER:train1` and `FOLDER:test1` name the
 lists of its split 1.
@@ -38,11 +38,13 @@ class ListEntry:
         id: the video's id in a corpus: its path in POSIX style.
         label: the name of its class, if the line has one.
         index: the number of its class from 1, if the line has one.
+        group: the group of the video, or "".
     """
 
     id: str
     label: str | None = None
     index: int | None = None
+    group: str = ""
 
 
 def read_list(source: str, known: Container[str] = ()) -> list[ListEntry]:
@@ -90,6 +92,17 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(name for _, name in numbered)
 
 
+def read_groups(source: str) -> dict[str, str]:
+    """The group of each video by id, as the column `group` of a CSV list names it; {} for another list.
+
+    Raises:
+        UsageError: as read_list.
+    """
+    if not source.lower().endswith(".csv"):
+        return {}
+    return {entry.id: entry.group for entry in read_list(source) if entry.group}
+
+
 def join_names(names: Sequence[str], limit: int = 5) -> str:
     """The first `limit` names, and the number of further names."""
     rest = len(names) - limit
@@ -118,15 +131,15 @@ def _parse_line(line: str, known: Container[str]) -> ListEntry:
     return _make_entry(path.removeprefix("./"), label)
 
 
-def _make_entry(path: str, label: str) -> ListEntry:
+def _make_entry(path: str, label: str, group: str = "") -> ListEntry:
     if label.isdecimal():
-        return ListEntry(path, index=int(label))
-    return ListEntry(path, label=label or None)
+        return ListEntry(path, index=int(label), group=group)
+    return ListEntry(path, label=label or None, group=group)
 
 
 def _read_csv(path: Path) -> list[ListEntry]:
     try:
-        return [_make_entry(row.path, row.label) for row in read_list_rows(path)]
+        return [_make_entry(row.path, row.label, row.group) for row in read_list_rows(path)]
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
 

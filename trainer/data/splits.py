@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowprep.errors import UsageError
 from trainer.data.annotations import Examples, class_order, label_examples, labelled_videos, write_list
-from trainer.data.lists import join_names, read_classes, read_list
+from trainer.data.groups import Group, warn_of_unknown
+from trainer.data.lists import join_names, read_classes, read_groups, read_list
 from trainer.data.matching import match_list
 from trainer.files import write_atomically
 
@@ -32,6 +32,7 @@ def read_split(
     class_index: Path | None = None,
     *,
     allow_missing: bool = False,
+    groups: str = "",
 ) -> tuple[Examples, Examples]:
     """The training and the test videos of a run, with the same classes.
 
@@ -40,6 +41,7 @@ def read_split(
         train_list, test_list: lists as for trainer.data.lists.read_list.
         class_index: classInd.txt; without it the classes are in alphabetical order.
         allow_missing: leave out missing videos and classes, with a warning.
+        groups: a pattern: see trainer.data.groups.find_groups.
 
     Raises:
         UsageError: as match_list, class_order and check_leak.
@@ -48,24 +50,19 @@ def read_split(
     train = match_list(train_list, corpus, index, allow_missing=allow_missing)
     test = match_list(test_list, corpus, index, allow_missing=allow_missing)
     classes = class_order([label for _, label in train], index, allow_missing=allow_missing)
-    train_examples = label_examples(train_list, train, classes)
+    train_examples = label_examples(train_list, train, classes).with_groups(read_groups(train_list))
     test_examples = label_examples(test_list, test, classes, allow_missing=allow_missing)
-    check_leak(train_examples, test_examples)
+    test_examples = test_examples.with_groups(read_groups(test_list))
+    check_leak(train_examples, test_examples, groups)
     return train_examples, test_examples
 
 
-def recording_groups(ids: Sequence[str]) -> list[str]:
-    """The group of each video. The clips of a group are from one recording and must stay together.
-
-    UCF-101 has the number of the group in the file name: `v_Punch_g08_c01.avi` is in group 08. A video
-    without a number is a group of its own.
-    """
-    matches = [(video, re.search(r"_g(\d+)_", PurePosixPath(video).name)) for video in ids]
-    return [f"g{int(match[1]):04d}" if match else video for video, match in matches]
-
-
-def check_leak(train: Examples, test: Examples) -> None:
+def check_leak(train: Examples, test: Examples, pattern: str = "") -> None:
     """Refuse a test list that shares videos, or groups of a class, with the training list.
+
+    Args:
+        train, test: the videos.
+        pattern: see trainer.data.groups.find_groups.
 
     Raises:
         UsageError: with the names of the shared videos or groups.
@@ -74,60 +71,100 @@ def check_leak(train: Examples, test: Examples) -> None:
         raise UsageError(
             f"{len(shared)} videos are in the training and in the test list: {join_names(shared)}"
         )
-    groups = recording_groups([*train.ids, *test.ids])
-    train_groups = set(zip(train.labels, groups[: len(train)], strict=True))
-    test_groups = set(zip(test.labels, groups[len(train) :], strict=True))
+    # Some films of HMDB-51 are in the official lists of both sides, with different classes.
+    train_groups, test_groups = (
+        {(label, group.name) for label, group in zip(part.labels, part.find_groups(pattern), strict=True)}
+        for part in (train, test)
+    )
     if common := sorted(train_groups & test_groups):
         names = [f"{train.classes[label]} {group}" for label, group in common]
         raise UsageError(f"groups that are in the training and in the test list: {join_names(names)}")
 
 
-def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+def hold_out(examples: Examples, share: float, seed: int, pattern: str = "") -> tuple[Examples, Examples]:
     """Separate about `share` of the videos of each class, in whole groups, and at least one group.
 
     All classes use the groups in the same random order: a group number that means one place of recording is
-    then on the same side in every class. A class keeps at least one group. A class of a single group gives no
-    video, with a warning.
+    then on the same side in every class. A group that spans classes is on one side in all of them. A class
+    keeps at least one group. A class of a single group gives no video, with a warning.
 
     Args:
         examples: the videos.
         share: share of the videos to hold out, in [0, 1].
         seed: seed of the random order.
+        pattern: see trainer.data.groups.find_groups.
 
     Returns:
         (remaining videos, held-out videos), each in the order of the list.
     """
-    names = recording_groups(examples.ids)
-    order = sorted(set(names))
+    groups = examples.find_groups(pattern)
+    order = sorted({group.name for group in groups})
     np.random.default_rng([seed, 1]).shuffle(order)
-    positions: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, (label, name) in enumerate(zip(examples.labels, names, strict=True)):
-        positions[label][name].append(position)
-    single = [examples.classes[label] for label, groups in sorted(positions.items()) if len(groups) < 2]
-    if single and share > 0:
-        log.warning("no video is held out of classes with a single group: %s", join_names(single))
-    held_out: set[int] = set()
-    for groups in positions.values():
-        held_out.update(_choose_groups(groups, [name for name in order if name in groups][:-1], share))
+    positions: dict[int, dict[Group, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for position, (label, group) in enumerate(zip(examples.labels, groups, strict=True)):
+        positions[label][group].append(position)
+    held_out = _choose_groups(positions, order, share)
+    if share > 0:
+        warn_of_unknown(examples.ids, groups, pattern)
+        _warn_of_classes(examples, positions, held_out)
     remaining = [i for i in range(len(examples)) if i not in held_out]
     return examples.subset(remaining), examples.subset(sorted(held_out))
 
 
-def _choose_groups(groups: Mapping[str, list[int]], order: Sequence[str], share: float) -> list[int]:
-    """Positions of about `share` of the videos: the first group, and each group that brings them closer."""
-    target = share * sum(map(len, groups.values()))
-    chosen: list[int] = []
-    if target <= 0:
-        return chosen
-    for name in order:
-        size = len(chosen) + len(groups[name])
-        if not chosen or abs(size - target) < abs(len(chosen) - target):
-            chosen += groups[name]
-    return chosen
+def _choose_groups(
+    classes: Mapping[int, Mapping[Group, list[int]]], order: Sequence[str], share: float
+) -> set[int]:
+    """Positions of about `share` of the videos of each class: its first group, and each that brings them
+    closer.
+
+    Args:
+        classes: for each class, its groups with the positions of their videos.
+        order: names of the groups, in the order in which they are tried.
+        share: the share.
+    """
+    if share <= 0:
+        return set()
+    rank = {name: number for number, name in enumerate(order)}
+    excess = {label: -share * sum(map(len, groups.values())) for label, groups in classes.items()}
+    remaining = {label: set(groups) for label, groups in classes.items()}
+    decided: set[Group] = set()  # groups that span classes, and whose side an earlier class chose
+    # A class of few groups chooses first.
+    for label, groups in sorted(classes.items(), key=lambda item: len(item[1])):
+        for group in sorted(groups, key=lambda group: rank[group.name])[:-1]:
+            sizes = {label: len(groups[group])}
+            if not group.of_class:
+                sizes = {key: len(classes[key][group]) for key in classes if group in classes[key]}
+            change = sum(abs(excess[key] + size) - abs(excess[key]) for key, size in sizes.items())
+            needed = change < 0 or len(remaining[label]) == len(groups)
+            if group not in decided and needed and all(len(remaining[key]) > 1 for key in sizes):
+                for key, size in sizes.items():
+                    excess[key] += size
+                    remaining[key].discard(group)
+        decided.update(group for group in groups if not group.of_class)
+    return {
+        position
+        for label, groups in classes.items()
+        for group in groups.keys() - remaining[label]
+        for position in groups[group]
+    }
+
+
+def _warn_of_classes(
+    examples: Examples, classes: Mapping[int, Mapping[Group, list[int]]], held_out: set[int]
+) -> None:
+    """Warn of classes of which no video is held out."""
+    without = set(classes) - {examples.labels[position] for position in held_out}
+    for reason, labels in (
+        ("with a single group", [label for label in without if len(classes[label]) < 2]),
+        ("whose groups span other classes", [label for label in without if len(classes[label]) > 1]),
+    ):
+        if labels:
+            names = join_names([examples.classes[label] for label in sorted(labels)])
+            log.warning("no video is held out of classes %s: %s", reason, names)
 
 
 def write_split(
-    corpus: Corpus, out: Path, *, test_share: float = 0.3, seed: int = 0
+    corpus: Corpus, out: Path, *, test_share: float = 0.3, seed: int = 0, groups: str = ""
 ) -> tuple[Examples, Examples]:
     """Split a corpus that has no lists, and write classInd.txt, trainlist01.txt and testlist01.txt.
 
@@ -136,6 +173,7 @@ def write_split(
         out: folder of the lists; it is made.
         test_share: share of the videos of each class to test on.
         seed: seed of the random order of the groups.
+        groups: a pattern: see trainer.data.groups.find_groups.
 
     Returns:
         (training videos, test videos).
@@ -145,7 +183,7 @@ def write_split(
     """
     pairs = labelled_videos(corpus)
     classes = class_order([label for _, label in pairs], None)
-    train, test = hold_out(label_examples(str(corpus.path), pairs, classes), test_share, seed)
+    train, test = hold_out(label_examples(str(corpus.path), pairs, classes), test_share, seed, groups)
     if single := sorted(set(range(len(classes))) - set(test.labels)):
         raise UsageError(
             "classes with a single video or group, which cannot be separated into training and test: "

@@ -88,7 +88,7 @@ def evaluate(
                 model, corpus, ids, sampling, place, precision, workers=workers, progress=report
             )
 
-        scores = _svm_scores(features, fit, examples, run.classes, frames, progress)
+        scores = _svm_scores(features, fit, examples, recipe, run.classes, frames, progress)
     else:
         scores = score_videos(
             model,
@@ -104,13 +104,16 @@ def evaluate(
             workers=workers,
             progress=progress,
         )
-    return Scores(np.array(examples.ids), np.array(examples.labels, np.int64), np.array(run.classes), scores)
+    groups = [group.name for group in examples.find_groups(recipe.train.groups)]
+    labels = np.array(examples.labels, np.int64)
+    return Scores(np.array(examples.ids), labels, np.array(run.classes), scores, np.array(groups))
 
 
 def _svm_scores(
     features: Callable[[Sequence[str], Progress], np.ndarray],
     fit: Examples,
     examples: Examples,
+    recipe: Recipe,
     classes: Sequence[str],
     frames: int,
     progress: Progress,
@@ -121,6 +124,7 @@ def _svm_scores(
         features: A function from video ids and a progress to feature vectors.
         fit: The videos to fit on.
         examples: The N videos to classify.
+        recipe: Its `train.groups` finds the groups for the cross-validation.
         classes: C class names.
         frames: Clips of a video.
         progress: Called with the number of clips of all videos.
@@ -128,8 +132,9 @@ def _svm_scores(
     first, total = len(examples) * frames, (len(examples) + len(fit)) * frames
     queries = features(examples.ids, lambda done, _, note="": progress(done, total, note))
     training = features(fit.ids, lambda done, _, note="": progress(first + done, total, note))
+    groups = [group.name for group in fit.find_groups(recipe.train.groups)]
     values = svm.decision_values(
-        svm.unit_length(training), np.array(fit.labels), fit.ids, classes, svm.unit_length(queries)
+        svm.unit_length(training), np.array(fit.labels), groups, classes, svm.unit_length(queries)
     )
     return values.astype(np.float32)
 

@@ -66,7 +66,7 @@ class Fusion:
             scores = svm.decision_values(
                 svm_features(*fit),
                 fit[0].labels,
-                fit[0].ids.tolist(),
+                fit[0].group_names,
                 a.classes.tolist(),
                 svm_features(a, b),
             )
@@ -116,13 +116,16 @@ class FusionResult:
         }
 
 
-def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False) -> Fusion:
+def fit_fusion(
+    method: str, fit: tuple[Scores, Scores] | None = None, *, calibrate: bool = False, groups: str = ""
+) -> Fusion:
     """A fusion with fitted temperatures and weights.
 
     Args:
         method: One of `METHODS`.
         fit: Scores of both streams for videos that will not be evaluated.
         calibrate: Fit a temperature for each stream: see `calibration.best_temperature`.
+        groups: A pattern that finds the groups of these videos, instead of those that the scores have.
 
     Raises:
         UsageError: There is no such method, or `fit` is missing, not needed, or not of the same videos.
@@ -136,6 +139,8 @@ def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibra
             "the average has nothing to fit: leave out --fit, or add --calibrate or --method weighted"
         )
     fit = fit[0], match_videos(*fit)
+    if groups:
+        fit = fit[0].with_groups(groups), fit[1].with_groups(groups)
     fusion = Fusion(method, fit)
     if calibrate:
         fusion = replace(fusion, temperatures=(best_temperature(fit[0]), best_temperature(fit[1])))
@@ -147,7 +152,9 @@ def fit_fusion(method: str, fit: tuple[Scores, Scores] | None = None, *, calibra
     return fusion
 
 
-def fit_on_runs(method: str, spatial: Path, temporal: Path, *, calibrate: bool = False) -> Fusion:
+def fit_on_runs(
+    method: str, spatial: Path, temporal: Path, *, calibrate: bool = False, groups: str = ""
+) -> Fusion:
     """A fusion of two training runs, fitted on the scores of their held-out validation videos.
 
     Raises:
@@ -157,7 +164,7 @@ def fit_on_runs(method: str, spatial: Path, temporal: Path, *, calibrate: bool =
         return fit_fusion(method)
     first, second = _validation_scores(spatial), _validation_scores(temporal)
     try:
-        return fit_fusion(method, (first, second), calibrate=calibrate)
+        return fit_fusion(method, (first, second), calibrate=calibrate, groups=groups)
     except UsageError as exc:
         raise UsageError(f"validation scores of {spatial} and {temporal}: {exc}") from exc
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from flowprep.errors import UsageError
+from trainer.data.groups import recording_groups
 from trainer.files import write_atomically
 from trainer.training.run_folder import LAST
 
 TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
 ARRAYS = ("ids", "labels", "classes", "scores")
+GROUPS = "groups"
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Scores:
         classes: (C,) text, class names.
         scores: (N, C) float32, higher is more likely. Scores of a stream, and their average, are
             probabilities with a sum of 1. Scores of an SVM are its decision values.
+        groups: (N,) text, the group of each video: see trainer.data.groups. None, as in the files of earlier
+            versions, stands for the groups of UCF-101 and HMDB-51 by the ids. The file has the array if it is
+            not None.
     """
 
     ids: np.ndarray
     labels: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -48,18 +55,37 @@ class Scores:
 
     def with_scores(self, scores: np.ndarray) -> Scores:
         """The same videos and classes with other scores, (N, C)."""
-        return Scores(self.ids, self.labels, self.classes, scores.astype(np.float32))
+        return replace(self, scores=scores.astype(np.float32))
 
     def in_order(self, ids: np.ndarray) -> Scores:
         """The rows of these videos, in this order. Every id must be one of `self.ids`."""
         row_of = {video: row for row, video in enumerate(self.ids.tolist())}
         rows = [row_of[video] for video in ids.tolist()]
-        return Scores(self.ids[rows], self.labels[rows], self.classes, self.scores[rows])
+        return self.subset(rows)
+
+    def subset(self, rows: Sequence[int]) -> Scores:
+        """Some of the rows, in the given order."""
+        index = np.asarray(rows, np.int64)
+        groups = None if self.groups is None else self.groups[index]
+        return Scores(self.ids[index], self.labels[index], self.classes, self.scores[index], groups)
+
+    def with_groups(self, pattern: str) -> Scores:
+        """The same scores with the groups that a pattern finds in the ids."""
+        return replace(self, groups=np.array(recording_groups(self.ids.tolist(), pattern)))
+
+    @property
+    def group_names(self) -> list[str]:
+        """(N,) the group of each video."""
+        if self.groups is None:
+            return recording_groups(self.ids.tolist())
+        return [str(name) for name in self.groups]
 
     def save(self, path: Path) -> None:
         """Write the file of scores. An interrupted write leaves no partial file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in ARRAYS}
+        if self.groups is not None:
+            arrays[GROUPS] = self.groups
         write_atomically(path, lambda file: np.savez(file, **arrays))
 
     @classmethod
@@ -80,7 +106,8 @@ class Scores:
             )
         try:
             with np.load(path, allow_pickle=False) as file:
-                scores = cls(*(file[name] for name in ARRAYS))
+                arrays = {name: file[name] for name in ARRAYS}
+                scores = cls(**arrays, groups=file[GROUPS] if GROUPS in file.files else None)
         except OSError as exc:
             raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
         except KeyError as exc:
@@ -88,6 +115,7 @@ class Scores:
         except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's own message suggests to trust the file
             raise UsageError(f"{path}: not a file of scores, as trainer evaluate writes them") from exc
         count = len(scores.ids)
-        if scores.scores.shape != (count, len(scores.classes)) or len(scores.labels) != count:
+        sizes = {len(scores.labels), count if scores.groups is None else len(scores.groups)}
+        if scores.scores.shape != (count, len(scores.classes)) or sizes != {count}:
             raise UsageError(f"{path}: not a file of scores: the shapes of its arrays do not agree")
         return scores

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowprep.errors import UsageError
-from trainer.data.splits import recording_groups
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ MAX_FOLDS = 5
 def decision_values(
     training: np.ndarray,
     labels: np.ndarray,
-    ids: Sequence[str],
+    groups: Sequence[str],
     classes: Sequence[str],
     queries: np.ndarray,
 ) -> np.ndarray:
@@ -29,7 +28,7 @@ def decision_values(
     Args:
         training: (M, F), vectors to fit on.
         labels: (M,), their classes.
-        ids: (M,), their video ids.
+        groups: (M,), names of their groups. Videos of one group are in one fold.
         classes: C class names.
         queries: (N, F), vectors to classify.
 
@@ -43,7 +42,6 @@ def decision_values(
     from sklearn.svm import LinearSVC
 
     # Folds keep the clips of one recording together. Otherwise every C would look good.
-    groups = recording_groups(list(ids))
     folds = _count_folds(labels, groups, classes)
     search = GridSearchCV(
         LinearSVC(random_state=0, max_iter=100_000),
@@ -51,7 +49,7 @@ def decision_values(
         cv=StratifiedGroupKFold(folds, shuffle=True, random_state=0),
     )
     search.fit(training, labels, groups=groups)
-    log.info("SVM fitted on %d videos: C = %g by %d folds", len(ids), search.best_params_["C"], folds)
+    log.info("SVM fitted on %d videos: C = %g by %d folds", len(labels), search.best_params_["C"], folds)
     values = np.asarray(search.decision_function(queries))
     return np.stack([-values, values], axis=1) if values.ndim == 1 else values
 

@@ -7,6 +7,7 @@ that change only the speed of a run, such as the device and the number of loader
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,13 @@ def _fall(sides: tuple[int, ...]) -> bool:
 
 def _rise(steps: tuple[int, ...]) -> bool:
     return list(steps) == sorted(set(steps))
+
+
+def _is_group_pattern(pattern: str) -> bool:
+    try:
+        return re.compile(pattern).groups < 2
+    except re.error:
+        return False
 
 
 def _is_spacing(spacing: tuple[int, ...]) -> bool:
@@ -247,6 +255,15 @@ class TrainRecipe:
     validation_share: float = field(
         default=0.1,
         metadata=rule("Share of the training videos held out for validation.", minimum=0, maximum=0.5),
+    )
+    groups: str = field(
+        default="",
+        metadata=rule(
+            "Regular expression that finds the group of a video in its id, such as 'person(\\d+)'. Videos of "
+            'a group stay on one side of every split. "" uses the rules of UCF-101 and HMDB-51.',
+            accepts=_is_group_pattern,
+            allowed="a regular expression with at most one pair of parentheses, around the name of the group",
+        ),
     )
     validation_frames: int = field(
         default=5,

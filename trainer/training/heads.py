@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,8 @@ def prepare_data(
     examples: Examples,
     multi_task: Sequence[DataSet] = (),
     add_classes: Sequence[DataSet] = (),
+    *,
+    held_out: Collection[str] | None = None,
 ) -> TrainingData:
     """Check the data sets of a run, hold out its validation videos, and arrange its heads.
 
@@ -84,6 +86,7 @@ def prepare_data(
         corpus, examples: the first data set.
         multi_task: data sets with a head of their own.
         add_classes: data sets whose classes the first head learns in addition.
+        held_out: ids of the videos that the run held out when it began; None chooses them.
 
     Raises:
         UsageError: a corpus does not fit the recipe; no video can be held out and the recipe needs one; an
@@ -94,7 +97,14 @@ def prepare_data(
         check_fit(other, videos.ids, recipe)
         if differences := corpus.settings.differences(other.settings):
             log.warning("%s and %s differ: %s", corpus.path, other.path, "; ".join(differences))
-    training, validation = hold_out(examples, recipe.train.validation_share, recipe.seed)
+    if held_out is None:
+        section = recipe.train
+        training, validation = hold_out(examples, section.validation_share, recipe.seed, section.groups)
+    else:
+        training, validation = (
+            examples.subset([i for i, video in enumerate(examples.ids) if (video in held_out) == use])
+            for use in (False, True)
+        )
     if recipe.train.keep == "best" and not len(validation):
         raise UsageError("train.keep is 'best', but no video can be held out to choose by; set it to 'last'")
     first = [(corpus, training)]

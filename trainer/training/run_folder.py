@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from flowprep.system.atomic import TEMPORARY
 from flowprep.system.leases import Lease, find_leases
 from flowprep.system.processes import describe_owner, is_dead, is_local
 from trainer.data.annotations import Examples, write_list
+from trainer.data.lists import read_list
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,24 @@ def write_lists(run: Path, training: Examples, validation: Examples) -> None:
     run.mkdir(parents=True, exist_ok=True)
     write_list(run / TRAIN_LIST, training)
     write_list(run / VALIDATION_LIST, validation)
+
+
+def read_held_out(run: Path, known: Collection[str]) -> set[str] | None:
+    """Ids of the videos that a run with a checkpoint holds out; None if there is no such run.
+
+    A run that is resumed keeps its lists, also if the rules that select the held-out videos have changed.
+
+    Args:
+        run: the run's folder.
+        known: ids of the training videos.
+
+    Raises:
+        UsageError: the list cannot be read.
+    """
+    path, training = run / VALIDATION_LIST, run / TRAIN_LIST
+    if not all(file.exists() for file in (run / LAST, path, training)):
+        return None
+    return {entry.id for entry in read_list(str(path), known)} if path.stat().st_size else set()
 
 
 @contextmanager

@@ -89,7 +89,8 @@ def train(
             corpus; a corpus does not fit the recipe; an added class exists already.
     """
     registry.check_recipe(recipe)
-    data = prepare_data(recipe, corpus, examples, multi_task, add_classes)
+    held_out = run_folder.read_held_out(out, examples.ids) if resume else None
+    data = prepare_data(recipe, corpus, examples, multi_task, add_classes, held_out=held_out)
     previous = find_previous(out, recipe, data, resume=resume)
     if previous and previous.step >= recipe.train.steps:
         return False

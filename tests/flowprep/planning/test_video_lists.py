@@ -54,7 +54,7 @@ def test_csv_list(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,seconds\na.mp4,1\n", "line 1: 'path,seconds'; allowed columns: path,label,frames,bytes"),
+        ("path,seconds\na.mp4,1\n", "line 1: 'path,seconds'; allowed columns: path,label,frames,bytes,group"),
         ("path,frames\na.mp4,many\n", "line 2: 'a.mp4,many'; allowed: path,frames"),
         ("path,frames\na.mp4,-3\n", "line 2"),
         ("path,path\na.mp4,b\n", "line 1"),

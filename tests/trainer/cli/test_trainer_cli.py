@@ -360,3 +360,27 @@ def test_a_recipe_is_printed_whole_by_the_command(tmp_path):
     assert defaults == as_toml(Recipe("temporal"))
     refused = call("recipe", "--set", "train.steps=7")
     assert refused.exit_code == 2 and "name its file" in refused.output
+
+
+def test_groups_by_a_pattern_reach_the_lists_the_scores_and_the_fusion(tmp_path, setting, opened):
+    """The split takes all clips c01 for one group, and all clips c02 for another."""
+    quick = ["--set", "train.steps=1", "--set", "train.milestones=[]", "--set", "train.validation_share=0.5"]
+    done = call("split", tmp_path, "--out", tmp_path / "split", "--groups", r"_c(\d+)", "--test-share", 0.5)
+    assert done.exit_code == 0, done.stderr
+    clips = [
+        {line.split()[0][-6:-4] for line in (tmp_path / "split" / name).read_text().splitlines()}
+        for name in ("trainlist01.txt", "testlist01.txt")
+    ]
+    assert sorted(map(sorted, clips)) == [["01"], ["02"]]
+    done = call("split", tmp_path, "--out", tmp_path / "none", "--groups", "(")
+    assert done.exit_code == 2 and "--groups '(' is not a regular expression" in done.stderr
+    lists = ["--train-list", tmp_path / "split" / "trainlist01.txt"]
+    lists += ["--test-list", tmp_path / "split" / "testlist01.txt"]
+    rest = [tmp_path / "spatial.toml", *setting[:2], *setting[8:], *lists, *quick, "--out", tmp_path / "run"]
+    done = call("train", *rest, "--groups", r"_g0(\d)")
+    assert done.exit_code == 2 and "in the training and in the test list: BlueSpin 1," in done.stderr
+    done = call("train", *rest, "--groups", r"_(g0[12]_c\d+)")
+    assert done.exit_code == 0, done.stderr
+    assert "have no group by the pattern" in done.stderr
+    scores = Scores.load(tmp_path / "run" / "test_scores.npz")
+    assert [name for name in scores.group_names if "/" not in name] == ["g01_c01", "g02_c01"] * 4

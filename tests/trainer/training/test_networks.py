@@ -12,6 +12,7 @@ from flowprep.errors import UsageError
 from tests.support.fakes import CLASSES, FakeCorpus, examples_of, recipe_for, small
 from trainer.data import loading, transforms
 from trainer.data.annotations import Examples
+from trainer.data.groups import recording_groups
 from trainer.data.sampling import ClipSpec
 from trainer.evaluation import svm
 from trainer.evaluation.evaluate import evaluate
@@ -153,7 +154,9 @@ def test_an_svm_on_the_features_of_c3d(tmp_path):
         rows.append((mean / mean.norm()).numpy())
     known = [rows[everyone.ids.index(name)] for name in fit.ids]
     asked = [rows[everyone.ids.index(name)] for name in tested.ids]
-    values = svm.decision_values(np.array(known), np.array(fit.labels), fit.ids, CLASSES, np.array(asked))
+    values = svm.decision_values(
+        np.array(known), np.array(fit.labels), recording_groups(fit.ids), CLASSES, np.array(asked)
+    )
     np.testing.assert_allclose(got.scores, values, rtol=1e-3, atol=1e-3)
     assert got.accuracy >= 0.5  # any features tell colours apart; a frame does not show the motion
     with pytest.raises(UsageError, match=f"fitted on {len(tested)} of the evaluated videos"):

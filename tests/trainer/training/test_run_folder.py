@@ -12,7 +12,10 @@ import pytest
 from flowprep.errors import UsageError
 from flowprep.system import leases
 from flowprep.system.processes import owner
+from tests.support.fakes import small
+from tests.support.runs import Killed, kill_at, run
 from trainer.training import run_folder
+from trainer.training.run_folder import TRAIN_LIST, VALIDATION_LIST
 
 RUNNING = f"{run_folder.RUNNING}.0"
 OTHER_MACHINE = "elsewhere.0a1b2c3d.1.2"
@@ -121,3 +124,17 @@ def test_an_unfinished_checkpoint_of_a_dead_process_is_removed(tmp_path):
     with run_folder.claim_run(run):
         pass
     assert sorted(path.name for path in run.iterdir()) == ["last.pt", "test_scores.npz.x.tmp"]
+
+
+def test_a_resumed_run_keeps_the_videos_that_it_held_out(tmp_path):
+    """Also those that the rules would not select today."""
+    recipe = small(train={"steps": 4, "milestones": [], "checkpoint_every": 2})
+    with pytest.raises(Killed):
+        run(tmp_path, recipe, on_step=kill_at(3))
+    held = (tmp_path / VALIDATION_LIST).read_text().splitlines()
+    moved = (tmp_path / TRAIN_LIST).read_text().splitlines()[0]
+    (tmp_path / VALIDATION_LIST).write_text("\n".join([moved, *held[1:]]) + "\n")
+    assert run(tmp_path, recipe, resume=True)
+    lists = [(tmp_path / name).read_text().splitlines() for name in (TRAIN_LIST, VALIDATION_LIST)]
+    assert sorted(lists[1]) == sorted([moved, *held[1:]])
+    assert held[0] in lists[0] and moved not in lists[0]
