@@ -23,6 +23,9 @@ __all__ = [
     "UsageError",
 ]
 
+# How torch's errors begin that report a loader process which ended unexpectedly.
+LOADER_DIED = "DataLoader worker ("
+
 
 class NotFinite(FlowprepError):
     """A loss, a weight or a score is infinite or not a number."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import click
@@ -220,10 +220,15 @@ class Program(Group):
 
 def was_interrupted(exc: BaseException) -> bool:
     """Whether an error follows from Ctrl-C: some libraries end an interrupted call with their own error."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(exc))
+
+
+def causes(exc: BaseException) -> Iterator[BaseException]:
+    """An error, the error that it follows from, and so on."""
     cause: BaseException | None = exc
-    while cause and not isinstance(cause, KeyboardInterrupt):
+    while cause:
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return cause is not None
 
 
 def list_commands(formatter: click.HelpFormatter, title: str, commands: Iterable[click.Command]) -> None:

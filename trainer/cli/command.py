@@ -10,8 +10,8 @@ import click
 
 from flowprep.cli import command
 from flowprep.cli.output import QUIET, CommandFailed
+from trainer.errors import LOADER_DIED
 
-LOADER_DIED = "DataLoader worker ("  # how torch's errors of a killed loader process begin
 LIBRARIES = ("torch", "tensorboard", "sklearn", "tomli")  # installed by flowprep[train]
 
 
@@ -38,15 +38,24 @@ class Program(command.Program):
         except KeyboardInterrupt as exc:
             raise CommandFailed("interrupted") from exc
         except RuntimeError as exc:
-            if LOADER_DIED not in str(exc):
+            if not (message := loader_death(exc)):
                 raise
-            raise CommandFailed(one_line(str(exc))) from exc
+            raise CommandFailed(one_line(message)) from exc
         except ModuleNotFoundError as exc:
             if exc.name not in LIBRARIES:
                 raise
             raise CommandFailed(
                 f"{exc.name} is not installed; run pip install '.[train]' in the clone"
             ) from exc
+
+
+def loader_death(exc: BaseException) -> str:
+    """The message about a loader process that died, if an error follows from it; else "".
+
+    torch raises it in a signal handler, wherever the program is.
+    """
+    messages = (str(cause) for cause in command.causes(exc) if isinstance(cause, RuntimeError))
+    return next((message for message in messages if LOADER_DIED in message), "")
 
 
 def set_up_log(*, quiet: bool, verbosity: int) -> None:

@@ -12,7 +12,7 @@ import click
 
 from flowprep.cli.command import was_interrupted
 from flowprep.cli.output import QUIET, CommandFailed, has_flag
-from trainer.cli.command import LOADER_DIED, Command
+from trainer.cli.command import Command, loader_death
 from trainer.cli.options import (
     FILE,
     NEW_FOLDER,
@@ -147,6 +147,6 @@ def signal_before_its_errors() -> Iterator[None]:
     except Exception as exc:
         if was_interrupted(exc):
             raise KeyboardInterrupt from exc
-        if LOADER_DIED in str(exc):
+        if loader_death(exc):
             time.sleep(1)
         raise

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from trainer.data import transforms
 from trainer.data.clip import Clip, Window
 from trainer.data.loading import load_clip, stream_length
 from trainer.data.sampling import ClipSpec, num_starts
+from trainer.errors import LOADER_DIED
 from trainer.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -188,13 +189,25 @@ def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: A
     # OpenCV's threads do not survive a fork: a child that uses them, or changes their number, waits for ever.
     # Their number is therefore set before the fork.
     cv2.setNumThreads(1)
-    return DataLoader(
+    return _ClipLoader(
         clips,
         num_workers=workers,
         generator=torch.Generator(),  # loading then leaves the random state of the training unchanged
         worker_init_fn=_leave_interrupts_to_parent,
         **options,
     )
+
+
+class _ClipLoader(DataLoader[Any]):
+    """A loader with one error for a killed process: torch may see the closed connection before the death."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's iterator needs no other method
+        try:
+            yield from super().__iter__()
+        except (ConnectionError, EOFError) as exc:
+            if "DataLoader worker process" in str(exc):  # the process lives and reports its own error
+                raise
+            raise RuntimeError(f"{LOADER_DIED}one of {self.num_workers}) ended unexpectedly: {exc}") from exc
 
 
 def _leave_interrupts_to_parent(_: int) -> None:

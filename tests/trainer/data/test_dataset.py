@@ -106,3 +106,35 @@ def test_loaders_end_with_a_script_that_leaves_them_running():
     code += "; print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+class _ClosesItsConnection(torch.utils.data.Dataset):
+    """Items that the loading process cannot send: the receiving process finds the connection closed."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        return _Unsendable()
+
+
+class _Unsendable:
+    def __reduce__(self):
+        return _reset, ()
+
+
+def _reset():
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+class _CannotRead(_ClosesItsConnection):
+    def __getitem__(self, key):
+        raise ConnectionResetError(104, "the disk is gone")
+
+
+def test_a_closed_connection_of_a_loader_is_the_death_of_a_loader():
+    """A killed process closes its connection before torch can see that it ended."""
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(one of 1\) ended unexpectedly: .*reset"):
+        list(dataset.make_loader(_ClosesItsConnection(), 1, batch_size=None))
+    with pytest.raises(ConnectionResetError, match="the disk is gone"):
+        list(dataset.make_loader(_CannotRead(), 1, batch_size=None))
