@@ -44,7 +44,8 @@ JOINT = {
 def joint(name, **train):
     """The recipe of a joint network."""
     values = BASE.to_dict()
-    for key, section in (JOINT | {"model": {"name": name}, "train": train}).items():
+    model = {"name": name, "options": {"stop": False} if name == "conv_fusion" else {}}
+    for key, section in (JOINT | {"model": model, "train": train}).items():
         values[key] = {**values[key], **section} if isinstance(section, dict) else section
     return Recipe.from_dict(values)
 

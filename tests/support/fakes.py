@@ -165,6 +165,8 @@ def recipe_for(name, stream, **sections):
         "train": {"steps": 2, "batch": 2, "milestones": [], "lr": 0.001, "validation_share": 0.0},
         "test": {"frames": 2, "crops": 2},
     }
+    if spec.frozen_by:  # so that it can start from scratch
+        values["model"]["options"] = {spec.frozen_by: False}
     for key, section in sections.items():
         values[key] = {**values.get(key, {}), **section}
     return small(stream, **values)

@@ -30,6 +30,7 @@ class ClipSpec:
             over the video.
         stack: L, the number of flows of a time step.
         bidirectional: whether half of the flows are backward: see pairs_of.
+        bgr: whether the network reads B, G, R instead of R, G, B.
     """
 
     stream: str
@@ -37,6 +38,7 @@ class ClipSpec:
     spacing: tuple[int, int]
     stack: int
     bidirectional: bool
+    bgr: bool = False
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, evaluation: bool = False) -> ClipSpec:
@@ -47,7 +49,7 @@ class ClipSpec:
         if evaluation:
             steps = steps and (test.time_steps or steps)
             least = greatest = test.spacing if test.spacing >= 0 else (least + greatest) // 2
-        return cls(recipe.stream, steps, (least, greatest), given.stack, given.bidirectional)
+        return cls(recipe.stream, steps, (least, greatest), given.stack, given.bidirectional, given.bgr)
 
     @property
     def planes(self) -> int:
@@ -128,6 +130,8 @@ class ClipSpec:
         if self.time_steps:
             x = x.transpose(1, 2)
         parts = [x] if self.stream != "both" else [x[:, :3], x[:, 3:]]
+        if self.bgr:
+            parts[0] = parts[0].flip(1)
         return [channels_last(part) for part in parts]
 
 

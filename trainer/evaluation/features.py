@@ -45,6 +45,7 @@ def score_videos(
 ) -> np.ndarray:
     """Softmax scores of videos, averaged over `frames` equally spaced clips and `crops` crops of each clip.
 
+    With test.average = "logits" in the recipe, the logits are averaged before the softmax.
     Under torchrun each process computes its share of the videos. All processes return all scores.
 
     Args:
@@ -69,13 +70,17 @@ def score_videos(
     """
     model.eval()
 
-    def probabilities(*inputs: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, model(*inputs)[:, :classes].float().softmax(1))
+    of_logits = recipe.test.average == "logits"
+
+    def outputs(*inputs: torch.Tensor) -> torch.Tensor:
+        logits = cast(torch.Tensor, model(*inputs)[:, :classes].float())
+        return logits if of_logits else logits.softmax(1)
 
     sampling = Sampling(recipe, frames, crops, whole=whole)
-    return mean_outputs(
-        probabilities, classes, corpus, ids, sampling, device, precision, workers=workers, progress=progress
+    means = mean_outputs(
+        outputs, classes, corpus, ids, sampling, device, precision, workers=workers, progress=progress
     )
+    return torch.from_numpy(means).softmax(1).numpy() if of_logits else means
 
 
 def video_features(

@@ -30,6 +30,7 @@ SPEC = ModelSpec(
     features=True,
     published={"UCF-101, fc6 and SVM, 3 splits": 82.3},
     first_layer="conv1a",
+    renamed={"conv1": "conv1a", "conv2": "conv2a"},
     last_layers=("fc8",),
 )
 
@@ -47,7 +48,7 @@ class Small:
     layers have 2048 units.
     """
 
-    SPEC = replace(SPEC, published={})
+    SPEC = replace(SPEC, published={}, renamed={})
 
     @staticmethod
     def build(in_channels: int, num_classes: int, *, dropout: float, width: int) -> C3D:

@@ -13,8 +13,9 @@ fused:
 
 The maximum over the T time steps follows, then the rest of the spatial tower. Together with the pool that
 follows the published layer, this is a 3D pool of 2x2xT. The rest of the temporal tower continues from the
-maximum of its own maps. Both towers learn, and the prediction is the mean of both. Gradients stop at the
-fusion: the layers before it keep the weights of the trained towers.
+maximum of its own maps. Both towers learn, and the prediction is the mean of both: of their softmax, or of
+their logits as in the released code (`average`). Gradients stop at the fusion: the layers before it keep the
+weights of the trained towers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from flowprep.errors import UsageError
 from trainer.models.layers import Tower, average, fold, unfold
 from trainer.models.registry import find_module
 from trainer.models.spec import ModelSpec
+from trainer.models.weights import widen
 
 SPEC = ModelSpec(
     paper="Feichtenhofer, Pinz, Zisserman 2016: Convolutional Two-Stream Network Fusion for Video Action "
@@ -42,7 +44,9 @@ SPEC = ModelSpec(
         "kernel": (3, 1),
         "both": (True, False),
         "stop": (True, False),
+        "average": ("softmax", "logits"),
     },
+    frozen_by="stop",
     dense=True,
     published={"UCF-101, 3 splits": 92.5, "HMDB-51, 3 splits": 65.4},
 )
@@ -61,6 +65,7 @@ def build(
     kernel: int = 3,
     both: bool = True,
     stop: bool = True,
+    average: str = "softmax",
 ) -> ConvFusion:
     """Two towers and their fusion.
 
@@ -75,6 +80,7 @@ def build(
         kernel: Side of the convolution of fusion "conv", over space and time.
         both: Whether the rest of the temporal tower is kept beside the fused tower.
         stop: Whether the layers before the fusion keep their weights.
+        average: What is averaged over both towers for the prediction.
 
     Raises:
         UsageError: The tower has no such layer, or no layer after it accepts the channels of fusion "concat".
@@ -90,7 +96,18 @@ def build(
     if fusion == "concat" and not following:
         raise UsageError(f"layer is {layer!r}, the last of {tower}; fusion 'concat' needs a layer after it")
     return ConvFusion(
-        tower, towers, layer, below, following, channels, num_classes, fusion, kernel, both=both, stop=stop
+        tower,
+        towers,
+        layer,
+        below,
+        following,
+        channels,
+        num_classes,
+        fusion,
+        kernel,
+        both=both,
+        stop=stop,
+        average=average,
     )
 
 
@@ -99,6 +116,7 @@ class ConvFusion(nn.Module):
 
     Attributes:
         towers: The parts that are networks of the registry.
+        widened: The layer that reads the maps of both towers, by the part that it belongs to.
     """
 
     def __init__(
@@ -115,10 +133,12 @@ class ConvFusion(nn.Module):
         *,
         both: bool,
         stop: bool,
+        average: str,
     ) -> None:
         super().__init__()
         self.towers = {"spatial": tower, "temporal": tower}
-        self.layer, self.fusion, self.both = layer, fusion, both
+        self.widened = {"spatial": following} if fusion == "concat" else {}
+        self.layer, self.fusion, self.both, self.average = layer, fusion, both, average
         self.spatial, self.temporal = towers
         if fusion == "conv":
             self.join = nn.Conv3d(2 * channels, channels, kernel, padding=kernel // 2)
@@ -143,7 +163,7 @@ class ConvFusion(nn.Module):
         if not self.both:
             return fused
         motion = self.temporal(b.amax(2), after=self.layer)
-        return torch.stack([fused, motion], 2) if self.training else average(fused, motion)
+        return torch.stack([fused, motion], 2) if self.training else average(fused, motion, of=self.average)
 
     def _fuse(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Both (N, D, T, h, w) to logits (N, classes)."""
@@ -175,7 +195,7 @@ def _widen(tower: nn.Module, following: str) -> None:
     """Double the input channels of the layer after the fusion. It starts as the mean of both halves."""
     layer = tower.get_submodule(following)
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    layer.weight = nn.Parameter(torch.cat([layer.weight, layer.weight], 1) / 2)
+    layer.weight = nn.Parameter(widen(layer.weight.detach()))
     if isinstance(layer, nn.Linear):
         layer.in_features *= 2
     else:

@@ -99,8 +99,15 @@ def unfold(x: torch.Tensor, steps: int) -> torch.Tensor:
     return x.view(-1, steps, *x.shape[1:]).transpose(1, 2)
 
 
-def average(*logits: torch.Tensor) -> torch.Tensor:
-    """Logits (N, classes) whose softmax is the mean of the softmax of each of the given logits."""
+def average(*logits: torch.Tensor, of: str = "softmax") -> torch.Tensor:
+    """The prediction of several classifiers, as logits (N, classes).
+
+    Args:
+        logits: (N, classes) of each classifier.
+        of: "logits" gives their mean, "softmax" gives logits whose softmax is the mean of all softmax.
+    """
+    if of == "logits":
+        return torch.stack(logits).float().mean(0)
     probabilities = torch.stack(logits).float().softmax(2).mean(0)
     return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
 

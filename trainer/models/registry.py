@@ -20,7 +20,8 @@ A parameter that no loss reaches has `requires_grad = False`.
 
 A network built from other networks of this registry lists these in `towers`, a dictionary from the name of
 the part to the name of the network: {"spatial": "vgg16", "temporal": "vgg16"}. The parts can then start from
-the weights of trained networks.
+the weights of trained networks. If a layer of a part reads twice as many channels as in its network, the
+attribute `widened` names it: {"spatial": "fc6"}. Its weights are made by `trainer.models.weights.widen`.
 
 A new network needs one module and one line of `MODELS`. A network outside this package needs
 `register_model`, or its module's name as `model.name` of the recipe. `trainer.testing.models` tests all of
@@ -205,6 +206,8 @@ def check_recipe(recipe: Recipe) -> NetworkModule:
     definition = find_module(name)
     _check_input(recipe, definition.SPEC)
     check_options(name, recipe.model.options)
+    if not (recipe.model.weights or recipe.model.tower_weights):
+        _check_frozen(recipe, definition.SPEC)
     if recipe.model.trainable == "last":
         _check_last_layer(recipe, definition.SPEC)
     return definition
@@ -227,6 +230,17 @@ def _check_input(recipe: Recipe, spec: ModelSpec) -> None:
             raise UsageError(f"{section}.time_steps is {steps}; allowed for {name}: {numbers}")
     if recipe.test.whole and not spec.dense:
         raise UsageError(f"test.whole is true; {name} classifies crops of {crop} pixels only")
+
+
+def _check_frozen(recipe: Recipe, spec: ModelSpec) -> None:
+    """Refuse layers that stay as they are drawn: a recipe without pretrained weights."""
+    option = spec.frozen_by
+    if option and recipe.model.options.get(option, spec.options[option][0]):
+        raise UsageError(
+            f"model.options.{option} is true: {recipe.model.name} keeps some layers at the weights that it "
+            "starts from, and the recipe names no weights. Name those of trained networks (--set "
+            f"'model.tower_weights=[...]'), or train all layers (--set model.options.{option}=false)"
+        )
 
 
 def _check_last_layer(recipe: Recipe, spec: ModelSpec) -> None:

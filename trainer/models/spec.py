@@ -24,6 +24,8 @@ class ModelSpec:
         stack: L, the published number of flows in a temporal input at each time step. Any other is allowed.
         options: Further keywords of `build`, each with its allowed values. The first value is the default.
             `...` among them means that the network checks the value itself.
+        frozen_by: Name of an option that keeps layers at the weights they start from. A recipe in which it is
+            true must name pretrained weights. "" if the network has no such option.
         dense: Whether the network classifies larger frames than it was trained on, at all places at once.
         features: Whether the network has a method `features`, from its input to vectors (N, num_features).
             A linear SVM can classify videos by these vectors.
@@ -31,6 +33,7 @@ class ModelSpec:
         for_training: Parts that only training uses. A network without these parts ignores their weights, and
             an exported network does not contain them.
         first_layer: Name of the convolution that reads the input. "" in a joint network, which has two.
+        renamed: Names that layers have in other published files of weights, with their names here.
         last_layers: Names of the layers that give the class logits. Options of the network may leave some
             out.
     """
@@ -44,11 +47,13 @@ class ModelSpec:
     spacing: tuple[int, int] = (1, 1)
     stack: int = 10
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    frozen_by: str = ""
     dense: bool = False
     features: bool = False
     published: Mapping[str, float] = field(default_factory=dict)
     for_training: tuple[str, ...] = ()
     first_layer: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
     last_layers: tuple[str, ...] = ()
 
     def shapes(

@@ -58,6 +58,7 @@ def load_weights(
     taps: str = "average",
     classes: Sequence[str] | None = None,
     key: str = "model.weights",
+    widened: str = "",
 ) -> None:
     """Load pretrained weights. Every layer must be present and fit; only last layers may start new.
 
@@ -74,6 +75,7 @@ def load_weights(
             the same order, because an equal number of classes can be different classes. Otherwise they start
             new. None loads last layers wherever their shape fits.
         key: The recipe's key, for error messages.
+        widened: Name of a layer that reads twice the channels of the weights: see `widen`.
 
     Raises:
         UsageError: The file is not a readable state dict, or layers are missing, unknown or of another shape.
@@ -81,6 +83,9 @@ def load_weights(
     state, source_classes = read_weights(path)
     own = model.state_dict()
     state = _adapt(state, own, spec, cross_modality=cross_modality, taps=taps)
+    weight = f"{widened}.weight"
+    if weight in state and 2 * state[weight].shape[1] == own[weight].shape[1]:
+        state[weight] = widen(state[weight])
     same_classes = classes is None or source_classes == tuple(classes)
     new = _new_last_layers(state, own, spec, same_classes=same_classes)
     if mismatches := _mismatches(state, own, new):
@@ -130,6 +135,7 @@ def load_towers(
             taps=taps,
             classes=classes,
             key=f"model.tower_weights, {part}",
+            widened=getattr(model, "widened", {}).get(part, ""),
         )
 
 
@@ -198,6 +204,18 @@ def inflate(weight: torch.Tensor, taps: int, method: str = "average") -> torch.T
     return inflated
 
 
+def widen(weight: torch.Tensor) -> torch.Tensor:
+    """Filters for the maps of two networks, one after the other, from filters for those of one.
+
+    Args:
+        weight: (O, C, ...), of a convolution or a fully connected layer.
+
+    Returns:
+        (O, 2 C, ...): the mean of what the filters give for each of both.
+    """
+    return torch.cat([weight, weight], 1) / 2
+
+
 def freeze_all_but(model: nn.Module, last_layers: tuple[str, ...]) -> None:
     """Let only these layers learn."""
     prefixes = tuple(f"{name}." for name in last_layers)
@@ -221,6 +239,7 @@ def _adapt(state: State, own: State, spec: ModelSpec, *, cross_modality: bool, t
     """Weights in the shapes of the network: flow and temporal filters, no parts that only training has."""
     training_parts = tuple(f"{part}." for part in spec.for_training)
     state = {k: v for k, v in state.items() if k in own or not k.startswith(training_parts)}
+    state = {_renamed(name, own, spec): value for name, value in state.items()}
     first = f"{spec.first_layer}.weight"
     if cross_modality and first in state and state[first].ndim == 4 and state[first].shape[1] == 3:
         state[first] = flow_filters(state[first], own[first].shape[1])
@@ -229,6 +248,12 @@ def _adapt(state: State, own: State, spec: ModelSpec, *, cross_modality: bool, t
             state[name] = inflate(value, own[name].shape[2], taps)
     # Older files lack this counter of batch normalisation. No computation uses it.
     return {**{k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}, **state}
+
+
+def _renamed(name: str, own: State, spec: ModelSpec) -> str:
+    """The network's own name of a parameter in a file of weights."""
+    layer, _, kind = name.rpartition(".")
+    return name if name in own else f"{spec.renamed.get(layer, layer)}.{kind}" if layer else name
 
 
 def _new_last_layers(state: State, own: State, spec: ModelSpec, *, same_classes: bool) -> list[str]:

@@ -20,6 +20,7 @@ from trainer.recipe.rules import check_fields, plain, refuse, rule
 STREAMS = ("spatial", "temporal", "both")
 CONTROLS = ("", "reversed", "shuffled")
 _ALLOWED_CONTROLS = f'{" | ".join(CONTROLS[1:])}, of a temporal input, or ""'
+AVERAGES = ("softmax", "logits")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -196,6 +197,13 @@ class InputRecipe:
             allowed="3 numbers above 0",
         ),
     )
+    bgr: bool = field(
+        default=False,
+        metadata=rule(
+            "Give the network the channels B, G, R, in the order of weights from Caffe, instead of R, G, B. "
+            "`rgb_mean` and `rgb_scale` keep the order R, G, B."
+        ),
+    )
     jitter: float = field(
         default=0.1,
         metadata=rule(
@@ -210,7 +218,14 @@ class InputRecipe:
 class TrainRecipe:
     """The `[train]` section: optimiser, schedule, validation and checkpoints."""
 
-    steps: int = field(default=80_000, metadata=rule("Optimiser steps of the run.", minimum=1))
+    steps: int = field(
+        default=80_000,
+        metadata=rule(
+            "Optimiser steps of the run. 0 keeps the weights that the run starts from, which "
+            "`trainer evaluate --svm` can use.",
+            minimum=0,
+        ),
+    )
     batch: int = field(default=256, metadata=rule("Samples of a step.", minimum=1))
     micro_batch: int = field(
         default=0,
@@ -231,6 +246,22 @@ class TrainRecipe:
     )
     weight_decay: float = field(
         default=5e-4, metadata=rule("Weight decay of stochastic gradient descent.", minimum=0)
+    )
+    bias_lr: float = field(
+        default=1.0,
+        metadata=rule(
+            "Multiplier of the learning rate for biases, except those of normalisation. Recipes of Caffe and "
+            "MatConvNet have 2.",
+            above=0,
+        ),
+    )
+    decay_biases: bool = field(
+        default=True,
+        metadata=rule("Apply the weight decay to biases, except those of normalisation."),
+    )
+    decay_norms: bool = field(
+        default=True,
+        metadata=rule("Apply the weight decay to the weights and biases of normalisation."),
     )
     milestones: tuple[int, ...] = field(
         default=(50_000, 70_000),
@@ -299,6 +330,14 @@ class EvaluationRecipe:
             allowed="1, 2, 5 or 10",
         ),
     )
+    average: str = field(
+        default="softmax",
+        metadata=rule(
+            'Outputs of the network that are averaged over clips and crops: the "softmax", or the "logits", '
+            "whose mean then goes through the softmax.",
+            choices=AVERAGES,
+        ),
+    )
     whole: bool = field(
         default=False,
         metadata=rule(
@@ -353,6 +392,7 @@ class Recipe:
         _check_weights(self.model, self.stream)
         _check_windows(self.input)
         _check_stack(self.input, self.stream)
+        _check_colours(self.input, self.stream)
         _check_training(self.train)
         _check_whole_frames(self.test)
 
@@ -410,6 +450,11 @@ def _check_stack(section: InputRecipe, stream: str) -> None:
         refuse("input.stack", section.stack, "an even number where input.bidirectional is true")
     if section.control and stream == "spatial":
         refuse("input.control", section.control, _ALLOWED_CONTROLS)
+
+
+def _check_colours(section: InputRecipe, stream: str) -> None:
+    if section.bgr and stream == "temporal":
+        refuse("input.bgr", True, "false for a temporal input, which has no colours")
 
 
 def _check_training(section: TrainRecipe) -> None:

@@ -174,6 +174,8 @@ class Trainer:
                 row = self._finish_step(metrics_log)
                 if on_step:
                     on_step(self.step, row)
+        if not self.recipe.train.steps:
+            self.save_checkpoint()
         # The other processes evaluate by a file that the first process may still be writing.
         distributed.barrier()
 

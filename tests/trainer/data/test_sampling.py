@@ -86,6 +86,26 @@ def test_a_joint_clip_is_frames_and_then_flows():
         assert torch.equal(rgb[0, :, t], loading.load_clip(video, int(place) + 5, small()).normalised())
 
 
+@pytest.mark.parametrize("stream", ["spatial", "both"])
+def test_channels_in_the_order_of_caffe(stream):
+    """input.bgr changes the order for the network only; the mean and the scale stay those of R, G, B."""
+    video = FakeVideo("x", "RedSpin", seed=0, pairs=60)
+    section = {"rgb_mean": [10, 20, 30], "rgb_scale": [2, 4, 8]}
+    inputs = []
+    for bgr in (False, True):
+        recipe = recipe_for(
+            "st_resnet" if stream == "both" else "resnet18", stream, input={**section, "bgr": bgr}
+        )
+        place = np.array([3, 8]) if stream == "both" else 3
+        clip = loading.load_clip(video, place, recipe)
+        inputs.append(ClipSpec.from_recipe(recipe).tensors(Clip(*(part[None] for part in clip))))
+    (rgb, *flow), (bgr, *same) = inputs
+    assert torch.equal(bgr, rgb[:, [2, 1, 0]]) and not torch.equal(bgr, rgb)
+    assert all(map(torch.equal, flow, same))
+    with pytest.raises(UsageError, match=r"input.bgr is True; allowed: false for a temporal input"):
+        small("temporal", input={"bgr": True})
+
+
 def test_a_joint_clip_of_resized_videos():
     video = FakeVideo("x", "RedSpin", seed=0, pairs=30)
     recipe = recipe_for("conv_fusion", "both", input={"resize": 34})

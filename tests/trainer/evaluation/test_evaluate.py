@@ -64,6 +64,21 @@ def test_softmax_is_averaged_over_clips_and_crops(stream, workers):
     np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
 
 
+def test_logits_are_averaged_where_the_recipe_says_so():
+    corpus, recipe = FakeCorpus(clips=1), small("temporal", test={"average": "logits"})
+    model, ids = Linear(recipe.channels), list(corpus)[:2]
+    got = score_videos(model, corpus, ids, recipe, classes=3, frames=3, crops=10, device=CPU)
+    for row, video in zip(got, (corpus[i] for i in ids), strict=True):
+        starts = spaced_starts(video.num_pairs, 3, 3)
+        clips = [
+            transforms.fixed_crops(loading.load_clip(video, int(s), recipe), 32, 10, "temporal")
+            for s in starts
+        ]
+        logits = torch.cat([model(clip.normalised()) for clip in clips]).detach()
+        np.testing.assert_allclose(row, logits.mean(0).softmax(0), rtol=1e-4)
+        assert not np.allclose(row, logits.softmax(1).mean(0), rtol=1e-3)
+
+
 def test_evaluation_leaves_the_random_state_unchanged():
     corpus, recipe = FakeCorpus(clips=1), small()
     before = torch.get_rng_state()

@@ -108,7 +108,50 @@ def test_st_resnet_has_eight_temporal_convolutions_in_each_stream():
     assert used(net) == sum(map(used, towers)) + more
 
 
+def test_st_resnet_as_released():
+    """Zeros before and after the time steps, a loss of every time step, and the mean of the logits."""
+    released = {"padding": "zeros", "step_loss": True, "average": "logits"}
+    net = joint("st_resnet", **released)
+    rgb, flow = clip(5)
+    units = [m for m in net.modules() if isinstance(m, torch.nn.Conv3d)]
+    x = torch.randn(1, units[0].in_channels, 5, 2, 2)
+    taps = units[0].weight
+    with torch.no_grad():
+        want = F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), taps)
+        torch.testing.assert_close(units[0](x), want)
+        net.train()
+        for module in net.modules():  # the same in training and in evaluation
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        per_step = net(rgb, flow)
+        assert per_step.shape == (2, 3, 2 * 5)
+        torch.testing.assert_close(net.eval()(rgb, flow), per_step.mean(2))
+    y = torch.tensor([0, 2])
+    loss = sum(F.cross_entropy(per_step[:, :, k], y, reduction="none") for k in range(10))
+    torch.testing.assert_close(objective.losses(net, per_step, y), loss)
+    stage2 = joint("st_resnet", stage=2, **released).train()
+    assert stage2(*clip(11)).shape == (2, 3, 2 * 4)  # the pool leaves four of eleven time steps
+
+
 # --- convolutional fusion
+
+
+def test_concat_starts_from_trained_towers(tmp_path):
+    """The layer after the fusion is the mean of what the tower's layer gives for both maps."""
+    towers = []
+    for stream, channels in (("spatial", 3), ("temporal", 4)):
+        towers.append(registry.build("vgg16", in_channels=channels, num_classes=3, width=4, dropout=0.0))
+        torch.save(towers[-1].state_dict(), tmp_path / stream)
+    net = joint("conv_fusion", fusion="concat", both=False)
+    weights.load_towers(net, tmp_path / "spatial", tmp_path / "temporal")
+    rgb, flow = clip(1)
+    with torch.no_grad():
+        a, b = (t.eval()(x[:, :, 0], until="relu5_3") for t, x in zip(towers, (rgb, flow), strict=True))
+        classifier = towers[0].classifier
+        maps = [F.adaptive_avg_pool2d(F.max_pool2d(m, 2), 7).flatten(1) for m in (a, b)]
+        hidden = (classifier[0](maps[0]) + classifier[0](maps[1])) / 2
+        torch.testing.assert_close(net(rgb, flow), classifier[1:](hidden), rtol=1e-4, atol=1e-5)
+    assert torch.equal(net.temporal.classifier[0].weight, towers[1].classifier[0].weight)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def test_every_recipe_of_the_pipelines_takes_a_step(path, tmp_path):
     changes = [
         f"{key}.{change}" for key, some in zip(("model", "train"), changes, strict=True) for change in some
     ]
+    if "conv_fusion" in path.read_text():
+        changes.append("model.options.stop=false")
     recipe = read_recipe(path, [*changes, "train.precision=float32", "train.validation_share=0.0"])
     if not recipe.input.resize:  # the videos in memory are small
         recipe = replace(recipe, input=replace(recipe.input, resize=recipe.input.crop))
@@ -117,6 +119,21 @@ def test_towers_start_from_runs(tmp_path):
         weights.start_from_weights(net, bad, CLASSES)
 
 
+@pytest.mark.parametrize("stop", [True, False])
+def test_frozen_layers_need_trained_weights(stop):
+    """conv_fusion keeps the layers before the fusion: at random weights it learns nothing there, ever."""
+    recipe = recipe_for("conv_fusion", "both", model={"options": {"stop": stop}})
+    if not stop:
+        registry.check_recipe(recipe)
+        return
+    with pytest.raises(UsageError, match=r"model.options.stop is true: conv_fusion keeps .*tower_weights"):
+        registry.check_recipe(recipe)
+    with pytest.raises(UsageError, match="the recipe names no weights"):
+        registry.check_recipe(recipe_for("conv_fusion", "both", model={"options": {}}))
+    started = {"options": {"stop": True}, "tower_weights": ["a", "b"]}
+    registry.check_recipe(recipe_for("conv_fusion", "both", model=started))
+
+
 def test_whole_frames_are_evaluated(tmp_path):
     """Evaluation of whole frames differs from that of crops."""
     corpus = FakeCorpus(clips=1)
@@ -161,6 +178,30 @@ def test_an_svm_on_the_features_of_c3d(tmp_path):
     assert got.accuracy >= 0.5  # any features tell colours apart; a frame does not show the motion
     with pytest.raises(UsageError, match=f"fitted on {len(tested)} of the evaluated videos"):
         evaluate(tmp_path / "run", corpus, tested, fit=everyone, device="cpu")
+
+
+def test_weights_are_stored_without_a_step(tmp_path):
+    """train.steps = 0: the weights of a file in the names of another port, in a run that evaluation reads."""
+    corpus = FakeCorpus(clips=1)
+    everyone = examples_of(corpus)
+    torch.manual_seed(1)
+    published = registry.build("c3d", in_channels=3, num_classes=487, width=4)
+    names = {"conv1a": "conv1", "conv2a": "conv2"}
+    state = {
+        f"{names.get(layer, layer)}.{kind}": value
+        for name, value in published.state_dict().items()
+        for layer, kind in [name.split(".")]
+    }
+    assert "conv2.weight" in state
+    torch.save(state, tmp_path / "sports1m.pt")
+    start = {"weights": str(tmp_path / "sports1m.pt")}
+    recipe = recipe_for("c3d", "spatial", model=start, train={"steps": 0})
+    assert train.train(recipe, corpus, everyone, tmp_path / "run", device="cpu")
+    kept = open_run(tmp_path / "run").load_model().state_dict()
+    for name, value in published.state_dict().items():
+        assert name.startswith("fc8") or torch.equal(kept[name], value)
+    assert kept["fc8.weight"].shape[0] == len(CLASSES)
+    assert not train.train(recipe, corpus, everyone, tmp_path / "run", device="cpu", resume=True)
 
 
 def test_networks_without_such_features_are_refused(tmp_path):
