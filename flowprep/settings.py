@@ -134,11 +134,17 @@ class Settings:
     def from_stored(cls, values: dict[str, Any]) -> Settings:
         """The settings that a shard stores, also of a newer minor version of the format.
 
-        Unknown names are ignored and no value is checked. Use it for reading only. To make a corpus, use
-        `from_dict`.
+        Unknown names are ignored, and of the values only the types are checked. Use it for reading only. To
+        make a corpus, use `from_dict`.
+
+        Raises:
+            SettingsError: a value has another type, or is a very long text.
         """
         stored: Settings = _without_checks(cls, values)
-        object.__setattr__(stored, "tvl1", _without_checks(Tvl1Settings, values.get("tvl1", {})))
+        tvl1: Tvl1Settings = _without_checks(Tvl1Settings, values.get("tvl1", {}))
+        object.__setattr__(stored, "tvl1", tvl1)
+        check_types(stored)
+        check_types(tvl1)
         return stored
 
     def digest(self) -> str:

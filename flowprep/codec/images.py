@@ -58,7 +58,10 @@ def _encode(suffix: str, image: npt.NDArray[np.uint8], options: list[int]) -> by
 
 
 def _decode(data: bytes, flags: int, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if len(data) else None
+    except cv2.error as exc:  # such as more pixels than OpenCV accepts
+        raise CorpusDamaged(f"{len(data)} bytes that OpenCV refuses: {exc}") from exc
     if image is None:
         raise CorpusDamaged(f"{len(data)} bytes that are not a complete JPEG or PNG")
     if image.shape[:2] != shape:

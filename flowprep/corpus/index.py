@@ -20,12 +20,26 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.corpus import format as fmt
-from flowprep.corpus.records import TaskRecord
+from flowprep.corpus.records import LONGEST_REASON, TaskRecord
 from flowprep.system.atomic import atomic_path
+from flowprep.system.files import open_regular
+from flowprep.validation import check_text, check_totals, check_video_id, is_task_id
 
 log = logging.getLogger(__name__)
 
 ARRAYS = ("rows", "row_task", "whole", "ids", "labels")  # attributes of an Index that are arrays
+# What a damaged file may raise.
+_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+)
 TEXTS = ("tasks", "failures", "partial", "warnings", "totals")  # attributes that are stored as JSON
 
 
@@ -111,15 +125,17 @@ class Index:
 
 def read_index(path: Path) -> Index:
     """Read an index file. The result is empty if there is none, or it is damaged or of another version."""
-    if not path.exists():
-        return Index()
     try:
         arrays = _map_arrays(path)
         texts = json.loads(arrays.pop("head").tobytes())
         if texts.pop("version", 1) != fmt.INDEX_VERSION:
             return Index()
-        return Index(**{name: arrays[name] for name in ARRAYS}, **texts)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as exc:
+        index = Index(**{name: arrays[name] for name in ARRAYS}, **texts)
+        _check(index)
+        return index
+    except FileNotFoundError:
+        return Index()
+    except _ERRORS as exc:
         log.warning("%s cannot be read (%s): reading shards and records instead", path, exc)
         return Index()
 
@@ -127,10 +143,9 @@ def read_index(path: Path) -> Index:
 def read_indexed_tasks(path: Path) -> set[str]:
     """Read only the task ids of an index file. There are none if the file is missing or unreadable."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("head.npy") as head:
-            texts = json.loads(np.lib.format.read_array(head).tobytes())
+        texts = json.loads(_map_arrays(path, only="head")["head"].tobytes())
         return set(texts["tasks"]) if texts.get("version") == fmt.INDEX_VERSION else set()
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile):
+    except _ERRORS:
         return set()
 
 
@@ -142,19 +157,59 @@ def write_index(path: Path, index: Index) -> None:
         np.savez(file, head=head, **{name: getattr(index, name) for name in ARRAYS})
 
 
-def _map_arrays(path: Path) -> dict[str, Any]:
-    """Check each array of a file that np.savez wrote against its CRC-32, and map it into memory."""
+def _check(index: Index) -> None:
+    """Check that an index has the form that flowprep writes.
+
+    Raises:
+        ValueError: it has not: a reader would fail later, or read something else.
+    """
+    names = fmt.video_dtype().names or ()
+    tasks, rows = len(index.tasks), len(index.rows)
+    whole, row_task = index.whole, index.row_task
+    sound = (
+        index.rows.dtype.names == names
+        and row_task.shape == (rows,)
+        and (not rows or 0 <= row_task.min() <= row_task.max() < tasks)
+        and whole.ndim == 2
+        and whole.shape[1:] == (2,)
+        and index.ids.shape == index.labels.shape == (len(whole),)
+        and index.ids.dtype.kind == index.labels.dtype.kind == "S"
+        and (
+            not len(whole)
+            or bool((whole >= 0).all() and (whole.sum(axis=1) <= rows).all() and whole[:, 1].all())
+        )
+    )
+    if not sound or not all(map(is_task_id, index.tasks)):
+        raise ValueError("it is not one that flowprep writes")
+    check_totals(index.totals)
+    for reasons in (index.failures, index.partial, index.warnings):
+        for video, reason in reasons.items():
+            check_video_id(video)
+            check_text("reason", reason, LONGEST_REASON)
+
+
+def _map_arrays(path: Path, only: str = "") -> dict[str, Any]:
+    """Check each array of a file that np.savez wrote against its CRC-32, and map it into memory.
+
+    Args:
+        path: the file.
+        only: the name of the one array to return; "" for all.
+    """
     arrays: dict[str, Any] = {}
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         for info in archive.infolist():
+            if only and info.filename != f"{only}.npy":
+                continue
+            if info.compress_type != zipfile.ZIP_STORED:  # first: it may become very large
+                raise ValueError(f"{info.filename} is compressed")
             with archive.open(info) as member:
                 while member.read(1 << 20):  # raises at the end if the CRC-32 differs
                     pass
             # A member begins with 30 bytes, its name, and a field whose size is at byte 28.
             header = info.header_offset
             file.seek(header + 30 + sum(np.frombuffer(data, "<u2", 2, header + 26).tolist()))
-            if info.compress_type != zipfile.ZIP_STORED or np.lib.format.read_magic(file) != (1, 0):
+            if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"{info.filename} is not stored in the form that flowprep writes")
             shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             count = int(np.prod(shape))

@@ -19,6 +19,10 @@ from flowprep.corpus import format as fmt
 from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.settings import Settings
 from flowprep.system.atomic import atomic_path
+from flowprep.system.files import is_machine_error, open_regular
+from flowprep.validation import check, check_count, check_task_id, check_text, check_video_id
+
+LONGEST_LINE = 1 << 28  # bytes: a task of half a million videos
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,28 @@ class Segment:
     first_frame: int = 0
     count: int = 0
     estimate: int = 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Segment:
+        """A segment as the plan has it.
+
+        Raises:
+            SettingsError: a name, a path or a count is not allowed.
+            TypeError: a value is missing, or has an unknown name.
+        """
+        segment = cls(**values)
+        check_video_id(segment.id)
+        check_text("path", segment.path)
+        check_text("source", segment.source)
+        check_text("label", segment.label)
+        for name in _COUNTS:
+            check_count(name, getattr(segment, name))
+        modified = segment.modified_ns  # it may lie before 1970
+        check(type(modified) is int, "modified_ns", ascii(modified)[:40], "a whole number")
+        return segment
+
+
+_COUNTS = ("source_bytes", "segment", "segments", "first_frame", "count", "estimate")
 
 
 @dataclass(frozen=True)
@@ -85,8 +111,9 @@ def read_plan(path: Path) -> Plan:
     """Read a plan file.
 
     Raises:
-        CorpusFormatError: there is no such file, or this version cannot read it.
+        CorpusFormatError: there is no such file, this version cannot read it, or a name in it is not allowed.
         CorpusDamaged: the settings do not match their checksum.
+        OSError: the machine cannot read it.
     """
     with _open(path) as file, many_objects():
         head = _read_head(file)
@@ -94,14 +121,14 @@ def read_plan(path: Path) -> Plan:
         crc, tasks = zlib.crc32(head.line), []
         end: dict[str, Any] = {}
         line = head.line
-        for line in file:
+        for line in iter(lambda: file.readline(LONGEST_LINE), b""):
             if end:
                 raise ValueError("there are lines after its end")
             row = json.loads(line)
             if "crc32" in row:
                 end = row
             else:
-                tasks.append(Task(row["task"], tuple(Segment(**values) for values in row["segments"])))
+                tasks.append(Task(check_task_id(row["task"]), tuple(map(Segment.from_dict, row["segments"]))))
                 crc = zlib.crc32(line, crc)
         complete = end == {"tasks": len(tasks), "crc32": crc} and line.endswith(b"\n")
         if head.version > 1 and not complete:
@@ -113,7 +140,7 @@ def read_plan_settings(path: Path) -> Settings:
     """Read only the settings of a plan file. Settings that this version does not know are left out.
 
     Raises:
-        CorpusFormatError, CorpusDamaged: as `read_plan`.
+        CorpusFormatError, CorpusDamaged, OSError: as `read_plan`.
     """
     with _open(path) as file:
         return Settings.from_stored(_read_head(file).settings)
@@ -155,11 +182,13 @@ def many_objects() -> Iterator[None]:
 def _open(path: Path) -> Iterator[BinaryIO]:
     """Open a plan file; an error in the block that uses it means that this is not a plan."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield file
     except FileNotFoundError as exc:
         raise CorpusFormatError(f"{path.parent} has no plan: there is no {path.name} in it") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        if is_machine_error(exc):
+            raise
         raise CorpusFormatError(f"the plan {path} cannot be read: {exc}") from exc
 
 
@@ -172,7 +201,7 @@ class _Head(NamedTuple):
 
 
 def _read_head(file: BinaryIO) -> _Head:
-    line = file.readline()
+    line = file.readline(LONGEST_LINE)
     head = json.loads(line)
     version, settings = head["version"], head["settings"]
     if head["format"] != fmt.PLAN_FORMAT or version > fmt.PLAN_VERSION:

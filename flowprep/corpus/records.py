@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.corpus import format as fmt
-from flowprep.errors import CorpusDamaged, CorpusFormatError
+from flowprep.errors import CorpusDamaged, CorpusFormatError, SettingsError
 from flowprep.system.atomic import atomic_path
+from flowprep.system.files import is_machine_error, read_regular
+from flowprep.validation import check, check_count, check_task_id, check_text, check_totals, check_video_id
+
+STATES = ("ok", "partial", "failed")
+LONGEST_REASON = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,21 @@ class SegmentRecord:
         """The inverse of `to_dict`. Unknown names are left out; records of older versions lack some.
 
         Raises:
-            KeyError, TypeError: `values` is not a segment's entry.
+            KeyError, TypeError, AttributeError, SettingsError: `values` is not a segment's entry.
         """
+        status = values["status"]
+        check(status in STATES, "status", ascii(status)[:40], " | ".join(STATES))
+        counts = {"segment": 0, "segments": 1, "frames": 0, "pairs": 0}
         return cls(
-            id=values["id"],
-            status=values["status"],
-            segment=values.get("segment", 0),
-            segments=values.get("segments", 1),
-            reason=values.get("reason", ""),
-            warning=values.get("warning", ""),
-            frames=values.get("frames", 0),
-            pairs=values.get("pairs", 0),
-            bytes=dict(values.get("bytes", {})),
+            id=check_video_id(values["id"]),
+            status=status,
+            reason=check_text("reason", values.get("reason", ""), LONGEST_REASON),
+            warning=check_text("warning", values.get("warning", ""), LONGEST_REASON),
+            bytes={
+                check_text("stream", stream): check_count("bytes", size)
+                for stream, size in values.get("bytes", {}).items()
+            },
+            **{name: check_count(name, values.get(name, least)) for name, least in counts.items()},
         )
 
 
@@ -123,13 +131,17 @@ class TaskRecord:
         Raises:
             KeyError, TypeError, AttributeError, ValueError: `values` is not a record.
         """
-        shard = values["shard"]
+        task, shard = check_task_id(values["task"]), values["shard"]
+        if shard is not None:
+            check(shard["name"] == f"{task}.h5", "shard", ascii(shard["name"])[:200], f"{task}.h5")
+            digest = check_text("sha256", shard["sha256"])
+            shard = ShardRecord(f"{task}.h5", check_count("bytes", shard["bytes"]), digest)
         return cls(
-            task=values["task"],
-            shard=shard and ShardRecord(shard["name"], shard["bytes"], shard["sha256"]),
+            task=task,
+            shard=shard,
             videos=tuple(map(SegmentRecord.from_dict, values["videos"])),
-            totals=dict(values["totals"]),
-            finished=values.get("finished", ""),
+            totals=check_totals(values["totals"]),
+            finished=check_text("finished", values.get("finished", "")),
         )
 
 
@@ -137,25 +149,32 @@ def read_record(path: Path) -> TaskRecord:
     """Read a record file.
 
     Raises:
-        CorpusDamaged: the file does not exist, or is damaged.
+        CorpusDamaged: the file does not exist, is damaged, or has a name that is not allowed.
         CorpusFormatError: the file is not a record, or is of a newer version.
+        OSError: the machine cannot read it.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
+        record: dict[str, Any] = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as exc:
+        if is_machine_error(exc):
+            raise
         raise CorpusDamaged(f"record {path.name} cannot be read: {exc}") from exc
     if not isinstance(record, dict) or record.get("format") != fmt.RECORD_FORMAT:
         raise CorpusFormatError(f"{path.name} is not a record of a corpus")
     if missing := {"version", "task", "shard", "videos", "totals"} - record.keys():
         raise CorpusDamaged(f"record {path.name} lacks {', '.join(sorted(missing))}")
-    crc = _checksum(record)
-    if record.pop("crc32", crc) != crc:  # the first records have no checksum
-        raise CorpusDamaged(f"record {path.name} does not match its checksum")
-    if record["version"] > fmt.RECORD_VERSION:
-        raise CorpusFormatError(f"{path.name} is a record of a newer version: install a newer flowprep")
     try:
-        return TaskRecord.from_dict(record)
-    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        crc = _checksum(record)
+        if record.pop("crc32", crc) != crc:  # the first records have no checksum
+            raise CorpusDamaged(f"record {path.name} does not match its checksum")
+        if record["version"] > fmt.RECORD_VERSION:
+            raise CorpusFormatError(f"{path.name} is a record of a newer version: install a newer flowprep")
+        found = TaskRecord.from_dict(record)
+        check(found.task == path.stem, "task", found.task, f"{path.stem}, as the file is named")
+        return found
+    except SettingsError as exc:
+        raise CorpusDamaged(f"record {path.name} is not one that flowprep writes: {exc}") from exc
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise CorpusDamaged(f"record {path.name} does not have the form of a record: {exc!r}") from exc
 
 

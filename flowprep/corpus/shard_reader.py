@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import mmap
+import os
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.corpus import format as fmt
-from flowprep.errors import CorpusDamaged, CorpusFormatError
-from flowprep.settings import Settings
-
-# Faults of the machine, not of the file.
-_MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO)
+from flowprep.errors import CorpusDamaged, CorpusFormatError, SettingsError
+from flowprep.settings import MAX_PIXELS, Settings
+from flowprep.system.files import is_machine_error, open_regular
+from flowprep.validation import check_video_id
 
 # HDF5 reports damage in many ways, and h5py returns some objects of an unexpected kind.
 _HDF5_ERRORS = (
@@ -46,16 +46,19 @@ class Shard:
 
     Raises:
         CorpusFormatError: the file is not a shard, or is of a newer major version.
-        CorpusDamaged: the file cannot be opened, or a table does not match its checksum.
+        CorpusDamaged: the file is none that flowprep wrote, or a table does not match its checksum.
+        OSError: the machine cannot read it, which says nothing about the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._sealed = False
         try:
-            with path.open("rb") as raw:
+            with open_regular(path) as raw:
                 self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
             self._check_head()
-            with h5py.File(path, "r") as file:
+            # Published files do not change, so no lock is needed. Many network disks have none.
+            with h5py.File(path, "r", locking=False) as file:
                 self._check_version(file)
                 self._attributes = {
                     name: str(file.attrs[name]) for name in (fmt.SETTINGS_ATTRIBUTE, fmt.SOFTWARE_ATTRIBUTE)
@@ -65,19 +68,27 @@ class Shard:
                 self.pairs = self._table(file, fmt.PAIRS)
                 self.pairs_backward = self._table(file, fmt.PAIRS_BACKWARD)
                 self.times = self._table(file, fmt.TIMES)
-                self._bytes = self._offset_of(file[fmt.BYTES], file[fmt.BYTES].size)
+                self._num_bytes = int(_dataset(file, fmt.BYTES).size)
+                self._bytes = self._offset_of(file[fmt.BYTES], self._num_bytes)
+            self._check_tables()
         except _HDF5_ERRORS as exc:
-            if getattr(exc, "errno", None) in _MACHINE_FAULTS:
+            if isinstance(exc, OSError) and is_machine_error(exc):
                 raise
+            if (
+                isinstance(exc, MemoryError) and self._sealed
+            ):  # else a damaged size may have been taken for one
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from exc
             raise CorpusDamaged(f"{path.name}: cannot be opened: {exc}") from exc
 
     def image(self, index: int) -> bytes:
         """The bytes of an image, which are a whole image file.
 
         Raises:
-            CorpusDamaged: they do not match their checksum.
+            CorpusDamaged: they do not match their checksum, or there is no such image.
         """
-        offset, size, crc = self.images[index].item()
+        if not 0 <= index < len(self.images):
+            raise CorpusDamaged(f"{self.path.name}: it has no image {index}")
+        offset, size, crc = (int(n) for n in self.images[index].item()[:3])
         start = self._bytes + offset
         image = self._map[start : start + size]
         if zlib.crc32(image) != crc:
@@ -87,7 +98,10 @@ class Shard:
     @cached_property
     def settings(self) -> Settings:
         """The settings of the corpus when the shard was made."""
-        return Settings.from_stored(self._json(fmt.SETTINGS_ATTRIBUTE))
+        try:
+            return Settings.from_stored(self._json(fmt.SETTINGS_ATTRIBUTE))
+        except (SettingsError, AttributeError) as exc:
+            raise CorpusDamaged(f"{self.path.name}: its settings cannot be read: {exc}") from exc
 
     @cached_property
     def software(self) -> dict[str, str]:
@@ -97,7 +111,7 @@ class Shard:
     def _json(self, attribute: str) -> dict[str, Any]:
         try:
             return dict(json.loads(self._attributes[attribute]))
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, RecursionError) as exc:
             raise CorpusDamaged(f"{self.path.name}: attribute {attribute} cannot be read: {exc}") from exc
 
     def _check_head(self) -> None:
@@ -110,6 +124,7 @@ class Shard:
             raise CorpusDamaged(f"{self.path.name}: the end of the file is not that of a shard: cut short?")
         if zlib.crc32(self._map[:length]) != crc:
             raise CorpusDamaged(f"{self.path.name}: the part before its images does not match its checksum")
+        self._sealed = True
 
     def _check_version(self, file: h5py.File) -> None:
         if file.attrs.get(fmt.FORMAT_ATTRIBUTE) != fmt.SHARD_FORMAT:
@@ -134,10 +149,59 @@ class Shard:
         return int(offset)
 
     def _table(self, file: h5py.File, name: str) -> npt.NDArray[Any]:
-        dataset = file[name]
+        dataset = _dataset(file, name)
         dtype, size = dataset.dtype, dataset.size  # read once: h5py makes them again at each access
         offset = self._offset_of(dataset, dtype.itemsize * size)
         table = np.frombuffer(self._map, dtype, size, offset)
         if fmt.checksum(table) != int(dataset.attrs[fmt.CHECKSUM_ATTRIBUTE]):
             raise CorpusDamaged(f"{self.path.name}: table {name} does not match its checksum")
         return table
+
+    def _check_tables(self) -> None:
+        """Check the columns of each table, and that each row of the video table names rows that are there.
+
+        A checksum proves that a shard is as it was written, and not that flowprep wrote it.
+        """
+        for name, table, columns in (
+            (fmt.VIDEOS, self.videos, fmt.video_dtype()),
+            (fmt.IMAGES, self.images, fmt.IMAGE_DTYPE),
+            (fmt.PAIRS, self.pairs, fmt.PAIR_DTYPE),
+            (fmt.PAIRS_BACKWARD, self.pairs_backward, fmt.PAIR_DTYPE),
+            (fmt.TIMES, self.times, fmt.TIME_DTYPE),
+        ):
+            if not _has_columns(table.dtype, columns):
+                raise CorpusDamaged(f"{self.path.name}: table {name} does not have the columns of a shard")
+        rows = self.videos
+        ends = [(rows[f"{s}_first"], rows[f"{s}_count"], self.images) for s in fmt.STREAMS]
+        ends += [(rows["first_time"], rows["num_frames"], self.times)]
+        ends += [(rows["first_pair"], rows["num_pairs"], self.pairs)]
+        inside = all(((first <= len(t)) & (count <= len(t) - first)).all() for first, count, t in ends)
+        pixels = rows["width"].astype(np.uint64) * rows["height"]
+        if not inside or (pixels > MAX_PIXELS).any():
+            raise CorpusDamaged(f"{self.path.name}: a row of its video table is not one that flowprep writes")
+        if (self.images["offset"] > self._num_bytes).any():
+            raise CorpusDamaged(f"{self.path.name}: an image begins after the end of the images")
+        for name in ("id", "source", "label"):
+            b"\n".join(rows[name].tolist()).decode()  # raises ValueError if a text is not UTF-8
+        for video_id in rows["id"].tolist():
+            if b".." in video_id or not video_id:
+                check_video_id(video_id.decode())
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset of the file itself. A link could lead to another file, or to a pipe."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise KeyError(f"it has no dataset {name}")
+    return file[name]
+
+
+def _has_columns(found: np.dtype[Any], needed: np.dtype[Any]) -> bool:
+    """Whether a table has the columns that are needed. Texts may have any length."""
+    if needed.names is None or found.names is None:
+        return bool(found == needed)
+    columns = {name: found[name] for name in found.names}
+    return all(
+        name in columns
+        and (columns[name].kind == "S" if needed[name].kind == "S" else columns[name] == needed[name])
+        for name in needed.names
+    )

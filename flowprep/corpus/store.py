@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,13 @@ from flowprep.corpus.index import Index, read_index, read_indexed_tasks, write_i
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.records import TaskRecord
 from flowprep.corpus.shard_reader import Shard
-from flowprep.errors import CorpusFormatError
+from flowprep.errors import CorpusFormatError, UsageError
 from flowprep.settings import Settings
 from flowprep.system.atomic import remove_leftovers, temporary_path
+from flowprep.system.files import open_regular
 from flowprep.system.leases import Lease, is_leased
+from flowprep.system.units import count_noun
+from flowprep.validation import check_task_id, is_task_id
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +46,16 @@ class CorpusStore:
     path: Path
 
     def shard_path(self, task: str) -> Path:
-        """The path of a task's shard."""
-        return self.path / fmt.SHARDS / f"{task}.h5"
+        """The path of a task's shard. An id that is not allowed raises SettingsError, here and below."""
+        return self.path / fmt.SHARDS / f"{check_task_id(task)}.h5"
 
     def record_path(self, task: str) -> Path:
         """The path of a task's record."""
-        return self.path / fmt.RECORDS / f"{task}.json"
+        return self.path / fmt.RECORDS / f"{check_task_id(task)}.json"
 
     def log_path(self, task: str) -> Path:
         """The path of a task's log."""
-        return self.path / fmt.LOGS / f"{task}.log"
+        return self.path / fmt.LOGS / f"{check_task_id(task)}.log"
 
     @property
     def plan_path(self) -> Path:
@@ -75,8 +78,22 @@ class CorpusStore:
 
     def make_folders(self) -> None:
         """Create the folders that a corpus has from the beginning."""
+        self.check_folders()
         for name in (fmt.SHARDS, fmt.RECORDS):
             (self.path / name).mkdir(parents=True, exist_ok=True)
+
+    def check_folders(self) -> None:
+        """Check, before anything is written, that every folder of the corpus is in the corpus itself.
+
+        Raises:
+            CorpusFormatError: one is a link. In a corpus of a stranger it may lead anywhere.
+        """
+        for name in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES, fmt.LOGS, fmt.DAMAGED):
+            if (folder := self.path / name).is_symlink():
+                raise CorpusFormatError(
+                    f"{folder} is a link, so nothing is written to the corpus: move the whole corpus to the"
+                    " other disk, and link its folder"
+                )
 
     # --- The plan
 
@@ -147,13 +164,13 @@ class CorpusStore:
     def record_stamp(self, task: str) -> int:
         """A number that changes when the record of a task is written again; 0 if there is no record."""
         try:
-            with self.record_path(task).open("rb") as file:  # opening refreshes the cache of NFS
+            with open_regular(self.record_path(task)) as file:  # opening refreshes the cache of NFS
                 return os.fstat(file.fileno()).st_mtime_ns
         except FileNotFoundError:
             return 0
 
     def recorded_tasks(self) -> set[str]:
-        """The ids of the tasks that have a record."""
+        """The ids of the tasks that have a record. Files with other names are no records."""
         return _stems(self.path / fmt.RECORDS, ".json")
 
     def done_tasks(self) -> set[str]:
@@ -242,10 +259,12 @@ class CorpusStore:
 
         Raises:
             OSError: the lease cannot be created.
+            CorpusFormatError: a folder of the corpus is a link.
         """
+        self.check_folders()
         folder = self.path / fmt.LEASES
         folder.mkdir(exist_ok=True)
-        lease = Lease.acquire(folder, task)
+        lease = Lease.acquire(folder, check_task_id(task))
         if lease is None:
             yield None
             return
@@ -267,7 +286,7 @@ class CorpusStore:
 
     def is_leased(self, task: str) -> bool:
         """Whether a living process holds the lease of a task."""
-        return is_leased(self.path / fmt.LEASES, task)
+        return is_leased(self.path / fmt.LEASES, check_task_id(task))
 
     def release(self, owner: str) -> None:
         """Remove the leases and the temporary files of an owner that was stopped on purpose.
@@ -275,6 +294,7 @@ class CorpusStore:
         Args:
             owner: the process, as `processes.owner` names it.
         """
+        self.check_folders()
         for folder in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES):
             remove_leftovers(self.path / folder, owner)
         for path in (self.path / fmt.LEASES).glob("*"):
@@ -289,12 +309,13 @@ class CorpusStore:
         Args:
             scratch: the folder in which shards were built, if it is not the corpus.
         """
+        self.check_folders()
         folders = (self.path / name for name in (fmt.SHARDS, fmt.RECORDS, fmt.LEASES))
         for folder in (self.path, *folders, *([scratch] if scratch else [])):
             remove_leftovers(folder)
         # The owner of such a lease died after it had published the task.
         for path in (self.path / fmt.LEASES).glob("*.*[0-9]"):
-            if self.record_stamp(path.stem) and Lease(path).is_over():
+            if is_task_id(path.stem) and self.record_stamp(path.stem) and Lease(path).is_over():
                 path.unlink(missing_ok=True)
 
     def _take_over(self, task: str, owner: str) -> None:
@@ -310,19 +331,23 @@ class CorpusStore:
         """Append a line to the log of a task."""
         task_log.append(self.log_path(task), task, event)
 
-    def read_logs(self, tasks: Iterable[str] = ()) -> list[str]:
+    def read_logs(self, tasks: Sequence[str] = ()) -> list[str]:
         """The lines of the logs of these tasks, or of all tasks if none is named, in order of time.
 
         Raises:
-            FileNotFoundError: a named task has no log.
+            UsageError: a named task has no log.
         """
-        paths = [self.log_path(task) for task in tasks] or list((self.path / fmt.LOGS).glob("*.log"))
-        return task_log.read_merged(paths)
+        known = _stems(self.path / fmt.LOGS, ".log")
+        if missing := [task for task in tasks if task not in known]:
+            count = count_noun(len(known), "task")
+            raise UsageError(f"{self.path} has no log of task {missing[0]!r}; it has logs of {count}")
+        return task_log.read_merged(map(self.log_path, tasks or sorted(known)))
 
 
 def _stems(folder: Path, suffix: str) -> set[str]:
-    """The names of the files with a suffix, without it."""
+    """The ids of the tasks that have a file with a suffix."""
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:  # a Path for each of 100,000 files would take most of the time
-        return {entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix)}
+        names = (entry.name.removesuffix(suffix) for entry in entries if entry.name.endswith(suffix))
+        return set(filter(is_task_id, names))

@@ -8,11 +8,14 @@ process that died stay. A line that cannot be written is left out.
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
+from flowprep.system.files import read_regular
 from flowprep.system.processes import owner
 
 log = logging.getLogger(__name__)
@@ -29,8 +32,11 @@ def append(path: Path, task: str, event: str) -> None:
     line = f"{now} {task} {owner()} {event}\n".encode(errors="backslashreplace")
     with suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab", buffering=0) as file:  # one write: the lines of two processes do not mix
-            file.write(line)
+        # In a corpus of a stranger the file may be a link to one outside, or a pipe that nobody reads.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(path, flags, 0o666), "ab", buffering=0) as file:  # noqa: PTH123
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                file.write(line)  # one write: the lines of two processes do not mix
 
 
 def read_merged(paths: Iterable[Path]) -> list[str]:
@@ -38,5 +44,7 @@ def read_merged(paths: Iterable[Path]) -> list[str]:
 
     Raises:
         FileNotFoundError: a file does not exist.
+        FileUnsuitable: it is no regular file, or is very large.
     """
-    return sorted(line for path in paths for line in path.read_text("utf-8", "replace").splitlines())
+    texts = (read_regular(path).decode("utf-8", "replace") for path in paths)
+    return sorted(line for text in texts for line in text.splitlines())

@@ -16,8 +16,9 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus.records import ShardRecord, TaskRecord
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.store import CorpusStore
-from flowprep.errors import CorpusError
+from flowprep.errors import CorpusError, FileUnsuitable
 from flowprep.system.atomic import file_digest
+from flowprep.system.files import is_machine_error
 
 
 class Problem(NamedTuple):
@@ -28,12 +29,14 @@ class Problem(NamedTuple):
         video: id, or "" if the problem is not within one video.
         image: number of the image in the shard, or None.
         what: what was found.
+        unread: the machine could not read the file, such as for lack of locks or rights. This is no damage.
     """
 
     shard: str
     video: str
     image: int | None
     what: str
+    unread: bool = False
 
     def __str__(self) -> str:
         image = "" if self.image is None else f"image {self.image}"
@@ -88,14 +91,21 @@ def verify_corpus(store: CorpusStore, jobs: int = 1) -> Report:
 def set_aside(store: CorpusStore, report: Report) -> list[str]:
     """Move damaged shards and their records to the folder `damaged`. Their tasks are then pending.
 
+    A file that the machine could not read is not moved: it may be sound.
+
     Args:
         store: the corpus.
         report: its verification.
 
     Returns:
         The names of the shards.
+
+    Raises:
+        CorpusFormatError: a folder of the corpus is a link.
     """
-    names = sorted({problem.shard for problem in report.problems if problem.shard})
+    store.check_folders()
+    unread = {problem.shard for problem in report.problems if problem.unread}
+    names = sorted({problem.shard for problem in report.problems if problem.shard} - unread)
     folder = store.path / fmt.DAMAGED
     if names:  # the index still contains them, and a task that is extracted again keeps its name
         store.drop_index()
@@ -114,7 +124,7 @@ def _check_segments(store: CorpusStore) -> Iterator[Problem]:
     """Segments of an intact video follow each other. Only empty ones may lie after its end."""
     try:
         index = store.load_index()
-    except CorpusError:
+    except (CorpusError, OSError):
         return  # a file that cannot be read is already a problem of its task
     last: dict[bytes, int] = {}  # the last segment of each video, and the frame after it
     ends: dict[bytes, int] = {}
@@ -140,12 +150,11 @@ def _verify_task(store: CorpusStore, task: str) -> Report:
         shard = Shard(path)
         problems += _check_counts(shard, record)
         problems += _check_images(shard)
-    except (CorpusError, OSError) as exc:
-        what = str(exc).removeprefix(f"{path.name}: ")
-        return Report(shards=1, problems=(*problems, Problem(path.name, "", None, what)))
-    except (KeyError, TypeError, AttributeError) as exc:
-        what = f"the record does not have the form of a record: {exc!r}"
-        return Report(shards=1, problems=(*problems, Problem(path.name, "", None, what)))
+    except (CorpusError, OSError, MemoryError, FileUnsuitable) as exc:
+        unread = is_machine_error(exc)
+        what = str(exc).removeprefix(f"{path.name}: ") or "not enough memory"
+        what = f"could not be read, which is no damage of the file: {what}" if unread else what
+        return Report(shards=1, problems=(*problems, Problem(path.name, "", None, what, unread)))
     videos = int((shard.videos["segment"] == 0).sum())  # a long video counts in the shard where it begins
     return Report(1, videos, len(shard.images), tuple(problems))
 

@@ -15,7 +15,7 @@ from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
 from flowprep.corpus.shard_reader import Shard
 from flowprep.errors import CorpusDamaged, OutOfRange
-from flowprep.settings import Settings
+from flowprep.settings import MAX_PIXELS, Settings
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
@@ -86,6 +86,8 @@ class Video:
         self.id: str = as_text(first["id"])
         self.label: str = as_text(first["label"])
         self.width, self.height = int(first["width"]), int(first["height"])
+        if self.width * self.height > MAX_PIXELS:
+            raise CorpusDamaged(f"{self.id}: {self.width}x{self.height} pixels are more than flowprep stores")
         self.frame_rate = float(first["frame_rate"])
         self.step = int(first["step"])
         self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
@@ -139,8 +141,8 @@ class Video:
             CorpusDamaged: an image does not match its checksum.
         """
         self._check(start, count, backward)
-        out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
         scale, zero_point, _ = self.quant_params(start, count, backward)
+        out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
         for place, codes in self._decoded(start, count, backward, window):
             quantise.to_pixels(codes, scale[place], zero_point[place], out[place])
         return out
@@ -344,7 +346,10 @@ class Video:
         for task, row in self._parts:
             shard = self._corpus.shard(task)
             table = shard.pairs_backward if backward else shard.pairs
-            rows = table[int(row["first_pair"]) :][: int(row["num_pairs"])][start : start + remaining]
+            pairs = table[int(row["first_pair"]) :][: int(row["num_pairs"])]
+            if len(pairs) != row["num_pairs"]:
+                raise CorpusDamaged(f"{self.id}: {shard.path.name}: its tables end before its last pair")
+            rows = pairs[start : start + remaining]
             parts.append(rows)
             remaining -= len(rows)
             start = max(0, start - int(row["num_pairs"]))
@@ -405,8 +410,8 @@ class Video:
 
 
 def as_text(value: bytes) -> str:
-    """A text of a table."""
-    return value.decode("utf-8")
+    """A text of a table. Bytes that are not UTF-8, which flowprep never writes, become U+FFFD."""
+    return value.decode("utf-8", "replace")
 
 
 def deprecated(old: str, new: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowprep.system.files import open_regular
 from flowprep.system.processes import is_dead, machine, owner
 
 TEMPORARY = ".tmp"  # the suffix of an unfinished file
@@ -49,9 +50,9 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """SHA-256 of a regular file, as hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

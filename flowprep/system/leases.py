@@ -13,19 +13,24 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowprep.errors import FileUnsuitable
 from flowprep.system.atomic import temporary_path
+from flowprep.system.files import open_regular, read_regular
 from flowprep.system.processes import is_dead, owner
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
+# The name of an owner becomes a part of file names, and the file may be a stranger's.
+_OWNER = re.compile(r"[0-9A-Za-z_.-]{1,300}")
 
 
 @dataclass(frozen=True)
@@ -72,26 +77,28 @@ class Lease:
 
     @property
     def owner(self) -> str:
-        """The name of the owner, as `processes.owner` gives it; "" while it is not written yet."""
+        """The name of the owner, as `processes.owner` gives it; "" if the file has none."""
         try:
-            return str(json.loads(self.path.read_text("utf-8"))["owner"])
-        except (OSError, ValueError, KeyError, TypeError):
+            name = str(json.loads(read_regular(self.path, max_bytes=4096))["owner"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return ""
+        return name if _OWNER.fullmatch(name) else ""
 
     def touched(self) -> float:
         """The time of the last touch, by the clock of the file system.
 
         Raises:
             FileNotFoundError: the lease was released.
+            FileUnsuitable: it is no regular file.
         """
-        with self.path.open("rb") as file:  # opening refreshes the cache of NFS
+        with open_regular(self.path) as file:  # opening refreshes the cache of NFS
             return os.fstat(file.fileno()).st_mtime
 
     def is_over(self) -> bool:
         """Whether the owner has ended, or was silent for so long that it counts as dead."""
         try:
             touched = self.touched()
-        except FileNotFoundError:
+        except (FileNotFoundError, FileUnsuitable):
             return True
         return is_dead(self.owner) or _now(self.path.parent) - touched > EXPIRY_SECONDS
 
@@ -113,7 +120,8 @@ class Lease:
             heartbeat.join()
             # The oldest first: if this is interrupted, the remaining leases are over, or are this one.
             for lease in [*self.predecessors(), self]:
-                lease.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError, IsADirectoryError):
+                    lease.path.unlink()
 
     def _touch_until(self, stop: threading.Event) -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
@@ -162,7 +170,8 @@ def _create_in_place(path: Path, text: str) -> bool:
 
 def find_leases(folder: Path, name: str) -> list[Lease]:
     """All leases of a piece of work, also those that are over."""
-    return [Lease(path) for path in folder.glob(f"{name}.*[0-9]")]
+    paths = folder.glob(f"{name}.*[0-9]")
+    return [Lease(path) for path in paths if re.fullmatch(r"\.[0-9]{1,9}", path.suffix) and path.stem == name]
 
 
 def is_leased(folder: Path, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ def is_local(name: str) -> bool:
 def is_dead(name: str) -> bool:
     """Whether a process is of this machine and has ended. Of a process elsewhere this is not known."""
     process, _, start = name.removeprefix(machine() + ".").partition(".")
-    if not is_local(name) or not process.isdigit():
+    if not is_local(name) or not (process.isdecimal() and len(process) < 10):
         return False
     state, present_start = _state(int(process))
     return state in "ZX" or (state != "?" and present_start != start)
@@ -56,7 +57,8 @@ def machine() -> str:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text()
         identity += str(Path("/proc/self/ns/pid").readlink())
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return f"{socket.gethostname().replace('.', '-')}.{digest}"
+    host = re.sub(r"[^0-9A-Za-z_-]", "-", socket.gethostname())  # a part of file names
+    return f"{host}.{digest}"
 
 
 def _state(process: int) -> tuple[str, str]:

@@ -84,18 +84,18 @@ def measure(root: Path) -> dict[str, float]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         figures[f"{what}_peak_mb"] = round(peak)
 
-    CorpusStore("imported").log(time.perf_counter())
+    note("imported", time.perf_counter())
     began = time.perf_counter()
     corpus = open_corpus(root)
     count = len(corpus)
-    CorpusStore("opened").log(began)
+    note("opened", began)
     began = time.perf_counter()
     for n in (0, count // 2, count - 1):
         corpus[f"class {n % 400:03d}/v_some_longer_name_g{n:07d}_c01.avi"].flow(0, 1)
-    CorpusStore("read").log(began)
+    note("read", began)
     began = time.perf_counter()
     assert len(corpus.labels) == count
-    CorpusStore("labels").log(began)
+    note("labels", began)
     return {"videos": count, **figures}
 
 

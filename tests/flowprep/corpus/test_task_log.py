@@ -37,7 +37,9 @@ def test_each_task_has_a_log(clips, cli, tmp_path):
             assert line.startswith(counts) and line.endswith(video["reason"])
     one = min(tasks)
     assert cli("log", corpus, one).stdout == (corpus / "logs" / f"{one}.log").read_text()
-    assert cli("log", corpus, "no-such-task").exit_code == 1
+    for unknown in ("no-such-task", "../../secret"):
+        result = cli("log", corpus, unknown)
+        assert result.exit_code == 2 and f"no log of task '{unknown}'; it has logs of" in result.output
     assert cli("verify", corpus).exit_code == 0
 
 
