@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowprep.corpus.reader import open_corpus as open_corpus
     from flowprep.corpus.video import Video as Video
     from flowprep.engines import tvl1 as tvl1
+    from flowprep.errors import ClusterError as ClusterError
     from flowprep.errors import CorpusDamaged as CorpusDamaged
     from flowprep.errors import CorpusError as CorpusError
     from flowprep.errors import CorpusFormatError as CorpusFormatError
@@ -47,6 +48,7 @@ _PUBLIC = {
     "flowprep.corpus.video": ("Video",),
     "flowprep.engines": ("tvl1",),
     "flowprep.errors": (
+        "ClusterError",
         "CorpusDamaged",
         "CorpusError",
         "CorpusFormatError",

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowprep.corpus import format as fmt
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.store import CorpusStore
-from flowprep.engines import engine_class, gpu_fault, resolve
-from flowprep.errors import EngineError, UsageError
+from flowprep.engines import resolve
+from flowprep.errors import UsageError
 from flowprep.executors.base import DEFAULT_RUN, Executor, RunOptions, RunResult
-from flowprep.executors.run import run_tasks
+from flowprep.executors.run import check_run, run_tasks
 from flowprep.planning.discover import discover_videos
 from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
@@ -143,7 +144,7 @@ def plan_corpus(
     settings: Settings | None = None,
     *,
     segments: int = MAX_SEGMENTS,
-    check_gpu: bool = False,
+    run: RunOptions | None = None,
     progress: Progress = no_progress,
 ) -> PlannedCorpus:
     """Find videos, and write the plan of a corpus. An existing plan is extended.
@@ -154,12 +155,12 @@ def plan_corpus(
         settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
             fastest one of this machine.
         segments: maximum number of tasks for one long video.
-        check_gpu: raise an error if the engine cannot be imported here, or is cuda and no GPU works here.
+        run: the run that follows. If it would be refused, no plan is written.
         progress: called with the videos read and to read.
 
     Raises:
         UsageError: an input is missing, has no video, or is inside `out`; or the corpus has other settings.
-        EngineError, SettingsError: see `check_gpu`.
+        EngineError, FileNotFoundError: `run` is refused, as `check_run` says.
     """
     store = CorpusStore(Path(out))
     settings = settings or Settings(engine="auto")
@@ -172,10 +173,8 @@ def plan_corpus(
     if settings.engine == "auto" and store.has_plan():
         settings = dataclasses.replace(settings, engine=store.read_plan().settings.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
-    if check_gpu and settings.flow:
-        engine_class(settings.engine)  # an engine that cannot be imported leaves no plan
-        if settings.engine == "cuda" and (fault := gpu_fault()):
-            raise EngineError(fault)
+    if run:
+        check_run(run, settings)
     plan = make_plan(store, discovery.videos, settings, progress, segments)
     return PlannedCorpus(store, plan, discovery.skipped, discovery.links, discovery.passed_over)
 
@@ -199,6 +198,7 @@ def extract_corpus(
 
     Raises:
         UsageError: the request is wrong. Bad videos and errors of tasks raise nothing; the result has them.
+        ClusterError: the workers of a new cluster do not start, or all of them end.
         KeyboardInterrupt: SIGINT or SIGTERM; its name is the argument. The corpus keeps all finished tasks.
     """
     plan = planned.plan
@@ -229,7 +229,7 @@ def run_plan(
     store, settings = planned.store, planned.plan.settings
     store.tidy(options.scratch)
     store.drop_stale_index()
-    with _open_executor(options, settings.engine == "cuda", announce) as executor:
+    with _open_executor(options, settings.engine == "cuda", store, announce) as executor:
         result = run_tasks(store, tasks, settings, options, progress, executor)
     store.tidy(options.scratch)  # another process may have been killed during this run
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
@@ -237,7 +237,7 @@ def run_plan(
 
 @contextmanager
 def _open_executor(
-    options: RunOptions, gpu: bool, announce: Callable[[str], object]
+    options: RunOptions, gpu: bool, store: CorpusStore, announce: Callable[[str], object]
 ) -> Iterator[Executor | None]:
     """Connect to the cluster that the options name; yield None for this machine."""
     if options.executor == "local":
@@ -245,7 +245,7 @@ def _open_executor(
         return
     from flowprep.executors.dask import connect_cluster
 
-    with connect_cluster(options, gpu) as executor:
+    with connect_cluster(options, store.path / fmt.LOGS, gpu) as executor:
         announce(f"Dask dashboard: {executor.dashboard}")
         yield executor
 
@@ -278,5 +278,5 @@ def make_corpus(
         EngineError: the engine is cuda, and no GPU works.
     """
     options = options or RunOptions(jobs=jobs)
-    planned = plan_corpus(inputs, out, settings, check_gpu=options.executor == "local")
+    planned = plan_corpus(inputs, out, settings, run=options)
     return extract_corpus(planned, options, retry_failed=retry_failed, progress=progress)

@@ -14,7 +14,8 @@
     │   ├── CorpusFormatError  not a corpus, or of a newer format than this version reads
     │   ├── CorpusDamaged      a checksum or a count does not match
     │   └── VideoMissing       the corpus does not have the video
-    └── EngineError            a flow engine failed, or does not work on this machine
+    ├── EngineError            a flow engine failed, or does not work on this machine
+    └── ClusterError           a cluster does not start, or has lost all its workers
 
 An error of a library becomes one of these, with `raise ... from`, so that its traceback is kept.
 """
@@ -96,3 +97,7 @@ class VideoMissing(CorpusError, KeyError):
 
 class EngineError(FlowprepError):
     """A flow engine failed, or does not work on this machine."""
+
+
+class ClusterError(FlowprepError):
+    """A Dask cluster does not start, or all its workers ended. The message has the end of a worker's log."""

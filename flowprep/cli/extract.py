@@ -51,7 +51,7 @@ def extract(
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when
     all tasks are done.
     """
-    planned = _plan(inputs, out, segments, options, check_gpu=run.executor == "local")
+    planned = _plan(inputs, out, segments, options, run)
     from flowprep.api import extract_corpus
 
     with run_progress(out) as progress:
@@ -79,13 +79,17 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, **options: Any) -> 
 
 
 def _plan(
-    inputs: Sequence[Path], out: Path, segments: int, options: Mapping[str, Any], check_gpu: bool = False
+    inputs: Sequence[Path],
+    out: Path,
+    segments: int,
+    options: Mapping[str, Any],
+    run: RunOptions | None = None,
 ) -> PlannedCorpus:
     settings = settings_from_options(**options)  # wrong settings are reported before anything heavy loads
     from flowprep.api import plan_corpus
 
     with show_progress("videos planned", transient=True) as progress:
-        return plan_corpus(inputs, out, settings, segments=segments, check_gpu=check_gpu, progress=progress)
+        return plan_corpus(inputs, out, settings, segments=segments, run=run, progress=progress)
 
 
 @click.command(cls=Command, old_destination="last")

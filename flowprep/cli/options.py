@@ -187,9 +187,8 @@ _add_run_options = add_options(
     _cluster(
         "--executor",
         type=click.Choice(["local", "dask"]),
-        default="local",
-        show_default=True,
-        help="local uses processes of this machine. dask uses a cluster, which a further option names.",
+        help="local uses processes of this machine. dask uses a cluster, which one of the next options names."
+        "  [default: dask with one of them, else local]",
     ),
     _cluster("--scheduler", metavar="ADDRESS", help="Dask: address of the scheduler of an existing cluster."),
     _cluster(

@@ -72,7 +72,7 @@ class RunOptions:
     Attributes:
         jobs: cores to use on this machine; all if None.
         devices: GPUs of this machine for engine cuda, such as "0,1"; all if None or "all".
-        executor: "local" for processes of this machine, or "dask".
+        executor: "local" for processes of this machine, or "dask". None: "dask" if a cluster is named.
         scheduler: Dask: address of the scheduler of an existing cluster.
         local_cluster: Dask: number of processes of a new cluster on this machine.
         slurm: Dask: number of Slurm jobs of a new cluster.
@@ -86,7 +86,7 @@ class RunOptions:
 
     jobs: int | None = None
     devices: str | None = None
-    executor: Literal["local", "dask"] = "local"
+    executor: Literal["local", "dask"] | None = None
     scheduler: str | None = None
     local_cluster: int | None = None
     slurm: int | None = None
@@ -95,11 +95,29 @@ class RunOptions:
     metrics: Path | None = None
 
     def __post_init__(self) -> None:
-        clusters = sum(map(bool, (self.scheduler, self.local_cluster, self.slurm)))
-        if clusters != (self.executor == "dask"):
+        clusters = {
+            "--scheduler": self.scheduler,
+            "--local-cluster": self.local_cluster,
+            "--slurm": self.slurm,
+        }
+        named = [option for option, value in clusters.items() if value]
+        if self.executor is None:
+            object.__setattr__(self, "executor", "dask" if named else "local")
+        if self.executor == "local" and named:
             raise UsageError(
-                f"--executor {self.executor} and {clusters} of --scheduler, --local-cluster and --slurm;"
-                " allowed: --executor dask with one of them, or --executor local with none"
+                f"--executor local and {named[0]}; allowed: {named[0]} with --executor dask or without"
+                " --executor"
+            )
+        if self.executor == "dask" and len(named) != 1:
+            raise UsageError(
+                f"--executor dask and {' and '.join(named) or 'no cluster'}; allowed: one of --scheduler"
+                " ADDRESS, --local-cluster N and --slurm N"
+            )
+        local = {"--jobs": self.jobs, "--devices": self.devices}
+        if named and (wrong := [option for option, value in local.items() if value]):
+            raise UsageError(
+                f"{wrong[0]} and {named[0]}: {wrong[0]} is for the processes of --executor local. Leave it"
+                " out: the workers of a Dask cluster have cores and GPUs of their own"
             )
 
     def task_options(self) -> TaskOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import random
@@ -20,8 +21,9 @@ from typing import Any
 
 from flowprep.corpus.plan import Task
 from flowprep.corpus.store import CorpusStore
+from flowprep.engines import engine_class, gpu_fault
 from flowprep.engines.cuda.driver import chosen_gpus
-from flowprep.errors import UsageError
+from flowprep.errors import EngineError, UsageError
 from flowprep.executors.attempt import attempt_task
 from flowprep.executors.base import DEFAULT_RUN, Attempt, Executor, Job, RunOptions, RunResult
 from flowprep.executors.local import LocalExecutor
@@ -40,6 +42,40 @@ PROCESSES_PER_GPU = 8
 
 POLL_SECONDS = 2.0
 GRACE_SECONDS = 7.0  # from a signal to the end of this process, however busy it is
+
+
+def check_run(options: RunOptions, settings: Settings) -> None:
+    """Check what can be checked before a plan is written: a request that is refused leaves none.
+
+    Args:
+        options: of the run.
+        settings: of the corpus.
+
+    Raises:
+        UsageError: `options` and `settings` contradict each other, or the cluster cannot be used.
+        EngineError, SettingsError: this machine shall run the engine, and cannot.
+        FileNotFoundError: the folder of the metrics does not exist.
+    """
+    _check_devices(options, settings)
+    if options.metrics and not options.metrics.absolute().parent.is_dir():
+        folder = options.metrics.absolute().parent
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    if options.executor == "dask":
+        from flowprep.executors.dask import check_dask
+
+        check_dask(options)
+    elif settings.flow:
+        engine_class(settings.engine)
+        if settings.engine == "cuda":
+            if fault := gpu_fault():
+                raise EngineError(fault)
+            chosen_gpus(options.devices)
+
+
+def _check_devices(options: RunOptions, settings: Settings) -> None:
+    if options.devices and (settings.engine != "cuda" or not settings.flow):
+        uses = f"engine {settings.engine}" if settings.flow else "a corpus without flow"
+        raise UsageError(f"--devices is {options.devices}, and {uses} uses no GPU; allowed: --engine cuda")
 
 
 def run_tasks(
@@ -70,10 +106,7 @@ def run_tasks(
         UsageError: `options` names GPUs that the engine does not use, or that do not exist.
     """
     began = time.monotonic()
-    if options.devices and settings.engine != "cuda":
-        raise UsageError(
-            f"--devices is {options.devices}, and engine {settings.engine} uses no GPU; allowed: engine cuda"
-        )
+    _check_devices(options, settings)
     recorded = store.recorded_tasks()
     jobs = [Job(task, store.record_stamp(task.id) if task.id in recorded else 0) for task in tasks]
     task_options = options.task_options()

@@ -182,3 +182,19 @@ def test_training_on_two_nodes_that_is_requeued_goes_on(slurm, frames_of_samples
     assert rows[: len(before)] == before  # rows say how long they took, too: these were not done again
     assert [row["step"] for row in map(json.loads, rows) if "loss" in row] == list(range(1, 41))
     assert said.read_text().count("processes: 2") == 2 and (run / "test_scores.npz").exists()
+
+
+def test_dask_workers_in_slurm_jobs_that_die_at_once(slurm, videos, tmp_path):
+    """The error has the log of a worker, and comes within half a minute of the processor's free time."""
+    pytest.importorskip("dask_jobqueue")
+    given = ["DASK_JOBQUEUE__SLURM__CORES=1", "DASK_JOBQUEUE__SLURM__MEMORY=500MB"]
+    given += ["DASK_JOBQUEUE__SLURM__PYTHON=/no/such/python"]
+    command = [*FLOWPREP, "extract", videos, "--out", tmp_path / "c", *OPTIONS, "--slurm", "2"]
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        slurm("timeout", "120", "env", *given, *command)
+    assert error.value.returncode == 1
+    err = error.value.stderr
+    assert "error: the Slurm jobs of all 2 Dask workers ended" in err and "Traceback" not in err, err
+    assert "/no/such/python: No such file or directory" in err
+    assert len(err.splitlines()) < 12 and not slurm("squeue", "-h", "-t", "running")
+    assert leftovers(tmp_path / "c") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -40,8 +41,8 @@ def test_run_task_runs_those_that_are_named(planned, cli):
         ([], "name tasks"),
         (["abc", "--array"], "name tasks"),
         (["abc"], "no task abc in the plan"),
-        (["--array", "--executor", "dask"], "allowed: --executor dask with one of them"),
-        (["--array", "--local-cluster", "2"], "or --executor local with none"),
+        (["--array", "--executor", "dask"], "--executor dask and no cluster; allowed: one of --scheduler"),
+        (["--array", "--local-cluster", "2", "--executor", "local"], "--executor local and --local-cluster"),
         (["--array", "--scratch", "/nowhere"], "does not exist"),
         (["--array", "--timeout-per-video", "0"], "0"),
     ],
@@ -52,11 +53,32 @@ def test_wrong_use_of_run_task(planned, cli, arguments, message):
     assert list((planned / "records").iterdir()) == []
 
 
-def test_no_scheduler_answers(planned, cli, monkeypatch):
-    pytest.importorskip("distributed")
+CLUSTERS = {
+    "--scheduler": "no Dask scheduler answers at --scheduler",
+    "--slurm": "jobqueue.slurm.cores and jobqueue.slurm.memory",
+}
+
+
+@pytest.mark.parametrize("option", CLUSTERS)
+def test_a_cluster_that_cannot_be_used_is_refused_before_anything_is_written(
+    clips, tmp_path, planned, cli, monkeypatch, option
+):
+    pytest.importorskip("dask_jobqueue")
     monkeypatch.setattr("flowprep.executors.dask.CONNECT_SECONDS", 1)
-    result = cli("run-task", planned, "--array", "--executor", "dask", "--scheduler", "tcp://127.0.0.1:9")
-    assert result.exit_code == 2 and "no Dask scheduler answers at tcp://127.0.0.1:9" in result.stderr
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    value = {"--scheduler": "tcp://127.0.0.1:9", "--slurm": 2}[option]
+    for command in (["extract", clips, "--out", tmp_path / "new", *SMALL], ["run-task", planned, "--array"]):
+        result = cli(*command, option, value)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert CLUSTERS[option] in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_dask_that_is_not_installed_is_refused_before_anything_is_written(clips, tmp_path, cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = cli("extract", clips, "--out", tmp_path / "c", *SMALL, "--local-cluster", 2)
+    assert result.exit_code == 2 and "distributed is not installed; run pip install" in result.stderr
+    assert not (tmp_path / "c").exists()
 
 
 def test_retry_failed_accepts_a_file_that_was_mended(clips, planned, cli):
@@ -126,8 +148,12 @@ def test_a_wrong_request_is_refused_before_anything_is_written(clips, tmp_path, 
     refused = cli("extract", clips, "--out", clips, *SMALL)
     assert refused.exit_code == 2 and "an input; use a folder of its own" in refused.stderr
     assert not (clips / "plan.jsonl").exists()
-    refused = cli("extract", clips, "--out", tmp_path / "d", *SMALL, "--devices", "0")
-    assert refused.exit_code == 2 and "uses no GPU" in refused.stderr
-    refused = cli("extract", clips, "--out", tmp_path / "e", *SMALL, "--metrics", tmp_path / "no" / "m")
-    assert refused.exit_code == 1 and "/no: No such file" in refused.stderr
-    assert not any((tmp_path / "e" / "records").iterdir())
+    for folder, options, code, message in (
+        ("d", [*SMALL, "--devices", "0"], 2, "--devices is 0, and a corpus without flow uses no GPU"),
+        ("e", ["--engine", "cpu", "--devices", "0"], 2, "--devices is 0, and engine cpu uses no GPU"),
+        ("f", [*SMALL, "--metrics", tmp_path / "no" / "m"], 1, "/no: No such file"),
+        ("g", [*SMALL, "--local-cluster", 2, "--jobs", 2], 2, "--jobs and --local-cluster"),
+    ):
+        refused = cli("extract", clips, "--out", tmp_path / folder, *options)
+        assert refused.exit_code == code and message in refused.stderr
+        assert not (tmp_path / folder).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,29 @@ from flowprep.executors.base import RunOptions, RunResult
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"executor": "dask"},
-        {"scheduler": "tcp://host:1"},
-        {"local_cluster": 2},
-        {"executor": "dask", "local_cluster": 2, "slurm": 3},
+        ({"executor": "dask"}, "--executor dask and no cluster; allowed: one of --scheduler ADDRESS"),
+        ({"executor": "local", "scheduler": "tcp://host:1"}, "--executor local and --scheduler; allowed"),
+        ({"local_cluster": 2, "slurm": 3}, "--executor dask and --local-cluster and --slurm; allowed: one"),
+        ({"local_cluster": 2, "jobs": 3}, "--jobs and --local-cluster: --jobs is for the processes of"),
+        ({"slurm": 2, "devices": "0"}, "--devices and --slurm: --devices is for the processes of"),
     ],
 )
-def test_a_cluster_must_have_exactly_one_name(options):
-    with pytest.raises(UsageError, match="allowed: --executor dask with one of them"):
+def test_options_that_contradict_each_other_are_refused_by_name(options, message):
+    with pytest.raises(UsageError, match=message):
         RunOptions(**options)
 
 
-def test_a_cluster_is_named_in_one_of_three_ways():
-    for name in ({"scheduler": "tcp://host:1"}, {"local_cluster": 2}, {"slurm": 2}):
-        assert RunOptions(executor="dask", **name).executor == "dask"
+@pytest.mark.parametrize("name", [{"scheduler": "tcp://host:1"}, {"local_cluster": 2}, {"slurm": 2}])
+@pytest.mark.parametrize("executor", [{"executor": "dask"}, {}])
+def test_a_cluster_that_is_named_is_used(name, executor):
+    options = RunOptions(**executor, **name)
+    assert options.executor == "dask" and dataclasses.replace(options) == options
+
+
+def test_without_a_cluster_this_machine_is_used():
+    assert RunOptions().executor == RunOptions(executor="local", jobs=2).executor == "local"
 
 
 def test_options_of_each_task():
