@@ -63,7 +63,7 @@ def test_options_replace_jobs(clips, tmp_path):
 
 
 def test_wrong_requests_change_nothing(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("flowprep.api.gpu_fault", lambda: "no GPU works")
+    monkeypatch.setattr("flowprep.executors.run.gpu_fault", lambda: "no GPU works")
     with pytest.raises(EngineError, match="no GPU works"):
         make_corpus([clips], tmp_path / "c", Settings(engine="cuda"))
     with pytest.raises(UsageError, match="use a folder of its own as --out"):

@@ -141,7 +141,7 @@ def test_a_stop_while_an_outcome_is_handled_drops_the_running_tasks(planned):
 
 def test_a_wrong_request_is_refused_before_anything_is_written(clips, tmp_path, cli, monkeypatch):
     out = tmp_path / "c"
-    monkeypatch.setattr("flowprep.api.gpu_fault", lambda: "no GPU")
+    monkeypatch.setattr("flowprep.executors.run.gpu_fault", lambda: "no GPU")
     refused = cli("extract", clips, "--out", out, "--engine", "cuda")
     assert refused.exit_code == 1 and "no GPU" in refused.stderr and not out.exists()
     assert cli("plan", clips, "--out", out, "--engine", "cuda").exit_code == 0  # to be done elsewhere

@@ -20,7 +20,7 @@ def slurm(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     commands = {
-        "sbatch": f'n=$(ls {folder} | grep -c job); cat >{folder}/job$n; echo "$@" >>{folder}/asked; echo 7$n',
+        "sbatch": f"n=$(ls {folder} | grep -c job); cat >{folder}/job$n; echo $@ >>{folder}/asked; echo 7$n",
         "squeue": f"cat {folder}/queue",
         "scancel": f'echo "$@" > {folder}/cancelled',
     }
