@@ -9,6 +9,7 @@ torch.compile, or "".
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def joint(name, **train):
 
 RECIPES = {
     "resnet18": BASE,
+    "sync": replace(
+        BASE, model=replace(BASE.model, dropout=0.0), train=replace(BASE.train, sync_batch_norm=True)
+    ),
     "conv_fusion": joint("conv_fusion"),
     # Its hundred batch normalisations, over few clips of few pixels, make 1e-3 of 1e-7 in four steps.
     "st_resnet": joint("st_resnet", steps=3, milestones=[], micro_batch=8, lr=1e-4),

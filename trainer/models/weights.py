@@ -15,6 +15,7 @@ from trainer.models.registry import find_module
 from trainer.models.spec import ModelSpec
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint
+from trainer.training.batch_norm import BatchNorm, learns
 
 log = logging.getLogger(__name__)
 
@@ -216,6 +217,12 @@ def widen(weight: torch.Tensor) -> torch.Tensor:
     return torch.cat([weight, weight], 1) / 2
 
 
+def freeze(model: nn.Module, recipe: Recipe) -> None:
+    """Let only the layers learn that the recipe's `model.trainable` names."""
+    if recipe.model.trainable == "last":
+        freeze_all_but(model, find_module(recipe.model.name).SPEC.last_layers)
+
+
 def freeze_all_but(model: nn.Module, last_layers: tuple[str, ...]) -> None:
     """Let only these layers learn."""
     prefixes = tuple(f"{name}." for name in last_layers)
@@ -227,7 +234,7 @@ def set_training(model: nn.Module) -> None:
     """Switch to training mode. Frozen batch normalisations keep their statistics."""
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+        if isinstance(module, BatchNorm) and not learns(module):
             module.eval()
 
 

@@ -237,6 +237,13 @@ class TrainRecipe:
             allowed="0 to train.batch",
         ),
     )
+    sync_batch_norm: bool = field(
+        default=False,
+        metadata=rule(
+            "Normalise by the samples that all processes of a run pass through the network at once, instead "
+            "of those of each process. It has no effect on one process."
+        ),
+    )
     lr: float = field(
         default=0.01,
         metadata=rule("Learning rate of stochastic gradient descent at the first step.", above=0),
@@ -279,7 +286,8 @@ class TrainRecipe:
         default="auto",
         metadata=rule(
             '"float32"; "bfloat16" or "float16" (autocast; float16 has a loss scale); or "auto", which is '
-            "bfloat16 on a device with bfloat16 instructions and else float32.",
+            "bfloat16 on a device with bfloat16 instructions and else float32. On a CPU, networks of 3D "
+            "convolutions are then float32, and others too if a check finds wrong gradients.",
             choices=PRECISIONS,
         ),
     )

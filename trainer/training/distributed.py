@@ -37,10 +37,7 @@ def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_buffers(model: torch.nn.Module) -> None:
-    """Copy the buffers of process 0 to all processes.
-
-    Each process has its own statistics of batch normalisation, and all must evaluate with the same.
-    """
+    """Copy the buffers of process 0 to all processes."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -24,15 +24,18 @@ from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
 from trainer.evaluation.features import score_videos
+from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES
 from trainer.models import layers, registry, weights
 from trainer.recipe.schema import Recipe
-from trainer.training import checkpoint, distributed, run_folder
+from trainer.training import batch_norm, checkpoint, distributed, run_folder
 from trainer.training.batches import make_batches
 from trainer.training.checkpoint import Checkpoint
-from trainer.training.device import autocast, pick_device, pick_precision
+from trainer.training.device import autocast, pick_device
 from trainer.training.heads import TrainingData, heads_loss, prepare_data
 from trainer.training.metrics_log import LogRow, MetricsLog, StepMetrics, Validation
 from trainer.training.optimiser import make_optimiser, make_scaler, set_learning_rate
+from trainer.training.precision import checked_precision, training_precision
+from trainer.training.resume import find_previous
 from trainer.training.run_folder import BEST, LAST
 from trainer.training.schedule import dropout_seed, learning_rate
 
@@ -61,8 +64,8 @@ def train(
     """Train a network into the folder `out`.
 
     Several processes share each batch, and the step is that of the whole batch. Batch normalisation and
-    dropout see the samples of one pass. If the passes are the same (train.micro_batch), the losses of one
-    process and of several processes differ by rounding only.
+    dropout see the samples of one pass. If the passes are the same (train.micro_batch), the losses, weights
+    and running statistics of one process and of several processes differ by rounding only.
 
     Args:
         recipe: everything that decides the result.
@@ -72,7 +75,8 @@ def train(
             2014, section 3.2). Every head has the same share of a batch. A sample counts for its own head
             only, and the losses of the heads are added. Only the first head is validated and evaluated.
         add_classes: further data sets whose classes the first head learns in addition.
-        resume: continue from the last checkpoint, or begin where there is none.
+        resume: continue from the last checkpoint, or begin where there is none. A finished run with more
+            train.steps is prolonged. `trainer.training.resume` lists what else may change.
         device: "auto", "cpu", "cuda", ...
         workers: loader processes; 0 loads in this process. The number changes only the speed.
         compiled: compile the network with torch.compile, which takes a minute and saves time in every step.
@@ -94,6 +98,9 @@ def train(
     previous = find_previous(out, recipe, data, resume=resume)
     if previous and previous.step >= recipe.train.steps:
         return False
+    if distributed.rank() == 0:
+        for name in (TEST_SCORES, VALIDATION_SCORES):  # of the run before it was prolonged
+            (out / name).unlink(missing_ok=True)
     trainer = Trainer(
         recipe, data, out, previous=previous, device=pick_device(device), workers=workers, compiled=compiled
     )
@@ -136,13 +143,21 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.out, self.device = recipe, data, out, device
         self._workers = workers
-        # A run keeps its precision, also on a device for which "auto" means another one.
-        self.precision = pick_precision(previous.precision if previous else recipe.train.precision, device)
         self._parts = distributed.microbatches(recipe.train.batch, recipe.train.micro_batch)
         self._own_parts = range(distributed.rank(), len(self._parts), distributed.world_size())
         self._clip_spec = ClipSpec.from_recipe(recipe)
 
+        if recipe.train.sync_batch_norm and len(self._parts) % distributed.world_size():
+            raise UsageError(
+                f"train.sync_batch_norm is true: {len(self._parts)} passes cannot be divided equally among "
+                f"{distributed.world_size()} processes; allowed: a train.batch that is a multiple of them"
+            )
+
         self.model = _make_network(recipe, data, previous, device)
+        self.precision = training_precision(
+            recipe.train.precision, previous.precision if previous else "", device, self.model
+        )
+        self._precision_is_checked = False
         self._optimiser = make_optimiser(self.model, recipe.train)
         self._scaler = make_scaler(device, self.precision)
         self.step, self.best = 0, None
@@ -152,7 +167,9 @@ class Trainer:
             self._scaler.load_state_dict(previous.scaler)
         if compiled:
             self.model.compile()
-        self._parallel = DistributedDataParallel(self.model) if distributed.world_size() > 1 else None
+        several = distributed.world_size() > 1
+        self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False) if several else None
+        self._statistics = batch_norm.RunningStatistics(self.model)
         samples = np.concatenate([self._parts[part] for part in self._own_parts]).tolist()
         self._batches = make_batches(recipe, data, samples, self.step, workers, pin=device.type == "cuda")
 
@@ -190,10 +207,14 @@ class Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         lengths = [len(self._parts[part]) for part in self._own_parts]
         pieces = (torch.split(tensor, lengths) for tensor in (*clip, y, head))
+        done = 0
         for part, planes, gain, bias, classes, heads in zip(self._own_parts, *pieces, strict=True):
+            self._statistics.skip(part - done)
+            done = part + 1
             loss, correct = self._backward(part, Clip(planes, gain, bias), classes, heads)
             metrics.losses.append(loss)
             metrics.correct.append(correct)
+        self._statistics.skip(len(self._parts) - done)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self.step += 1
@@ -206,6 +227,8 @@ class Trainer:
         # float32, (b, C, S, S) or (b, C, T, S, S); two tensors for a joint network.
         inputs = self._clip_spec.tensors(clip.to(self.device))
         y, head = y.to(self.device, non_blocking=True), head.to(self.device, non_blocking=True)
+        if not self._precision_is_checked:
+            self._check_precision(inputs)
         torch.manual_seed(dropout_seed(self.recipe.seed, self.step, part))
         # The gradients of several passes are exchanged once, in the last pass.
         last = part == self._own_parts[-1]
@@ -218,6 +241,14 @@ class Trainer:
             self._scaler.scale(loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), correct
 
+    def _check_precision(self, inputs: list[torch.Tensor]) -> None:
+        """Compute in float32 from the first step on, if the chosen precision gives wrong gradients here."""
+        with _explain_single_sample(len(inputs[0])):
+            self.precision = checked_precision(
+                self.recipe.train.precision, self.precision, self.device, self.model, inputs
+            )
+        self._precision_is_checked = True
+
     def _finish_step(self, metrics_log: MetricsLog) -> LogRow | None:
         """Validate, log and save where they are due; gives the row of the log, if one was written."""
         section = self.recipe.train
@@ -227,6 +258,7 @@ class Trainer:
         validation = row = None
         with metrics_log.pause():
             if validates or saves:
+                self._statistics.merge()
                 self._check_finite()
             if validates:
                 validation = self.validate()
@@ -245,7 +277,6 @@ class Trainer:
         Raises:
             NotFinite: a score is infinite or not a number.
         """
-        distributed.broadcast_buffers(self.model)
         videos = self.data.validation
         scores = score_videos(
             self.model,
@@ -321,32 +352,6 @@ class Trainer:
         )
 
 
-def find_previous(out: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Checkpoint | None:
-    """The checkpoint to continue from; None if the folder has none.
-
-    Raises:
-        UsageError: the folder holds a run, and `resume` is false or the run has another recipe or other data.
-    """
-    if not (out / LAST).exists():
-        if resume:
-            log.info("%s has no checkpoint yet: starting from the beginning", out)
-        return None
-    if not resume:
-        raise UsageError(f"{out} holds a training run; --resume continues it, another --out starts a new one")
-    previous = checkpoint.load(out / LAST)
-    differences = previous.recipe.differences(recipe)
-    differences += [f"corpus {line}" for line in previous.corpus.differences(data.corpus.settings)]
-    if previous.examples != data.digest or previous.classes != data.classes:
-        differences.append("the training list, the order of classes, or further data sets")
-    if differences:
-        raise UsageError(
-            f"{out} was started with another recipe (there, now): {'; '.join(differences)}. "
-            "Resume with the recipe and the lists of that run, or start a new run with another --out"
-        )
-    log.info("%s continues from step %d", out, previous.step)
-    return previous
-
-
 def _make_network(
     recipe: Recipe, data: TrainingData, previous: Checkpoint | None, device: torch.device
 ) -> torch.nn.Module:
@@ -358,8 +363,9 @@ def _make_network(
         model.load_state_dict(previous.model)
     else:
         weights.start_from_weights(model, recipe, data.outputs)
-    if recipe.model.trainable == "last":
-        weights.freeze_all_but(model, registry.find_module(recipe.model.name).SPEC.last_layers)
+    weights.freeze(model, recipe)
+    if recipe.train.sync_batch_norm:
+        batch_norm.synchronise(model)
     layers.channels_last(model.to(device))
     return model
 

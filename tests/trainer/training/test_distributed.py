@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.scores import Scores
 from trainer.evaluation.trained_run import open_run
 from trainer.training import checkpoint, distributed
+from trainer.training.batch_norm import RunningStatistics
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +39,10 @@ def run_alone(out, name="resnet18", **options):
 
 # "eager" only traces, so that no compiler is needed.
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "backend"), [*((name, "") for name in RECIPES), ("conv_fusion", "eager")])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [*((name, "") for name in RECIPES if name != "sync"), ("conv_fusion", "eager")],
+)
 def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     """The same batch of 16 in the same four parts, with dropout and batch normalisation.
 
@@ -57,9 +62,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     assert two[0]["loss"] == pytest.approx(one[0]["loss"], rel=1e-6)
     assert [r["train_accuracy"] for r in two] == [r["train_accuracy"] for r in one]
     a, b = (checkpoint.load(tmp_path / name / "last.pt").model for name in ("one", "two"))
-    for key in a:
-        if "running" not in key and "tracked" not in key:  # statistics of the parts of the first process only
-            torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5)
+    assert any("running_var" in key for key in a) or name == "conv_fusion"
+    for key in a:  # the statistics of batch normalisation, too
+        torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5)
     # Two processes evaluate a share of the videos each, with the result of one process.
     corpus = FakeCorpus()
     held = evaluate(
@@ -71,6 +76,66 @@ def test_two_processes_take_the_steps_of_one(tmp_path, name, backend):
     shared = Scores.load(tmp_path / "two" / "scores.npz")
     assert shared.ids.tolist() == alone.ids.tolist()
     np.testing.assert_allclose(shared.scores, alone.scores, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_synchronised_normalisation_sees_the_samples_of_all_processes(tmp_path):
+    """Two processes of 4 samples a pass take the steps of one process of 8 samples a pass."""
+    done = start(tmp_path / "two", processes=2, name="sync")
+    assert done.returncode == 0, done.stderr
+    section = replace(RECIPES["sync"].train, micro_batch=8)
+    run(tmp_path / "one", replace(RECIPES["sync"], train=section))
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-4)
+    a, b = (checkpoint.load(tmp_path / name / "last.pt").model for name in ("one", "two"))
+    assert a.keys() == b.keys()
+    for key in a:
+        torch.testing.assert_close(b[key], a[key], rtol=1e-4, atol=1e-5)
+    run(tmp_path / "other", RECIPES["sync"])  # one process of 4 samples a pass is another run
+    assert abs(rows(tmp_path / "other")[0]["loss"] / one[0]["loss"] - 1) > 1e-3
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_statistics_of_processes_add_up_to_those_of_one(monkeypatch, momentum):
+    """Three processes in turn: each computes its own parts, and the sum is the statistic of one process."""
+
+    def network():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(
+            torch.nn.BatchNorm1d(3, momentum=momentum), torch.nn.BatchNorm1d(3)
+        ).train()
+
+    parts = [torch.randn(4, 3) * k + k for k in range(1, 8)]
+    one = network()
+    for x in [*parts, *parts]:
+        one(x)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        model = network()
+        statistics = RunningStatistics(model)
+        for _step in range(2):
+            done = 0
+            for part in range(rank, len(parts), 3):
+                statistics.skip(part - done)
+                model(parts[part])
+                done = part + 1
+            statistics.skip(len(parts) - done)
+        shares.append(model.state_dict())
+    for key, value in one.state_dict().items():
+        if "running" in key:
+            torch.testing.assert_close(sum(share[key] for share in shares), value, rtol=1e-6, atol=1e-6)
+        if "tracked" in key:
+            assert {int(share[key]) for share in shares} == {int(value)} == {14}
+
+
+def test_processes_with_unequal_passes_cannot_normalise_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(
+        UsageError, match=r"train.sync_batch_norm is true: 16 passes cannot be divided equally"
+    ):
+        run(tmp_path, replace(RECIPES["sync"], train=replace(RECIPES["sync"].train, micro_batch=1)))
 
 
 @pytest.mark.slow
