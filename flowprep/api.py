@@ -16,14 +16,14 @@ from typing import Any
 from flowprep.corpus import format as fmt
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.store import CorpusStore
-from flowprep.engines import resolve
+from flowprep.engines import ENGINES, resolve
 from flowprep.errors import UsageError
 from flowprep.executors.base import DEFAULT_RUN, Executor, RunOptions, RunResult
 from flowprep.executors.run import check_run, run_tasks
 from flowprep.planning.discover import discover_videos
 from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
-from flowprep.settings import MAX_SEGMENTS, Settings
+from flowprep.settings import IMPORTED, MAX_SEGMENTS, Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.system.units import count_noun
 
@@ -57,14 +57,22 @@ class PlannedCorpus:
         }
 
     @classmethod
-    def read(cls, corpus: str | Path) -> PlannedCorpus:
+    def read(cls, corpus: str | Path, engine: str | None = None) -> PlannedCorpus:
         """Open a corpus that has a plan.
 
+        Args:
+            corpus: its folder.
+            engine: the engine of the plan, which must be named if it is not one of flowprep.
+
         Raises:
+            NotACorpus: the folder is no corpus.
             CorpusFormatError: there is no plan, or this version cannot read it.
+            UsageError: the plan has another engine than `engine`, or one outside flowprep that is not named.
         """
         store = CorpusStore(Path(corpus))
-        return cls(store, store.read_plan())
+        plan = store.read_plan()
+        _check_engine(store, plan.settings, engine)
+        return cls(store, plan)
 
     def describe_skipped(self) -> str:
         """Return how many files and links of the inputs were skipped."""
@@ -171,12 +179,35 @@ def plan_corpus(
             f"{out} holds {inside[0]}, an input; use a folder of its own as --out, such as {out}/corpus"
         )
     if settings.engine == "auto" and store.has_plan():
-        settings = dataclasses.replace(settings, engine=store.read_plan().settings.engine)
+        stored = store.read_plan().settings
+        _check_engine(store, stored, None)
+        settings = dataclasses.replace(settings, engine=stored.engine)
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
     if run:
         check_run(run, settings)
     plan = make_plan(store, discovery.videos, settings, progress, segments)
     return PlannedCorpus(store, plan, discovery.skipped, discovery.links, discovery.passed_over)
+
+
+def _check_engine(store: CorpusStore, stored: Settings, named: str | None) -> None:
+    """Refuse to run code that only the plan of a corpus names. The corpus may be from a stranger.
+
+    Args:
+        store: the corpus.
+        stored: the settings of its plan.
+        named: the engine that the user names; None for none.
+
+    Raises:
+        UsageError: the engine is not one of flowprep, and the user does not name it, or names another one.
+    """
+    engine = stored.engine
+    if named is not None and named != engine:
+        raise UsageError(f"--engine is {named}, and the plan of {store.path} has {engine}: leave it out")
+    if named is None and stored.flow and engine not in (*ENGINES, IMPORTED):
+        raise UsageError(
+            f"the plan of {store.path} has the engine {engine!a}, which is none of flowprep: it would"
+            f" run code of that module. If you trust it, name it: --engine {engine!a}"
+        )
 
 
 def extract_corpus(

@@ -11,7 +11,8 @@
     │   ├── VideoDamaged       the stream ends early or is corrupt after `frames_before` intact frames
     │   └── VideoUnsuitable    the video cannot be used: too few frames, a wrong size, too slow
     ├── CorpusError            a corpus on disk cannot be read
-    │   ├── CorpusFormatError  not a corpus, or of a newer format than this version reads
+    │   ├── CorpusFormatError  a file of another form, or of a newer format than this version reads
+    │   │   └── NotACorpus     the folder is no corpus; also a UsageError
     │   ├── CorpusDamaged      a checksum or a count does not match
     │   └── VideoMissing       the corpus does not have the video
     ├── EngineError            a flow engine failed, or does not work on this machine
@@ -80,7 +81,11 @@ class CorpusError(FlowprepError):
 
 
 class CorpusFormatError(CorpusError):
-    """Not a corpus, or one of a newer format than this version reads."""
+    """A file of a corpus has another form, or is of a newer format than this version reads."""
+
+
+class NotACorpus(CorpusFormatError, UsageError):
+    """The folder is no corpus: it does not exist, or has neither records nor a plan."""
 
 
 class CorpusDamaged(CorpusError):

@@ -93,6 +93,18 @@ def check_video_id(value: object) -> str:
     return text
 
 
+def check_path(value: object) -> str:
+    """Return the path of a video's file. Bytes that are not UTF-8 are U+DC80 to U+DCFF in it, as in Python.
+
+    Raises:
+        SettingsError: it is no text, is too long, or has a zero byte.
+    """
+    if isinstance(value, str) and not value.isascii():
+        check_text("path", re.sub("[\udc80-\udcff]", "?", value))
+        return value
+    return check_text("path", value)
+
+
 def check_text(name: str, value: object, longest: int = LONGEST_NAME) -> str:
     """Return a text of a corpus.
 

@@ -168,7 +168,7 @@ def import_(directory: Path, out: Path, **options: Any) -> None:
 
 
 @click.command(cls=Command, old_destination="first")
-@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=existing_folder)
+@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @corpus_out_option
 def merge(corpora: tuple[Path, ...], out: Path) -> None:
     """Make one corpus of several that have the same settings. Images are copied, not recoded."""

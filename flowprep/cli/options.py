@@ -42,7 +42,8 @@ def out_option(metavar: str, help: str, **settings: Any) -> Callable[[F], F]:
     return click.option("-o", "--out", metavar=metavar, help=help, **settings)
 
 
-corpus_argument = click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
+# Whether it is a corpus is said where it is opened, in the same words for each command.
+corpus_argument = click.argument("corpus", type=click.Path(path_type=Path))
 corpus_out_option = out_option("CORPUS", "Folder of the corpus to write.")
 inputs_argument = click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path)
@@ -56,6 +57,12 @@ engine_option = _engine(
     metavar="NAME",
     help="auto, cpu, cuda, opencv, reference, or module:class of your own engine. auto is cuda if a GPU"
     " works, else cpu. reference is slow: it checks the others.",
+)
+planned_engine_option = _engine(
+    "--engine",
+    metavar="MODULE:CLASS",
+    help="The engine of the plan, if it is none of flowprep. It is code that runs, so name it only if you"
+    " trust it.",
 )
 preset_option = _engine(
     "--preset",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowprep.cli.command import Command
-from flowprep.cli.options import RENAMED_RETRY, corpus_argument, run_options
+from flowprep.cli.options import RENAMED_RETRY, corpus_argument, planned_engine_option, run_options
 from flowprep.cli.output import (
     EXIT_FAULT,
     EXIT_SOME_FAILED,
@@ -78,8 +78,9 @@ def print_faults(faults: Mapping[str, str]) -> None:
 @corpus_argument
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
 @click.option("--array", is_flag=True, help="Run all pending tasks, in random order.")
+@planned_engine_option
 @run_options
-def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions) -> None:
+def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, engine: str | None, run: RunOptions) -> None:
     """Run some tasks of a planned corpus, for job arrays. Name the tasks, or give --array for all.
 
     Several of these commands, and `extract`, can run on one corpus at the same time. Each task is leased by
@@ -90,7 +91,7 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
 
     if bool(tasks) == array:
         raise click.UsageError("name tasks, as in plan.jsonl, or give --array")
-    planned = PlannedCorpus.read(corpus)
+    planned = PlannedCorpus.read(corpus, engine)
     known = {task.id for task in planned.plan.tasks}
     if unknown := [name for name in tasks if name not in known]:
         tasks_known = count_noun(len(known), "task")
@@ -120,8 +121,9 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, run: RunOptions)
 @click.command(cls=Command, renamed=RENAMED_RETRY)
 @corpus_argument
 @click.option("--retry-failed", is_flag=True, help="Also try failed and partial videos again.")
+@planned_engine_option
 @run_options
-def retry(corpus: Path, retry_failed: bool, run: RunOptions) -> None:
+def retry(corpus: Path, retry_failed: bool, engine: str | None, run: RunOptions) -> None:
     """Run the pending tasks of a planned corpus, as `extract` does. The plan has the inputs.
 
     With --retry-failed, a file that changed since it was planned is accepted. Without it, the video fails if
@@ -129,7 +131,7 @@ def retry(corpus: Path, retry_failed: bool, run: RunOptions) -> None:
     """
     from flowprep.api import PlannedCorpus, extract_corpus
 
-    planned = PlannedCorpus.read(corpus)
+    planned = PlannedCorpus.read(corpus, engine)
     with run_progress(corpus) as progress:
         result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress)
     values = result.to_dict()

@@ -52,8 +52,8 @@ class Index:
         rows: the rows of the video tables of all shards, sorted by video id and segment.
         row_task: for each row, the position of its task in `tasks`.
         whole: (videos, 2) int64: the first row and the number of rows of each video whose segments are all
-            stored, sorted by id. Rows after a gap between two segments do not count: they are empty, or lie
-            after the damage.
+            stored once, sorted by id. Rows after a gap between two segments do not count: they are empty, or
+            lie after the damage.
         ids, labels: the ids and labels of those videos, as bytes. A search by id reads no other array.
         failures: reason by video id, for videos with a failed segment.
         partial: reason by video id, for videos of which only the frames before the damage are stored.
@@ -76,6 +76,26 @@ class Index:
     def incomplete(self) -> set[str]:
         """The ids of the videos that failed or are partial: those that can be retried."""
         return self.failures.keys() | self.partial.keys()
+
+    @property
+    def duplicates(self) -> dict[str, list[str]]:
+        """Id -> shards, for each video with a segment that several shards hold. It is not read."""
+        if self.whole[:, 1].sum() == len(self.rows):  # as in almost all corpora
+            return {}
+        found: dict[str, list[str]] = {}
+        for video in np.unique(self.rows["id"][1:][_repeats_segment(self.rows)]):
+            rows = np.flatnonzero(self.rows["id"] == video)
+            shards = {f"{self.tasks[self.row_task[row]]}.h5" for row in rows}
+            found[video.decode("utf-8", "replace")] = sorted(shards)
+        return found
+
+    @property
+    def not_stored(self) -> dict[str, str]:
+        """Id -> reason, for the videos that failed and for those that are stored twice."""
+        twice = {
+            video: f"stored twice, in {' and '.join(shards)}" for video, shards in self.duplicates.items()
+        }
+        return {**twice, **self.failures}
 
     def extend(self, tasks: Iterable[tuple[str, TaskRecord, npt.NDArray[Any] | None]]) -> None:
         """Add tasks.
@@ -116,11 +136,21 @@ class Index:
         failed = np.array([video.encode() for video in self.failures], "S")
         whole = (count == rows["segments"][first]) & ~np.isin(ids[first], failed)
         follows = rows["first_frame"][:-1] + rows["num_frames"][:-1] == rows["first_frame"][1:]
+        twice = np.searchsorted(first, np.flatnonzero(_repeats_segment(rows)), "right") - 1
+        whole[twice] = False  # nobody knows which one is right
         gaps = np.flatnonzero(same_video & ~follows)  # rows that the next one does not follow at once
         video = np.searchsorted(first, gaps, "right") - 1
         np.minimum.at(count, video, gaps - first[video] + 1)
         self.whole = np.stack([first, count], axis=1)[whole].astype(np.int64)
         self.ids, self.labels = ids[first[whole]], rows["label"][first[whole]]
+
+
+def _repeats_segment(rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each of the sorted rows but the first is of the same segment as the one before: (rows - 1,)."""
+    repeats: npt.NDArray[np.bool_] = np.logical_and(
+        rows["id"][1:] == rows["id"][:-1], rows["segment"][1:] == rows["segment"][:-1]
+    )
+    return repeats
 
 
 def read_index(path: Path) -> Index:

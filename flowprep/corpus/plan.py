@@ -20,7 +20,7 @@ from flowprep.errors import CorpusDamaged, CorpusFormatError
 from flowprep.settings import Settings
 from flowprep.system.atomic import atomic_path
 from flowprep.system.files import is_machine_error, open_regular
-from flowprep.validation import check, check_count, check_task_id, check_text, check_video_id
+from flowprep.validation import check, check_count, check_path, check_task_id, check_text, check_video_id
 
 LONGEST_LINE = 1 << 28  # bytes: a task of half a million videos
 
@@ -64,7 +64,7 @@ class Segment:
         """
         segment = cls(**values)
         check_video_id(segment.id)
-        check_text("path", segment.path)
+        check_path(segment.path)
         check_text("source", segment.source)
         check_text("label", segment.label)
         for name in _COUNTS:

@@ -27,7 +27,7 @@ from flowprep.corpus.index import Index
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.video import QuantParams, Video, as_text, deprecated
-from flowprep.errors import CorpusFormatError, VideoMissing
+from flowprep.errors import VideoMissing
 from flowprep.settings import IMPORTED, Settings
 
 # The number of shards that are mapped at a time. Each has a file descriptor, and a process often has only
@@ -42,7 +42,8 @@ def open_corpus(path: str | Path) -> Corpus:
         path: its folder.
 
     Raises:
-        CorpusFormatError: the folder is not a corpus, or is one of a newer format.
+        NotACorpus: the folder is not a corpus.
+        CorpusFormatError: it is a corpus of a newer format.
         CorpusDamaged: a record or a table does not match its checksum.
     """
     return Corpus(path)
@@ -58,7 +59,7 @@ class Corpus(Mapping[str, Video]):
         store: the files in the folder.
         index: the data of all records and video tables.
         settings: the settings of the corpus.
-        failures: reason by id, for the videos that are not stored.
+        failures: reason by id, for the videos that are not stored, or stored twice.
         partial: reason by id, for the videos of which only the frames before the damage are stored.
         warnings: warning by id, for stored videos.
     """
@@ -71,12 +72,11 @@ class Corpus(Mapping[str, Video]):
             max_open_shards: the number of shards that stay open.
         """
         self.path = Path(path).absolute()
-        if not self.path.is_dir():
-            raise CorpusFormatError(f"{self.path} is not a corpus: no such folder")
         self.store = CorpusStore(self.path)
+        self.store.check_exists()
         self.index: Index = self.store.load_index()
         self.settings: Settings = self.store.read_settings(self.index)
-        self.failures: dict[str, str] = dict(self.index.failures)
+        self.failures: dict[str, str] = self.index.not_stored
         self.partial: dict[str, str] = dict(self.index.partial)
         self.warnings: dict[str, str] = dict(self.index.warnings)
         self._max_open_shards = max_open_shards

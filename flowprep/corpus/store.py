@@ -24,7 +24,7 @@ from flowprep.corpus.index import Index, read_index, read_indexed_tasks, write_i
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.records import TaskRecord
 from flowprep.corpus.shard_reader import Shard
-from flowprep.errors import CorpusFormatError, UsageError
+from flowprep.errors import CorpusFormatError, NotACorpus, UsageError
 from flowprep.settings import Settings
 from flowprep.system.atomic import remove_leftovers, temporary_path
 from flowprep.system.files import open_regular
@@ -72,9 +72,12 @@ class CorpusStore:
         return (self.path / fmt.RECORDS).is_dir() or self.has_plan()
 
     def check_exists(self) -> None:
-        """Raise CorpusFormatError if the folder is not a corpus."""
+        """Raise NotACorpus if the folder is not a corpus."""
+        if not self.path.is_dir():
+            found = "it is a file" if self.path.exists() else "there is no such folder"
+            raise NotACorpus(f"{self.path} is not a corpus: {found}")
         if not self.exists():
-            raise CorpusFormatError(f"{self.path} is not a corpus: it has neither records nor a plan")
+            raise NotACorpus(f"{self.path} is not a corpus: it has neither records nor a plan")
 
     def make_folders(self) -> None:
         """Create the folders that a corpus has from the beginning."""
@@ -105,8 +108,10 @@ class CorpusStore:
         """Read the plan.
 
         Raises:
-            CorpusFormatError: there is none, or this version cannot read it.
+            NotACorpus: the folder is not a corpus.
+            CorpusFormatError: there is no plan, or this version cannot read it.
         """
+        self.check_exists()
         return plans.read_plan(self.plan_path)
 
     def write_plan(self, plan: Plan) -> None:
@@ -118,7 +123,7 @@ class CorpusStore:
         """Read the settings of the corpus: from its plan, or from a shard if there is no plan.
 
         Raises:
-            CorpusFormatError: there is neither.
+            NotACorpus: there is neither.
             CorpusDamaged: the settings in the plan do not match their checksum.
         """
         try:
@@ -126,9 +131,7 @@ class CorpusStore:
         except CorpusFormatError as exc:
             if len(index.rows):
                 return Shard(self.shard_path(index.tasks[index.row_task[0]])).settings
-            raise CorpusFormatError(
-                f"{self.path} is not a corpus: it has neither a shard nor a plan"
-            ) from exc
+            raise NotACorpus(f"{self.path} is not a corpus: it has neither a shard nor a plan") from exc
 
     # --- Records
 
@@ -203,6 +206,16 @@ class CorpusStore:
         if not set(index.tasks) <= tasks:
             index = Index()
         index.extend(map(self._read_task, sorted(tasks - set(index.tasks))))
+        if twice := index.duplicates:
+            video, shards = next(iter(twice.items()))
+            log.warning(
+                "%s: %s stored twice, and not read, such as %s, which is in %s: remove one of the shards, and"
+                " its record",
+                self.path,
+                count_noun(len(twice), "video"),
+                video,
+                " and ".join(shards),
+            )
         return index
 
     def _read_task(self, task: str) -> tuple[str, TaskRecord, npt.NDArray[Any] | None]:
@@ -224,7 +237,7 @@ class CorpusStore:
         """Make the index file from all shards and records, and return the index.
 
         Raises:
-            CorpusFormatError: the folder is not a corpus.
+            NotACorpus: the folder is not a corpus.
         """
         self.check_exists()
         self.drop_index()
@@ -335,9 +348,12 @@ class CorpusStore:
         """The lines of the logs of these tasks, or of all tasks if none is named, in order of time.
 
         Raises:
+            NotACorpus: the folder is not a corpus.
             UsageError: a named task has no log.
         """
         known = _stems(self.path / fmt.LOGS, ".log")
+        if not known:
+            self.check_exists()
         if missing := [task for task in tasks if task not in known]:
             count = count_noun(len(known), "task")
             raise UsageError(f"{self.path} has no log of task {missing[0]!r}; it has logs of {count}")

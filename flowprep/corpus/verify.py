@@ -79,7 +79,7 @@ def verify_corpus(store: CorpusStore, jobs: int = 1) -> Report:
         jobs: the number of shards that are checked at the same time, each in a thread.
 
     Raises:
-        CorpusFormatError: the folder is not a corpus.
+        NotACorpus: the folder is not a corpus.
     """
     store.check_exists()
     with ThreadPoolExecutor(jobs) as pool:
@@ -126,6 +126,9 @@ def _check_segments(store: CorpusStore) -> Iterator[Problem]:
         index = store.load_index()
     except (CorpusError, OSError):
         return  # a file that cannot be read is already a problem of its task
+    for video, shards in index.duplicates.items():
+        what = f"stored twice, in {' and '.join(shards)}; it is not read: remove one of them, and its record"
+        yield Problem("", video, None, what)
     last: dict[bytes, int] = {}  # the last segment of each video, and the frame after it
     ends: dict[bytes, int] = {}
     for row in index.rows:

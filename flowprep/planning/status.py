@@ -45,7 +45,7 @@ class CorpusStatus:
         tasks: counts of tasks; None if the corpus has no plan.
         videos: counts of videos.
         totals: sums over all records, by name.
-        failures: reason by id, for the planned videos that are not stored.
+        failures: reason by id, for the planned videos that are not stored, or stored twice.
         partial: reason by id, for the planned videos that are stored partially.
         warnings: warning by id, for planned videos.
     """
@@ -84,7 +84,7 @@ def corpus_status(plan: Plan, index: Index) -> CorpusStatus:
     done = set(index.tasks)
     pending_ids = {segment.id for task in plan.tasks if task.id not in done for segment in task.segments}
     planned = plan.video_ids()
-    failures = _selected(index.failures, planned)
+    failures = _selected(index.not_stored, planned)
     pending = len(pending_ids - failures.keys())
     partial = _selected(index.partial, planned - failures.keys())
     return CorpusStatus(

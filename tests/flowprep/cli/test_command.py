@@ -62,7 +62,7 @@ def test_lines_of_the_log_begin_with_their_level_if_it_is_a_warning():
         (["nothing"], 2),
         (["extract", "--nothing"], 2),
         (["extract", "/none", "-o", "/tmp/none"], 2),
-        (["status", "/"], 1),
+        (["status", "/"], 2),
     ],
 )
 def test_every_failure_begins_with_error(cli, arguments, code):

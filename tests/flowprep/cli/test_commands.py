@@ -86,9 +86,25 @@ def test_exit_codes(cli, clips, tmp_path):
     ):
         assert cli(*wrong).exit_code == 2, wrong
         assert not (tmp_path / "x").exists()
-    for command in ("info", "status", "verify"):
-        assert cli(command, tmp_path / "none").exit_code == 2
-        assert cli(command, tmp_path).exit_code == 1  # a folder, but no corpus
+    (tmp_path / "file").write_text("")
+    no_corpora = {
+        tmp_path / "none": "there is no such folder",
+        tmp_path / "file": "it is a file",
+        tmp_path: "it has neither records nor a plan",
+    }
+    written = ("--out", tmp_path / "x")
+    commands = (
+        *(("info",), ("status",), ("verify",), ("log",), ("index",), ("retry",), ("bench", "read")),
+        *(("run-task", "--array"), ("report", *written), ("export", *written, "--layout", "tsn")),
+        *(("merge", *written), ("repack", *written, "--shard-pairs", "9")),
+        ("subset", *written, "--select", "a"),
+    )
+    for folder, reason in no_corpora.items():
+        for command in commands:
+            result = cli(*command, folder)
+            assert result.exit_code == 2 and result.stderr.startswith("error: ")
+            assert f"{folder} is not a corpus: {reason}" in result.stderr, command
+    assert not (tmp_path / "x").exists()
     unknown = cli("view", out, "left/bad.mp4", "-o", tmp_path / "s.png")
     assert unknown.exit_code == 2 and "could not be extracted: not a video" in unknown.stderr
     shard = next((out / "shards").iterdir())
@@ -139,7 +155,7 @@ def test_an_error_is_one_line_without_a_traceback(tmp_path):
         text=True,
         check=False,
     )
-    assert run.returncode == 1 and run.stdout == ""
+    assert run.returncode == 2 and run.stdout == ""
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1
 
 

@@ -320,3 +320,26 @@ def test_every_path_of_the_store_is_made_of_a_checked_id(tmp_path):
     for make in (store.shard_path, store.record_path, store.log_path, store.is_leased, store.record_stamp):
         with pytest.raises(SettingsError, match="task is"):
             make("../x")
+
+
+def test_a_plan_does_not_run_code_that_only_it_names(planned, cli, monkeypatch, tmp_path):
+    """An engine outside flowprep is imported if the user names it, and not if a stranger's plan does."""
+    (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.syspath_prepend(tmp_path)
+    forge_plan(planned, lambda rows: rows[0]["settings"].update(engine="evil:Engine", flow=True))
+    inputs = [tmp_path / "in", "--out", planned, "--size", "source"]
+    for command in (
+        ("retry", planned),
+        ("run-task", planned, "--array"),
+        ("extract", *inputs),
+        ("plan", *inputs),
+    ):
+        result = cli(*command)
+        assert result.exit_code == 2 and "name it: --engine 'evil:Engine'" in result.output
+    for command in ("status", "info", "verify"):
+        assert cli(command, planned).exit_code == 0
+    assert cli("report", planned, "--out", tmp_path / "r.html").exit_code == 0
+    assert not (tmp_path / "ran").exists()
+    assert cli("retry", planned, "--engine", "cpu").exit_code == 2
+    cli("retry", planned, "--engine", "evil:Engine", "--jobs", "1")
+    assert (tmp_path / "ran").exists()

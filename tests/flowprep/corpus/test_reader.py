@@ -19,7 +19,7 @@ from flowprep.corpus.reader import Corpus
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.corpus.video import QuantParams
-from flowprep.errors import CorpusFormatError, OutOfRange, VideoMissing
+from flowprep.errors import CorpusFormatError, NotACorpus, OutOfRange, VideoMissing
 from tests.support.corpora import SETTINGS, SHAPE, make_shards, random_flow
 
 
@@ -166,9 +166,9 @@ def test_only_the_last_shards_stay_open(corpus):
 
 
 def test_other_folders_are_refused(tmp_path, corpus):
-    with pytest.raises(CorpusFormatError, match="neither a shard nor a plan"):
+    with pytest.raises(NotACorpus, match="is not a corpus: it has neither records nor a plan"):
         open_corpus(tmp_path)
-    with pytest.raises(CorpusFormatError, match="no such folder"):
+    with pytest.raises(NotACorpus, match="is not a corpus: there is no such folder"):
         open_corpus(tmp_path / "none")
     with h5py.File(corpus / "shards" / "aaaa.h5", "w"):
         pass
@@ -191,3 +191,32 @@ def test_old_names_work_with_a_warning(corpus):
         assert np.array_equal(video.zero, video.zero_point)
     with pytest.deprecated_call(match=r"use flowprep\.corpus\.video\.QuantParams"):
         assert reader.Coding is QuantParams
+
+
+def test_a_video_that_two_shards_hold_is_not_read_and_both_are_named(tmp_path, caplog):
+    root = make_shards(
+        tmp_path / "c",
+        {
+            "aaaa": [("x/1.mp4", 3, 1), ("x/2.mp4", 3, 2)],
+            "bbbb": [("x/1.mp4", 3, 3)],
+            # Two of one segment, and none of the other: as many rows as a whole video has.
+            "cccc": [("x/3.mp4", 3, 4, 0, 2)],
+            "dddd": [("x/3.mp4", 3, 4, 0, 2)],
+        },
+    )
+    for saved in (False, True):
+        caplog.clear()
+        corpus = open_corpus(root)
+        assert list(corpus) == ["x/2.mp4"]
+        assert "2 videos stored twice" in caplog.text
+        assert "x/1.mp4, which is in aaaa.h5 and bbbb.h5" in caplog.text
+        with pytest.raises(VideoMissing, match=r"'x/1.mp4' .*: stored twice, in aaaa.h5 and bbbb.h5"):
+            corpus["x/1.mp4"]
+        problems = verify_corpus(CorpusStore(root)).problems
+        assert [(p.shard, p.video) for p in problems] == [("", "x/1.mp4"), ("", "x/3.mp4")]
+        assert "in cccc.h5 and dddd.h5" in problems[1].what
+        if not saved:
+            CorpusStore(root).save_index()
+    for suffix in ("shards/bbbb.h5", "records/bbbb.json"):
+        (root / suffix).unlink()
+    assert list(open_corpus(root)) == ["x/1.mp4", "x/2.mp4"]

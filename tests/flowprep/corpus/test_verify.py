@@ -135,6 +135,7 @@ def test_a_shard_that_could_not_be_read_as_a_whole_is_not_moved(corpus):
 
 
 def test_a_plan_that_the_machine_cannot_read_is_no_wrong_plan(tmp_path, monkeypatch):
+    (tmp_path / "records").mkdir()
     monkeypatch.setattr("flowprep.corpus.plan.open_regular", fail(errno.ESTALE))
     for read in (CorpusStore(tmp_path).read_plan, lambda: open_corpus(tmp_path)):
         with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
