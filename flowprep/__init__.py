@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowprep.errors import EngineError as EngineError
     from flowprep.errors import FileUnsuitable as FileUnsuitable
     from flowprep.errors import FlowprepError as FlowprepError
+    from flowprep.errors import ListMismatch as ListMismatch
     from flowprep.errors import NotACorpus as NotACorpus
     from flowprep.errors import OutOfRange as OutOfRange
     from flowprep.errors import SettingsConflict as SettingsConflict
@@ -56,6 +57,7 @@ _PUBLIC = {
         "EngineError",
         "FileUnsuitable",
         "FlowprepError",
+        "ListMismatch",
         "NotACorpus",
         "OutOfRange",
         "SettingsConflict",

@@ -24,6 +24,7 @@ from flowprep.planning.discover import discover_videos
 from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
 from flowprep.settings import IMPORTED, MAX_SEGMENTS, Settings
+from flowprep.system.paths import check_no_address
 from flowprep.system.progress import Progress, no_progress
 from flowprep.system.units import count_noun
 
@@ -40,6 +41,7 @@ class PlannedCorpus:
         skipped_files: number of input files that are not videos.
         skipped_links: number of links that were not followed.
         skipped_folders: folder -> why it, or the images in it, was not read.
+        missing: the names of listed videos that do not exist.
     """
 
     store: CorpusStore
@@ -47,6 +49,7 @@ class PlannedCorpus:
     skipped_files: int = 0
     skipped_links: int = 0
     skipped_folders: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def skipped_to_dict(self) -> dict[str, Any]:
         """Return what was skipped in the inputs, for --json."""
@@ -152,6 +155,8 @@ def plan_corpus(
     settings: Settings | None = None,
     *,
     segments: int = MAX_SEGMENTS,
+    list_root: Path | None = None,
+    allow_missing: bool = False,
     run: RunOptions | None = None,
     progress: Progress = no_progress,
 ) -> PlannedCorpus:
@@ -163,16 +168,21 @@ def plan_corpus(
         settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
             fastest one of this machine.
         segments: maximum number of tasks for one long video.
+        list_root: the folder that relative paths in lists begin at; the folder of each list if None.
+        allow_missing: leave out videos of a list that do not exist, with a warning. Without it, such videos
+            fail, and a list is refused if less than half of its videos exist.
         run: the run that follows. If it would be refused, no plan is written.
         progress: called with the videos read and to read.
 
     Raises:
         UsageError: an input is missing, has no video, or is inside `out`; or the corpus has other settings.
+        ListMismatch: of a list, no video exists, or less than half of the videos.
         EngineError, FileNotFoundError: `run` is refused, as `check_run` says.
     """
+    check_no_address("", str(out))
     store = CorpusStore(Path(out))
     settings = settings or Settings(engine="auto")
-    discovery = discover_videos(inputs)
+    discovery = discover_videos(inputs, list_root, allow_missing=allow_missing)
     folder = os.path.abspath(out) + os.sep
     if inside := [video.path for video in discovery.videos if video.path.startswith(folder)]:
         raise UsageError(
@@ -186,7 +196,14 @@ def plan_corpus(
     if run:
         check_run(run, settings)
     plan = make_plan(store, discovery.videos, settings, progress, segments)
-    return PlannedCorpus(store, plan, discovery.skipped, discovery.links, discovery.passed_over)
+    return PlannedCorpus(
+        store,
+        plan,
+        discovery.skipped,
+        discovery.links,
+        discovery.passed_over,
+        tuple(discovery.missing),
+    )
 
 
 def _check_engine(store: CorpusStore, stored: Settings, named: str | None) -> None:
@@ -288,6 +305,8 @@ def make_corpus(
     *,
     jobs: int | None = None,
     retry_failed: bool = False,
+    list_root: Path | None = None,
+    allow_missing: bool = False,
     options: RunOptions | None = None,
     progress: Progress = no_progress,
 ) -> ExtractionResult:
@@ -300,6 +319,7 @@ def make_corpus(
             fastest one of this machine.
         jobs: worker processes; one for each core if None. The stored data does not depend on it.
         retry_failed: also try videos again that failed or are partial.
+        list_root, allow_missing: as for `plan_corpus`.
         options: where and how the tasks run, in place of `jobs`.
         progress: called with the pairs done and to do.
 
@@ -309,5 +329,12 @@ def make_corpus(
         EngineError: the engine is cuda, and no GPU works.
     """
     options = options or RunOptions(jobs=jobs)
-    planned = plan_corpus(inputs, out, settings, run=options)
+    planned = plan_corpus(
+        inputs,
+        out,
+        settings,
+        list_root=list_root,
+        allow_missing=allow_missing,
+        run=options,
+    )
     return extract_corpus(planned, options, retry_failed=retry_failed, progress=progress)

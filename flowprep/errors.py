@@ -5,6 +5,7 @@
     │   ├── SettingsError      a setting has a value that is not allowed
     │   ├── SettingsConflict   the corpus on disk has other settings
     │   ├── FileUnsuitable     a name stands for no regular file, or for one that is too large or elsewhere
+    │   ├── ListMismatch       of a list, no video exists, or less than half of the videos
     │   └── OutOfRange         the video does not have the requested frames or pairs
     ├── VideoError             one video cannot be extracted; the run continues without it
     │   ├── VideoUnreadable    nothing can be decoded: no file, no video stream, an unknown format
@@ -42,6 +43,10 @@ class SettingsConflict(UsageError):
 
 class FileUnsuitable(UsageError, ValueError):
     """A name stands for no regular file (a pipe, a device, a folder), or for one too large or elsewhere."""
+
+
+class ListMismatch(UsageError):
+    """Of a list, no video exists, or less than half of the videos."""
 
 
 class OutOfRange(UsageError, IndexError):

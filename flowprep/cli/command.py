@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import click
 
 from flowprep.cli.output import JSON, QUIET, CommandFailed, WrongUse, describe_os_error, print_error, warn
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
+from flowprep.system.paths import check_no_address
 
 VERBOSITY = "flowprep.verbosity"
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -42,6 +44,8 @@ def _shared_options() -> list[click.Parameter]:
         for key, (names, settings) in flags.items()
     ]
 
+
+_ADDRESS_OPTIONS = frozenset({"--scheduler"})  # their values are addresses
 
 SHARED_FLAGS = frozenset({"--json", "-q", "--quiet", "-v", "-vv", "--verbose"})
 
@@ -97,6 +101,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments, after old names of options were replaced."""
+        refuse_addresses(args)
         return super().parse_args(ctx, replace_old_names(args, self._renamed))
 
     def make_parser(self, ctx: click.Context) -> Any:
@@ -235,6 +240,21 @@ def list_commands(formatter: click.HelpFormatter, title: str, commands: Iterable
     """Write commands below a heading, each with the first sentence of its help."""
     with formatter.section(title):
         formatter.write_dl([(str(command.name), command.get_short_help_str(120)) for command in commands])
+
+
+def refuse_addresses(args: Sequence[str]) -> None:
+    """Refuse addresses such as s3://bucket/name as inputs, outputs and values.
+
+    Raises:
+        WrongUse: an argument, or the value of an option, is an address.
+    """
+    for option, arg in zip(["", *args], args, strict=False):
+        value = re.sub(r"^(--?[\w-]+=|-\w(?=\w)|[\w.]+=)", "", arg, count=1)
+        if option not in _ADDRESS_OPTIONS and arg.partition("=")[0] not in _ADDRESS_OPTIONS:
+            try:
+                check_no_address("", value)
+            except UsageError as exc:
+                raise WrongUse(str(exc)) from exc
 
 
 def replace_old_names(args: Sequence[str], renamed: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ import click
 
 from flowprep.cli.command import Command
 from flowprep.cli.options import (
+    allow_missing_option,
     corpus_argument,
     corpus_out_option,
     out_option,
@@ -52,6 +53,7 @@ def select_option(required: bool) -> Callable[[Any], Any]:
     help="Names and numbers of the files: see above.",
 )
 @select_option(required=False)
+@allow_missing_option
 @click.option(
     "--convert",
     is_flag=True,
@@ -138,10 +140,11 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
 )
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="List with lines `folder count class`, as tsn and mmaction2 have. A classInd.txt in the same folder"
-    " names the numbers.  [default: the class of a video is the name of the parent folder]",
+    metavar="LIST",
+    help="List of the classes, such as lines `folder count class` of tsn and mmaction2. A classInd.txt in the"
+    " same folder names the numbers.  [default: the class of a video is the name of the parent folder]",
 )
+@allow_missing_option
 @click.option(
     "--step",
     default=1,
@@ -179,9 +182,10 @@ def merge(corpora: tuple[Path, ...], out: Path) -> None:
 @corpus_argument
 @corpus_out_option
 @select_option(required=True)
-def subset(corpus: Path, out: Path, wanted: tuple[str, ...]) -> None:
+@allow_missing_option
+def subset(corpus: Path, out: Path, wanted: tuple[str, ...], allow_missing: bool) -> None:
     """Make a corpus of some videos of CORPUS. Images are copied, not recoded."""
-    _copy([corpus], out, wanted=wanted)
+    _copy([corpus], out, wanted=wanted, allow_missing=allow_missing)
 
 
 @click.command(cls=Command, old_destination="last")

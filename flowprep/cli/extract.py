@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ from flowprep.cli.options import (
     RENAMED_STORAGE,
     corpus_options,
     corpus_out_option,
+    input_options,
     inputs_argument,
     out_option,
     run_options,
     settings_from_options,
 )
-from flowprep.cli.output import notice, print_result, show_progress
+from flowprep.cli.output import EXIT_SOME_FAILED, notice, print_result, show_progress
 from flowprep.cli.run import finish_extraction, run_progress
+from flowprep.errors import ListMismatch
 from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
@@ -31,10 +34,18 @@ if TYPE_CHECKING:
 @inputs_argument
 @corpus_out_option
 @click.option("--retry-failed", is_flag=True, help="Also try failed and partial videos again.")
+@input_options
 @corpus_options
 @run_options
 def extract(
-    inputs: tuple[Path, ...], out: Path, segments: int, retry_failed: bool, run: RunOptions, **options: Any
+    inputs: tuple[str, ...],
+    out: Path,
+    segments: int,
+    list_root: Path | None,
+    allow_missing: bool,
+    retry_failed: bool,
+    run: RunOptions,
+    **options: Any,
 ) -> None:
     """Extract frames and flow of videos into a corpus. The same command again resumes.
 
@@ -45,13 +56,15 @@ def extract(
         the class of a video is the name of its folder,
       a folder of numbered frames,
       a list: .txt with lines "path [label]"; or .csv with rows path,label,
-        or with the columns path,label,frames,bytes,group in its first line.
+        or with the columns path,label,frames,bytes,group in its first line;
+        or FOLDER:train1 for split 1 of HMDB-51's lists.
 
     A video that cannot be read is recorded with the reason, and the run goes on.
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when
     all tasks are done.
     """
-    planned = _plan(inputs, out, segments, options, run)
+    lists = {"list_root": list_root, "allow_missing": allow_missing}
+    planned = _plan(inputs, out, segments, options, run=run, **lists)
     from flowprep.api import extract_corpus
 
     with run_progress(out) as progress:
@@ -62,13 +75,26 @@ def extract(
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
 @inputs_argument
 @corpus_out_option
+@input_options
 @corpus_options
-def plan(inputs: tuple[Path, ...], out: Path, segments: int, **options: Any) -> None:
+def plan(
+    inputs: tuple[str, ...],
+    out: Path,
+    segments: int,
+    list_root: Path | None,
+    allow_missing: bool,
+    **options: Any,
+) -> None:
     """Write the plan of a corpus, and extract nothing yet.
 
-    INPUT and options are those of `flowprep extract`. The same `extract` command then runs the plan.
+    INPUT and options are those of `flowprep extract`. The same `extract` command then runs the plan. The exit
+    code is 3 if videos of a list do not exist.
     """
-    planned = _plan(inputs, out, segments, options)
+    try:
+        planned = _plan(inputs, out, segments, options, list_root=list_root, allow_missing=allow_missing)
+    except ListMismatch as exc:
+        click.echo(f"error: {exc}; nothing was planned", err=True)
+        sys.exit(EXIT_SOME_FAILED)
     values = planned.to_dict()
     print_result(
         values,
@@ -76,20 +102,18 @@ def plan(inputs: tuple[Path, ...], out: Path, segments: int, **options: Any) -> 
         f" in {count_noun(values['tasks'], 'task')}, {values['pending_tasks']} to do;"
         f" {planned.describe_skipped()}",
     )
+    if planned.missing:
+        sys.exit(EXIT_SOME_FAILED)
 
 
 def _plan(
-    inputs: Sequence[Path],
-    out: Path,
-    segments: int,
-    options: Mapping[str, Any],
-    run: RunOptions | None = None,
+    inputs: Sequence[str], out: Path, segments: int, options: Mapping[str, Any], **arguments: Any
 ) -> PlannedCorpus:
     settings = settings_from_options(**options)  # wrong settings are reported before anything heavy loads
     from flowprep.api import plan_corpus
 
     with show_progress("videos planned", transient=True) as progress:
-        return plan_corpus(inputs, out, settings, segments=segments, run=run, progress=progress)
+        return plan_corpus(inputs, out, settings, segments=segments, progress=progress, **arguments)
 
 
 @click.command(cls=Command, old_destination="last")

@@ -46,7 +46,22 @@ def out_option(metavar: str, help: str, **settings: Any) -> Callable[[F], F]:
 corpus_argument = click.argument("corpus", type=click.Path(path_type=Path))
 corpus_out_option = out_option("CORPUS", "Folder of the corpus to write.")
 inputs_argument = click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=str)
+)
+allow_missing_option = click.option(
+    "--allow-missing",
+    is_flag=True,
+    help="Leave out videos of a list that do not exist. Their number is printed. Without it, a list is"
+    " refused if less than half of its videos exist.",
+)
+input_options = add_options(
+    click.option(
+        "--list-root",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder that the paths in a list begin at.  [default: the folder of the list]",
+    ),
+    allow_missing_option,
 )
 
 _engine = partial(click.option, cls=Option, section="Flow engine")

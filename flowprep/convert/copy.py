@@ -35,6 +35,7 @@ def copy_videos(
     out: Path,
     *,
     wanted: Sequence[str] = (),
+    allow_missing: bool = False,
     shard_pairs: int | None = None,
     progress: Progress = no_progress,
 ) -> CorpusStatus:
@@ -46,7 +47,7 @@ def copy_videos(
     Args:
         sources: corpora with the same settings. Only `shard_pairs` may differ.
         out: the new corpus.
-        wanted: selections of videos, as for `select`.
+        wanted, allow_missing: selections of videos, as for `select`.
         shard_pairs: approximate pairs per shard; None for that of the first corpus.
         progress: called after each task, with pairs.
 
@@ -64,7 +65,7 @@ def copy_videos(
     if pending := sorted(copier.planned.keys() - copier.corpora.keys() - copier.failures.keys()):
         count = count_noun(len(pending), "planned video")
         log.warning("left out %s not done yet, such as %s", count, pending[0])
-    selections = select(copier.labels(), wanted)
+    selections = select(copier.labels(), wanted, allow_missing=allow_missing)
     ids = sorted({video_id for selected in selections.values() for video_id in selected})
     plan, software = copier.plan(ids, settings)
     return write_corpus(CorpusStore(out), plan, copier.write_segment, software, progress)

@@ -70,6 +70,7 @@ def export(
     layout: str,
     *,
     wanted: Sequence[str] = (),
+    allow_missing: bool = False,
     convert: bool = False,
     range: float | None = None,
     quality: int = 95,
@@ -83,7 +84,7 @@ def export(
         corpus: the corpus.
         dest: a new or empty folder, or one with an export of the same kind.
         layout: one of NAMES.
-        wanted: selections of videos, as for `select`. Each has list files of its own.
+        wanted, allow_missing: selections of videos, as for `select`. Each has list files of its own.
         convert: recode flow, through pixels, if the stored codes are not those of the layout.
         range: R of the layout's codes, pixels. None for that of the corpus, or 20 if it has none.
         quality: JPEG quality of recoded flow.
@@ -97,7 +98,7 @@ def export(
     """
     if layout not in NAMES:
         raise UsageError(f"layout is {layout!r}; allowed: {', '.join(NAMES)}")
-    selections = select(corpus.labels, wanted, corpus.failures)
+    selections = select(corpus.labels, wanted, corpus.failures, allow_missing=allow_missing)
     ids = sorted({video_id for selected in selections.values() for video_id in selected})
     folders = LAYOUTS.get(layout)
     target = _recoding(corpus.settings, layout, convert, range, quality)

@@ -12,6 +12,7 @@ from flowprep.convert.names import CLASSES_FILE, list_name
 from flowprep.convert.output import ExportFolder, FolderResult
 from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
+from flowprep.planning.class_index import format_class_index
 from flowprep.settings import Settings
 
 
@@ -78,7 +79,7 @@ def write_lists(
         layout: says which frames have images.
         selections: name of each selection -> ids of its videos.
         names: id -> folder.
-        classes: label -> number from 0. A video without a label has class -1.
+        classes: label -> number from 0, in the order of the numbers. A video without a label has class -1.
 
     Returns:
         Names of the files, sorted.
@@ -88,7 +89,7 @@ def write_lists(
         counters["rgb"] = lambda video: len(frames_with_images(layout, video))
     if corpus.settings.flow:
         counters["flow"] = lambda video: video.num_pairs
-    texts = {CLASSES_FILE: "".join(f"{number + 1} {label}\n" for label, number in classes.items())}
+    texts = {CLASSES_FILE: format_class_index(list(classes))}
     for selection, ids in selections.items():
         for stream, count in counters.items():
             texts[f"{stream}_{list_name(selection)}.txt"] = "".join(

@@ -6,7 +6,8 @@ It does not contain mean and clipping of the flow before quantisation: those of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from flowprep import __version__
@@ -18,11 +19,17 @@ from flowprep.corpus.plan import Plan, Segment
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
 from flowprep.errors import UsageError
+from flowprep.planning.class_index import CLASS_INDEX, name_classes, read_class_index
+from flowprep.planning.list_names import NameMatcher, check_coverage, describe_missing
 from flowprep.planning.status import CorpusStatus
 from flowprep.planning.tasks import plan_segments
-from flowprep.planning.video_lists import read_list_rows
+from flowprep.planning.video_lists import ListRow, hmdb_part, read_lists
 from flowprep.settings import IMPORTED, Settings
+from flowprep.system.paths import shorten
 from flowprep.system.progress import Progress, no_progress
+from flowprep.system.units import count_noun
+
+log = logging.getLogger(__name__)
 
 UNKNOWN = "not known: imported"
 
@@ -37,7 +44,8 @@ def import_folders(
     step: int = 1,
     rgb: bool = True,
     flow: bool = True,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
+    allow_missing: bool = False,
     shard_pairs: int = 512,
     retry_failed: bool = False,
     progress: Progress = no_progress,
@@ -54,9 +62,10 @@ def import_folders(
         codes, range: meaning of the codes, as in Settings. The files do not tell it.
         step: distance between the two frames of a pair, in frames.
         rgb, flow: whether frames and flow are imported.
-        labels: a list of `folder count class` or `folder class`. For videos that are not listed, and without
-            a list, the class is the folder above. If there is a classInd.txt beside the list, it names
-            classes that are numbers: from 0 in the list, from 1 in classInd.txt.
+        labels: a list, as `flowprep.planning.video_lists` describes it. For videos that are not listed, and
+            without a list, the class is the folder above. If there is a classInd.txt beside the list, it
+            names classes that are numbers.
+        allow_missing: the list may name any number of videos that are not imported.
         shard_pairs: approximate pairs per shard. A video is never split.
         retry_failed: import again the videos that failed or are partial, and the others of their shards.
         progress: called after each task, with pairs.
@@ -65,7 +74,8 @@ def import_folders(
         The status of the corpus.
 
     Raises:
-        UsageError: the folder has no such images, or `out` is another corpus.
+        UsageError: the folder has no such images, `out` is another corpus, or the list is wrong.
+        ListMismatch: no video of the list is imported, or less than half of them.
         SettingsError: a setting has a value that is not allowed.
     """
     if codes == "adaptive":
@@ -85,7 +95,8 @@ def import_folders(
     )
     videos = {video.id: video for video in find_video_images(root, LAYOUTS[layout], step)}
     _check_streams(root, layout, settings, videos)
-    plan = _plan(videos, settings, _read_labels(labels) if labels else {})
+    classes = _read_labels(labels, videos, allow_missing=allow_missing) if labels else {}
+    plan = _plan(videos, settings, classes)
     store = CorpusStore(out)
     if store.has_plan() and _has_same_videos(previous := store.read_plan(), plan):
         plan = previous
@@ -116,7 +127,7 @@ def _plan(videos: Mapping[str, VideoImages], settings: Settings, labels: Mapping
     """The plan of the corpus, with one segment per video."""
     segments: list[Segment] = []
     for video_id, video in sorted(videos.items()):
-        label = labels.get(video_id) or labels.get(PurePosixPath(video_id).name) or video.label
+        label = labels.get(video_id) or video.label
         segments.append(Segment(video_id, str(video.folder), video_id, label, 0))
     counted = "flow_u" if settings.flow else "rgb"
     counts = [len(videos[segment.id].images[counted]) for segment in segments]
@@ -132,18 +143,50 @@ def _has_same_videos(previous: Plan, plan: Plan) -> bool:
     return previous.settings == plan.settings and videos(previous) == videos(plan)
 
 
-def _read_labels(path: Path) -> dict[str, str]:
-    """Class of each folder in a list, by the path of the folder and by its last part."""
-    index = path.parent / "classInd.txt"
-    lines = index.read_text("utf-8").splitlines() if index.exists() else []
-    classes = {str(int(number) - 1): name for number, name in (line.split(None, 1) for line in lines if line)}
-    labels: dict[str, str] = {}
-    for row in read_list_rows(path, is_name=lambda line: False):
-        folder, _, count = row.path.rpartition(" ")
-        video = PurePosixPath(folder if folder and count.isdecimal() else row.path)
-        if not row.label or not video.parts:
+def _read_labels(
+    source: str | Path, videos: Mapping[str, VideoImages], *, allow_missing: bool
+) -> dict[str, str]:
+    """The class of each video that a list names, by id."""
+    matcher = NameMatcher(videos)
+    rows = read_lists(source, matcher.__contains__)
+    ids = [matcher.find(row.path) for row in rows]
+    _check_listed(str(source), rows, ids, len(videos), allow_missing=allow_missing)
+    found = [(row, video) for row, video in zip(rows, ids, strict=True) if video]
+    folders = [PurePosixPath(row.path).parent.name or videos[video].label for row, video in found]
+    labels = [row.label for row, _ in found]
+    hmdb = hmdb_part(str(source))
+    index = (hmdb[0] if hmdb else Path(source).parent) / CLASS_INDEX
+    if index.exists():
+        labels = name_classes(str(source), [row for row, _ in found], read_class_index(index), folders)
+    by_id: dict[str, str] = {}
+    for (row, video), label, folder in zip(found, labels, folders, strict=True):
+        label = label or folder
+        if by_id.setdefault(video, label) != label:
             raise UsageError(
-                f"{path}, line {row.line}: {row.path!r} is not `folder count class` or `folder class`"
+                f"{source}, line {row.line}: {video} has the labels {by_id[video]!r} and {label!r}"
             )
-        labels[str(video)] = labels[video.name] = classes.get(row.label, row.label)
-    return labels
+    return by_id
+
+
+def _check_listed(
+    source: str, rows: Sequence[ListRow], ids: Sequence[str | None], videos: int, *, allow_missing: bool
+) -> None:
+    """Refuse rows without a class, and a list of other videos; warn if list and videos differ."""
+    for row in rows:
+        if not row.label and row.base == 1 and not PurePosixPath(row.path).parent.name:
+            raise UsageError(
+                f"{source}, line {row.line}: {shorten(row.path)!r} is not `folder count class` or"
+                " `folder class`"
+            )
+    missing = [row.name for row, video in zip(rows, ids, strict=True) if video is None]
+    place = "folders of the import"
+    check_coverage(source, len(rows), missing, place, allowed=allow_missing)
+    if missing and not allow_missing:
+        log.warning("%s", describe_missing(source, len(rows), missing, place))
+    if unlisted := videos - len({video for video in ids if video}):
+        log.warning(
+            "%s: lacks %s of %d; the class of such a video is the folder above",
+            source,
+            count_noun(unlisted, "video"),
+            videos,
+        )

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flowprep.errors import UsageError
-from flowprep.planning.video_lists import LIST_SUFFIXES, read_list_rows
-from flowprep.system.units import count_noun
+from flowprep.planning.list_names import NameMatcher, check_coverage, describe_missing
+from flowprep.planning.video_lists import hmdb_part, is_list, path_exists, read_lists
+from flowprep.system.paths import printable
 
 log = logging.getLogger(__name__)
 
-_EXAMPLES = 3  # names in a warning
-
 
 def select(
-    labels: Mapping[str, str], wanted: Sequence[str], failures: Container[str] = ()
+    labels: Mapping[str, str],
+    wanted: Sequence[str],
+    failures: Collection[str] = (),
+    *,
+    allow_missing: bool = False,
 ) -> dict[str, list[str]]:
     """The ids of each selection, sorted.
 
     Args:
         labels: id -> label of all videos.
         wanted: the selections. Each is a list file, a label, or a pattern of ids with `*`, `?` and `[...]`.
-            A list file (.txt or .csv) has the id of a video first in each line. Without any selection, all
-            videos are selected.
+            `flowprep.planning.video_lists` describes the forms of a list. Without any selection, all videos
+            are selected.
         failures: ids that a list may name although they are not in the corpus.
+        allow_missing: a list may name any number of videos that are not in the corpus.
 
     Returns:
         Each selection with its ids; {"all": ids} without any.
 
     Raises:
-        UsageError: a selection has no video.
+        UsageError: a selection has no video, or a list is wrong.
+        ListMismatch: no video of a list is in the corpus, or less than half of them.
     """
     if not wanted:
         return {"all": sorted(labels)}
     classes = set(labels.values()) - {""}
     ids_by_selection: dict[str, list[str]] = {}
     for selection in wanted:
-        path = Path(selection)
-        if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
-            ids = _read_ids(path, labels, failures)
+        if is_list(selection) and (path_exists(Path(selection)) or hmdb_part(selection)):
+            ids = _read_ids(selection, labels, failures, allow_missing=allow_missing)
         elif selection in classes:
             ids = [video_id for video_id, label in labels.items() if label == selection]
         else:
@@ -57,15 +61,17 @@ def select(
     return ids_by_selection
 
 
-def _read_ids(path: Path, labels: Mapping[str, str], failures: Container[str]) -> list[str]:
-    """The ids in a list. Warns of ids that are not in the corpus."""
-
-    def is_id(line: str) -> bool:
-        return line in labels or line in failures
-
-    names = dict.fromkeys(row.path for row in read_list_rows(path, is_id))
-    if missing := [name for name in names if not is_id(name)]:
-        examples = ", ".join(missing[:_EXAMPLES]) + (", ..." if len(missing) > _EXAMPLES else "")
-        count = count_noun(len(missing), "video")
-        log.warning("%s: left out %s that the corpus does not hold: %s", path, count, examples)
-    return [name for name in names if name in labels]
+def _read_ids(
+    source: str, labels: Mapping[str, str], failures: Collection[str], *, allow_missing: bool
+) -> list[str]:
+    """The ids in a list. Warns of videos that are not in the corpus."""
+    matcher = NameMatcher({*labels, *failures})
+    names = [row.path for row in read_lists(source, matcher.__contains__)]
+    ids = {name: matcher.find(name) for name in names}
+    missing = [printable(name) for name, video in ids.items() if video is None]
+    place = "in the corpus"
+    if names:
+        check_coverage(source, len(ids), missing, place, allowed=allow_missing)
+    if missing:
+        log.warning("%s; left out", describe_missing(source, len(ids), missing, place))
+    return [video for video in dict.fromkeys(ids.values()) if video and video in labels]

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from flowprep.corpus.plan import many_objects
 from flowprep.errors import UsageError
 from flowprep.planning.folder_search import search_folder
-from flowprep.planning.video_lists import LIST_SUFFIXES, read_video_list
-from flowprep.system.paths import printable
+from flowprep.planning.listed_files import ListedFiles, read_listed_files
+from flowprep.planning.video_lists import LIST_SUFFIXES, is_list, path_exists
+from flowprep.system.paths import check_no_address, printable
 from flowprep.system.units import count_noun
 from flowprep.video.frame_folder import is_frame_folder
 from flowprep.video.suffixes import VIDEO_SUFFIXES
@@ -49,6 +50,7 @@ class Discovery:
         skipped: the number of files that are not videos.
         links: the number of links that were not followed.
         passed_over: folder -> why it, or the images in it, was not read.
+        missing: the names of listed videos that do not exist.
         remarks: what the user should know of the files that were not read, as sentences.
     """
 
@@ -56,36 +58,47 @@ class Discovery:
     skipped: int = 0
     links: int = 0
     passed_over: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
-def discover_videos(inputs: Sequence[str | Path]) -> Discovery:
+def discover_videos(
+    inputs: Sequence[str | Path], root: Path | None = None, *, allow_missing: bool = False
+) -> Discovery:
     """Find all videos of the inputs.
 
     An input is one of these:
         - a video file;
         - a folder of numbered frames;
         - another folder, which is searched for video files and for folders of numbered frames;
-        - a list, as `video_lists` describes it. Its paths are relative to the folder of the list.
+        - a list, as `video_lists` describes it.
 
     In a folder, a symbolic link is followed only if its target is inside the same input.
 
+    Args:
+        inputs: the inputs.
+        root: the folder that relative paths in lists begin at; the folder of each list if None.
+        allow_missing: leave out videos of a list that do not exist, with a warning.
+
     Raises:
         UsageError: an input does not exist or is of another kind, or no input contains a video.
+        ListMismatch: of a list, no video exists, or less than half of the videos.
     """
-    paths = [Path(each) for each in inputs]
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"no such input: {path}")
-    absolute = [Path(os.path.abspath(path)) for path in paths]
-    roots = [path if path.is_dir() else path.parent for path in absolute]
+    for name in inputs:
+        check_no_address("", str(name))
+        if not path_exists(Path(name)) and not is_list(name):
+            raise UsageError(f"no such input: {name}")
+    absolute = [Path(os.path.abspath(name)) for name in inputs]
+    roots = [path if path.is_dir() else root or path.parent for path in absolute]
     discovery = Discovery()
     with many_objects():
-        for path, root, prefix in zip(absolute, roots, _shortest_names(roots), strict=True):
+        for path, prefix in zip(absolute, _shortest_names(roots), strict=True):
             if path.is_dir() and not is_frame_folder(path):
                 _search(path, prefix, discovery)
-            elif path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
-                discovery.videos += _listed_videos(path, root, prefix)
+            elif is_list(path):
+                files = read_listed_files(path, root, allow_missing=allow_missing)
+                discovery.videos += _listed_videos(files, prefix)
+                discovery.missing += files.missing
             elif path.is_dir() or (path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES):
                 discovery.videos.append(SourceVideo(str(path), _as_id(path.name), "", prefix))
             else:
@@ -115,13 +128,12 @@ def _search(root: Path, prefix: str, discovery: Discovery) -> None:
     discovery.remarks += search.remarks(root)
 
 
-def _listed_videos(path: Path, root: Path, prefix: str) -> Iterator[SourceVideo]:
-    folder = str(root).rstrip(os.sep) + os.sep
-    for row in read_video_list(path):
-        video = os.path.normpath(row.path if row.path.startswith(os.sep) else folder + row.path)
+def _listed_videos(files: ListedFiles, prefix: str) -> Iterator[SourceVideo]:
+    folder = str(files.folder).rstrip(os.sep) + os.sep
+    for row in files.rows:
         # A path outside the folder keeps all its parts but the first slash.
-        relative = video.removeprefix(folder) if video.startswith(folder) else video.lstrip(os.sep)
-        yield SourceVideo(video, _as_id(relative), row.label, prefix, row.frames, row.size)
+        relative = row.path.removeprefix(folder).lstrip(os.sep)
+        yield SourceVideo(row.path, _as_id(relative), row.label, prefix, row.frames, row.size)
 
 
 def _shortest_names(folders: Sequence[Path]) -> list[str]:

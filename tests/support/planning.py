@@ -21,9 +21,9 @@ def touch(path: Path) -> Path:
     return path
 
 
-def sources(*inputs: Path) -> list[tuple[str, str]]:
-    """Source and label of every video of the inputs."""
-    return [(video.source, video.label) for video in discover_videos(inputs).videos]
+def sources(*inputs: Path | str, **options: Any) -> list[tuple[str, str]]:
+    """Source and label of every video of the inputs; `options` are those of `discover_videos`."""
+    return [(video.source, video.label) for video in discover_videos(inputs, **options).videos]
 
 
 def plan_inputs(corpus: Path, *inputs: Path, settings: Settings = DEFAULTS, **options: Any) -> Plan:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
+from flowprep.planning.list_lines import format_line
 from trainer.data.groups import Group, find_groups
 from trainer.data.lists import join_names
 from trainer.data.matching import match_list
@@ -193,5 +194,5 @@ def append_examples(classes: Sequence[str], examples: Examples) -> Examples:
 def write_list(path: Path, examples: Examples, *, numbers: bool = True) -> None:
     """Write a list in the form of UCF-101: a path in each line, with the number of the class if `numbers`."""
     rows = zip(examples.ids, examples.labels, strict=True)
-    text = "".join(f"{i} {n + 1}\n" if numbers else f"{i}\n" for i, n in rows)
+    text = "".join(format_line(i, str(n + 1) if numbers else "") + "\n" for i, n in rows)
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
+from flowprep.planning.class_index import name_classes
+from flowprep.planning.list_names import NameMatcher
 from trainer.data.lists import ListEntry, join_names, read_list
 
 if TYPE_CHECKING:
@@ -38,12 +42,15 @@ def match_list(
         UsageError: videos are missing, failed, or have no class; a class number contradicts the folder or is
             not in `index`; or no video of the list is in the corpus.
     """
-    entries = read_list(source, {*corpus.labels, *corpus.failures})
+    matcher = NameMatcher({*corpus.labels, *corpus.failures})
+    entries = [replace(e, id=matcher.find(e.id) or e.id) for e in read_list(source, matcher)]
+    if repeated := [name for name, count in Counter(e.id for e in entries).items() if count > 1]:
+        raise UsageError(f"{source}: named more than once: {join_names(repeated)}")
     hint = _report_missing(source, corpus, entries, allow_missing=allow_missing)
     entries = [entry for entry in entries if entry.id in corpus.labels]
     if not entries:
         raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
-    labels = [_label(source, entry, corpus.labels[entry.id], index, check_folders) for entry in entries]
+    labels = _class_names(source, entries, corpus, index, check_folders)
     _report_renamed(source, corpus, entries, labels)
     _check_numbers(
         source, [(e.index, name) for e, name in zip(entries, labels, strict=True) if e.index is not None]
@@ -84,23 +91,24 @@ def _path_hint(missing: Sequence[str], corpus: Corpus) -> str:
     return " (flowprep status tells whether any are still to be extracted)" if missing else ""
 
 
-def _label(
-    source: str, entry: ListEntry, stored: str, index: Sequence[str] | None, check_folders: bool
-) -> str:
-    """The class of a video: that of the list, or else that of the corpus, or else that of its folder."""
-    label, folder = entry.label, stored or PurePosixPath(entry.id).parent.name
-    if entry.index is not None and index is not None:
-        if not 1 <= entry.index <= len(index):
-            raise UsageError(f"{source}: {entry.id} has class number {entry.index}, of {len(index)} classes")
-        label = index[entry.index - 1]
-        # A folder that is not named after a class says nothing about the class of its videos.
-        if check_folders and folder != label and folder in index:
-            raise UsageError(
-                f"{source}: {entry.id} is of class {label!r} in the list and {folder!r} in the corpus"
-            )
-    if not (label or folder):
-        raise UsageError(f"{source}: {entry.id} has no class: neither in the list nor by its folder")
-    return label or folder
+def _class_names(
+    source: str,
+    entries: Sequence[ListEntry],
+    corpus: Corpus,
+    index: Sequence[str] | None,
+    check_folders: bool,
+) -> list[str]:
+    """The class of each video: that of the list, or else that of the corpus, or else that of its folder."""
+    folders = [corpus.labels[entry.id] or PurePosixPath(entry.id).parent.name for entry in entries]
+    listed = [entry.label or "" for entry in entries]
+    if index is not None:
+        rows = [entry.row for entry in entries]
+        listed = name_classes(source, rows, index, folders if check_folders else None)
+    labels = [label or folder for label, folder in zip(listed, folders, strict=True)]
+    for entry, label in zip(entries, labels, strict=True):
+        if not label:
+            raise UsageError(f"{source}: {entry.id} has no class: neither in the list nor by its folder")
+    return labels
 
 
 def _report_renamed(source: str, corpus: Corpus, entries: Sequence[ListEntry], labels: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowprep.errors import UsageError
+from flowprep.planning.class_index import format_class_index
 from trainer.data.annotations import Examples, class_order, label_examples, labelled_videos, write_list
 from trainer.data.groups import Group, warn_of_unknown
 from trainer.data.lists import join_names, read_classes, read_groups, read_list
@@ -50,9 +51,11 @@ def read_split(
     train = match_list(train_list, corpus, index, allow_missing=allow_missing)
     test = match_list(test_list, corpus, index, allow_missing=allow_missing)
     classes = class_order([label for _, label in train], index, allow_missing=allow_missing)
-    train_examples = label_examples(train_list, train, classes).with_groups(read_groups(train_list))
+    train_examples = label_examples(train_list, train, classes).with_groups(
+        read_groups(train_list, corpus.labels)
+    )
     test_examples = label_examples(test_list, test, classes, allow_missing=allow_missing)
-    test_examples = test_examples.with_groups(read_groups(test_list))
+    test_examples = test_examples.with_groups(read_groups(test_list, corpus.labels))
     check_leak(train_examples, test_examples, groups)
     return train_examples, test_examples
 
@@ -190,7 +193,7 @@ def write_split(
             f"{join_names([classes[number] for number in single])}"
         )
     out.mkdir(parents=True, exist_ok=True)
-    index = "".join(f"{number} {name}\n" for number, name in enumerate(classes, 1))
+    index = format_class_index(classes)
     write_atomically(out / CLASS_INDEX, lambda file: file.write(index.encode()))
     write_list(out / TRAIN_LIST, train)
     write_list(out / TEST_LIST, test, numbers=False)

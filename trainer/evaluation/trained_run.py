@@ -93,7 +93,7 @@ class Run:
         index = lists.read_classes(class_index) if class_index else self.classes if own else None
         pairs = match_list(source, corpus, index, allow_missing=allow_missing, check_folders=not own)
         examples = label_examples(source, pairs, self.classes, allow_missing=allow_missing)
-        return examples.with_groups(lists.read_groups(source))
+        return examples.with_groups(lists.read_groups(source, corpus.labels))
 
     def held_out(self, corpus: Corpus) -> Examples:
         """The training videos that the run held out for validation. There may be none."""

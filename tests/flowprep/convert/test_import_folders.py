@@ -16,7 +16,7 @@ from flowprep.convert.layouts import LAYOUTS
 from flowprep.convert.names import folder_names
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
-from flowprep.errors import UsageError
+from flowprep.errors import ListMismatch, UsageError
 
 
 @pytest.mark.parametrize("layout", [n for n in NAMES if n in LAYOUTS])
@@ -65,6 +65,62 @@ def test_lists_name_the_classes_of_flat_folders(corpus, tmp_path):
     (tmp_path / "list.txt").write_text("alone\n", "utf-8")
     with pytest.raises(UsageError, match="'alone' is not `folder count class`"):
         import_folders(tmp_path / "x", tmp_path / "e", "tsn", range=8, labels=tmp_path / "list.txt")
+
+
+def import_labels(root, out, text, index="", **options):
+    """Import folders with a list; gives the labels."""
+    (root.parent / "list.txt").write_text(text, "utf-8")
+    (root.parent / "classInd.txt").write_text(index, "utf-8")
+    if not index:
+        (root.parent / "classInd.txt").unlink()
+    import_folders(root, out, "tsn", range=8, labels=root.parent / "list.txt", **options)
+    return open_corpus(out).labels
+
+
+def test_class_numbers_of_an_import_are_checked(corpus, tmp_path):
+    export(corpus, tmp_path / "x", "tsn")
+    names = sorted(folder_names(corpus.labels, flat=True).values())
+    index = "1 Jump\n2 Run\n"
+    from_zero = "".join(f"{name} 10 {k % 2}\n" for k, name in enumerate(names))
+    expected = {name: ("Jump", "Run")[k % 2] for k, name in enumerate(names)}
+    assert import_labels(tmp_path / "x", tmp_path / "c", from_zero, index) == expected
+    paths = "".join(f"some/{name}.avi {k % 2 + 1}\n" for k, name in enumerate(names))  # as in UCF-101
+    assert import_labels(tmp_path / "x", tmp_path / "d", paths, index) == expected
+    from_one = "".join(f"{name} 10 {k % 2 + 1}\n" for k, name in enumerate(names))
+    with pytest.raises(UsageError, match=r"the class numbers go from 1 to 2, but .* count from 0"):
+        import_labels(tmp_path / "x", tmp_path / "e", from_one, index)
+    with pytest.raises(UsageError, match=r"class number 7, but classInd.txt has classes 1 to 2"):
+        import_labels(tmp_path / "x", tmp_path / "e", from_zero.replace(" 1\n", " 7\n"), index)
+    for wrong, message in (("Jump\nRun\n", "is not `number name`"), ("1 A\n3 B\n", "without gaps")):
+        with pytest.raises(UsageError, match=message):
+            import_labels(tmp_path / "x", tmp_path / "e", from_zero, wrong)
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_list_of_other_videos_is_refused(corpus, tmp_path, caplog):
+    export(corpus, tmp_path / "x", "tsn")
+    names = sorted(folder_names(corpus.labels, flat=True).values())
+    with pytest.raises(ListMismatch, match=r"3 of 3 videos are not folders of the import: a, b, c"):
+        import_labels(tmp_path / "x", tmp_path / "c", "a 3 run\nb 3 run\nc 3 run\n")
+    partly = f"{names[0]} 3 run\n" + "a 3 run\nb 3 run\n"
+    with pytest.raises(ListMismatch, match=r"2 of 3 videos .*; --allow-missing"):
+        import_labels(tmp_path / "x", tmp_path / "c", partly)
+    labels = import_labels(tmp_path / "x", tmp_path / "c", partly, allow_missing=True)
+    assert labels == {name: "run" if name == names[0] else "" for name in names}
+    assert "lacks 4 videos of 5" in caplog.text
+    with pytest.raises(UsageError, match=rf"line 2: {names[0]} has the labels 'run' and 'jump'"):
+        import_labels(tmp_path / "x", tmp_path / "d", f"{names[0]} 3 run\n/x/{names[0]} 3 jump\n")
+
+
+def test_exported_lists_of_odd_class_names_are_imported(corpus, tmp_path, monkeypatch):
+    odd = {"left": 'a "quoted" name', "to right": "two\nlines\tand a tab\x07 "}
+    labels = {video_id: odd[label] for video_id, label in corpus.labels.items()}
+    monkeypatch.setattr(type(corpus), "labels", property(lambda self: labels))
+    export(corpus, tmp_path / "x", "tsn")
+    monkeypatch.undo()
+    import_folders(tmp_path / "x", tmp_path / "c", "tsn", range=8, labels=tmp_path / "x" / "rgb_all.txt")
+    names = folder_names(labels, flat=True)
+    assert open_corpus(tmp_path / "c").labels == {names[i]: label for i, label in labels.items()}
 
 
 def test_the_faults_of_each_video_are_reported(corpus, tmp_path, cli):

@@ -120,7 +120,7 @@ def test_a_video_that_failed_is_named_with_its_reason(tmp_path):
 
 
 def test_a_list_of_other_folders_is_explained(tmp_path):
-    path = write(tmp_path / "l.txt", "v_RedZoom_g01_c01.avi RedZoom\n")
+    path = write(tmp_path / "l.txt", "other/v_RedZoom_g01_c01.avi RedZoom\n")
     with pytest.raises(UsageError, match=r"calls a video of that name RedZoom/v_RedZoom_g01_c01.avi"):
         match_list(path, FakeCorpus())
 
@@ -128,7 +128,7 @@ def test_a_list_of_other_folders_is_explained(tmp_path):
 def test_wrong_labels(tmp_path):
     refused(
         tmp_path,
-        "is of class 'BlueSpin' in the list and 'RedZoom' in the corpus",
+        "has class number 1, which is 'BlueSpin', but its folder is 'RedZoom'",
         index=None,
         test="",
         train="RedZoom/v_RedZoom_g01_c01.avi 1\n",
@@ -151,7 +151,7 @@ def test_a_class_name_in_the_list_replaces_the_folder(tmp_path, caplog):
         (first, "Left"),
         (second, "Right"),
     ]
-    with pytest.raises(UsageError, match=r"of class 'RedZoom' in the list and 'BlueSpin' in the corpus"):
+    with pytest.raises(UsageError, match=r"line 1: .* which is 'RedZoom', but its folder is 'BlueSpin'"):
         match_list(path, FakeCorpus(), CLASSES[::-1])
 
 
@@ -175,6 +175,51 @@ def test_written_lists_are_read_back(tmp_path, numbers):
     entries = lists.read_list(str(tmp_path / "l.txt"), set(ids))
     assert tuple(e.id for e in entries) == ids
     assert [e.index for e in entries] == [n + 1 if numbers else None for n in examples.labels]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "v_{c}_g01_c01 29 {zero}",
+        "/data/rgb/v_{c}_g01_c01 29 {zero}",
+        "rawframes/{c}/v_{c}_g01_c01 0 29 {zero}",
+        "{c}/v_{c}_g01_c01 {one}",
+        "UCF-101/{c}/v_{c}_g01_c01.avi {one}",
+        '"{c}/v_{c}_g01_c01.avi" "{c}"',
+        "{c}/v_{c}_g01_c01.avi,{c}",
+        "{c}/v_{c}_g01_c01.avi",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_every_form_of_a_list_is_matched(tmp_path, line, encoding):
+    lines = [line.format(c=name, zero=k, one=k + 1) for k, name in enumerate(CLASSES)]
+    (tmp_path / "l.txt").write_bytes("\r\n".join(["# comment", "", *lines]).encode(encoding))
+    expected = [(f"{name}/v_{name}_g01_c01.avi", name) for name in CLASSES]
+    assert match_list(str(tmp_path / "l.txt"), FakeCorpus(), CLASSES) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["{c}/v_{c}_g01_c01.avi {zero}"], r"class number 0, but .* count from 1"),
+        (["v_{c}_g01_c01 29 {one}"], r"the class numbers go from 1 to 4, but .* count from 0"),
+        (["{c}/v_{c}_g01_c01.avi 9"], r"class number 9, but classInd.txt has classes 1 to 4"),
+        (
+            ["{c}/v_{c}_g01_c01.avi", "v_{c}_g01_c01"],
+            r"named more than once: BlueSpin/v_BlueSpin_g01_c01.avi",
+        ),
+    ],
+)
+def test_wrong_numbers_and_repetitions_are_refused(tmp_path, lines, message):
+    text = [line.format(c=name, zero=k, one=k + 1) for k, name in enumerate(CLASSES) for line in lines]
+    with pytest.raises(UsageError, match=message):
+        match_list(write(tmp_path / "l.txt", "\n".join(text)), FakeCorpus(), CLASSES)
+
+
+def test_one_file_of_hmdb_is_no_list_of_a_part(tmp_path):
+    source = write(tmp_path / "kick_test_split1.txt", "a_kick.avi 1 \nb_kick.avi 2 \n")
+    with pytest.raises(UsageError, match=r"is one of HMDB-51's lists; write .*:train1 or :test1"):
+        lists.read_list(source)
 
 
 def test_only_decimal_digits_are_class_numbers(tmp_path):
