@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.trained_run import Run as Run
     from trainer.models.registry import register_model as register_model
     from trainer.models.spec import ModelSpec as ModelSpec
+    from trainer.recipe.networks import allow_network as allow_network
     from trainer.recipe.schema import Recipe as Recipe
     from trainer.recipe.toml import read_recipe as read_recipe
 
@@ -57,6 +58,7 @@ _PUBLIC = {
     "trainer.evaluation.trained_run": ("Run",),
     "trainer.models.registry": ("register_model",),
     "trainer.models.spec": ("ModelSpec",),
+    "trainer.recipe.networks": ("allow_network",),
     "trainer.recipe.schema": ("Recipe",),
     "trainer.recipe.toml": ("read_recipe",),
 }

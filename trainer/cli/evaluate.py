@@ -17,6 +17,7 @@ from trainer.cli.options import (
     groups_option,
     list_options,
     loading_options,
+    network_option,
     out_option,
 )
 from trainer.cli.output import print_evaluation
@@ -43,6 +44,7 @@ from trainer.cli.output import print_evaluation
     help="Classify by a linear SVM on the features of the network (fc6 of C3D). It is fitted on LIST.",
 )
 @list_options
+@network_option
 @loading_options
 def evaluate(
     run: Path,

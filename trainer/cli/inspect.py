@@ -19,6 +19,7 @@ from trainer.cli.options import (
     corpus_option,
     device_option,
     loading_options,
+    network_option,
     out_option,
     run_options,
     runs_by_stream,
@@ -110,6 +111,7 @@ def report(
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips in a timed forward pass."
 )
+@network_option
 @device_option
 def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str) -> None:
     """Compare RUNS with each other and with the published results of their networks.

@@ -75,6 +75,23 @@ groups_option = click.option(
     help="Regular expression that finds the group of a video in its id, such as 'person(\\d+)'. Videos of a "
     "group stay on one side. [default: the rules of UCF-101 and HMDB-51]",
 )
+
+
+def _allow_networks(_ctx: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> None:
+    from trainer.recipe.networks import allow_network
+
+    for name in names:
+        allow_network(name)
+
+
+network_option = click.option(
+    "--network",
+    multiple=True,
+    metavar="MODULE",
+    expose_value=False,
+    callback=_allow_networks,
+    help="A network outside trainer that a run may name, package.module. Its code is run. Can be repeated.",
+)
 calibrate_option = click.option(
     "--calibrate", is_flag=True, help="First fit a temperature for the scores of each stream."
 )
@@ -90,7 +107,8 @@ def run_options(command: Any) -> Any:
                 ("temporal", "the temporal stream"),
                 ("joint", "a joint network"),
             )
-        )
+        ),
+        network_option,
     )
     return options(command)
 

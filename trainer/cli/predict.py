@@ -13,6 +13,7 @@ from trainer.cli.options import (
     NEW_FILE,
     calibrate_option,
     loading_options,
+    network_option,
     out_option,
     run_options,
     runs_by_stream,
@@ -64,6 +65,7 @@ def predict(
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @out_option("FILE", "File to write: NAME.onnx, or NAME.pt2 for torch.export's format.", type=NEW_FILE)
+@network_option
 def export(run: Path, out: Path) -> None:
     """Write the network of RUN to one file that runs without this package.
 

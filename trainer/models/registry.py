@@ -24,8 +24,9 @@ the weights of trained networks. If a layer of a part reads twice as many channe
 attribute `widened` names it: {"spatial": "fc6"}. Its weights are made by `trainer.models.weights.widen`.
 
 A new network needs one module and one line of `MODELS`. A network outside this package needs
-`register_model`, or its module's name as `model.name` of the recipe. `trainer.testing.models` tests all of
-the above.
+`register_model`, or its module's name as `model.name` of the recipe. A run that names it is opened by
+`--network`, or after `trainer.allow_network`, because the import runs code. `trainer.testing.models` tests
+all of the above.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from torch import nn
 
 from flowprep.errors import UsageError
 from trainer.models.spec import ModelSpec
+from trainer.recipe.networks import is_allowed
 from trainer.recipe.schema import Recipe
 
 # Name -> "module" or "module:Class".
@@ -95,12 +97,18 @@ def find_module(name: str) -> NetworkModule:
         name: A name in `MODELS`, or the location of a network outside this package, "package.module".
 
     Raises:
-        UsageError: There is no such network, or it has no SPEC or no build.
+        UsageError: There is no such network, or it has no SPEC or no build. Or it is outside this package,
+            and the user has not named it: see `trainer.recipe.networks`.
     """
     location = MODELS.get(name, name)
     if "." not in location:
         names = ", ".join(MODELS)
         raise UsageError(f"model.name is {name!r}; allowed: {names}, or package.module of your own")
+    if location not in MODELS.values() and not is_allowed(location):
+        raise UsageError(
+            f"model.name is {name!r}, a module outside trainer, whose code would run. If you trust it, allow "
+            f"it: --network {name}, or trainer.allow_network({name!r}) in Python"
+        )
     module, _, attribute = location.partition(":")
     try:
         definition = import_module(module)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import UsageError
+from trainer.recipe.networks import allow_network
 from trainer.recipe.rules import plain, rule_of
 from trainer.recipe.schema import Recipe
 
@@ -23,7 +24,7 @@ LINE_WIDTH = 110  # of printed comments
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and apply changes.
+    """Read a recipe file and apply changes. The network that it names may be imported from now on.
 
     Args:
         path: the TOML file.
@@ -42,9 +43,11 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         _apply_change(values, change)
     try:
-        return Recipe.from_dict(values)
+        recipe = Recipe.from_dict(values)
     except UsageError as exc:
         raise UsageError(f"{path}: {exc}") from exc
+    allow_network(recipe.model.name)
+    return recipe
 
 
 def _apply_change(values: dict[str, Any], change: str) -> None:

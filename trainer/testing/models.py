@@ -26,6 +26,7 @@ from torch import nn
 from flowprep.errors import UsageError
 from trainer.export import TOLERANCE, write_network
 from trainer.models import objective, registry, weights
+from trainer.recipe.networks import allow_network
 
 CLASSES = 3
 STREAMS = ("spatial", "temporal")
@@ -89,7 +90,11 @@ class NetworkCase:
 
 
 def cases_of(name: str, **reduced: Any) -> list[NetworkCase]:
-    """A case for each stream of a network. `reduced` are attributes of `NetworkCase`."""
+    """A case for each stream of a network. `reduced` are attributes of `NetworkCase`.
+
+    The network's module is imported, also if it is outside this package.
+    """
+    allow_network(name)
     spec = registry.find_module(name).SPEC
     return [NetworkCase(name, s, **reduced) for s in (("both",) if spec.joint else spec.streams)]
 

@@ -1,19 +1,21 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from flowprep.errors import CorpusDamaged
+from flowprep.errors import CorpusDamaged, UsageError
 from tests.support.command import call
 from tests.support.fakes import CLASSES, small, toml, write_lists
 from trainer.evaluation.scores import Scores
+from trainer.models import registry
 from trainer.models.registry import MODELS
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import as_toml, read_recipe
-from trainer.training import distributed
+from trainer.training import checkpoint, distributed
 
 
 @pytest.fixture
@@ -273,6 +275,57 @@ def test_models_are_listed():
 
 
 @pytest.mark.slow
+def test_the_network_of_a_strangers_run_is_not_imported(tmp_path, setting, opened, monkeypatch):
+    """A checkpoint that names a module runs its code only if the user names the module, too."""
+    (tmp_path / "stranger.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(tmp_path / 'executed')!r}).touch()\n"
+        "from trainer.models.resnet18 import SPEC, build\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    few = ["--set", "train.steps=1", "--set", "train.milestones=[]"]
+    assert call("train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *few).exit_code == 0
+    stored = checkpoint.load(tmp_path / "run" / "last.pt")
+    named = replace(stored.recipe.model, name="stranger.net")
+    package = tmp_path / "stranger"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (tmp_path / "stranger.py").rename(package / "net.py")
+    forged = replace(stored, recipe=replace(stored.recipe, model=named))
+    checkpoint.save(tmp_path / "run" / "last.pt", forged)
+
+    test_list = [*setting[:2], "--list", setting[5], *setting[6:]]
+    evaluate = ["evaluate", tmp_path / "run", *test_list, "--out", tmp_path / "scores.npz"]
+    for command in (
+        evaluate,
+        ["compare", tmp_path / "run"],
+        ["export", tmp_path / "run", "--out", tmp_path / "net.pt2"],
+        ["report", "--spatial", tmp_path / "run", *setting[:2], "--out", tmp_path / "report.html"],
+        ["train", tmp_path / "spatial.toml", *setting, "--out", tmp_path / "run", *few, "--resume"],
+    ):
+        done = call(*command)
+        assert not (tmp_path / "executed").exists() and "stranger" not in sys.modules
+        if command[0] in ("evaluate", "compare", "export"):
+            assert done.exit_code == 2 and "allow it: --network stranger.net" in done.output
+    done = call(*evaluate, "--network", "stranger.net")
+    assert done.exit_code == 0 and (tmp_path / "executed").exists()
+    for name in ("stranger", "stranger.net"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_the_network_of_a_recipe_file_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "mine_too").mkdir()
+    (tmp_path / "mine_too" / "__init__.py").touch()
+    (tmp_path / "mine_too" / "net.py").write_text("from trainer.models.resnet18 import SPEC, build\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="whose code would run"):
+        registry.find_module("mine_too.net")
+    read_recipe(toml(small(), tmp_path / "r.toml"), ["model.name=mine_too.net"])
+    assert registry.find_module("mine_too.net").SPEC.min_size == 32
+    for name in ("mine_too", "mine_too.net"):
+        monkeypatch.delitem(sys.modules, name)
+
+
 def test_export_and_compare(tmp_path, setting):
     quick = ["--set", "train.steps=1", "--set", "train.milestones=[]", "--set", "train.log_every=1"]
     run = tmp_path / "run"

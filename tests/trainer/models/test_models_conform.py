@@ -9,6 +9,7 @@ import torch
 from flowprep.errors import UsageError
 from trainer.models import registry
 from trainer.models.spec import ModelSpec
+from trainer.recipe import networks
 from trainer.testing import models
 from trainer.testing.models import NetworkCase, NetworkSuite, cases_of
 
@@ -128,6 +129,7 @@ def test_networks_of_other_packages_are_found_by_name(faulty, monkeypatch):
     registry.register_model("mine", faulty.name)  # again the same
     with pytest.raises(UsageError, match=r"'mine' is already registered from other_package\.faulty"):
         registry.register_model("mine", "other_package.another")
+    networks.allow_network("no_such_package.network")
     with pytest.raises(UsageError, match="cannot be imported: No module named 'no_such_package'"):
         registry.find_module("no_such_package.network")
     with pytest.raises(UsageError, match=r"json\.decoder must define SPEC"):
