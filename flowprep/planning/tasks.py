@@ -23,7 +23,7 @@ from flowprep.planning.discover import SourceVideo
 from flowprep.planning.video_lists import path_exists
 from flowprep.settings import MAX_SEGMENTS, Settings
 from flowprep.system.progress import Progress, no_progress
-from flowprep.video.decode import estimate_frames
+from flowprep.video.container import estimate_frames
 
 INSPECTED_TOGETHER = 1000  # videos; progress is reported after each such batch
 

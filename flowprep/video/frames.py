@@ -36,11 +36,13 @@ class SourceFormat(NamedTuple):
     Attributes:
         width, height: pixels as shown, after rotation.
         frame_rate: declared frames per second; 0 if unknown.
+        warning: what a user should know about the file, as far as it was decoded; or "".
     """
 
     width: int
     height: int
     frame_rate: float
+    warning: str = ""
 
 
 def check_pixels(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_EBML_MAGIC = b"\x1a\x45\xdf\xa3"
-_SEGMENT_ID = b"\x18\x53\x80\x67"
+_HEADER_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
+_LONGEST_HEAD = 16  # bytes of the name and the length of an element
+_MAX_ELEMENTS = 10_000  # before the segment: the header and empty space
 
 
 def describe_truncation(path: Path, size: int, container: str, packets_end: int) -> str:
@@ -19,11 +20,6 @@ def describe_truncation(path: Path, size: int, container: str, packets_end: int)
     """
     if container == "yuv4mpegpipe" and packets_end < size:
         return f"the last {size - packets_end} bytes are no whole frame"
-    if container == "gif":
-        with path.open("rb") as file:
-            file.seek(max(0, size - 64))
-            if not file.read().rstrip(b"\0").endswith(b";"):
-                return "the mark that ends every GIF is missing"
     missing = _matroska_missing_bytes(path, size)
     return f"{missing} bytes of the declared length are missing" if missing else ""
 
@@ -34,23 +30,28 @@ def _matroska_missing_bytes(path: Path, size: int) -> int:
     0 for other formats and for files of unknown length.
     """
     with path.open("rb") as file:
-        head = file.read(4096)
-    if head[:4] != _EBML_MAGIC:
-        return 0
-    header_length, position = _read_ebml_size(head, 4)
-    position += header_length or 0
-    if head[position : position + 4] != _SEGMENT_ID:  # the segment holds the rest of the file
-        return 0
-    length, position = _read_ebml_size(head, position + 4)
-    return max(0, position + length - size) if length is not None else 0
+        position = 0
+        for number in range(_MAX_ELEMENTS):
+            file.seek(position)
+            head = file.read(_LONGEST_HEAD)
+            name, at = _read_ebml_number(head, 0, keep_marker=True)
+            length, at = _read_ebml_number(head, at)
+            if name is None or length is None or (number == 0 and name != _HEADER_ID):
+                return 0
+            if name == _SEGMENT_ID:  # it holds the rest of the file
+                is_unknown = length == (1 << 7 * (at - 4)) - 1  # as live streams say
+                return 0 if is_unknown else max(0, position + at + length - size)
+            position += at + length
+    return 0
 
 
-def _read_ebml_size(data: bytes, position: int) -> tuple[int | None, int]:
-    """Read the length of an EBML element; returns it and the position after it.
+def _read_ebml_number(data: bytes, position: int, keep_marker: bool = False) -> tuple[int | None, int]:
+    """Read a name (with its length marker) or a length; returns it and the position after it.
 
-    The length is None if the file says "unknown", as live streams do.
+    The number is None if the data end before it, or if there is none.
     """
-    octets = 9 - data[position].bit_length()
-    value = int.from_bytes(data[position : position + octets], "big") - (1 << 7 * octets)
-    is_unknown = value == (1 << 7 * octets) - 1
-    return (None if is_unknown else value), position + octets
+    octets = 9 - data[position].bit_length() if position < len(data) else 9
+    end = position + octets
+    if octets > 8 or end > len(data):
+        return None, end
+    return int.from_bytes(data[position:end], "big") - (0 if keep_marker else 1 << 7 * octets), end

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
-from flowprep.video.decode import estimate_frames, read_frames
+from flowprep.video.container import estimate_frames
+from flowprep.video.decode import read_frames
 from flowprep.video.frame_folder import numbered_frames
 from flowprep.video.frames import resize, to_grey
+from flowprep.video.truncation import describe_truncation
 from tests.support.videos import texture, write_frames, write_video
 
 
@@ -262,3 +264,29 @@ def test_rotation_is_applied_as_players_do(shared_data, name):
     _, frame = read(path)[0]
     assert frame.rgb.shape == bgr.shape
     assert np.abs(frame.rgb.astype(int) - bgr[..., ::-1]).mean() < 2  # two colour conversions
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_matroska_segments_may_begin_anywhere(tmp_path, step):
+    """Empty space before the segment moves it across each limit of a buffer of 4,096 bytes."""
+    data = write_video(tmp_path / "a.mkv", 3).read_bytes()
+    segment = data.index(b"\x18\x53\x80\x67")
+    path = tmp_path / "b.mkv"
+    for begin in range(4000, 4200, step):
+        fill = begin - segment - 9  # a Void element with a length of 8 bytes
+        space = b"\xec\1" + fill.to_bytes(7, "big") + bytes(fill)
+        path.write_bytes(data[:segment] + space + data[segment:])
+        assert path.read_bytes().index(b"\x18\x53\x80\x67") == begin
+        assert describe_truncation(path, path.stat().st_size, "matroska,webm", 0) == ""
+        assert "100 bytes" in describe_truncation(path, path.stat().st_size - 100, "matroska,webm", 0)
+        if begin % 20 == 0 or begin in (4092, 4093, 4095):
+            assert len(read(path)) == 3
+
+
+@pytest.mark.parametrize("end", [*range(1, 60)])
+def test_a_matroska_header_that_ends_anywhere_raises_nothing(tmp_path, end):
+    path = tmp_path / "a.mkv"
+    path.write_bytes(write_video(tmp_path / "whole.mkv", 3).read_bytes()[:end])
+    assert isinstance(describe_truncation(path, end, "matroska,webm", 0), str)
+    with pytest.raises(VideoError):
+        read(path)

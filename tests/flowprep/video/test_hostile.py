@@ -15,7 +15,8 @@ import pytest
 import flowprep
 from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import Settings
-from flowprep.video.decode import estimate_frames, limit_decoder, open_video, read_frames
+from flowprep.video.container import estimate_frames, limit_decoder, open_video
+from flowprep.video.decode import read_frames
 from flowprep.video.frames import decode_image, read_image
 from flowprep.video.suffixes import IMAGE_SUFFIXES
 from tests.support.videos import write_video
