@@ -166,15 +166,17 @@ class Pipeline:
         return make_engine(settings.engine, settings.tvl1, options.threads, options.device)
 
     def _run(self, segment: Segment) -> str:
-        """Run a segment through all stages. Returns a warning if flow was clipped."""
+        """Run a segment through all stages. Returns a warning about the file or about clipped flow, or ""."""
         limit = self._options.timeout_seconds or None
         decoded = prefetch(self._decode(segment), limit=limit)
         batches = prefetch(map(self._solve, decoded), limit=limit) if self._engine else decoded
         frames = values = 0
+        remark = ""
         clipped = count_clipped(np.zeros(0, np.float32), self._settings)
         end = segment.count or sys.maxsize  # frames after it only complete the last pairs
         for batch in batches:
             self._write(batch, max(0, end - frames))
+            remark = batch.source.warning
             clipped += count_clipped(batch.flow, self._settings)
             values += batch.flow.size
             frames += len(batch.frames)
@@ -184,7 +186,7 @@ class Pipeline:
             raise VideoUnsuitable(
                 f"too few frames: {frames}; one pair at step {self._settings.step} needs {required}"
             )
-        return clipping_warning(clipped, values, self._settings)
+        return "; ".join(filter(None, [remark, clipping_warning(clipped, values, self._settings)]))
 
     def _decode(self, segment: Segment) -> Iterator[Batch]:
         """Decode the frames of a segment, and `step` more that complete its last pairs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from flowprep.system.processes import usable_cores
 from flowprep.video.decode import decode_frames
 from flowprep.video.frames import Frame, SourceFormat, fit_size, read_image, resize, to_grey
 from flowprep.viz.shots import FrameSource
+
+log = logging.getLogger(__name__)
 
 _CACHED_FRAMES = 16  # of a file, in addition to those of a pair
 
@@ -50,10 +53,12 @@ class FileFrames:
         source, frame = next(stream)
         times = [frame.pts_seconds]
         try:
-            for _, later in stream:
+            for source, later in stream:  # noqa: B007 - the last one has all warnings
                 times.append(later.pts_seconds)
         except VideoDamaged as exc:
             self.damage = str(exc)
+        if source.warning:
+            log.warning("%s: %s", name, source.warning)
         self.width, self.height = fit_size(source, size)
         self.frame_rate = source.frame_rate
         self.times_seconds = np.array(times)
