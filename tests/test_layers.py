@@ -45,6 +45,7 @@ PUBLIC = {
     "flowprep.reports.charts",
     "flowprep.reports.html",
     "flowprep.reports.numbers",
+    "flowprep.cli.arguments",
     "flowprep.cli.command",
     "flowprep.cli.options",
     "flowprep.cli.output",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.codec.quantise import decode, encode
-from flowprep.errors import UsageError
+from flowprep.errors import UsageError, VideoError, VideoUnreadable
+from flowprep.planning.inputs import spread, video_paths
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import to_grey
+
+log = logging.getLogger(__name__)
 
 Grey = npt.NDArray[np.uint8]
 Flow = npt.NDArray[np.float32]
@@ -89,21 +93,30 @@ def sample_pairs(videos: Sequence[Path], size: str, count: int) -> list[tuple[Gr
     """Consecutive grey frames, spread evenly over the videos.
 
     Args:
-        videos: video files. The first 200 frames of each are used.
+        videos: inputs as for an extraction. The first 200 frames of a video are used. If there are more
+            videos than pairs, some of them are used, evenly spread. A video that cannot be read is left out,
+            with a warning.
         size: as `Settings.size`.
         count: number of pairs in total. Short videos may give fewer.
 
     Raises:
         UsageError: `count` is under 1, or the videos have no pairs.
-        VideoError: a video cannot be read.
+        VideoError: the only video cannot be read.
     """
     if count < 1:
         raise UsageError(f"pairs is {count}; allowed: a whole number from 1")
     pairs: list[tuple[Grey, Grey]] = []
+    videos = spread(video_paths(videos), count)
     for n, video in enumerate(videos):
         share = count * (n + 1) // len(videos) - count * n // len(videos)
-        stream = itertools.islice(read_frames(video, size), _MAX_FRAMES if share else 0)
-        frames = [to_grey(frame.rgb) for _, frame in stream]
+        stream = itertools.islice(read_frames(video, size), _MAX_FRAMES)
+        try:
+            frames = [to_grey(frame.rgb) for _, frame in stream]
+        except VideoError as exc:
+            if len(videos) == 1:
+                raise VideoUnreadable(f"{video}: {exc}") from exc
+            log.warning("%s is left out: %s", video, exc)
+            continue
         if len(frames) > 1:
             positions = np.unique(np.linspace(0, len(frames) - 2, share + 2).astype(int)[1:-1])
             pairs += [(frames[i], frames[i + 1]) for i in positions]

@@ -25,6 +25,7 @@ from flowprep.bench.extraction import extraction_speed
 from flowprep.bench.fidelity import Fidelity, Flow, Grey, fidelity, sample_pairs
 from flowprep.doctor import processor_name
 from flowprep.engines import make_engine, resolve
+from flowprep.planning.inputs import spread, video_paths
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset
 from flowprep.settings import CODES, Settings
 from flowprep.synthetic import write_samples
@@ -134,7 +135,7 @@ def bench(
     """Time an engine and OpenCV, with its default parameters, on pairs of real frames.
 
     Args:
-        videos: video files; sample clips if empty.
+        videos: inputs as for an extraction; sample clips if empty.
         engine: name of the engine.
         tvl1: its parameters; None for its default preset.
         size: as `Settings.size`.
@@ -149,7 +150,7 @@ def bench(
     tvl1 = tvl1 or PRESETS[default_preset(engine)]
     threads = threads or usable_cores()
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
-        videos = list(videos) or _sample_clips(Path(folder))
+        videos = spread(video_paths(videos), pairs) if videos else _sample_clips(Path(folder))
         sampled = sample_pairs(videos, size, pairs)
         compared = _compare(sampled, make_engine(engine, tvl1))
         rates = _rates({"ours": (engine, tvl1), "opencv": ("opencv", PRESETS["opencv"])}, sampled, threads)
@@ -181,12 +182,13 @@ def bench_gpu(videos: Sequence[Path], size: str, tvl1: Tvl1Settings) -> CudaBenc
     """Time engine cuda on the first GPU, as `flowprep.bench.cuda.bench_cuda` does.
 
     Args:
-        videos: video files; only the first is used. A sample clip is used if there are none.
+        videos: inputs as for an extraction; only the first video is used. A sample clip is
+            used if there are none.
         size: as `Settings.size`.
         tvl1: parameters of TV-L1.
     """
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
-        videos = list(videos) or _sample_clips(Path(folder))
+        videos = video_paths(videos) if videos else _sample_clips(Path(folder))
         return bench_cuda(_first_frames(videos[0], size), tvl1)
 
 

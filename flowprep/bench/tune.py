@@ -72,7 +72,7 @@ def tune(
     """Compute flow once and encode it with each quantisation.
 
     Args:
-        videos: video files.
+        videos: inputs as for an extraction.
         engine: the engine that computes the flow.
         tvl1: its parameters; None for its default preset.
         size: as `Settings.size`.

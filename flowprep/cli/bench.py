@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowprep.cli.arguments import INPUT
 from flowprep.cli.command import SHARED_FLAGS, Group, warn_old_spelling
 from flowprep.cli.options import (
+    check_engine_options,
     corpus_argument,
     preset_option,
     solver_options,
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from flowprep.bench.flow import FlowBenchmark
     from flowprep.bench.read import ReadBenchmark
 
-videos_argument = click.argument(
-    "videos", metavar="[VIDEO]...", nargs=-1, type=click.Path(exists=True, path_type=Path)
-)
+videos_argument = click.argument("videos", metavar="[INPUT]...", nargs=-1, type=INPUT)
 size_option = click.option(
     "--size",
     default="short:256",
@@ -56,6 +56,8 @@ class BenchGroup(Group):
                 if arg.startswith(option + "="):
                     warn_old_spelling(f"`bench {option}=PATH`", f"`bench {option[2:]} PATH`")
                     return [option[2:], arg.partition("=")[2], *args[:place], *args[place + 1 :]]
+        if first and not first.startswith("-") and not Path(first).exists():
+            return args  # a misspelt command
         warn_old_spelling("`bench` without a command", "`bench flow`")
         return ["flow", *args]
 
@@ -68,7 +70,13 @@ def bench() -> None:
 @bench.command("flow")
 @videos_argument
 @size_option
-@click.option("--pairs", default=12, show_default=True, help="Pairs of frames, spread over the videos.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="Pairs of frames, spread over the videos.",
+)
 @click.option(
     "--threads", type=click.IntRange(1), help="Threads of the run on all cores.  [default: one for each core]"
 )
@@ -78,11 +86,14 @@ def bench_flow(
 ) -> None:
     """Time an engine against OpenCV's TV-L1, alternately on the same pairs.
 
-    Without VIDEO, sample clips are used. The output has milliseconds per pair on one thread, the distance to
-    OpenCV's flow, pairs per second on all cores, size and error of each quantiser, and the time of each stage
-    of an extraction. OpenCV runs with its default parameters, whatever the preset. With engine cuda, the
-    output of `bench gpu` follows.
+    INPUT is what `flowprep extract` accepts. Without it, sample clips are used.
+
+    The output has milliseconds per pair on one thread, the distance to OpenCV's flow, pairs per second on all
+    cores, size and error of each quantiser, and the time of each stage of an extraction. OpenCV runs with its
+    default parameters, whatever the preset. With engine cuda, the output of `bench gpu` follows.
     """
+    check_engine_options(engine, preset, changes, options["size"])
+
     from flowprep.bench.flow import bench
 
     result = bench(videos, engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
@@ -98,6 +109,8 @@ def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[st
 
     The two frames of each file are in the same folder: those of flow10.flo are frame10.png and frame11.png.
     """
+    check_engine_options(engine, preset, changes)
+
     from flowprep.bench.truth import endpoint_errors
 
     result = endpoint_errors(folder, engine, tvl1_from_options(engine, preset, changes))
@@ -130,8 +143,11 @@ def bench_read(corpus: Path) -> None:
 def bench_gpu(videos: tuple[Path, ...], size: str, preset: str | None, changes: tuple[str, ...]) -> None:
     """Time engine cuda on the first GPU: pairs per second by size and batch, and the share of each kernel.
 
-    The speed is compared with the maximum of the GPU. Without VIDEO, sample clips are used.
+    The speed is compared with the maximum of the GPU. INPUT is what `flowprep extract` accepts, and its first
+    video is used. Without it, a sample clip is used.
     """
+    check_engine_options("cuda", preset, changes, size)
+
     from flowprep.bench.flow import bench_gpu
 
     result = bench_gpu(videos, size, tvl1_from_options("cuda", preset, changes))

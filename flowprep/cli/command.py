@@ -7,11 +7,14 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from flowprep.cli import usage
 from flowprep.cli.output import JSON, QUIET, CommandFailed, WrongUse, describe_os_error, print_error, warn
+from flowprep.corpus.names import is_corpus
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
 from flowprep.system.paths import check_no_address
 
@@ -100,9 +103,23 @@ class Command(click.Command):
         self._old_destination = old_destination
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments, after old names of options were replaced."""
+        """Parse arguments, after old names of options were replaced.
+
+        Raises:
+            click.UsageError: the message has one line, with the wrong value and with the allowed ones.
+        """
         refuse_addresses(args)
-        return super().parse_args(ctx, replace_old_names(args, self._renamed))
+        args = replace_old_names(args, self._renamed)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.MissingParameter:
+            raise
+        except click.BadParameter as exc:
+            if exc.param and exc.param.name:
+                values = super().make_parser(ctx).parse_args(list(args))[0]
+                message = usage.describe_value(exc.param, values.get(exc.param.name), exc.message)
+                raise click.BadParameter(message, ctx, exc.param) from exc
+            raise
 
     def make_parser(self, ctx: click.Context) -> Any:
         """Return a parser that also accepts the destination where it used to stand."""
@@ -127,16 +144,21 @@ class Command(click.Command):
         elif self._old_destination == "first":
             name = next(p.name for p in self.params if isinstance(p, click.Argument))
             if name and isinstance(values.get(name), list | tuple) and len(values[name]) > 1:
+                if is_corpus(Path(values[name][0])):
+                    return  # a source whose --out was forgotten: it must not be written to
                 values["out"], *values[name] = values[name]
         if values.get("out") is not None:
             warn_old_spelling(f"the argument {values['out']}", f"--out {values['out']}")
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, with messages as its flags say."""
+        """Run the command, with messages as its flags say. Messages about settings name the options."""
         level = LOG_LEVELS[min(ctx.meta.get(VERBOSITY, 0), len(LOG_LEVELS) - 1)]
         logging.basicConfig(level=level, handlers=[LogHandler()], format="%(message)s")
         logging.getLogger("PIL").setLevel(logging.INFO)  # its debug messages list every part of an image
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except UsageError as exc:
+            raise WrongUse(usage.name_options(str(exc), self.params)) from exc
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each section below its heading."""
@@ -157,6 +179,15 @@ class Group(click.Group):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.params += _shared_options()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command. The message about an unknown one suggests the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            ctx.fail(f"no command {name}{usage.nearest(name, self.commands)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowprep.cli.arguments import CORPUS, NEW_FOLDER, LocalPath
 from flowprep.cli.command import Command
 from flowprep.cli.options import (
     allow_missing_option,
@@ -30,14 +31,12 @@ from flowprep.system.progress import Progress
 if TYPE_CHECKING:
     from flowprep.planning.status import CorpusStatus
 
-existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-
 
 def select_option(required: bool) -> Callable[[Any], Any]:
     """Return the option that chooses videos; all are chosen without it, unless it is required."""
     text = (
-        "Only these videos: a label, a list of ids (.txt or .csv file), or a pattern of ids such as"
-        " 'Punch/*_g01_*'. Can be repeated."
+        "Only these videos: a label, a list of ids (.txt or .csv file), an id, the name of a file, or a"
+        " pattern of ids such as 'Punch/*_g01_*'. Can be repeated."
     )
     help = text if required else f"{text}  [default: all]"
     return click.option("--select", "wanted", multiple=True, required=required, metavar="VIDEOS", help=help)
@@ -45,7 +44,7 @@ def select_option(required: bool) -> Callable[[Any], Any]:
 
 @click.command(cls=Command, old_destination="last")
 @corpus_argument
-@out_option("DIR", "Folder to write.")
+@out_option("DIR", "Folder to write.", type=NEW_FOLDER)
 @click.option(
     "--layout",
     required=True,
@@ -114,7 +113,7 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
 
 
 @click.command(name="import", cls=Command, renamed={"--codes": "--quantiser"})
-@click.argument("directory", type=existing_folder)
+@click.argument("directory", type=LocalPath(exists=True, file_okay=False))
 @corpus_out_option
 @click.option(
     "--layout",
@@ -171,7 +170,7 @@ def import_(directory: Path, out: Path, **options: Any) -> None:
 
 
 @click.command(cls=Command, old_destination="first")
-@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("corpora", metavar="CORPUS...", nargs=-1, required=True, type=CORPUS)
 @corpus_out_option
 def merge(corpora: tuple[Path, ...], out: Path) -> None:
     """Make one corpus of several that have the same settings. Images are copied, not recoded."""

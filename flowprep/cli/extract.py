@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowprep.cli.arguments import NEW_FOLDER
 from flowprep.cli.command import Command
 from flowprep.cli.options import (
     RENAMED_STORAGE,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @corpus_options
 @run_options
 def extract(
-    inputs: tuple[str, ...],
+    inputs: tuple[Path, ...],
     out: Path,
     segments: int,
     list_root: Path | None,
@@ -78,7 +79,7 @@ def extract(
 @input_options
 @corpus_options
 def plan(
-    inputs: tuple[str, ...],
+    inputs: tuple[Path, ...],
     out: Path,
     segments: int,
     list_root: Path | None,
@@ -107,7 +108,7 @@ def plan(
 
 
 def _plan(
-    inputs: Sequence[str], out: Path, segments: int, options: Mapping[str, Any], **arguments: Any
+    inputs: Sequence[Path], out: Path, segments: int, options: Mapping[str, Any], **arguments: Any
 ) -> PlannedCorpus:
     settings = settings_from_options(**options)  # wrong settings are reported before anything heavy loads
     from flowprep.api import plan_corpus
@@ -117,10 +118,24 @@ def _plan(
 
 
 @click.command(cls=Command, old_destination="last")
-@out_option("DIR", "Folder to write.")
-@click.option("--classes", default=8, show_default=True, help="Classes; half of them differ in motion only.")
-@click.option("--clips", default=20, show_default=True, help="Clips of each class.")
-@click.option("--seed", default=0, show_default=True, help="Another seed gives other clips.")
+@out_option("DIR", "Folder to write.", type=NEW_FOLDER)
+@click.option(
+    "--classes",
+    type=click.IntRange(2, 16),
+    default=8,
+    show_default=True,
+    help="Classes; half of them differ in motion only.",
+)
+@click.option(
+    "--clips", type=click.IntRange(2, 198), default=20, show_default=True, help="Clips of each class."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32),
+    default=0,
+    show_default=True,
+    help="Another seed gives other clips.",
+)
 def samples(out: Path, classes: int, clips: int, seed: int) -> None:
     """Write sample clips (.mp4 in class folders) and split lists.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from flowprep.cli.output import (
     print_tree,
     sizes_line,
 )
+from flowprep.errors import UsageError
 from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
+    from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.verify import Report
 
 
@@ -86,32 +89,48 @@ def _show_verification(corpus: Path, report: Report, aside: list[str]) -> None:
 @click.command(cls=Command)
 @corpus_argument
 @click.argument("video", required=False)
-@click.option("--list", "as_list", is_flag=True, help="Print id, label, frames and pairs of every video.")
+@click.option(
+    "--list",
+    "as_list",
+    is_flag=True,
+    help="Print id, label, frames and pairs of every video, or of those that VIDEO names.",
+)
 def info(corpus: Path, video: str | None, as_list: bool) -> None:
-    """Describe a corpus: counts, sizes, settings, software versions. Or describe one VIDEO, by its id."""
+    """Describe a corpus: counts, sizes, settings, software versions. Or describe one VIDEO.
+
+    VIDEO is the id, the name of the file, a label or a pattern such as 'Punch/*_g01_*'.
+    """
     from flowprep.corpus.reader import open_corpus
 
     opened = open_corpus(corpus)
+    ids = opened.find(video) if video else opened
     if as_list:
         rows = [
             {"id": v.id, "label": v.label, "frames": v.num_frames, "pairs": v.num_pairs}
-            for v in opened.values()
+            for v in (opened[video_id] for video_id in ids)
         ]
         print_result(rows, "\n".join("\t".join(map(str, row.values())) for row in rows))
         return
-    values = opened[video].info() if video else opened.info()
+    if video and len(ids) > 1:
+        examples = ", ".join(list(ids)[:3])
+        raise UsageError(f"{video} names {len(ids)} videos: {examples}, ...; give one, or --list for all")
+    values = opened[next(iter(ids))].info() if video else opened.info()
     print_result(values, lambda: print_tree(values))
 
 
 @click.command(cls=Command)
 @corpus_argument
-@click.argument("tasks", metavar="[TASK]...", nargs=-1)
-def log(corpus: Path, tasks: tuple[str, ...]) -> None:
-    """Print the log of CORPUS, or of the named TASKs only: time, task, process and event."""
+@click.argument("names", metavar="[TASK|VIDEO]...", nargs=-1)
+def log(corpus: Path, names: tuple[str, ...]) -> None:
+    """Print the log of CORPUS: time, task, process and event.
+
+    With TASKs, or with names of VIDEOs as for `flowprep info`, only their tasks are printed.
+    """
     from flowprep.corpus.store import CorpusStore
     from flowprep.corpus.task_log import FIELDS
 
-    lines = CorpusStore(corpus).read_logs(tasks)
+    store = CorpusStore(corpus)
+    lines = store.read_logs(_tasks_of(store, names))
 
     def show() -> None:
         if lines:
@@ -120,6 +139,38 @@ def log(corpus: Path, tasks: tuple[str, ...]) -> None:
             click.echo(f"{corpus} has no logs: no task ran in it, or the logs were deleted", err=True)
 
     print_result([dict(zip(FIELDS, line.split(" ", 3), strict=False)) for line in lines], show)
+
+
+def _tasks_of(store: CorpusStore, names: Sequence[str]) -> list[str]:
+    """The tasks that have a log, of those that are named by their ids or by their videos.
+
+    Raises:
+        UsageError: a name is neither a task nor a video, or no task has a log.
+    """
+    from flowprep.corpus.find import find_videos, nearest_videos
+
+    logged = store.logged_tasks()
+    planned = store.read_plan().tasks if names and store.has_plan() else []
+    labels = {segment.id: segment.label for task in planned for segment in task.segments}
+    found: dict[str, None] = {}
+    for name in names:
+        if name in logged:
+            found[name] = None
+            continue
+        videos = set(find_videos(labels, name))
+        tasks = [t.id for t in planned if t.id == name or any(s.id in videos for s in t.segments)]
+        if not tasks:
+            known = [*sorted(logged), *labels]
+            near = " or ".join(nearest_videos(known, name))
+            raise UsageError(
+                f"no task or video {name!r} in {store.path}"
+                + (f"; did you mean {near}?" if near else ";")
+                + f" `flowprep info {store.path} --list` prints all ids"
+            )
+        found.update(dict.fromkeys(task for task in tasks if task in logged))
+    if names and not found:
+        raise UsageError(f"{', '.join(names)} has no log in {store.path}: its task did not run yet")
+    return list(found)
 
 
 @click.command(cls=Command)

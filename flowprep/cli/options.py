@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
+from flowprep.cli.arguments import CORPUS, INPUT, NEW_FOLDER
 from flowprep.cli.command import Option
-from flowprep.errors import SettingsError
+from flowprep.cli.usage import parameter_name
+from flowprep.engines import check_engine_name
+from flowprep.errors import UsageError
 from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
 from flowprep.settings import CODECS, CODES, MAX_SEGMENTS, Settings
 
@@ -36,18 +39,15 @@ def add_options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
-def out_option(metavar: str, help: str, **settings: Any) -> Callable[[F], F]:
+def out_option(metavar: str, help: str, *, type: click.Path, **settings: Any) -> Callable[[F], F]:
     """Return the option `--out`, which every command that writes something has."""
-    settings = {"required": True, "type": click.Path(path_type=Path), **settings}
-    return click.option("-o", "--out", metavar=metavar, help=help, **settings)
+    settings = {"required": True, **settings}
+    return click.option("-o", "--out", metavar=metavar, help=help, type=type, **settings)
 
 
-# Whether it is a corpus is said where it is opened, in the same words for each command.
-corpus_argument = click.argument("corpus", type=click.Path(path_type=Path))
-corpus_out_option = out_option("CORPUS", "Folder of the corpus to write.")
-inputs_argument = click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=str)
-)
+corpus_argument = click.argument("corpus", type=CORPUS)
+corpus_out_option = out_option("CORPUS", "Folder of the corpus to write.", type=NEW_FOLDER)
+inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=INPUT)
 allow_missing_option = click.option(
     "--allow-missing",
     is_flag=True,
@@ -239,8 +239,46 @@ def run_options(command: F) -> F:
 
 
 def tvl1_from_options(engine: str, preset: str | None, changes: Sequence[str]) -> Tvl1Settings:
-    """Return the parameters of TV-L1 that `solver_options` give."""
+    """Return the parameters of TV-L1 that `solver_options` give. The name of the engine is checked, too."""
+    check_engine_name(engine)
     return tvl1_settings(preset or default_preset(engine), tuple(changes))
+
+
+def check_engine_options(
+    engine: str | None,
+    preset: str | None,
+    changes: Sequence[str],
+    size: str | None = None,
+    step: int | None = None,
+) -> None:
+    """Check the options of a flow engine before anything heavy is loaded; None stands for the default.
+
+    Raises:
+        SettingsError: a value is not allowed.
+    """
+    tvl1_from_options(engine or "auto", preset, changes)
+    Settings(size=size or DEFAULTS.size, step=step or DEFAULTS.step)
+
+
+def only_with(condition: str, holds: bool, *names: str) -> None:
+    """Refuse options that have no effect.
+
+    Args:
+        condition: what the options are for, as the user types it.
+        holds: whether it is given.
+        names: the options, as parameters of the command.
+
+    Raises:
+        UsageError: an option is given without it.
+    """
+    context = click.get_current_context()
+    for param in context.command.params:
+        given = param.name in names and context.get_parameter_source(str(param.name)) not in (
+            ParameterSource.DEFAULT,
+            ParameterSource.DEFAULT_MAP,
+        )
+        if given and not holds:
+            raise UsageError(f"{parameter_name(param)} has no effect here; allowed: only with {condition}")
 
 
 def settings_from_options(
@@ -249,12 +287,6 @@ def settings_from_options(
     """Return the settings that `corpus_options` give.
 
     Raises:
-        SettingsError: a value is not allowed. The message has the names of the options.
+        SettingsError: a value is not allowed.
     """
-    tvl1 = tvl1_from_options(engine, preset, changes)
-    try:
-        return Settings(engine=engine, tvl1=tvl1, **options)
-    except SettingsError as exc:
-        names = {old.removeprefix("--").replace("-", "_"): new for old, new in RENAMED_STORAGE.items()}
-        message = re.sub(r"\b(codes|codec|error_px)\b", lambda match: names[match[1]], str(exc))
-        raise SettingsError(message) from exc
+    return Settings(engine=engine, tvl1=tvl1_from_options(engine, preset, changes), **options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from flowprep.cli import usage
 from flowprep.system.progress import Progress, progress_bar
 from flowprep.system.units import count_noun, format_bytes
 
@@ -78,11 +79,8 @@ def warn(text: str) -> None:
 
 
 def print_error(error: click.ClickException) -> None:
-    """Print an error on standard error: one line, and for a wrong command line where its help is."""
-    click.echo(f"error: {error.format_message()}", err=True)
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context:
-        click.echo(f"Help: {context.command_path} --help", err=True)
+    """Print an error on standard error, as one line."""
+    click.echo(f"error: {usage.describe(error)}", err=True)
 
 
 def show_progress(

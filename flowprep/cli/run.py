@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowprep.cli import usage
 from flowprep.cli.command import Command
 from flowprep.cli.options import RENAMED_RETRY, corpus_argument, planned_engine_option, run_options
 from flowprep.cli.output import (
@@ -24,6 +25,7 @@ from flowprep.cli.output import (
     show_progress,
     sizes_line,
 )
+from flowprep.errors import UsageError
 from flowprep.system.progress import Progress
 from flowprep.system.units import count_noun
 
@@ -87,15 +89,17 @@ def run_task(corpus: Path, tasks: tuple[str, ...], array: bool, engine: str | No
     one process. A process with no task left waits for the others. If one of them dies, another process takes
     over its task. So each command ends when all tasks are done. Its output counts its own work only.
     """
+    if bool(tasks) == array:
+        raise click.UsageError("name tasks, as in plan.jsonl, or give --array, but not both")
+
     from flowprep.api import PlannedCorpus, run_plan
 
-    if bool(tasks) == array:
-        raise click.UsageError("name tasks, as in plan.jsonl, or give --array")
     planned = PlannedCorpus.read(corpus, engine)
     known = {task.id for task in planned.plan.tasks}
     if unknown := [name for name in tasks if name not in known]:
+        near = usage.nearest(unknown[0], known)
         tasks_known = count_noun(len(known), "task")
-        raise click.UsageError(f"no task {unknown[0]} in the plan of {corpus}; it has {tasks_known}")
+        raise UsageError(f"no task {unknown[0]} in the plan of {corpus}, which has {tasks_known}{near}")
     pending = [task for task in planned.pending_tasks() if array or task.id in tasks]
     random.shuffle(pending)
     with run_progress(corpus) as progress:

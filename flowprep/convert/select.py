@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
+from flowprep.corpus.find import find_videos, nearest_videos
 from flowprep.errors import UsageError
 from flowprep.planning.list_names import NameMatcher, check_coverage, describe_missing
 from flowprep.planning.video_lists import hmdb_part, is_list, path_exists, read_lists
@@ -26,9 +26,8 @@ def select(
 
     Args:
         labels: id -> label of all videos.
-        wanted: the selections. Each is a list file, a label, or a pattern of ids with `*`, `?` and `[...]`.
-            `flowprep.planning.video_lists` describes the forms of a list. Without any selection, all videos
-            are selected.
+        wanted: the selections. Each is a list, as `flowprep.planning.video_lists` describes it, or a name as
+            for `find_videos`. Without any selection, all videos are selected.
         failures: ids that a list may name although they are not in the corpus.
         allow_missing: a list may name any number of videos that are not in the corpus.
 
@@ -41,21 +40,20 @@ def select(
     """
     if not wanted:
         return {"all": sorted(labels)}
-    classes = set(labels.values()) - {""}
     ids_by_selection: dict[str, list[str]] = {}
     for selection in wanted:
         if is_list(selection) and (path_exists(Path(selection)) or hmdb_part(selection)):
             ids = _read_ids(selection, labels, failures, allow_missing=allow_missing)
-        elif selection in classes:
-            ids = [video_id for video_id, label in labels.items() if label == selection]
         else:
-            ids = [video_id for video_id in labels if fnmatchcase(video_id, selection)]
+            ids = find_videos(labels, selection)
         if not ids:
-            examples = ", ".join(sorted(classes)[:8]) or "none"
+            near = " or ".join(nearest_videos(labels, selection))
+            examples = ", ".join(sorted(set(labels.values()) - {""})[:8]) or "none"
             raise UsageError(
-                f"--select {selection!r} names no video of the corpus; allowed: a .txt or .csv list of ids, a"
-                f" label ({examples}) or a pattern of ids such as 'Punch/*_g01_*'. `flowprep info --list`"
-                " prints all ids"
+                f"--select {selection!r} names no video of the corpus; "
+                + (f"did you mean {near}? Allowed: " if near else "allowed: ")
+                + f"a .txt or .csv list of ids, a label ({examples}), a name of a file, or a pattern of ids"
+                " such as 'Punch/*_g01_*'. `flowprep info CORPUS --list` prints all ids"
             )
         ids_by_selection[selection] = sorted(ids)
     return ids_by_selection

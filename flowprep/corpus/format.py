@@ -13,6 +13,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.corpus.names import DAMAGED as DAMAGED
+from flowprep.corpus.names import INDEX as INDEX
+from flowprep.corpus.names import LEASES as LEASES
+from flowprep.corpus.names import LOGS as LOGS
+from flowprep.corpus.names import PLAN as PLAN
+from flowprep.corpus.names import RECORDS as RECORDS
+from flowprep.corpus.names import SHARDS as SHARDS
+
 SHARD_FORMAT = "flowprep-shard"
 VERSION = (1, 1)
 PLAN_FORMAT = "flowprep-plan"
@@ -20,15 +28,6 @@ PLAN_VERSION = 2  # version 1 had no checksums
 RECORD_FORMAT = "flowprep-record"
 RECORD_VERSION = 1
 INDEX_VERSION = 2
-
-# Names in a corpus folder.
-PLAN = "plan.jsonl"
-INDEX = "index.npz"
-SHARDS = "shards"
-RECORDS = "records"
-LEASES = "leases"
-LOGS = "logs"
-DAMAGED = "damaged"
 
 # Root attributes of a shard.
 FORMAT_ATTRIBUTE = "format"

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.corpus import format as fmt
+from flowprep.corpus.find import find_videos, unknown_video
 from flowprep.corpus.index import Index
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.store import CorpusStore
@@ -85,12 +86,7 @@ class Corpus(Mapping[str, Video]):
     def __getitem__(self, video_id: str) -> Video:
         rows = self._rows_of(video_id)
         if not rows:
-            reason = self.failures.get(video_id)
-            raise VideoMissing(
-                f"{video_id!r} could not be extracted: {reason}"
-                if reason
-                else f"no video {video_id!r} in {self.path}"
-            )
+            raise VideoMissing(unknown_video(self, video_id, self.path, self.failures))
         index = self.index
         return Video(self, [(index.tasks[index.row_task[row]], index.rows[row]) for row in rows])
 
@@ -120,6 +116,25 @@ class Corpus(Mapping[str, Video]):
         """Label by id; "" for a video without one. No shard is opened."""
         # One string for all videos of a class.
         return {i: sys.intern(label) for i, label in zip(self, _texts(self.index.labels), strict=True)}
+
+    def get(self, video_id: str, default: Any = None) -> Any:
+        """The video of an id, or a default. Unlike `corpus[video_id]`, it searches for no similar id."""
+        return self[video_id] if video_id in self else default  # noqa: SIM401
+
+    def find(self, name: str) -> list[str]:
+        """The ids that a name stands for: an id, a label, the name of a file, or a pattern of ids.
+
+        Args:
+            name: an id; or a label, for all videos of a class; or the last part of an id, with or without its
+                suffix; or a pattern of ids with `*`, `?` and `[...]`.
+
+        Raises:
+            VideoMissing: it stands for no video. The message suggests the nearest ids, or has the reason if
+                the video failed.
+        """
+        if ids := find_videos(self.labels, name):
+            return ids
+        raise VideoMissing(unknown_video(self, name, self.path, self.failures))
 
     def info(self) -> dict[str, Any]:
         """A description of the corpus in plain types: counts, sizes, settings, software versions."""

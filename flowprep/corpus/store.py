@@ -21,6 +21,7 @@ from flowprep.corpus import format as fmt
 from flowprep.corpus import plan as plans
 from flowprep.corpus import records, task_log
 from flowprep.corpus.index import Index, read_index, read_indexed_tasks, write_index
+from flowprep.corpus.names import is_corpus, why_no_corpus
 from flowprep.corpus.plan import Plan, Task
 from flowprep.corpus.records import TaskRecord
 from flowprep.corpus.shard_reader import Shard
@@ -69,15 +70,12 @@ class CorpusStore:
 
     def exists(self) -> bool:
         """Whether the folder is a corpus: it has records or a plan."""
-        return (self.path / fmt.RECORDS).is_dir() or self.has_plan()
+        return is_corpus(self.path)
 
     def check_exists(self) -> None:
         """Raise NotACorpus if the folder is not a corpus."""
-        if not self.path.is_dir():
-            found = "it is a file" if self.path.exists() else "there is no such folder"
-            raise NotACorpus(f"{self.path} is not a corpus: {found}")
-        if not self.exists():
-            raise NotACorpus(f"{self.path} is not a corpus: it has neither records nor a plan")
+        if reason := why_no_corpus(self.path):
+            raise NotACorpus(f"{self.path} is not a corpus: {reason}")
 
     def make_folders(self) -> None:
         """Create the folders that a corpus has from the beginning."""
@@ -344,6 +342,10 @@ class CorpusStore:
         """Append a line to the log of a task."""
         task_log.append(self.log_path(task), task, event)
 
+    def logged_tasks(self) -> set[str]:
+        """The ids of the tasks that have a log."""
+        return _stems(self.path / fmt.LOGS, ".log")
+
     def read_logs(self, tasks: Sequence[str] = ()) -> list[str]:
         """The lines of the logs of these tasks, or of all tasks if none is named, in order of time.
 
@@ -351,7 +353,7 @@ class CorpusStore:
             NotACorpus: the folder is not a corpus.
             UsageError: a named task has no log.
         """
-        known = _stems(self.path / fmt.LOGS, ".log")
+        known = self.logged_tasks()
         if not known:
             self.check_exists()
         if missing := [task for task in tasks if task not in known]:

@@ -45,13 +45,16 @@ def resolve(name: str) -> str:
     Raises:
         SettingsError: no engine has this name; the message lists those that exist.
     """
-    if name == "auto":
-        return _fastest()
-    if name not in ENGINES and ":" not in name:
+    check_engine_name(name)
+    return _fastest() if name == "auto" else name
+
+
+def check_engine_name(name: str) -> None:
+    """Raise SettingsError if no engine can have this name. No library is imported."""
+    if name not in ("auto", *ENGINES) and ":" not in name:
         raise SettingsError(
             f'engine is {name!r}; allowed: auto, {", ".join(ENGINES)}, or "module:class" of another engine'
         )
-    return name
 
 
 @cache

@@ -6,7 +6,8 @@ draws both in the same way. Memory holds a few frames only, whatever the length 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowprep import viz
+from flowprep.corpus.names import is_corpus
 from flowprep.corpus.reader import open_corpus
-from flowprep.corpus.store import CorpusStore
 from flowprep.engines import ENGINES, resolve
 from flowprep.errors import UsageError
+from flowprep.planning.inputs import video_paths
 from flowprep.presets import PRESETS, default_preset, tvl1_settings
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.suffixes import IMAGE_SUFFIXES
-from flowprep.viz.computed import ComputedVideo, open_file, open_image_pair
+from flowprep.viz.computed import ComputedVideo, FileFrames, open_file, open_image_pair
 from flowprep.viz.film_file import FilmFile
 from flowprep.viz.shots import FlowVideo, FrameSource
+
+log = logging.getLogger(__name__)
+
+SHOWN_VIDEOS = 12  # of an input or a name that stands for many
 
 
 class FlowSource(NamedTuple):
@@ -50,46 +56,84 @@ def open_sources(
     engine: str | None = None,
     preset: str | None = None,
     changes: tuple[str, ...] = (),
+    limit: int | None = None,
+    single: bool = False,
 ) -> list[FlowSource]:
-    """Open the videos that the arguments of `flowprep view` name.
+    """Open the videos that the arguments of `flowprep view` and `flowprep flow` name.
 
     Args:
-        sources: a corpus and ids of its videos; or videos, as files or folders of frames; or two images.
+        sources: a corpus and names of its videos, as for `Corpus.find`; or inputs of `flowprep extract`; or
+            two images.
         compare: another corpus with the same videos, an engine or a preset.
         size, step: of files, as in `Settings`.
         engine, preset, changes: for the flow of files: the engine, its preset, and changes of the preset as
             "name=value".
+        limit: the maximum number of videos, with a warning if there are more. By default it is 12, or the
+            number of sources.
+        single: whether only one video is allowed.
 
     Raises:
-        UsageError: an argument names nothing that can be shown. The message says what can.
+        UsageError: an argument names nothing that can be shown, or names several videos where one is allowed.
+            The message says what can be shown.
         VideoError: a file cannot be read.
     """
     path = Path(sources[0])
-    if _is_corpus(path):
+    if is_corpus(path):
         if changes or any(option is not None for option in (size, step, engine, preset)):
             raise UsageError(
-                "a corpus is shown as it is stored; size, step, engine, preset and tvl1 are for video files"
-                " (compare it with a preset by --compare)"
+                f"{path} is a corpus, which is shown as it is stored; --size, --step, --engine, --preset and"
+                " --tvl1 are for video files"
             )
-        return _corpus_sources(path, sources[1:], compare)
-    for source in sources:
-        if not Path(source).exists():
-            raise UsageError(f"no such video or corpus: {source}")
+        return _corpus_sources(path, sources[1:], compare, limit, single)
+    paths = [Path(source) for source in sources]
+    for source in paths:
+        if not source.exists():
+            raise UsageError(f"no such video, folder, list or corpus: {source}")
     step, engine = 1 if step is None else step, resolve(engine or "auto")
     preset = preset or default_preset(engine)
     settings = Settings(
         size=size or Settings.size, step=step, engine=engine, tvl1=tvl1_settings(preset, changes)
     )
     name = _flow_name(engine, preset, *changes)
-    if len(sources) == 2 and all(Path(source).suffix.lower() in IMAGE_SUFFIXES for source in sources):
-        files = [open_image_pair(Path(sources[0]), Path(sources[1]), settings)]
-    else:
-        files = [open_file(Path(source), settings) for source in sources]
     opened = []
-    for frames in files:
+    for frames in _open_files(paths, settings, limit, single):
         video = ComputedVideo(frames, engine, settings.tvl1, step)
         opened.append(FlowSource(video, *_compared(compare, frames, step, name, engine)))
     return opened
+
+
+def _open_files(
+    paths: Sequence[Path], settings: Settings, limit: int | None, single: bool
+) -> Iterator[FileFrames]:
+    """The frames of two images, or of each video in the inputs."""
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    if len(images) == len(paths) == 2:
+        yield open_image_pair(paths[0], paths[1], settings)
+        return
+    if images:
+        raise UsageError(
+            f"{images[0]} is an image; allowed: two images of one size, or videos, folders and lists"
+        )
+    for video in _first([str(video) for video in video_paths(paths)], limit, len(paths), single):
+        yield open_file(Path(video), settings)
+
+
+def _first(videos: Sequence[str], limit: int | None, named: int, single: bool) -> Sequence[str]:
+    """The first videos, and a warning if there are more.
+
+    Raises:
+        UsageError: there are several, and `single` is set.
+    """
+    if single and len(videos) > 1:
+        more = ", ..." if len(videos) > 3 else ""
+        raise UsageError(
+            f"{len(videos)} videos are named: {', '.join(videos[:3])}{more}; allowed: one. A contact sheet"
+            " (`flowprep view -o FILE.png`) shows several"
+        )
+    limit = limit or max(SHOWN_VIDEOS, named)
+    if len(videos) > limit:
+        log.warning("the first %d of %d videos are shown; --videos N shows more", limit, len(videos))
+    return videos[:limit]
 
 
 @dataclass(frozen=True)
@@ -150,7 +194,7 @@ def draw(
         viz.save_png(picture, output)
         return Drawing(str(output), picture.shape[1], picture.shape[0])
     if suffix != ".mp4":
-        raise UsageError(f"output is {output}; allowed: a name that ends in .png (a sheet) or .mp4 (a film)")
+        raise UsageError(f"--out is {output}; allowed: a name that ends in .png (a sheet) or .mp4 (a film)")
     if len(sources) > 1:
         raise UsageError(f"a film shows one video, and these are {len(sources)}; a .png shows them all")
     ((video, other, names),) = sources
@@ -160,25 +204,27 @@ def draw(
     return Drawing(str(output), film.width, film.height, film)
 
 
-def _is_corpus(path: Path) -> bool:
-    return CorpusStore(path).exists()
-
-
-def _corpus_sources(path: Path, ids: Sequence[str], compare: str | None) -> list[FlowSource]:
+def _corpus_sources(
+    path: Path, names: Sequence[str], compare: str | None, limit: int | None, single: bool
+) -> list[FlowSource]:
     corpus = open_corpus(path)
-    if not ids:
+    if not names:
         examples = ", ".join(list(corpus)[:3]) or "none yet"
-        raise UsageError(f"name a video of {path}: {examples} ... (`flowprep info {path} --list` lists all)")
+        raise UsageError(
+            f"name a video of {path} by its id, label, file name or a pattern: {examples} ..."
+            f" (`flowprep info {path} --list` lists all)"
+        )
+    ids = list(dict.fromkeys(video_id for name in names for video_id in corpus.find(name)))
     sources = []
-    for video in (corpus[video_id] for video_id in ids):
-        if compare and _is_corpus(Path(compare)):
-            names = path.name, Path(compare).name
-            if names[0] == names[1]:
-                names = str(path), compare
-            sources.append(FlowSource(video, open_corpus(compare)[video.id], names))
+    for video in (corpus[video_id] for video_id in _first(ids, limit, len(names), single)):
+        if compare and is_corpus(Path(compare)):
+            titles = path.name, Path(compare).name
+            if titles[0] == titles[1]:
+                titles = str(path), compare
+            sources.append(FlowSource(video, open_corpus(compare)[video.id], titles))
         else:
-            name = f"as in {path.name}"
-            sources.append(FlowSource(video, *_compared(compare, video, video.step, name, "auto")))
+            title = f"as in {path.name}"
+            sources.append(FlowSource(video, *_compared(compare, video, video.step, title, "auto")))
     return sources
 
 
@@ -194,7 +240,7 @@ def _compared(
         engine, preset = resolve(engine), compare
     else:
         raise UsageError(
-            f"compare is {compare!r}; allowed: a corpus with the same videos, an engine"
+            f"--compare is {compare!r}; allowed: a corpus with the same videos, an engine"
             f" ({', '.join(ENGINES)}) or a preset ({', '.join(PRESETS)})"
         )
     other = ComputedVideo(frames, engine, PRESETS[preset], step)

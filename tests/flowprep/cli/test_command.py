@@ -39,6 +39,7 @@ def test_a_quiet_command_prints_results_and_failures_only(cli, clips, tmp_path):
 )
 def test_verbosity_is_the_level_of_the_log(cli, tmp_path, monkeypatch, arguments, level):
     levels = []
+    (tmp_path / "records").mkdir()
     monkeypatch.setattr(logging, "basicConfig", lambda **options: levels.append(options["level"]))
     cli(*arguments, "status", tmp_path)
     cli("status", tmp_path, *arguments)
@@ -78,6 +79,7 @@ def test_an_error_that_follows_from_ctrl_c_is_no_error_of_the_program(cli, tmp_p
         finally:
             raise RuntimeError("unexpected position")
 
+    (tmp_path / "records").mkdir()
     monkeypatch.setattr("flowprep.corpus.reader.open_corpus", interrupted_library)
     result = cli("info", tmp_path)
     assert result.exit_code == 1 and result.stderr == "error: stopped\n"

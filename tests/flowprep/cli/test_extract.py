@@ -50,7 +50,7 @@ def test_failed_videos_are_retried_on_request(cli, clips, tmp_path):
         (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
         (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
         (("--tvl1", "warps=3"), "tvl1.warps: 3, 5"),
-        (("--quantiser", "fixed", "--range", 15), "codes: fixed, adaptive; range: 15.0, 20.0"),
+        (("--quantiser", "fixed", "--range", 15), "--quantiser: fixed, adaptive; --range: 15.0, 20.0"),
     ],
 )
 def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_path, options, message):

@@ -132,6 +132,8 @@ def test_failed_is_retry_failed_now(cli, clips, tmp_path):
 )
 def test_bench_without_a_command(cli, tmp_path, monkeypatch, old, new):
     calls = []
+    place = tmp_path / "corpus" if "read" in str(new) else tmp_path
+    (tmp_path / "corpus" / "records").mkdir(parents=True)
     for module, name in (("flow", "bench"), ("truth", "endpoint_errors"), ("read", "bench_reading")):
 
         def record(*arguments, _name=name, **options):
@@ -141,7 +143,7 @@ def test_bench_without_a_command(cli, tmp_path, monkeypatch, old, new):
         monkeypatch.setattr(f"flowprep.bench.{module}.{name}", record)
     monkeypatch.setattr("flowprep.corpus.reader.open_corpus", str)
     first, second = (
-        cli("bench", *[arg.replace("PATH", str(tmp_path)) for arg in args], *json_flag)
+        cli("bench", *[arg.replace("PATH", str(place)) for arg in args], *json_flag)
         for args, json_flag in ((old, ["--json"]), (new, ["--json"]))
     )
     assert first.exit_code == second.exit_code == 0, (first.stderr, second.stderr)

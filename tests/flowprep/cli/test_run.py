@@ -43,7 +43,7 @@ def test_run_task_runs_those_that_are_named(planned, cli):
         (["abc"], "no task abc in the plan"),
         (["--array", "--executor", "dask"], "--executor dask and no cluster; allowed: one of --scheduler"),
         (["--array", "--local-cluster", "2", "--executor", "local"], "--executor local and --local-cluster"),
-        (["--array", "--scratch", "/nowhere"], "does not exist"),
+        (["--array", "--scratch", "/nowhere"], "--scratch: no such folder: /nowhere"),
         (["--array", "--timeout-per-video", "0"], "0"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_corpus_is_compared_with_another_and_with_a_preset(corpus, tmp_path):
         (["{corpus}", "x"], {}, VideoMissing, "no video 'x'"),
         (["{corpus}", "right/a.mp4"], {"step": 2}, UsageError, "shown as it is stored"),
         (["{corpus}", "right/a.mp4"], {"compare": "quick"}, UsageError, "compare is 'quick'; allowed"),
-        (["nowhere.mp4"], {}, UsageError, "no such video or corpus: nowhere.mp4"),
+        (["nowhere.mp4"], {}, UsageError, "no such video, folder, list or corpus: nowhere.mp4"),
         (["{corpus}/plan.jsonl"], {}, VideoUnreadable, "plan.jsonl: not a video"),
         (["{corpus}/plan.jsonl"], {"size": "big"}, SettingsError, "short:S"),
     ],
