@@ -21,6 +21,7 @@ from flowprep.errors import UsageError
 from flowprep.executors.base import DEFAULT_RUN, Executor, RunOptions, RunResult
 from flowprep.executors.run import check_run, run_tasks
 from flowprep.planning.discover import discover_videos
+from flowprep.planning.sources import find_source_changes
 from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
 from flowprep.settings import IMPORTED, MAX_SEGMENTS, Settings
@@ -157,6 +158,7 @@ def plan_corpus(
     segments: int = MAX_SEGMENTS,
     list_root: Path | None = None,
     allow_missing: bool = False,
+    add_copies: bool = False,
     run: RunOptions | None = None,
     progress: Progress = no_progress,
 ) -> PlannedCorpus:
@@ -171,6 +173,8 @@ def plan_corpus(
         list_root: the folder that relative paths in lists begin at; the folder of each list if None.
         allow_missing: leave out videos of a list that do not exist, with a warning. Without it, such videos
             fail, and a list is refused if less than half of its videos exist.
+        add_copies: also plan files that are copies of planned videos. Without it, they are left out, with a
+            warning.
         run: the run that follows. If it would be refused, no plan is written.
         progress: called with the videos read and to read.
 
@@ -195,7 +199,7 @@ def plan_corpus(
     settings = dataclasses.replace(settings, engine=resolve(settings.engine))
     if run:
         check_run(run, settings)
-    plan = make_plan(store, discovery.videos, settings, progress, segments)
+    plan = make_plan(store, discovery.videos, settings, progress, segments, add_copies=add_copies)
     return PlannedCorpus(
         store,
         plan,
@@ -257,7 +261,8 @@ def extract_corpus(
         f" {planned.describe_skipped()}"
     )
     result = run_plan(planned, tasks, options, progress=progress, announce=announce)
-    status = corpus_status(plan, planned.store.save_index())
+    index = planned.store.save_index()
+    status = corpus_status(plan, index, find_source_changes(planned.store, plan))
     return ExtractionResult(planned.store.path, status, result, planned.skipped_files)
 
 

@@ -44,6 +44,7 @@ def extract(
     segments: int,
     list_root: Path | None,
     allow_missing: bool,
+    add_copies: bool,
     retry_failed: bool,
     run: RunOptions,
     **options: Any,
@@ -64,7 +65,7 @@ def extract(
     Several of these commands can run on one corpus at the same time. They share the tasks, and each ends when
     all tasks are done.
     """
-    lists = {"list_root": list_root, "allow_missing": allow_missing}
+    lists = {"list_root": list_root, "allow_missing": allow_missing, "add_copies": add_copies}
     planned = _plan(inputs, out, segments, options, run=run, **lists)
     from flowprep.api import extract_corpus
 
@@ -84,6 +85,7 @@ def plan(
     segments: int,
     list_root: Path | None,
     allow_missing: bool,
+    add_copies: bool,
     **options: Any,
 ) -> None:
     """Write the plan of a corpus, and extract nothing yet.
@@ -92,7 +94,8 @@ def plan(
     code is 3 if videos of a list do not exist.
     """
     try:
-        planned = _plan(inputs, out, segments, options, list_root=list_root, allow_missing=allow_missing)
+        lists = {"list_root": list_root, "allow_missing": allow_missing, "add_copies": add_copies}
+        planned = _plan(inputs, out, segments, options, **lists)
     except ListMismatch as exc:
         click.echo(f"error: {exc}; nothing was planned", err=True)
         sys.exit(EXIT_SOME_FAILED)

@@ -16,6 +16,7 @@ from flowprep.cli.output import (
     counts_line,
     print_failures,
     print_result,
+    print_sources,
     print_tree,
     sizes_line,
 )
@@ -32,16 +33,19 @@ if TYPE_CHECKING:
 def status(corpus: Path) -> None:
     """Print the progress of an extraction, and each failed video with its reason."""
     from flowprep.corpus.store import CorpusStore
+    from flowprep.planning.sources import find_source_changes
     from flowprep.planning.status import corpus_status
 
     store = CorpusStore(corpus)
-    result = corpus_status(store.read_plan(), store.load_index())
+    plan = store.read_plan()
+    result = corpus_status(plan, store.load_index(), find_source_changes(store, plan))
 
     def show() -> None:
         if tasks := result.tasks:
             click.echo(f"{tasks.done} of {count_noun(tasks.total, 'task')} done")
         click.echo(counts_line(result))
         click.echo(sizes_line(result))
+        print_sources(result)
         print_failures(result, limit=None)
 
     print_result({"corpus": str(corpus), **result.to_dict()}, show)

@@ -62,6 +62,11 @@ input_options = add_options(
         help="Folder that the paths in a list begin at.  [default: the folder of the list]",
     ),
     allow_missing_option,
+    click.option(
+        "--add-copies",
+        is_flag=True,
+        help="Also plan files that are copies of planned videos. Without this option, they are left out.",
+    ),
 )
 
 _engine = partial(click.option, cls=Option, section="Flow engine")

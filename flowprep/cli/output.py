@@ -149,6 +149,12 @@ def sizes_line(status: CorpusStatus) -> str:
     return text
 
 
+def print_sources(status: CorpusStatus) -> None:
+    """Print what happened to the files of the videos since they were planned or extracted."""
+    for remark in status.sources.remarks():
+        click.echo(remark)
+
+
 def print_failures(status: CorpusStatus, limit: int | None = SHOWN_FAILURES) -> None:
     """Print each video with a warning, each partial and each failed video on standard error.
 

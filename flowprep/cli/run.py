@@ -22,6 +22,7 @@ from flowprep.cli.output import (
     notice,
     print_failures,
     print_result,
+    print_sources,
     show_progress,
     sizes_line,
 )
@@ -62,6 +63,7 @@ def finish_extraction(result: ExtractionResult, values: Mapping[str, Any]) -> No
             f" {run.pairs_per_second} a second"
         )
         click.echo(sizes_line(status))
+        print_sources(status)
 
     print_result(values, show)
     if not result.complete:

@@ -40,6 +40,7 @@ class Segment:
         first_frame: the first frame, counted in the video.
         count: the number of frames, and of pairs that begin at them; 0 for all frames to the end.
         estimate: the expected number of pairs, for progress only.
+        digest: of samples of the file when it was planned; "" if it is not known.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Segment:
     first_frame: int = 0
     count: int = 0
     estimate: int = 0
+    digest: str = ""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Segment:
@@ -67,11 +69,19 @@ class Segment:
         check_path(segment.path)
         check_text("source", segment.source)
         check_text("label", segment.label)
+        check_text("digest", segment.digest)
         for name in _COUNTS:
             check_count(name, getattr(segment, name))
         modified = segment.modified_ns  # it may lie before 1970
         check(type(modified) is int, "modified_ns", ascii(modified)[:40], "a whole number")
         return segment
+
+    def to_dict(self) -> dict[str, Any]:
+        """The segment as the plan has it."""
+        values = dict(vars(self))  # asdict() copies each value: that would be most of the time of planning
+        if not self.digest:
+            del values["digest"]
+        return values
 
 
 _COUNTS = ("source_bytes", "segment", "segments", "first_frame", "count", "estimate")
@@ -161,8 +171,7 @@ def write_plan(path: Path, plan: Plan) -> None:
         head = {"format": fmt.PLAN_FORMAT, "version": fmt.PLAN_VERSION, "settings": settings}
         write({**head, "crc32": _settings_checksum(settings)})
         for task in plan.tasks:
-            # vars(), because asdict() copies each value: that would be most of the time of planning.
-            write({"task": task.id, "segments": [vars(segment) for segment in task.segments]})
+            write({"task": task.id, "segments": [segment.to_dict() for segment in task.segments]})
         write({"tasks": len(plan.tasks), "crc32": crc})
 
 

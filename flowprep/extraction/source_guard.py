@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flowprep.corpus.plan import Segment
 from flowprep.errors import VideoUnsuitable
-from flowprep.planning.tasks import source_state
+from flowprep.planning.sources import source_state
 
 _RETRY = "`flowprep retry --retry-failed` accepts the present file"
 

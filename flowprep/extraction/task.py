@@ -19,7 +19,7 @@ from flowprep.corpus.store import CorpusStore
 from flowprep.errors import EngineError, UsageError, VideoDamaged, VideoError, VideoUnsuitable
 from flowprep.extraction.pipeline import Pipeline, ReadFrames, TaskOptions, min_frames, timed
 from flowprep.extraction.stored import StoredSegments
-from flowprep.planning.tasks import source_state
+from flowprep.planning.sources import source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.atomic import file_digest
 

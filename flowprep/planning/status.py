@@ -8,6 +8,7 @@ from typing import Any
 
 from flowprep.corpus.index import Index
 from flowprep.corpus.plan import Plan
+from flowprep.planning.sources import SourceChanges
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class CorpusStatus:
         failures: reason by id, for the planned videos that are not stored, or stored twice.
         partial: reason by id, for the planned videos that are stored partially.
         warnings: warning by id, for planned videos.
+        sources: what happened to the files of planned videos.
     """
 
     tasks: TaskCounts | None
@@ -56,6 +58,7 @@ class CorpusStatus:
     failures: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, str] = field(default_factory=dict)
     warnings: Mapping[str, str] = field(default_factory=dict)
+    sources: SourceChanges = field(default_factory=SourceChanges)
 
     @property
     def complete(self) -> bool:
@@ -71,15 +74,17 @@ class CorpusStatus:
             "failures": dict(self.failures),
             "partial": dict(self.partial),
             "warnings": dict(self.warnings),
+            "sources": self.sources.to_dict(),
         }
 
 
-def corpus_status(plan: Plan, index: Index) -> CorpusStatus:
+def corpus_status(plan: Plan, index: Index, sources: SourceChanges | None = None) -> CorpusStatus:
     """The status of a corpus.
 
     Args:
         plan: its plan.
         index: its index.
+        sources: from `find_source_changes`; none by default.
     """
     done = set(index.tasks)
     pending_ids = {segment.id for task in plan.tasks if task.id not in done for segment in task.segments}
@@ -100,6 +105,7 @@ def corpus_status(plan: Plan, index: Index) -> CorpusStatus:
         failures=failures,
         partial=partial,
         warnings=_selected(index.warnings, planned),
+        sources=sources or SourceChanges(),
     )
 
 

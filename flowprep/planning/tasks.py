@@ -20,7 +20,7 @@ from flowprep.corpus.plan import Plan, Segment, Task, many_objects
 from flowprep.corpus.store import CorpusStore
 from flowprep.errors import SettingsConflict, UsageError
 from flowprep.planning.discover import SourceVideo
-from flowprep.planning.video_lists import path_exists
+from flowprep.planning.sources import follow_sources, source_digest, source_state
 from flowprep.settings import MAX_SEGMENTS, Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.container import estimate_frames
@@ -35,6 +35,8 @@ def make_plan(
     progress: Progress = no_progress,
     max_segments: int = MAX_SEGMENTS,
     estimate: Callable[[Path], int] = estimate_frames,
+    *,
+    add_copies: bool = False,
 ) -> Plan:
     """Plan the videos that are not in the plan yet, as further tasks, and store the plan.
 
@@ -45,6 +47,7 @@ def make_plan(
         progress: called with the number of new videos that were inspected, and of all new videos.
         max_segments: a long video becomes at most this many segments, each a task.
         estimate: the expected number of frames of a file.
+        add_copies: also plan files that are copies of planned videos: see `follow_sources`.
 
     Raises:
         SettingsConflict: the corpus was planned with other settings.
@@ -62,7 +65,7 @@ def make_plan(
             " ones, or another --out"
         )
     with many_objects():
-        plan = _follow_moved(stored, videos)
+        plan, videos = follow_sources(stored, videos, add_copies=add_copies)
         new_videos = _inspect(_new_videos(plan, videos), settings, progress, max_segments, estimate)
         if new := tuple(_group(new_videos, settings)):
             plan = dataclasses.replace(plan, tasks=(*plan.tasks, *new))
@@ -87,41 +90,6 @@ def plan_segments(
         for video, count in zip(videos, pairs, strict=True)
     ]
     return tuple(_group(split, settings))
-
-
-def source_state(path: Path) -> tuple[int, int]:
-    """The size of a file, in bytes, and its modification time, in ns; of a folder, those of its files.
-
-    Returns:
-        (0, 0) if there is no such file. Extraction then gives the reason.
-    """
-    try:
-        if path.is_dir():
-            states = [child.stat() for child in path.iterdir() if child.is_file()]
-            return sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)
-        state = path.stat()
-        return state.st_size, state.st_mtime_ns
-    except (OSError, ValueError):
-        return 0, 0
-
-
-def _follow_moved(plan: Plan, videos: Sequence[SourceVideo]) -> Plan:
-    """Correct the paths of moved videos: same source, same size, and no file at the old path."""
-    paths = {video.source: video.path for video in videos}
-
-    def corrected(segment: Segment) -> Segment:
-        path = paths.get(segment.source, segment.path)
-        if path == segment.path or path_exists(Path(segment.path)):
-            return segment
-        size, modified = source_state(Path(path))
-        if size != segment.source_bytes:
-            return segment
-        return dataclasses.replace(segment, path=path, modified_ns=modified)
-
-    if all(paths.get(s.source, s.path) == s.path for task in plan.tasks for s in task.segments):
-        return plan
-    tasks = tuple(Task(task.id, tuple(map(corrected, task.segments))) for task in plan.tasks)
-    return dataclasses.replace(plan, tasks=tasks)
 
 
 def _new_videos(plan: Plan, videos: Sequence[SourceVideo]) -> dict[str, SourceVideo]:
@@ -161,20 +129,32 @@ def _inspect(
             batch = [videos[video_id] for video_id in ids]
             listed = all(video.frames >= 0 and video.size >= 0 for video in batch)
             states = (map if listed else pool.map)(measure, batch)
-            for video_id, video, (frames, size, modified) in zip(ids, batch, states, strict=True):
+            for video_id, video, (frames, size, modified, digest) in zip(ids, batch, states, strict=True):
                 pairs = max(0, frames - settings.step)
                 whole = Segment(
-                    video_id, video.path, video.source, video.label, size, modified, estimate=pairs
+                    video_id,
+                    video.path,
+                    video.source,
+                    video.label,
+                    size,
+                    modified,
+                    estimate=pairs,
+                    digest=digest,
                 )
                 yield _split(whole, pairs, settings.shard_pairs, max_segments)
             progress(start + len(batch), len(order))
 
 
-def _measure(video: SourceVideo, estimate: Callable[[Path], int]) -> tuple[int, int, int]:
-    """Frames, bytes and modification time of a video. Its file is opened if its list lacks the numbers."""
+def _measure(video: SourceVideo, estimate: Callable[[Path], int]) -> tuple[int, int, int, str]:
+    """Frames, bytes, modification time and digest of a video.
+
+    Its file is opened if its list lacks the numbers. Without that, there is no digest.
+    """
     path = Path(video.path)
     frames = estimate(path) if video.frames < 0 else video.frames
-    return frames, *(source_state(path) if video.size < 0 else (video.size, 0))
+    if video.size >= 0:
+        return frames, video.size, 0, ""
+    return frames, *source_state(path), source_digest(path)
 
 
 def _split(whole: Segment, pairs: int, shard_pairs: int, max_segments: int) -> list[Segment]:
