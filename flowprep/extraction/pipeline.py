@@ -94,6 +94,13 @@ def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
         seconds[stage] += time.perf_counter() - began
 
 
+def _input_of(segment: Segment) -> Path:
+    """The input in which a folder of frames was found, or the folder itself. Images elsewhere are not read."""
+    if "/" in segment.source and segment.path.endswith(f"/{segment.source}"):
+        return Path(segment.path.removesuffix(segment.source))
+    return Path(segment.path)
+
+
 @contextmanager
 def _errors_of_video() -> Iterator[None]:
     """Raise VideoUnreadable for every error while a video is read: no permission, or a bug of a decoder."""
@@ -134,7 +141,7 @@ class Pipeline:
         self._settings = settings
         self._options = options
         self._progress = progress
-        self._read_frames = read_frames or decode_frames
+        self._read_frames = read_frames
         self._engine = self._make_engine()
         self._pairs_done = 0
 
@@ -222,7 +229,11 @@ class Pipeline:
     def _stored_frames(self, segment: Segment) -> Iterator[tuple[SourceFormat, Frame]]:
         """Decode the frames that a segment needs, in their stored size."""
         with _errors_of_video():
-            video = self._read_frames(Path(segment.path), segment.first_frame)
+            path = Path(segment.path)
+            if self._read_frames:
+                video = self._read_frames(path, segment.first_frame)
+            else:
+                video = decode_frames(path, segment.first_frame, inside=_input_of(segment))
         stream = itertools.islice(video, segment.count + self._settings.step if segment.count else None)
         size: tuple[int, int] | None = None
         while True:

@@ -58,11 +58,16 @@ def read_frames(
 
 
 def decode_frames(
-    path: Path, start: int = 0, max_pixels: int = MAX_PIXELS
+    path: Path, start: int = 0, max_pixels: int = MAX_PIXELS, inside: Path | None = None
 ) -> Iterator[tuple[SourceFormat, Frame]]:
-    """As `read_frames`, but at the size of the source."""
+    """As `read_frames`, but at the size of the source.
+
+    Args:
+        path, start, max_pixels: as for `read_frames`.
+        inside: links in a folder of frames must lead to something in this folder; None for any place.
+    """
     if os.path.isdir(path):  # noqa: PTH112 - unlike Path.is_dir, it raises nothing
-        return read_frame_folder(path, start, max_pixels)
+        return read_frame_folder(path, start, max_pixels, inside)
     return _read_file(path, start, max_pixels)
 
 

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from flowprep.errors import VideoDamaged, VideoError, VideoUnreadable
+from flowprep.errors import FileUnsuitable, VideoDamaged, VideoError, VideoUnreadable
 from flowprep.settings import MAX_PIXELS
+from flowprep.system.files import read_regular
 from flowprep.system.paths import printable
-from flowprep.video.frames import Frame, SourceFormat, decode_image, reason
+from flowprep.video.frames import MAX_IMAGE_BYTES, Frame, SourceFormat, decode_image, reason
 from flowprep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_system_name, suffix_of
 
 _SHOWN_PATTERNS = 3
@@ -85,14 +86,22 @@ def series_fault(names: Iterable[str], *, gaps: bool) -> str:
 
 
 def read_frame_folder(
-    folder: Path, start: int = 0, max_pixels: int = MAX_PIXELS
+    folder: Path, start: int = 0, max_pixels: int = MAX_PIXELS, inside: Path | None = None
 ) -> Iterator[tuple[SourceFormat, Frame]]:
     """Decode the images of a folder in order; see `flowprep.video.decode.decode_frames`."""
     source: SourceFormat | None = None
-    for index, path in enumerate(numbered_frames(folder)):
+    try:
+        images = numbered_frames(folder)
+    except OSError as exc:
+        raise VideoUnreadable(reason(exc)) from exc
+    for index, path in enumerate(images):
         name = printable(path.name)
         try:
-            rgb = decode_image(path.read_bytes(), max_pixels)
+            data = read_regular(path, max_bytes=MAX_IMAGE_BYTES, inside=inside)
+            rgb = decode_image(data, max_pixels)
+        except FileUnsuitable as exc:
+            fault = printable(str(exc).removeprefix(f"{path} "))
+            raise VideoDamaged(f"{name} cannot be read: it {fault}", index) from exc
         except (OSError, VideoError) as exc:
             raise VideoDamaged(f"{name} cannot be read: {reason(exc)}", index) from exc
         height, width = rgb.shape[:2]

@@ -13,7 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from flowprep.errors import VideoError, VideoUnreadable, VideoUnsuitable
 from flowprep.settings import MAX_PIXELS, MAX_SIDE, MIN_SIDE, stored_size
+from flowprep.system.files import read_regular
 from flowprep.system.paths import printable
+
+MAX_IMAGE_BYTES = 1 << 29  # an image of MAX_PIXELS with 8 bytes a pixel
 
 Pixels = TypeVar("Pixels", np.uint8, np.float32)
 
@@ -105,12 +108,13 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8
     """Read an image file as (H, W, 3) uint8, RGB.
 
     Raises:
+        FileUnsuitable: it is no regular file, or too large.
         OSError: the file cannot be read.
         VideoUnreadable: OpenCV cannot decode it.
         VideoUnsuitable: it has more than `max_pixels` pixels.
     """
     try:
-        return decode_image(path.read_bytes(), max_pixels)
+        return decode_image(read_regular(path, max_bytes=MAX_IMAGE_BYTES), max_pixels)
     except VideoError as exc:
         raise type(exc)(f"{path} cannot be read: {exc}") from exc
 

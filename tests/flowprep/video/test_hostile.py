@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zlib
@@ -19,7 +20,7 @@ from flowprep.video.container import estimate_frames, limit_decoder, open_video
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import decode_image, read_image
 from flowprep.video.suffixes import IMAGE_SUFFIXES
-from tests.support.videos import write_video
+from tests.support.videos import write_frames, write_video
 
 NO_FLOW = Settings(size="source", flow=False)
 
@@ -147,3 +148,90 @@ def test_images_of_every_kind_are_bounded(tmp_path, suffix):
     assert read_image(path, 1200).shape == (30, 40, 3)
     with pytest.raises(VideoUnsuitable, match="40x30 pixels are declared; allowed: at most 1199"):
         read_image(path, 1199)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "outside"])
+def test_an_image_that_is_no_image_file_ends_its_video_only(tmp_path, kind):
+    """A pipe would hang for ever, a device has no end, a sparse file fills the memory."""
+    good = write_frames(tmp_path / "in" / "good", 5)
+    bad = write_frames(tmp_path / "in" / "bad", 5)
+    image = bad / "img_00004.png"
+    if kind == "outside":
+        image.rename(tmp_path / "secret.png")
+        image.symlink_to(tmp_path / "secret.png")
+    elif kind == "sparse":
+        os.truncate(image, 100 << 30)
+    else:
+        image.unlink()
+        os.mkfifo(image) if kind == "pipe" else image.symlink_to("/dev/zero")
+    (tmp_path / "in" / "list.txt").write_text("good\nbad\n")
+    flowprep.make_corpus([tmp_path / "in" / "list.txt"], tmp_path / "c", NO_FLOW, jobs=1)
+    corpus = flowprep.open_corpus(tmp_path / "c")
+    assert corpus[good.name].num_frames == 5
+    assert set(corpus.failures) == {bad.name}
+    expected = {
+        "pipe": "it is a pipe; allowed is a regular file",
+        "device": "it is a device",
+        "sparse": "at most 537 MB are read",
+        "outside": "it is a link to a file outside",
+    }
+    assert corpus.failures[bad.name].startswith("img_00004.png cannot be read: it ")
+    assert expected[kind] in corpus.failures[bad.name]
+
+
+def test_a_link_to_an_image_inside_the_input_is_read(tmp_path):
+    first = write_frames(tmp_path / "in" / "a" / "first", 5)
+    second = write_frames(tmp_path / "in" / "b" / "second", 5)
+    (second / "img_00004.png").unlink()
+    (second / "img_00004.png").symlink_to(first / "img_00003.png")
+    flowprep.make_corpus([tmp_path / "in"], tmp_path / "c", NO_FLOW, jobs=1)
+    assert flowprep.open_corpus(tmp_path / "c")["b/second"].num_frames == 5
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENAMETOOLONG, errno.ESTALE, errno.ENOTDIR])
+def test_a_video_that_the_machine_cannot_read_fails_alone(tmp_path, monkeypatch, number):
+    good, bad = (write_video(tmp_path / f"{name}.mp4", 5) for name in ("good", "bad"))
+    stat_of = Path.stat
+
+    def broken(path: Path, **options: bool) -> os.stat_result:
+        if path.name == bad.name:
+            raise OSError(number, os.strerror(number))
+        return stat_of(path, **options)
+
+    (tmp_path / "list.txt").write_text("good.mp4\nbad.mp4\n")
+    monkeypatch.setattr(Path, "stat", broken)
+    assert estimate_frames(bad) == 0
+    with pytest.raises(VideoUnreadable, match=os.strerror(number)):
+        next(read_frames(bad, "source"))
+    flowprep.make_corpus([tmp_path / "list.txt"], tmp_path / "c", NO_FLOW, jobs=1)
+    corpus = flowprep.open_corpus(tmp_path / "c")
+    assert corpus[good.name].num_frames == 5
+    assert corpus.failures == {bad.name: os.strerror(number)}
+
+
+def test_a_path_that_is_too_long_fails_alone(tmp_path):
+    write_video(tmp_path / "good.mp4", 5)
+    long = "/".join(["y" * 200] * 30) + "/a.mp4"
+    (tmp_path / "list.txt").write_text(f"good.mp4\n{long}\n")
+    flowprep.make_corpus([tmp_path / "list.txt"], tmp_path / "c", NO_FLOW, jobs=1)
+    corpus = flowprep.open_corpus(tmp_path / "c")
+    assert corpus["good.mp4"].num_frames == 5
+    assert corpus.failures == {long: "File name too long"}
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("list index"), RuntimeError("a bug"), MemoryError(), OSError(5, "I/O")]
+)
+def test_any_error_while_a_video_is_read_fails_that_video(tmp_path, monkeypatch, error):
+    path = write_video(tmp_path / "a.mp4", 5)
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("flowprep.video.decode.orientation_of", broken)
+    with pytest.raises(VideoDamaged, match="decoding stops after 1 frames"):
+        list(read_frames(path, "source"))
+    monkeypatch.setattr("flowprep.video.container.check_movie_header", broken)
+    with pytest.raises(VideoUnreadable):
+        list(read_frames(path, "source"))
+    assert estimate_frames(path) == 0
