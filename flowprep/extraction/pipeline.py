@@ -95,7 +95,7 @@ def timed(seconds: defaultdict[str, float], stage: str) -> Iterator[None]:
 
 
 def _input_of(segment: Segment) -> Path:
-    """The input in which a folder of frames was found, or the folder itself. Images elsewhere are not read."""
+    """The input in which a folder of frames was found, or the folder. Images elsewhere are not read."""
     if "/" in segment.source and segment.path.endswith(f"/{segment.source}"):
         return Path(segment.path.removesuffix(segment.source))
     return Path(segment.path)
