@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.errors import UsageError
+from flowprep.system.disk import naming_file
 
 MAGIC = b"PIEH"
 UNKNOWN = 1e9
@@ -30,7 +31,9 @@ def write_flo(flow: npt.NDArray[np.floating], path: str | Path) -> None:
     if flow.ndim != 3 or flow.shape[0] != 2:
         raise UsageError(f"flow has shape {flow.shape}; allowed: (2, H, W)")
     size = np.array(flow.shape[:0:-1], "<i4").tobytes()
-    Path(path).write_bytes(MAGIC + size + flow.transpose(1, 2, 0).astype("<f4").tobytes())
+    data = MAGIC + size + flow.transpose(1, 2, 0).astype("<f4").tobytes()
+    with naming_file(Path(path), len(data)):
+        Path(path).write_bytes(data)
 
 
 def read_flo(path: str | Path) -> npt.NDArray[np.float32]:

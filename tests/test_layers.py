@@ -55,6 +55,7 @@ PUBLIC = {
     "flowprep.planning.list_names",
     "flowprep.planning.video_lists",
     "flowprep.system.atomic",
+    "flowprep.system.disk",
     "flowprep.system.files",
     "flowprep.system.leases",
     "flowprep.system.processes",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -20,15 +19,5 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OSError: the file cannot be written; its `filename` is set.
     """
-    with naming_file(path), atomic_path(path) as temporary, temporary.open("w+b") as file:
+    with atomic_path(path) as temporary, temporary.open("w+b") as file:
         write(file)
-
-
-@contextmanager
-def naming_file(path: Path) -> Iterator[None]:
-    """Add the name of the file to an error of writing, such as that of a full disk."""
-    try:
-        yield
-    except OSError as exc:
-        exc.filename = exc.filename or str(path)
-        raise

@@ -27,8 +27,10 @@ from flowprep.cli.output import (
     sizes_line,
 )
 from flowprep.system.progress import Progress
+from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
+    from flowprep.convert.export import ExportResult
     from flowprep.planning.status import CorpusStatus
 
 
@@ -104,12 +106,23 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
         result = write_export(open_corpus(corpus), out, progress=progress, **options)
     print_result(
         result,
-        f"{result.videos} videos, {result.written} of them new; {result.copied} flow images copied,"
-        f" {result.recoded} recoded; in {out}",
+        f"{count_noun(result.videos, 'video')}, {result.written} of them new; {describe_images(result)};"
+        f" in {out}",
     )
     print_reasons("failed", result.failed)
     if result.failed:
         sys.exit(EXIT_SOME_FAILED)
+
+
+def describe_images(result: ExportResult) -> str:
+    """Return how many images an export wrote."""
+    counts = {
+        f"{count_noun(result.frames, 'frame')}": result.frames,
+        f"{count_noun(result.copied, 'flow image')} copied": result.copied,
+        f"{count_noun(result.recoded, 'flow image')} recoded": result.recoded,
+        f"{count_noun(result.flow_fields, 'flow field')} in pixels": result.flow_fields,
+    }
+    return ", ".join(text for text, count in counts.items() if count) or "no images to write"
 
 
 @click.command(name="import", cls=Command, renamed={"--codes": "--quantiser"})

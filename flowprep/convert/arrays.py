@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from flowprep.convert.output import ExportFolder, FolderResult
 from flowprep.corpus.video import Video
 from flowprep.flo import write_flo
+from flowprep.system.disk import naming_file
 
 PAIRS_IN_MEMORY = 32
 
@@ -39,8 +41,8 @@ def write_npy_folder(video: Video, out: ExportFolder, name: str, stored_at: int)
             _write_npy(folder / "flow.npy", "<f4", shape, flow_of_pairs(video))
         if "rgb" in video.streams:
             shape = (video.num_frames, height, width, 3)
-            _write_npy(folder / "rgb.npy", "u1", shape, map(video.rgb, range(video.num_frames)))
-    return FolderResult(True)
+            _write_npy(folder / "rgb.npy", "|u1", shape, map(video.rgb, range(video.num_frames)))
+    return _all_of(video)
 
 
 def write_flo_folder(video: Video, out: ExportFolder, name: str, stored_at: int) -> FolderResult:
@@ -56,13 +58,21 @@ def write_flo_folder(video: Video, out: ExportFolder, name: str, stored_at: int)
                 (folder / f"frame_{number + 1:04d}.jpg").write_bytes(video.stored("rgb", number))
         for number, flow in enumerate(flow_of_pairs(video), 1):
             write_flo(flow, folder / f"frame_{number:04d}.flo")
-    return FolderResult(True)
+    return _all_of(video)
+
+
+def _all_of(video: Video) -> FolderResult:
+    frames = video.num_frames if "rgb" in video.streams else 0
+    return FolderResult(True, frames, video.num_pairs if "flow_u" in video.streams else 0)
 
 
 def _write_npy(
     path: Path, dtype: str, shape: tuple[int, ...], items: Iterable[npt.NDArray[np.generic]]
 ) -> None:
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    for i, item in enumerate(items):
-        array[i] = item
-    array.flush()
+    """Write an array, item by item. A mapped file would end the process with SIGBUS on a full disk."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    with naming_file(path, size), path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for item in items:
+            file.write(np.ascontiguousarray(item, dtype).data)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from flowprep.convert.arrays import write_flo_folder, write_npy_folder
 from flowprep.convert.folders import write_image_folders, write_lists
 from flowprep.convert.layouts import CODES, LAYOUTS
 from flowprep.convert.names import folder_names, list_name
-from flowprep.convert.output import ExportFolder, FolderResult, stored_at
+from flowprep.convert.output import ExportFolder, FolderResult, WriteResult, stored_at
 from flowprep.convert.select import select
 from flowprep.convert.webdataset import SAMPLE_PAIRS, Sample, TarWriter
 from flowprep.corpus.reader import Corpus
@@ -29,6 +29,7 @@ from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
+from flowprep.system.units import count_noun
 
 NAMES = (*LAYOUTS, "webdataset", "npy", "flo")
 # Writes the folders of a video: its arguments are the video, the export, the folder's name, and `stored_at`.
@@ -45,19 +46,23 @@ class ExportResult:
         dest: the folder.
         videos: number of videos selected.
         written: number of videos that this call wrote; the others were there.
-        copied, recoded: number of flow images.
+        copied, recoded: number of flow images that this call wrote.
         failed: id -> reason, for videos that are damaged in the corpus.
         lists: names of the list files.
+        frames: number of frames that this call wrote.
+        flow_fields: number of pairs whose flow this call wrote in pixels, with layouts npy and flo.
     """
 
     layout: str
     dest: str
     videos: int
     written: int
-    copied: int
-    recoded: int
-    failed: dict[str, str]
-    lists: list[str]
+    copied: int = 0
+    recoded: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    lists: list[str] = field(default_factory=list)
+    frames: int = 0
+    flow_fields: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result in plain types."""
@@ -93,11 +98,12 @@ def export(
         progress: called with the number of videos done and of all videos.
 
     Raises:
-        UsageError: the codes differ and `convert` is off; two selections would have one list; or `dest`
-            holds something else.
+        UsageError: the corpus has nothing for the layout; the codes differ and `convert` is off; two
+            selections would have one list; or `dest` holds something else.
     """
     if layout not in NAMES:
         raise UsageError(f"layout is {layout!r}; allowed: {', '.join(NAMES)}")
+    _check_content(corpus, layout)
     selections = select(corpus.labels, wanted, corpus.failures, allow_missing=allow_missing)
     ids = sorted({video_id for selected in selections.values() for video_id in selected})
     folders = LAYOUTS.get(layout)
@@ -110,28 +116,56 @@ def export(
     classes = {label: number for number, label in enumerate(sorted(set(corpus.labels.values()) - {""}))}
     header = _header(corpus, layout, target)
     out = ExportFolder(dest)
-    copied = recoded = 0
     try:
         if layout == "webdataset":
             tar_writer = TarWriter(corpus, names, classes, sample_pairs)
             tars = tar_writer.plan(ids, int(shard_mb * 1e6))
             out.claim(header | _tar_header(tars, shard_mb))
-            written, failed = tar_writer.write(out, tars, progress)
+            result = tar_writer.write(out, tars, progress)
         else:
             out.claim(header)
             if folders:
                 writer: VideoWriter = partial(write_image_folders, layout=folders, target=target)
             else:
                 writer = _ARRAY_WRITERS[layout]
-            written, flow_images, failed = _write_videos(corpus, ids, out, names, writer, progress)
-            copied, recoded = (0, flow_images) if target else (flow_images, 0)
+            result = _write_videos(corpus, ids, out, names, writer, progress)
     finally:
         out.remove_temporary()
     lists: list[str] = []
     if folders is not None and has_lists:
-        whole = {name: [i for i in selected if i not in failed] for name, selected in selections.items()}
+        whole = {
+            name: [i for i in selected if i not in result.failed] for name, selected in selections.items()
+        }
         lists = write_lists(out, corpus, folders, whole, names, classes)
-    return ExportResult(layout, str(dest), len(ids), written, copied, recoded, failed, lists)
+    flow = {
+        "flow_fields" if layout in _ARRAY_WRITERS else "recoded" if target else "copied": result.flow_images
+    }
+    return ExportResult(
+        layout,
+        str(dest),
+        len(ids),
+        result.written,
+        failed=result.failed,
+        lists=lists,
+        frames=result.frames,
+        **flow,
+    )
+
+
+def _check_content(corpus: Corpus, layout: str) -> None:
+    """Refuse an export that would write nothing, before anything is written.
+
+    Raises:
+        UsageError: the corpus has no video, or no flow for a layout of flow only.
+    """
+    if not len(corpus):
+        failed = count_noun(len(corpus.failures), "failed video")
+        raise UsageError(f"{corpus.path} has no video that can be exported, and {failed}")
+    if layout == "flo" and not corpus.settings.flow:
+        raise UsageError(
+            f"--layout flo holds flow, and {corpus.path} was made without (--no-flow): npy and the layouts of"
+            " JPEGs hold its frames"
+        )
 
 
 def _write_videos(
@@ -141,20 +175,21 @@ def _write_videos(
     names: Mapping[str, str],
     writer: VideoWriter,
     progress: Progress,
-) -> tuple[int, int, dict[str, str]]:
-    """Write a folder per video. Returns the videos written, the flow images, and id -> reason of failures."""
-    written = flow_images = 0
+) -> WriteResult:
+    """Write a folder per video."""
+    written = frames = flow_images = 0
     failed: dict[str, str] = {}
     for count, video_id in enumerate(ids, 1):
         try:
             video = corpus[video_id]
             result = writer(video, out, names[video_id], stored_at(corpus, video))
             written += result.written
+            frames += result.frames
             flow_images += result.flow_images
         except CorpusDamaged as exc:
             failed[video_id] = str(exc)
         progress(count, len(ids))
-    return written, flow_images, failed
+    return WriteResult(written, frames, flow_images, failed)
 
 
 def _check_list_names(selections: Mapping[str, Sequence[str]]) -> None:

@@ -47,7 +47,9 @@ def write_image_folders(
                 file = template.rpartition("/")[2].format(step=step_mark(video.step), number=number)
                 (folder / file).write_bytes(image)
 
+        frames = 0
         if folders.get(layout.rgb) in missing:
+            frames = len(frames_with_images(layout, video))
             for number, frame in enumerate(frames_with_images(layout, video), layout.first):
                 write(layout.rgb, number, video.stored("rgb", frame))
         fields_per_pair = sum(folders.get(template) in missing for template in (layout.u, layout.v))
@@ -55,7 +57,7 @@ def write_image_folders(
             for number, (u, v) in enumerate(_encoded_pairs(video, target), layout.first):
                 write(layout.u, number, u.jpeg)
                 write(layout.v, number, v.jpeg)
-    return FolderResult(bool(missing), fields_per_pair * video.num_pairs)
+    return FolderResult(bool(missing), frames, fields_per_pair * video.num_pairs)
 
 
 def frames_with_images(layout: Layout, video: Video) -> range:

@@ -15,6 +15,7 @@ from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
 from flowprep.system.atomic import TEMPORARY, atomic_path, remove_leftovers, temporary_path
+from flowprep.system.disk import naming_file, written_bytes
 
 
 class FolderResult(NamedTuple):
@@ -22,11 +23,29 @@ class FolderResult(NamedTuple):
 
     Attributes:
         written: whether any folder was written; false if all were there.
-        flow_images: number of flow images written.
+        frames: number of frames written.
+        flow_images: number of flow images written; of flow fields, in a layout of pixels.
     """
 
     written: bool
+    frames: int = 0
     flow_images: int = 0
+
+
+class WriteResult(NamedTuple):
+    """What an export wrote.
+
+    Attributes:
+        written: number of videos.
+        frames: number of frames.
+        flow_images: number of flow images; of flow fields, in a layout of pixels.
+        failed: id -> reason, for videos that are damaged in the corpus; also for those in one tar with them.
+    """
+
+    written: int
+    frames: int
+    flow_images: int
+    failed: dict[str, str]
 
 
 class ExportFolder:
@@ -82,15 +101,15 @@ class ExportFolder:
     @contextmanager
     def whole_folder(self, name: str) -> Iterator[Path]:
         """Yield a temporary folder, which becomes the folder `name` at the end of the block."""
-        temporary = self._temporary() / name
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        final = self.path / name
-        if final.exists():  # made from older shards
-            shutil.rmtree(final)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary.rename(final)
+        temporary, final = self._temporary() / name, self.path / name
+        with naming_file(final, lambda: written_bytes(temporary), self.path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            if final.exists():  # made from older shards
+                shutil.rmtree(final)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(final)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
-from flowprep.convert.output import ExportFolder, stored_at
+from flowprep.convert.output import ExportFolder, WriteResult, stored_at
 from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, UsageError
@@ -30,18 +31,6 @@ class Sample(NamedTuple):
     video_id: str
     first: int
     end: int
-
-
-class TarResult(NamedTuple):
-    """The result of writing tars.
-
-    Attributes:
-        written: number of videos written.
-        failed: id -> reason, for the videos of tars with a damaged video.
-    """
-
-    written: int
-    failed: dict[str, str]
 
 
 class TarWriter:
@@ -95,9 +84,10 @@ class TarWriter:
                 filled += size
         return tars
 
-    def write(self, out: ExportFolder, tars: Sequence[Sequence[Sample]], progress: Progress) -> TarResult:
+    def write(self, out: ExportFolder, tars: Sequence[Sequence[Sample]], progress: Progress) -> WriteResult:
         """Write the tars that do not exist yet. A tar with a damaged video is left out."""
-        written = 0
+        written: set[str] = set()
+        images: Counter[str] = Counter()
         failed: dict[str, str] = {}
         videos_done: set[str] = set()
         num_videos = len({sample.video_id for samples in tars for sample in samples})
@@ -106,15 +96,17 @@ class TarWriter:
             ids = dict.fromkeys(sample.video_id for sample in samples)
             if not out.is_done(name, max(stored_at(self.corpus, self.corpus[i]) for i in ids)):
                 try:
-                    self._write_tar(out, name, samples)
-                    written += len(ids)
+                    images += self._write_tar(out, name, samples)
+                    written |= ids.keys()
                 except CorpusDamaged as exc:
                     failed |= dict.fromkeys(ids, f"{name} is left out: {exc}")
             videos_done |= ids.keys()
             progress(len(videos_done), num_videos)
-        return TarResult(written, failed)
+        return WriteResult(len(written), images["img"], images["flow"], failed)
 
-    def _write_tar(self, out: ExportFolder, name: str, samples: Sequence[Sample]) -> None:
+    def _write_tar(self, out: ExportFolder, name: str, samples: Sequence[Sample]) -> Counter[str]:
+        """Write a tar. Returns the number of members by kind: img, flow, json, cls."""
+        kinds: Counter[str] = Counter()
         with (
             atomic_path(out.path / name) as temporary,
             tarfile.open(temporary, "w", format=TAR_FORMAT) as file,
@@ -122,6 +114,8 @@ class TarWriter:
             for sample in samples:
                 for member, read in self.members(sample):
                     file.addfile(member, io.BytesIO(read()))
+                    kinds[member.name.partition(".")[2].partition("_")[0]] += 1
+        return kinds
 
     def members(self, sample: Sample) -> Iterator[Member]:
         """The members of a sample, each with a function that reads its bytes.

@@ -6,7 +6,6 @@ does not grow with them, and nobody can mistake an unfinished shard for a finish
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import shutil
@@ -26,6 +25,7 @@ from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
 from flowprep.settings import Settings
 from flowprep.system.atomic import publish, temporary_path
+from flowprep.system.disk import FULL, naming_file
 
 _FLOW_STREAMS = tuple(stream for stream in fmt.STREAMS if stream != "rgb")
 
@@ -217,11 +217,10 @@ class ShardWriter:
         with suppress(OSError):  # of a full disk: the data are not needed any more
             self._spool.close()
         self._spool_path.unlink(missing_ok=True)
-        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            folders = (self._built_path.parent, self.path.parent)
-            free, folder = min((shutil.disk_usage(path).free, path) for path in folders)
-            needed = f"more than {2 * self._offset} bytes are needed in {folder}, {free} are free"
-            raise OSError(exc.errno, f"{exc.strerror}: {needed}", str(self.path)) from exc
+        if isinstance(exc, OSError) and exc.errno in FULL:
+            # The images wait in a file of their own until the shard is made.
+            with naming_file(self.path, lambda: 2 * self._offset, self._built_path.parent):
+                raise exc
 
     @property
     def _segment(self) -> _Segment:

@@ -65,7 +65,8 @@ class ProgressReporter:
         """Count a task that is done."""
         self._totals.update(record.totals)
         if not (path := self._folder / record.task).exists():  # it ran on another machine
-            path.write_text(str(record.totals.get("pairs", 0)))
+            with suppress(OSError):  # it is for the progress only
+                path.write_text(str(record.totals.get("pairs", 0)))
         for video in record.videos:
             if video.segment == 0:
                 self.videos[video.status] += 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowprep.system.disk import naming_file, written_bytes
 from flowprep.system.files import open_regular
 from flowprep.system.processes import is_dead, machine, owner
 
@@ -32,12 +33,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     If the block raises, the temporary file is removed, and `path` stays as it was.
 
     Raises:
-        OSError: the file cannot be synced or renamed.
+        DiskFull: there is no room for the file. The message has the bytes that are needed.
+        OSError: the file cannot be written, synced or renamed; its `filename` is set.
     """
     temporary = temporary_path(path)
     try:
-        yield temporary
-        publish(temporary, path)
+        with naming_file(path, lambda: written_bytes(temporary)):
+            yield temporary
+            publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

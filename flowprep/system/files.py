@@ -23,7 +23,6 @@ TEXT_BYTES = 1 << 28  # of a list, a recipe or a table: a million lines of 256 b
 
 # These tell about a name, or about numbers in a damaged file: not about the machine.
 _OF_NAMES_AND_NUMBERS = {
-    errno.EFBIG,
     errno.EINVAL,
     errno.EISDIR,
     errno.ELOOP,

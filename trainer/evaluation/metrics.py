@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowprep.errors import UsageError
+from flowprep.system.atomic import atomic_path
 from trainer.evaluation.scores import Scores
 
 
@@ -41,7 +42,7 @@ class SplitSummary:
 
     def write_confusion(self, path: Path) -> None:
         """Write the confusion matrix as CSV: a row for each true class, a column for each predicted class."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["", *self.classes])
             writer.writerows([name, *row] for name, row in zip(self.classes, self.confusion, strict=True))

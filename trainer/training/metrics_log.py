@@ -14,8 +14,9 @@ from typing import IO, Any
 import torch
 
 from flowprep.errors import UsageError
+from flowprep.system.disk import naming_file
 from trainer.errors import TrainingDiverged
-from trainer.files import naming_file, write_atomically
+from trainer.files import write_atomically
 from trainer.training import distributed
 from trainer.training.interrupts import uninterrupted
 from trainer.training.run_folder import LOG
@@ -196,8 +197,9 @@ class MetricsLog:
 
     def _append(self, file: IO[str], row: LogRow) -> None:
         values = row.to_dict()
-        with naming_file(self._path):
-            file.write(json.dumps(values) + "\n")
+        line = json.dumps(values) + "\n"
+        with naming_file(self._path, len(line)):
+            file.write(line)
             file.flush()
         with uninterrupted():
             for name, value in values.items():

@@ -15,7 +15,7 @@ def test_the_index_is_rebuilt(path, tmp_path, cli):
     for shard in (tmp_path / "c" / "shards").iterdir():
         shard.write_bytes(b"")  # the index does not need them
     assert list(open_corpus(tmp_path / "c")) == list(open_corpus(path))
-    assert cli("index", tmp_path).exit_code == 1
+    assert cli("index", tmp_path).exit_code == 2
 
 
 def test_the_commands_print_json(path, tmp_path, cli):

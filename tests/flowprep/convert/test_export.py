@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from flowprep import make_corpus, open_corpus
+from flowprep import Settings, make_corpus, open_corpus
 from flowprep.convert.copy import copy_videos
-from flowprep.convert.export import export
+from flowprep.convert.export import NAMES, export
 from flowprep.convert.names import folder_names
 from flowprep.errors import UsageError
-from tests.support.conversions import SETTINGS, files_in
+from tests.support.conversions import SETTINGS, files_in, samples_of
 from tests.support.videos import write_frames
 
 
@@ -117,3 +117,48 @@ def test_a_damaged_video_is_named_and_the_others_are_written(path, tmp_path, cli
     done = export(open_corpus(tmp_path / "c"), tmp_path / "w", "webdataset")
     assert "000000.tar is left out" in done.failed["left/v_1 é.mp4"]
     assert not list((tmp_path / "w").glob("*.tar*"))
+
+
+def test_an_export_counts_what_it_wrote(corpus, tmp_path, cli):
+    """webdataset said `0 flow images` with all of them in the tar."""
+    pairs = sum(v.num_pairs for v in corpus.values())
+    frames = sum(v.num_frames for v in corpus.values())
+    expected = {
+        "tsn": (frames - len(corpus), 2 * pairs, 0, 0),  # the first frame of each video is left out
+        "gpu_flow": (frames, 2 * pairs, 0, 0),
+        "webdataset": (frames, 2 * pairs, 0, 0),
+        "npy": (frames, 0, 0, pairs),
+        "flo": (frames, 0, 0, pairs),
+    }
+    for layout, counts in expected.items():
+        dest = tmp_path / layout
+        done = export(corpus, dest, layout, sample_pairs=10)
+        assert (done.frames, done.copied, done.recoded, done.flow_fields) == counts, layout
+        assert done.written == len(corpus)
+        if layout == "webdataset":
+            names = [name for s in samples_of(sorted(dest.glob("*.tar"))).values() for name in s]
+            found = [sum(n.startswith(kind) for n in names) for kind in ("img", "flow")]
+        elif layout in ("tsn", "gpu_flow"):
+            images = list(dest.rglob("*.jpg"))
+            found = [sum(("img" in str(p)) or "jpegs_256" in str(p) for p in images)]
+            found.append(len(images) - found[0])
+        else:
+            continue
+        assert found == [done.frames, done.copied]
+        again = export(corpus, dest, layout, sample_pairs=10)
+        assert (again.written, again.frames, again.copied) == (0, 0, 0)
+    said = cli("export", corpus.path, "--out", tmp_path / "w", "--layout", "webdataset").stdout
+    assert f"{frames} frames, {2 * pairs} flow images copied" in said
+
+
+def test_an_export_of_nothing_is_refused_before_anything_is_written(videos, tmp_path):
+    make_corpus([videos], tmp_path / "c", Settings(size="source", flow=False), jobs=1)
+    with pytest.raises(UsageError, match="made without"):
+        export(open_corpus(tmp_path / "c"), tmp_path / "x", "flo")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.mp4").write_bytes(b"no video")
+    make_corpus([tmp_path / "bad"], tmp_path / "d", jobs=1)
+    for layout in NAMES:
+        with pytest.raises(UsageError, match="has no video that can be exported, and 1 failed video"):
+            export(open_corpus(tmp_path / "d"), tmp_path / "x", layout)
+    assert not (tmp_path / "x").exists()
