@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flowprep.cli.command import Command
+from flowprep.cli.command import Command, Option
 from flowprep.cli.options import corpus_argument
 from flowprep.cli.output import (
     EXIT_FAULT,
@@ -18,6 +18,7 @@ from flowprep.cli.output import (
     print_result,
     print_sources,
     print_tree,
+    show_progress,
     sizes_line,
 )
 from flowprep.errors import UsageError
@@ -99,13 +100,50 @@ def _show_verification(corpus: Path, report: Report, aside: list[str]) -> None:
     is_flag=True,
     help="Print id, label, frames and pairs of every video, or of those that VIDEO names.",
 )
-def info(corpus: Path, video: str | None, as_list: bool) -> None:
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a row per video, failed ones too, with its quality: .csv, or .parquet with pyarrow.",
+)
+@click.option("--failed", is_flag=True, cls=Option, section="Filters", help="Only failed and partial videos.")
+@click.option("--label", metavar="LABEL", cls=Option, section="Filters", help="Only videos of this class.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="EXPR",
+    cls=Option,
+    section="Filters",
+    help='Only videos whose row satisfies EXPR, such as "pairs > 100 and still_share > 0.2"; repeatable.',
+)
+def info(
+    corpus: Path,
+    video: str | None,
+    as_list: bool,
+    table: Path | None,
+    failed: bool,
+    label: str | None,
+    where: tuple[str, ...],
+) -> None:
     """Describe a corpus: counts, sizes, settings, software versions. Or describe one VIDEO.
 
     VIDEO is the id, the name of the file, a label or a pattern such as 'Punch/*_g01_*'.
+
+    Filters select videos for --list and --table. With a filter alone, the videos are listed.
+
+    \b
+    EXPR      COLUMN OP VALUE, joined by "and"; OP is one of = != < <= > >= ~ (contains)
+    COLUMN    a column of the table, such as status, frames, pairs, seconds, width, height,
+              clipped_share, duplicate_of, repeated_share, still_share, cuts, motion_px
+
+    The last four read all images, which takes a while. docs/guides/quality.md explains each column.
     """
     from flowprep.corpus.reader import open_corpus
 
+    has_filter = failed or label is not None or bool(where)
+    if table or has_filter:
+        _list_or_write(corpus, video, table, failed, label, where)
+        return
     opened = open_corpus(corpus)
     ids = opened.find(video) if video else opened
     if as_list:
@@ -113,13 +151,56 @@ def info(corpus: Path, video: str | None, as_list: bool) -> None:
             {"id": v.id, "label": v.label, "frames": v.num_frames, "pairs": v.num_pairs}
             for v in (opened[video_id] for video_id in ids)
         ]
-        print_result(rows, "\n".join("\t".join(map(str, row.values())) for row in rows))
+        _print_rows(rows)
         return
     if video and len(ids) > 1:
         examples = ", ".join(list(ids)[:3])
         raise UsageError(f"{video} names {len(ids)} videos: {examples}, ...; give one, or --list for all")
     values = opened[next(iter(ids))].info() if video else opened.info()
     print_result(values, lambda: print_tree(values))
+
+
+def _list_or_write(
+    corpus: Path,
+    video: str | None,
+    table: Path | None,
+    failed: bool,
+    label: str | None,
+    where: tuple[str, ...],
+) -> None:
+    """Print or write the rows of the videos that pass the filters."""
+    from flowprep.corpus.reader import open_corpus
+    from flowprep.reports.filters import parse_conditions
+    from flowprep.reports.table import COLUMNS, check_table, video_rows, write_table
+
+    conditions = [condition for text in where for condition in parse_conditions(text, COLUMNS)]
+    if table:
+        check_table(table)
+    opened = open_corpus(corpus)
+    with show_progress("video", transient=True) as progress:
+        rows = video_rows(
+            opened,
+            name=video,
+            failed=failed,
+            label=label,
+            conditions=conditions,
+            quality=table is not None,
+            progress=progress,
+        )
+    if table:
+        write_table(table, rows)
+        values = {"table": str(table), "videos": len(rows)}
+        print_result(values, f"{table}: {count_noun(len(rows), 'video')}")
+        return
+    shown = ["id", "label", "frames", "pairs", *(["status", "reason"] if failed else [])]
+    shown += [condition.column for condition in conditions]
+    _print_rows([{name: row[name] for name in shown} for row in rows])
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the values of each row on a line, with tabs between."""
+    lines = ("\t".join("" if v is None else str(v) for v in row.values()) for row in rows)
+    print_result(rows, "\n".join(lines))
 
 
 @click.command(cls=Command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -223,10 +224,23 @@ class Video:
 
     def sizes(self, stream: str) -> npt.NDArray[np.uint32]:
         """The size of each image of a stream, bytes: (num_frames,) or (num_pairs,)."""
+        return self._image_rows(stream)["size"]
+
+    def fingerprint(self) -> str:
+        """A digest of the sizes and checksums of all images of the first stream, hexadecimal.
+
+        Videos with the same pictures have the same fingerprint. No image is read.
+        """
+        rows = self._image_rows(self.streams[0])
+        digest = hashlib.sha256(f"{self.width}x{self.height}".encode())
+        for column in ("size", "crc32"):
+            digest.update(np.ascontiguousarray(rows[column]).tobytes())
+        return digest.hexdigest()
+
+    def _image_rows(self, stream: str) -> npt.NDArray[Any]:
+        """The rows of the table of images of a stream."""
         parts = [
-            self._corpus.shard(task).images["size"][int(row[f"{stream}_first"]) :][
-                : int(row[f"{stream}_count"])
-            ]
+            self._corpus.shard(task).images[int(row[f"{stream}_first"]) :][: int(row[f"{stream}_count"])]
             for task, row in self._parts
         ]
         return np.concatenate(parts)

@@ -21,6 +21,8 @@ from flowprep.reports.corpus_charts import (
     throughput_section,
 )
 from flowprep.reports.corpus_data import CorpusData
+from flowprep.reports.corpus_quality import STYLE as QUALITY_STYLE
+from flowprep.reports.corpus_quality import quality_section
 from flowprep.reports.corpus_videos import class_section, video_section
 from flowprep.reports.html import Markup, fragment, tag
 from flowprep.reports.numbers import format_count, format_noun
@@ -44,6 +46,8 @@ class ReportSummary:
         sampled_videos: number of videos whose flow was decoded.
         displacement_px: percentiles of the decoded displacements, pixels; None if nothing was decoded.
         clipped_videos: number of videos with more than 1% of their values outside the range of the codes.
+        quality: sums over the videos whose images were read: their number, repeated frames, still pairs and
+            scene cuts; and the duplicates of the whole corpus.
     """
 
     output: str
@@ -53,6 +57,7 @@ class ReportSummary:
     sampled_videos: int
     displacement_px: dict[str, float] | None
     clipped_videos: int
+    quality: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -87,12 +92,13 @@ def write_report(
         _cards(data),
         _failure_section(data),
         tag("div", tiles, class_="tiles"),
+        quality_section(data),
         video_section(data.corpus, data.statistics),
         class_section(data),
         _settings_section(data),
     ]
     title = f"Corpus {data.corpus.path.name}"
-    html.write_document(output, title, body, charts.STYLE + _STYLE)
+    html.write_document(output, title, body, charts.STYLE + QUALITY_STYLE + _STYLE)
     return _summary(data, output)
 
 
@@ -109,6 +115,13 @@ def _summary(data: CorpusData, output: Path) -> ReportSummary:
         sampled_videos=len(statistics.sampled),
         displacement_px=percentiles,
         clipped_videos=sum(share > CLIPPING_WARNING for share in statistics.clipped),
+        quality={
+            "videos": len(data.quality),
+            "repeated_frames": sum(quality.repeated_frames or 0 for quality in data.quality.values()),
+            "still_pairs": sum(quality.still_pairs or 0 for quality in data.quality.values()),
+            "cuts": sum(quality.cuts or 0 for quality in data.quality.values()),
+            "duplicates": len(data.duplicates),
+        },
     )
 
 

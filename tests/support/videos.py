@@ -52,7 +52,18 @@ def write_frames(
     folder: Path, frames: int = 5, size: tuple[int, int] = (48, 32), pattern: str = "img_{:05d}.png"
 ) -> Path:
     """A folder of numbered frames."""
+    return write_images(folder, [texture(size[1], size[0], i) for i in range(frames)], pattern)
+
+
+def write_images(folder: Path, images: list[np.ndarray], pattern: str = "img_{:05d}.png") -> Path:
+    """A folder of numbered frames, each (H, W, 3) uint8."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i in range(frames):
-        cv2.imwrite(str(folder / pattern.format(i + 1)), texture(size[1], size[0], i)[..., ::-1])
+    for i, image in enumerate(images):
+        cv2.imwrite(str(folder / pattern.format(i + 1)), image[..., ::-1])
     return folder
+
+
+def scene(height: int, width: int, right: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A texture of blobs that a small copy still shows, moved right by a number of pixels."""
+    coarse = texture(-(-height // 4), -(-width // 4), right / 4, seed)
+    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
