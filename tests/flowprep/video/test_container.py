@@ -156,6 +156,60 @@ def test_a_compressed_header_that_would_fill_the_memory_is_refused(tmp_path, opt
     assert estimate_frames(path) == 0
 
 
+def test_samples_that_only_the_header_has_are_not_counted(tmp_path):
+    """Of a file of 1 kB, FFmpeg made a table of 4 GB in 40 s."""
+    path = write_video(tmp_path / "a.mp4", 5)
+    data = bytearray(path.read_bytes())
+    for name, numbers in ((b"stsz", (0, 1, 50_000_000)), (b"stts", (0, 1, 50_000_000, 512))):
+        at = data.index(name) + 4
+        data[at : at + 4 * len(numbers)] = b"".join(number.to_bytes(4, "big") for number in numbers)
+    at = data.index(b"stsc") + 12
+    data[at : at + 8] = (1).to_bytes(4, "big") + (50_000_000).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert estimate_frames(path) == 0
+    with pytest.raises(VideoUnsuitable, match="its header declares 50000000 samples of equal size"):
+        read(path)
+
+
+def test_a_fragment_declares_no_more_samples_than_a_file_has_bytes(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "frag_every_frame+empty_moov"}) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for i in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(texture(32, 48, i), "rgb24")))
+        container.mux(stream.encode(None))
+    assert len(read(path)) == 5
+    data = bytearray(path.read_bytes())
+    at = data.index(b"trun")
+    data[at + 6] &= 0xF0  # no table
+    data[at + 8 : at + 12] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(VideoUnsuitable, match="declares 2147483647 samples"):
+        read(path)
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_u8"])
+def test_sound_whose_samples_have_equal_size_is_no_fault(tmp_path, monkeypatch, codec):
+    """FFmpeg makes no table of them. An hour has 172,800,000."""
+    monkeypatch.setattr("flowprep.video.quicktime._MAX_SAMPLES", 10)
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        video, sound = container.add_stream("mpeg4", rate=25), container.add_stream(codec, rate=48000)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        sound.layout = "mono"
+        for i in range(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(texture(32, 48, i), "rgb24")))
+        pixels = "s16" if codec == "pcm_s16le" else "u8"
+        silence = np.zeros((1, 48000), np.int16 if pixels == "s16" else np.uint8)
+        frame = av.AudioFrame.from_ndarray(silence, format=pixels, layout="mono")
+        frame.sample_rate = 48000
+        container.mux(sound.encode(frame))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
+    assert len(read(path)) == 5
+
+
 def test_a_header_of_a_terabyte_is_refused(tmp_path):
     path = write_video(tmp_path / "a.mp4", 5)
     data = path.read_bytes()
