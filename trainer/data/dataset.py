@@ -107,6 +107,8 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         clip = transforms.resize_clip(clip, section.crop)
         if section.flip and rng.random() < 0.5:
             clip = transforms.flip(clip, stream)
+        if stream != "temporal" and (section.colour > 0 or section.grey > 0):
+            clip = transforms.jitter_colours(clip, rng, section.colour, section.grey)
         if stream != "temporal" and section.jitter > 0:
             clip = transforms.shift_colours(clip, transforms.colour_shift(rng, section.jitter))
         return clip

@@ -19,6 +19,8 @@ RGB_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 RGB_AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 MIRRORED = (2, 10)  # numbers of crops of which half are mirror images
 
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B (ITU-R BT.601)
+
 
 def resized_shape(width: int, height: int, short_side: int) -> tuple[int, int]:
     """(width, height) in pixels after resizing to a short side; 0 keeps them.
@@ -121,6 +123,37 @@ def shift_colours(clip: Clip, shift: torch.Tensor) -> Clip:
     bias = clip.bias.clone()
     bias[..., :3] += shift * clip.gain[..., :3]
     return clip._replace(bias=bias)
+
+
+def jitter_colours(clip: Clip, rng: np.random.Generator, strength: float, grey: float) -> Clip:
+    """Change brightness, contrast and saturation of R, G and B, the first three channels, at random.
+
+    Each is multiplied by a factor that is uniform between 1 - strength and 1 + strength (Howard 2013, arXiv
+    1312.5402). The contrast is that to the mean grey level of the clip. Classes whose colours differ by
+    chance are then not told by them.
+
+    Args:
+        clip: a clip with planes (..., C, H, W) whose first channels are on the 0-255 scale.
+        rng: random generator.
+        strength: greatest change of a factor.
+        grey: probability that the saturation is 0.
+
+    Returns:
+        The clip with float32 planes.
+    """
+    brightness, contrast, saturation = (1 + strength * rng.uniform(-1, 1, 3)).tolist()
+    if rng.random() < grey:
+        saturation = 0.0
+    planes = clip.planes.float()
+    rgb = planes[..., :3, :, :] * brightness
+    rgb = torch.lerp(_grey_level(rgb).mean(), rgb, contrast)
+    rgb = torch.lerp(_grey_level(rgb), rgb, saturation).clamp(0, 255)
+    return clip._replace(planes=torch.cat([rgb, planes[..., 3:, :, :]], -3))
+
+
+def _grey_level(rgb: torch.Tensor) -> torch.Tensor:
+    """The luma of ITU-R BT.601, (..., 1, H, W)."""
+    return (rgb * rgb.new_tensor(LUMA)[:, None, None]).sum(-3, keepdim=True)
 
 
 def fixed_crops(clip: Clip, size: int, crops: int, stream: str) -> Clip:

@@ -212,6 +212,18 @@ class InputRecipe:
             minimum=0,
         ),
     )
+    colour: float = field(
+        default=0.0,
+        metadata=rule(
+            "Greatest change of brightness, contrast and saturation of a training sample: each is multiplied "
+            "by a factor between 1 - colour and 1 + colour (Howard 2013).",
+            minimum=0,
+            below=1,
+        ),
+    )
+    grey: float = field(
+        default=0.0, metadata=rule("Share of the training samples without colour.", minimum=0, maximum=1)
+    )
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,22 @@ def test_crops_that_coincide_are_shown_once(shape, counts):
     weighted = shown.normalised() * times[:, None, None, None]
     torch.testing.assert_close(weighted.sum(0), all_ten.sum(0))
     assert len({crop.numpy().tobytes() for crop in shown.normalised()}) == len(counts)
+
+
+def test_colours_change_by_brightness_contrast_and_saturation():
+    """Against the formulas, pixel by pixel; flow beside RGB is unchanged."""
+    planes = torch.randint(60, 120, (2, 5, 6, 7), dtype=torch.uint8)
+    clip = Clip(planes, torch.ones(2, 5), torch.zeros(2, 5))
+    brightness, contrast, saturation = 1 + 0.3 * np.random.default_rng(4).uniform(-1, 1, 3)
+    changed = transforms.jitter_colours(clip, np.random.default_rng(4), 0.3, 0.0).planes
+    rgb = planes[:, :3].numpy().astype(np.float64) * brightness
+    grey = 0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2]
+    rgb = grey.mean() + contrast * (rgb - grey.mean())
+    grey = (0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2])[:, None]
+    rgb = grey + saturation * (rgb - grey)
+    np.testing.assert_allclose(changed[:, :3].numpy(), rgb.clip(0, 255), atol=1e-3)
+    assert torch.equal(changed[:, 3:], planes[:, 3:].float())
+    grey_only = transforms.jitter_colours(clip, np.random.default_rng(4), 0.0, 1.0).planes[:, :3]
+    assert torch.allclose(grey_only[:, 0], grey_only[:, 1]) and torch.allclose(
+        grey_only[:, 0], grey_only[:, 2]
+    )

@@ -1,9 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flowprep.errors import UsageError
 from trainer.evaluation import fusion as fusing
-from trainer.evaluation.calibration import PRIOR, best_temperature, best_weight, with_temperature
+from trainer.evaluation.calibration import (
+    GROUP_CORRELATION,
+    PRIOR,
+    best_temperature,
+    best_weight,
+    evidence,
+    with_temperature,
+)
 from trainer.evaluation.fusion import fit_fusion
 from trainer.evaluation.metrics import summarise
 from trainer.evaluation.scores import Scores
@@ -215,3 +224,40 @@ def test_refusals():
     few = (noisy(4, 2, 1, "f"), noisy(4, 3, 1, "f"))
     with pytest.raises(UsageError, match=r"too few in b, c"):
         fuse(a, b, "svm", few)
+
+
+def grouped(scored, groups):
+    """The same scores, with groups."""
+    return replace(scored, groups=np.array(groups))
+
+
+def test_videos_of_one_recording_count_less():
+    """Five clips of one recording count as 5 / (1 + 4 r). A group of two classes is two recordings."""
+    alone = noisy(30, 0, 1, "v")
+    np.testing.assert_array_equal(evidence(alone), 1)
+    labels = np.array([0] * 5 + [1] * 5 + [2])
+    rows = grouped(scores(np.full((11, 3), 1 / 3), labels), ["g1"] * 10 + ["g2"])
+    expected = 1 / (1 + 4 * GROUP_CORRELATION)
+    np.testing.assert_allclose(evidence(rows), [expected] * 10 + [1])
+    # The names of UCF-101 say the groups, if the file of scores does not.
+    ids = np.array([f"A/v_A_g01_c{k:02d}.avi" for k in range(11)])
+    np.testing.assert_allclose(evidence(replace(rows, ids=ids, groups=None))[:5], expected)
+
+
+def test_a_copied_video_is_no_evidence():
+    """With copies of each video as its group, temperature and weight move toward those without copies."""
+    a, b = noisy(9, 0, 2, "v"), noisy(9, 1, 0.5, "v")
+    order = np.repeat(np.arange(9), 5)
+
+    def copies(scored, groups):
+        ids = np.array([f"c{k}" for k in range(45)])
+        return Scores(ids, scored.labels[order], CLASSES, scored.scores[order], np.array(groups))
+
+    one_group = [f"r{k}" for k in order]
+    alone = [f"r{k}" for k in range(45)]
+    nine, of_copies, of_others = (
+        (best_weight(x, y), best_temperature(x), best_temperature(y))
+        for x, y in ((a, b), *((copies(a, g), copies(b, g)) for g in (one_group, alone)))
+    )
+    for first, copied, other in zip(nine, of_copies, of_others, strict=True):
+        assert abs(copied - first) < abs(other - first)
