@@ -11,6 +11,8 @@ OUT ?= $(if $(VIDEOS),out/videos/$(notdir $(VIDEOS:%/=%)),out)
 SPLIT ?= 1
 WEIGHTS ?=
 TRAIN ?=
+GROUPS ?=
+FIT_FOLDS ?= 0
 # Sample clips are small and stored as they are; other videos get the usual short side of 256 pixels.
 RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
 EXTRACT ?= $(if $(VIDEOS),,--size source)
@@ -26,6 +28,7 @@ help: ## list the targets
 	@echo "  RECIPE=dir   spatial.toml and temporal.toml (now: $(RECIPE))"
 	@echo "  SPLIT=n      which of the lists' splits (now: $(SPLIT)); trainer scores gives the mean of several"
 	@echo "  WEIGHTS=file what the spatial network starts from; TRAIN=... options for trainer train"
+	@echo "  GROUPS=...   pattern of the group of a video, such as 'person([0-9]+)'; FIT_FOLDS=n fits the fusion on n folds"
 	@echo "  OUT=dir      where everything goes (now: $(OUT))"
 
 setup: $(VENV)/.installed ## make .venv and install flowprep and trainer into it
@@ -38,9 +41,14 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 extract: setup ## extract VIDEOS, or sample clips, into OUT/corpus
 	@PATH="$(CURDIR)/$(BIN):$$PATH" EXTRACT="$(EXTRACT)" pipelines/extract.sh "$(OUT)" "$(VIDEOS)"
 
-train: extract ## extract, train both streams, fuse, and write OUT/report.html
-	@PATH="$(CURDIR)/$(BIN):$$PATH" SPLIT="$(SPLIT)" WEIGHTS="$(WEIGHTS)" TRAIN="$(TRAIN)" \
-		pipelines/train.sh "$(OUT)" "$(RECIPE)" "$(LISTS)" "$(VIDEOS)"
+# The options are checked first: the packages and the extraction take minutes.
+TRAIN_OPTIONS = SPLIT="$(SPLIT)" WEIGHTS="$(WEIGHTS)" TRAIN="$(TRAIN)" GROUPS_PATTERN='$(GROUPS)' FIT_FOLDS="$(FIT_FOLDS)"
+TRAIN_ARGUMENTS = "$(OUT)" "$(RECIPE)" "$(LISTS)" "$(VIDEOS)"
+
+train: ## extract, train both streams, fuse, and write OUT/report.html
+	@$(TRAIN_OPTIONS) pipelines/train.sh --check $(TRAIN_ARGUMENTS)
+	@$(MAKE) --no-print-directory extract
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(TRAIN_OPTIONS) pipelines/train.sh $(TRAIN_ARGUMENTS)
 
 # Test modules go to one worker each, so that what a module's fixtures make is made once.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import flowprep
 from flowprep.errors import UsageError
-from flowprep.system.progress import Progress, progress_bar
-from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES, Scores
+from trainer.evaluation.scores import Scores
+from trainer.train_run import EvaluationResult, evaluate_to
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -24,34 +23,10 @@ if TYPE_CHECKING:
     from trainer.evaluation.fusion import FusionResult
     from trainer.evaluation.trained_run import Run
     from trainer.recipe.schema import Recipe
-    from trainer.training.metrics_log import LogRow
 
 log = logging.getLogger(__name__)
 
 DataSet = tuple["Path | str", str]  # a corpus and a list of its videos; the list may be "all"
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Class scores of videos, and their file.
-
-    Attributes:
-        scores: The scores.
-        out: The file of scores.
-        stream: The stream of the run, after training; else "".
-        reused: The scores of an earlier call were read, because the run was finished and evaluated.
-    """
-
-    scores: Scores
-    out: Path
-    stream: str = ""
-    reused: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object that `trainer train --json` and `trainer evaluate --json` print."""
-        stream = {"stream": self.stream} if self.stream else {}
-        count, accuracy = len(self.scores.ids), self.scores.accuracy
-        return {**stream, "videos": count, "accuracy": accuracy, "out": str(self.out)}
 
 
 def open_run(path: Path | str) -> Run:
@@ -79,6 +54,7 @@ def train(
     allow_missing: bool = False,
     resume: bool = False,
     compiled: bool = False,
+    fit_folds: int = 0,
     device: str = "auto",
     workers: int | None = None,
     show_progress: bool = False,
@@ -100,6 +76,8 @@ def train(
         resume: Continue from the last checkpoint. A finished run is evaluated if that is missing or was made
             with another test list.
         compiled: Compile the network by torch.compile.
+        fit_folds: Number of further networks that score the training videos for the fit of a fusion: see
+            `trainer.train_run.score_folds`. 0 trains none.
         device: "auto", "cpu", "cuda", "cuda:1", ...
         workers: Loader processes. 0 loads in this process. The number changes only the speed. None divides
             the cores between loading and computing: see `trainer.training.device.share_cores`.
@@ -132,39 +110,21 @@ def train(
     tasks, classes = read_sets(multi_task), read_sets(add_classes)
 
     from trainer.data import loading
-    from trainer.evaluation.trained_run import open_run
-    from trainer.training import distributed, run_folder
-    from trainer.training import trainer as training
+    from trainer.train_run import RunOptions, score_folds, train_run
+    from trainer.training import distributed
     from trainer.training.device import share_cores
 
     loading.check_fit(opened, test.ids, recipe)
     loaders = share_cores(device, workers)
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
-        with nullcontext() if distributed.rank() else run_folder.claim_run(out):
-            with progress_bar("steps", label=f"training {recipe.stream}", hidden=hidden) as progress:
-                trained_now = training.train(
-                    recipe,
-                    opened,
-                    examples,
-                    out,
-                    multi_task=tasks,
-                    add_classes=classes,
-                    resume=resume,
-                    device=own_device,
-                    workers=loaders,
-                    compiled=compiled,
-                    on_step=_StepReport(recipe.train.steps, progress),
-                )
-            path = out / TEST_SCORES
-            if not trained_now and (stored := _stored_scores(path, test)):
-                return EvaluationResult(stored, path, recipe.stream, reused=True)
-            run = open_run(out)
-            listed = dict(zip(examples.ids, examples.groups, strict=bool(examples.groups)))
-            if len(held_out := run.held_out(opened).with_groups(listed)):
-                _evaluate_to(run, opened, held_out, out / VALIDATION_SCORES, own_device, loaders, hidden)
-            scores = _evaluate_to(run, opened, test, path, own_device, loaders, hidden)
-            return EvaluationResult(scores, path, recipe.stream)
+        options = RunOptions(
+            opened, tuple(tasks), tuple(classes), resume, compiled, own_device, loaders, hidden
+        )
+        result = train_run(recipe, examples, test, out, options)
+        if fit_folds:
+            score_folds(recipe, examples, fit_folds, out, options)
+        return result
 
 
 def evaluate(
@@ -219,7 +179,7 @@ def evaluate(
     options = {"frames": frames, "crops": crops, "control": control, "fit": fit}
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
-        scores = _evaluate_to(opened_run, opened, examples, out, own_device, loaders, hidden, **options)
+        scores = evaluate_to(opened_run, opened, examples, out, own_device, loaders, hidden, **options)
     return EvaluationResult(scores, out)
 
 
@@ -273,56 +233,3 @@ def _check_order(first: Path, second: Path) -> None:
 
     if [stream_of_run(first), stream_of_run(second)] == ["temporal", "spatial"]:
         raise UsageError(f"{first} is a temporal run and {second} a spatial one: give the spatial one first")
-
-
-def _evaluate_to(
-    run: Run,
-    corpus: Corpus,
-    examples: Examples,
-    out: Path,
-    device: str,
-    workers: int,
-    hidden: bool,
-    **options: Any,
-) -> Scores:
-    """Evaluate the run, and write the scores from the first process."""
-    from trainer.evaluation.evaluate import evaluate
-    from trainer.training import distributed
-
-    log.info("evaluating %d videos for %s", len(examples), out)
-    with progress_bar("clips", label="evaluating", hidden=hidden) as progress:
-        scores = evaluate(run, corpus, examples, device=device, workers=workers, progress=progress, **options)
-    if distributed.rank() == 0:
-        scores.save(out)
-    return scores
-
-
-def _stored_scores(path: Path, examples: Examples) -> Scores | None:
-    """The scores of an earlier evaluation, if they have these videos, labels and classes in this order."""
-    if not path.exists():
-        return None
-    scores = Scores.load(path)
-    stored = (scores.ids.tolist(), scores.labels.tolist(), scores.classes.tolist())
-    same = stored == (list(examples.ids), list(examples.labels), list(examples.classes))
-    return scores if same else None
-
-
-class _StepReport:
-    """Reports the steps of a training to a progress bar, and validations to the log."""
-
-    def __init__(self, steps: int, progress: Progress) -> None:
-        self._steps, self._progress, self._note = steps, progress, ""
-
-    def __call__(self, done: int, row: LogRow | None) -> None:
-        if row:
-            self._note = f"loss {row.loss:.3f}, accuracy {row.train_accuracy:.0%}"
-        self._progress(done, self._steps, self._note)
-        if row and (row.validation or done == self._steps):
-            log.info(_describe_step(row))
-
-
-def _describe_step(row: LogRow) -> str:
-    text = f"step {row.step}: loss {row.loss:.3f}, training accuracy {row.train_accuracy:.0%}"
-    if row.validation:
-        text += f", validation accuracy {row.validation.accuracy:.0%}"
-    return f"{text}, {row.clips_per_second:.0f} clips/s, {row.data_wait:.0%} of the time waiting for data"

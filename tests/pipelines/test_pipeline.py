@@ -63,6 +63,63 @@ def test_another_split_and_weights_of_the_spatial_network(script, tmp_path):
     assert fuse.split()[3:6] == ["--method", "weighted", "--calibrate"]
 
 
+def test_groups_and_folds_reach_the_split_and_both_streams(script, tmp_path):
+    script(complete=True, GROUPS_PATTERN=r"person (\d)", FIT_FOLDS="3")
+    split, spatial, temporal, _, _ = script.lines
+    assert split.endswith(r"--groups person (\d)")
+    for line in (spatial, temporal):
+        assert line.endswith(r"--resume --groups person (\d) --fit-folds 3")
+    for stream in ("spatial", "temporal"):
+        (tmp_path / "out" / stream).mkdir(parents=True)
+        (tmp_path / "out" / stream / "fold_scores.npz").touch()
+    script(complete=True)
+    fuse = next(line for line in script.lines if line.startswith("fuse"))
+    assert fuse.split()[3:6] == ["--method", "weighted", "--calibrate"]
+
+
+RECIPE = str(Path(__file__).parents[2] / "pipelines" / "demo")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"LISTS": "nope"}, "LISTS=nope: there is no such folder"),
+        ({"LISTS": "."}, "LISTS=. has no split 1: neither trainlist01.txt (UCF-101) nor *_test_split1.txt"),
+        ({"SPLIT": "2"}, "SPLIT=2 needs LISTS=folder"),
+        ({"SPLIT": "2", "VIDEOS": "."}, "SPLIT=2 needs LISTS=folder"),
+        ({"SPLIT": "one"}, "SPLIT=one; allowed: 1 to 9"),
+        ({"RECIPE": "nope"}, "RECIPE=nope: there is no nope/spatial.toml"),
+        ({"VIDEOS": "nope"}, "VIDEOS=nope: there is no such folder"),
+        ({"WEIGHTS": "nope"}, "WEIGHTS=nope: there is no such file"),
+        ({"FIT_FOLDS": "1"}, "FIT_FOLDS=1; allowed: 0, or from 2"),
+    ],
+)
+def test_make_train_refuses_wrong_options_before_it_installs_or_extracts(tmp_path, options, says):
+    values = {"OUT": tmp_path / "out", "VENV": tmp_path / "venv", "RECIPE": RECIPE, **options}
+    makefile = str(SCRIPT.parents[1] / "Makefile")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", "-C", SCRIPT.parents[1], "-f", makefile, "train", *(f"{k}={v}" for k, v in values.items())],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith(f"error: {says}")
+    assert not any(tmp_path.iterdir())
+
+
+def test_right_options_pass_the_check(tmp_path):
+    for name in ("trainlist02.txt", "testlist02.txt", "kick_test_split1.txt"):
+        (tmp_path / name).touch()
+    for number in ("1", "2"):
+        args = ["bash", SCRIPT, "--check", tmp_path / "out", RECIPE, tmp_path, ""]
+        subprocess.run(args, env={**os.environ, "SPLIT": number}, check=True)
+    (tmp_path / "testlist02.txt").unlink()
+    done = subprocess.run(args, env={**os.environ, "SPLIT": "2"}, capture_output=True, text=True)
+    assert done.returncode == 2 and "has trainlist02.txt and no testlist02.txt" in done.stderr
+
+
 def test_a_run_of_an_earlier_split_is_not_touched(script, tmp_path):
     for folder, file in (("splits", "testlist01.txt"), ("temporal", "last.pt")):
         (tmp_path / "out" / folder).mkdir(parents=True)

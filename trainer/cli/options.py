@@ -30,6 +30,22 @@ class NewFile(click.Path):
         return path
 
 
+class Folds(click.IntRange):
+    """A number of folds: 0, or from 2."""
+
+    name = "folds"
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, if it is allowed."""
+        if (number := super().convert(value, param, ctx)) == 1:
+            self.fail("1 fold leaves no video to train on; allowed: 0, or from 2", param, ctx)
+        return number
+
+
+FOLDS = Folds()
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

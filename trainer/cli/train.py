@@ -15,6 +15,7 @@ from flowprep.cli.output import QUIET, CommandFailed, has_flag
 from trainer.cli.command import Command, loader_death
 from trainer.cli.options import (
     FILE,
+    FOLDS,
     NEW_FOLDER,
     corpus_option,
     groups_option,
@@ -51,6 +52,14 @@ from trainer.training.interrupts import raise_on_signals
     metavar="CORPUS LIST",
     help="A further data set, whose classes are learnt beside those of the test. LIST can be `all`.",
 )
+@click.option(
+    "--fit-folds",
+    type=FOLDS,
+    default=0,
+    metavar="N",
+    help="Train N more networks, each without a part of the training videos, and score this part by it. "
+    "`trainer fuse` then fits on all training videos. The training takes 1 + N times as long.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network by torch.compile.")
 @loading_options
 def train(
@@ -66,6 +75,7 @@ def train(
     multi_task: tuple[tuple[str, str], ...],
     add_classes: tuple[tuple[str, str], ...],
     groups: str,
+    fit_folds: int,
     compiled: bool,
     device: str,
     workers: int | None,
@@ -91,6 +101,8 @@ def train(
       trainlist.txt, validationlist.txt   videos to train on and to validate on
       test_scores.npz                     class scores of the test videos
       validation_scores.npz               class scores of the held-out videos
+      folds/, fold_scores.npz             with --fit-folds: the further networks, and the class scores of all
+                                          training videos by them
 
     An interrupted run continues with --resume. On a CPU, the result is bit by bit that of a run without the
     interruption.
@@ -118,6 +130,7 @@ def train(
                 allow_missing=allow_missing,
                 resume=resume,
                 compiled=compiled,
+                fit_folds=fit_folds,
                 device=device,
                 workers=workers,
                 show_progress=not has_flag(QUIET),

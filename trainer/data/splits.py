@@ -152,6 +152,52 @@ def _choose_groups(
     }
 
 
+def divide_groups(examples: Examples, folds: int, pattern: str = "") -> list[tuple[Examples, Examples]]:
+    """Divide the videos into folds of whole groups.
+
+    Each class has about the same number of groups in every fold. Groups with neighbouring names are in one
+    fold, as in the official splits of UCF-101: neighbouring numbers may be one place or one person.
+
+    Args:
+        examples: the videos.
+        folds: the number of folds, from 2.
+        pattern: see trainer.data.groups.find_groups.
+
+    Returns:
+        (videos outside the fold, videos of the fold) for each fold that has videos.
+
+    Raises:
+        UsageError: all videos of a class are in one fold.
+    """
+    groups = examples.find_groups(pattern)
+    classes: dict[int, set[Group]] = defaultdict(set)
+    for label, group in zip(examples.labels, groups, strict=True):
+        classes[label].add(group)
+    fold_of: dict[tuple[int, Group], int] = {}
+    for label, names in sorted(classes.items(), key=lambda item: len(item[1])):
+        free = sorted(group for group in names if (label, group) not in fold_of)
+        for number, group in enumerate(free):
+            for place in [label] if group.of_class else [key for key in classes if group in classes[key]]:
+                fold_of[place, group] = number * folds // len(free)
+    if single := [
+        examples.classes[label]
+        for label, names in sorted(classes.items())
+        if len({fold_of[label, group] for group in names}) < 2
+    ]:
+        raise UsageError(
+            f"--fit-folds {folds}: all videos of {join_names(single)} are in one fold; each class needs two "
+            "groups, which --groups PATTERN can name"
+        )
+    numbers = [fold_of[key] for key in zip(examples.labels, groups, strict=True)]
+    return [
+        (
+            examples.subset([i for i, other in enumerate(numbers) if other != fold]),
+            examples.subset([i for i, other in enumerate(numbers) if other == fold]),
+        )
+        for fold in sorted(set(numbers))
+    ]
+
+
 def _warn_of_classes(
     examples: Examples, classes: Mapping[int, Mapping[Group, list[int]]], held_out: set[int]
 ) -> None:

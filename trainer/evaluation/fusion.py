@@ -16,7 +16,7 @@ import numpy as np
 from flowprep.errors import UsageError
 from trainer.evaluation import svm
 from trainer.evaluation.calibration import best_temperature, best_weight, with_temperature
-from trainer.evaluation.scores import VALIDATION_SCORES, Scores
+from trainer.evaluation.scores import FOLD_SCORES, VALIDATION_SCORES, Scores
 
 log = logging.getLogger(__name__)
 
@@ -155,27 +155,31 @@ def fit_fusion(
 def fit_on_runs(
     method: str, spatial: Path, temporal: Path, *, calibrate: bool = False, groups: str = ""
 ) -> Fusion:
-    """A fusion of two training runs, fitted on the scores of their held-out validation videos.
+    """A fusion of two training runs, fitted on scores of their training videos.
+
+    These are the scores of the folds if both runs have them, else those of the held-out videos.
 
     Raises:
         UsageError: as `fit_fusion`, or a run has no such scores.
     """
     if method == "average" and not calibrate:
         return fit_fusion(method)
-    first, second = _validation_scores(spatial), _validation_scores(temporal)
+    has_folds = all((run / FOLD_SCORES).exists() for run in (spatial, temporal))
+    name = FOLD_SCORES if has_folds else VALIDATION_SCORES
+    first, second = _fit_scores(spatial, name), _fit_scores(temporal, name)
     try:
         return fit_fusion(method, (first, second), calibrate=calibrate, groups=groups)
     except UsageError as exc:
-        raise UsageError(f"validation scores of {spatial} and {temporal}: {exc}") from exc
+        raise UsageError(f"{name} of {spatial} and {temporal}: {exc}") from exc
 
 
-def _validation_scores(run: Path) -> Scores:
-    if not (run / VALIDATION_SCORES).exists():
+def _fit_scores(run: Path, name: str) -> Scores:
+    if not (run / name).exists():
         raise UsageError(
-            f"{run} has no {VALIDATION_SCORES} to fit on: its recipe holds out no videos "
-            "(train.validation_share), or it is not finished. Give other scores: trainer fuse --fit"
+            f"{run} has no {name} to fit on: its recipe holds out no videos (train.validation_share), or it "
+            "is not finished. Train it with --fit-folds, or give other scores: trainer fuse --fit"
         )
-    return Scores.load(run / VALIDATION_SCORES)
+    return Scores.load(run / name)
 
 
 def svm_features(a: Scores, b: Scores) -> np.ndarray:

@@ -14,7 +14,7 @@ from trainer.data.groups import recording_groups
 from trainer.files import write_atomically
 from trainer.training.run_folder import LAST
 
-TEST_SCORES, VALIDATION_SCORES = "test_scores.npz", "validation_scores.npz"
+TEST_SCORES, VALIDATION_SCORES, FOLD_SCORES = "test_scores.npz", "validation_scores.npz", "fold_scores.npz"
 ARRAYS = ("ids", "labels", "classes", "scores")
 GROUPS = "groups"
 
@@ -119,3 +119,12 @@ class Scores:
         if scores.scores.shape != (count, len(scores.classes)) or sizes != {count}:
             raise UsageError(f"{path}: not a file of scores: the shapes of its arrays do not agree")
         return scores
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """The rows of several files of the same classes, one after the other."""
+    ids, labels, scores, groups = (
+        np.concatenate([np.asarray(values) for values in column])
+        for column in zip(*((p.ids, p.labels, p.scores, p.group_names) for p in parts), strict=True)
+    )
+    return Scores(ids, labels, parts[0].classes, scores, groups)

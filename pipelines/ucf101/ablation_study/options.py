@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from trainer.data.annotations import Examples
 
 UCF101 = Path(__file__).resolve().parents[1]
-UCF101_GROUP = r"_g(\d+)_"
 
 
 class MissingInput(Exception):
@@ -122,15 +120,19 @@ class StudyOptions:
         return Part(name, tuple(options), left_out)
 
     def groups(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """The group of each video: the match of the pattern in its id, by default that of UCF-101."""
-        pattern = re.compile(self.leave_out or UCF101_GROUP)
-        groups = {}
-        for video in labels:
-            match = pattern.search(video)
-            if not match:
-                raise MissingInput(f"{video} has no group: its id does not match {pattern.pattern!r}")
-            groups[video] = match[pattern.groups and 1]
-        return groups
+        """The group of each video: --leave-out finds it, or else the rules of UCF-101 and HMDB-51."""
+        from trainer.data.groups import find_groups
+
+        groups = dict(zip(labels, find_groups(list(labels), self.leave_out or ""), strict=True))
+        for video, group in groups.items():
+            if not group.known:
+                rule = (
+                    f"--leave-out {self.leave_out!r}"
+                    if self.leave_out
+                    else "the names of UCF-101 and HMDB-51"
+                )
+                raise MissingInput(f"{video} has no group: its id does not match {rule}")
+        return {video: group.name for video, group in groups.items()}
 
     def check_inputs(self, row: Network) -> None:
         """Check that everything is given that a network needs.

@@ -437,3 +437,31 @@ def test_groups_by_a_pattern_reach_the_lists_the_scores_and_the_fusion(tmp_path,
     assert "have no group by the pattern" in done.stderr
     scores = Scores.load(tmp_path / "run" / "test_scores.npz")
     assert [name for name in scores.group_names if "/" not in name] == ["g01_c01", "g02_c01"] * 4
+
+
+def test_folds_score_every_training_video_and_the_fusion_is_fitted_on_them(tmp_path, setting, opened):
+    quick = ["--set", "train.steps=2", "--set", "train.milestones=[]", "--set", "test.frames=1"]
+    for stream in ("spatial", "temporal"):
+        args = [tmp_path / f"{stream}.toml", *setting, "--out", tmp_path / stream, *quick, "--resume"]
+        done = call("train", *args, "--fit-folds", 2)
+        assert done.exit_code == 0, done.stderr
+    run = tmp_path / "spatial"
+    scores = Scores.load(run / "fold_scores.npz")
+    text = (tmp_path / "lists" / "trainlist01.txt").read_text()
+    listed = [line.split()[0] for line in text.splitlines() if line]
+    assert sorted(scores.ids) == sorted(listed)
+    for number in (1, 2):
+        fold = run / "folds" / f"{number}-of-2"
+        seen = {line.split()[0] for line in (fold / "trainlist.txt").read_text().splitlines()}
+        rows = Scores.load(fold)
+        assert seen | set(rows.ids) == set(listed) and not seen & set(rows.ids)
+        np.testing.assert_array_equal(scores.in_order(rows.ids).scores, rows.scores)
+    done = call("fuse", run, tmp_path / "temporal", "--method", "weighted", "--calibrate")
+    assert f"weights fitted on {len(listed)} videos" in done.stderr
+    before = (run / "folds" / "1-of-2" / "last.pt").stat().st_mtime_ns
+    assert call("train", *args[:-1], "--fit-folds", 1).exit_code == 2
+    args[0], args[args.index("--out") + 1] = tmp_path / "spatial.toml", run
+    assert call("train", *args, "--fit-folds", 2).exit_code == 0
+    assert (
+        run / "folds" / "1-of-2" / "last.pt"
+    ).stat().st_mtime_ns == before  # a finished fold is not repeated

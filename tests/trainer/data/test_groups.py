@@ -125,3 +125,21 @@ def test_the_column_of_a_list_names_the_groups(tmp_path):
     assert set(train.groups) == {"day1", "day2", "day3"}
     rest, held = splits.hold_out(train, 0.3, seed=0)
     assert set(held.groups) and not set(rest.groups) & set(held.groups)
+
+
+def test_folds_are_blocks_of_neighbouring_groups_in_every_class():
+    ids = [f"{c}/v_{c}_g{g:02d}_c{k}.avi" for c in "AB" for g in range(8, 26) for k in (1, 2)]
+    folds = splits.divide_groups(Examples(tuple(ids), tuple("AB".index(i[0]) for i in ids), ("A", "B")), 3)
+    assert [sorted({i[6:9] for i in fold.ids}) for _, fold in folds] == [
+        [f"g{g:02d}" for g in range(first, first + 6)] for first in (8, 14, 20)
+    ]
+    for rest, fold in folds:
+        assert sorted(rest.ids + fold.ids) == sorted(ids) and len(fold) == 24
+
+
+def test_a_group_that_spans_classes_is_in_one_fold():
+    folds = splits.divide_groups(persons(), 3, r"P(\d)T")
+    assert [{i[6] for i in fold.ids} for _, fold in folds] == [{"1"}, {"2"}, {"3"}]
+    assert len(splits.divide_groups(persons(), 9, r"P(\d)T")) == 3
+    with pytest.raises(UsageError, match=r"all videos of A1, A2 are in one fold.*needs two"):
+        splits.divide_groups(persons(), 3, "PS7")
