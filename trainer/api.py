@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import flowprep
 from flowprep.errors import UsageError
 from trainer.evaluation.scores import Scores
-from trainer.train_run import EvaluationResult, evaluate_to
+from trainer.train_run import EvaluationResult as EvaluationResult
+from trainer.train_run import evaluate_to
 
 if TYPE_CHECKING:
     from flowprep import Corpus

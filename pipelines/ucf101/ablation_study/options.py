@@ -126,11 +126,7 @@ class StudyOptions:
         groups = dict(zip(labels, find_groups(list(labels), self.leave_out or ""), strict=True))
         for video, group in groups.items():
             if not group.known:
-                rule = (
-                    f"--leave-out {self.leave_out!r}"
-                    if self.leave_out
-                    else "the names of UCF-101 and HMDB-51"
-                )
+                rule = repr(self.leave_out) if self.leave_out else "the names of UCF-101 and HMDB-51"
                 raise MissingInput(f"{video} has no group: its id does not match {rule}")
         return {video: group.name for video, group in groups.items()}
 
