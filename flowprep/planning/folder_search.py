@@ -70,6 +70,7 @@ class _Content:
     videos: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     folders: list[_Folder] = field(default_factory=list)
+    linked_images: list[str] = field(default_factory=list)  # not followed
     lost_media: int = 0  # links to videos and images that were not followed
 
 
@@ -114,7 +115,10 @@ def _read_folder(root: Path, folder: _Folder, inside: str, search: FolderSearch)
         mode = _mode(real) if link else entry.stat(follow_symlinks=False).st_mode
         is_folder = stat.S_ISDIR(mode)
         if link and not _is_followed(real, mode, folder, inside):
-            search.links.append(relative)
+            if suffix in IMAGE_SUFFIXES:
+                content.linked_images.append(entry.name)
+            else:
+                search.links.append(relative)
             content.lost_media += suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES
             if is_folder and not _is_below(real, inside):
                 search.lost.append(relative)
@@ -150,10 +154,13 @@ def _store(folder: _Folder, content: _Content, search: FolderSearch) -> None:
     """Add the videos of a folder to the result: its video files, or the folder as a video."""
     images = [name for name in content.files if suffix_of(name) in IMAGE_SUFFIXES]
     beside = "videos" if content.videos else "folders" if content.folders else ""
-    fault = series_fault(images, gaps=False) if images else ""
+    # A link among the frames of a video stays one of them: extraction gives the reason if it is not read.
+    fault = series_fault([*images, *content.linked_images], gaps=False) if images else ""
     if images and not beside and not fault and folder.relative:
         search.videos.append(folder.relative)
         return
+    prefix = f"{folder.relative}/" if folder.relative else ""
+    search.links.extend(prefix + name for name in content.linked_images)
     search.videos.extend(content.videos)
     search.others += len(content.files)
     if images and (fault if not beside else not series_fault(images, gaps=True)):

@@ -212,7 +212,9 @@ def test_repaired_video_replaces_the_partial_one(tmp_path):
     made = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1)
     assert made.status.videos.partial == 1
     (folder / "img_00010.png").write_bytes(last)
-    assert flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1).status == made.status
+    status = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1).status
+    assert status.sources.replaced == ("frames",)
+    assert dataclasses.replace(status, sources=made.status.sources) == made.status
     again = flowprep.make_corpus([folder], tmp_path / "c", settings, jobs=1, retry_failed=True)
     assert (again.status.videos.ok, again.status.videos.partial) == (1, 0)
     assert flowprep.open_corpus(tmp_path / "c")["frames"].num_frames == 10

@@ -204,6 +204,18 @@ def test_classes_that_are_lost_by_links_are_named(tmp_path):
     assert discovery.remarks[-1].endswith("no video is left, because of such links, of Swim, Jump")
 
 
+def test_a_link_among_frames_is_a_frame_whose_reason_extraction_gives(tmp_path):
+    write_frames(tmp_path / "in" / "part", 4)
+    (tmp_path / "in" / "part" / "img_00003.png").unlink()
+    (tmp_path / "in" / "part" / "img_00003.png").symlink_to(tmp_path / "none.png")
+    (tmp_path / "in" / "all").mkdir()
+    for k in range(3):
+        (tmp_path / "in" / "all" / f"img_{k}.png").symlink_to(tmp_path / "none.png")
+    discovery = discover_videos([tmp_path / "in"])
+    assert [video.source for video in discovery.videos] == ["part"] and discovery.links == 3
+    assert discovery.remarks[-1].endswith("no video is left, because of such links, of all")
+
+
 def test_loops_of_links_end(tmp_path):
     root = tmp_path / "in"
     touch(root / "a.mp4")
