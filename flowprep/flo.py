@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from flowprep.errors import UsageError
 from flowprep.system.disk import naming_file
+from flowprep.system.files import read_regular
 
 MAGIC = b"PIEH"
 UNKNOWN = 1e9
+MAX_BYTES = 1 << 30  # of a file that is read: a field of 16K by 8K
 
 
 def write_flo(flow: npt.NDArray[np.floating], path: str | Path) -> None:
@@ -40,9 +42,9 @@ def read_flo(path: str | Path) -> npt.NDArray[np.float32]:
     """Read a flow file: (2, H, W) float32, pixels; NaN where the motion is unknown.
 
     Raises:
-        UsageError: the file is not a whole .flo file.
+        UsageError: the file is not a whole .flo file, or no regular file.
     """
-    data = Path(path).read_bytes()
+    data = read_regular(path, max_bytes=MAX_BYTES)
     width, height = np.frombuffer(data[4:12].ljust(8, b"\0"), "<i4").tolist()
     if data[:4] != MAGIC or min(width, height) < 1 or len(data) != 12 + 8 * width * height:
         raise UsageError(f"{path} is not a complete .flo file")

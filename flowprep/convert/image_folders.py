@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from flowprep.convert.layouts import Layout, step_mark
 from flowprep.system.paths import printable
+from flowprep.video.suffixes import is_system_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,12 +22,14 @@ class VideoImages:
 
     Attributes:
         id: relative path of its folder.
+        root: the folder that was searched.
         folder: the folder.
         label: name of the folder above.
         images: stream -> number -> file.
     """
 
     id: str
+    root: Path
     folder: Path
     label: str
     images: dict[str, dict[int, Path]]
@@ -42,8 +48,8 @@ def find_video_images(root: Path, layout: Layout, step: int) -> Iterator[VideoIm
     tops = {template: root / template.partition("{video}")[0] for template in (layout.rgb, layout.u)}
     folders: dict[Path, None] = {}
     for top in dict.fromkeys(tops.values()):
-        for folder, subfolders, _ in os.walk(top):
-            subfolders.sort()
+        for folder, subfolders, _ in os.walk(top, onerror=_warn):
+            subfolders[:] = sorted(name for name in subfolders if not is_system_name(name))
             folders[Path(folder).relative_to(top)] = None
     for relative in folders:
         templates = {"rgb": layout.rgb, "flow_u": layout.u, "flow_v": layout.v}
@@ -53,16 +59,24 @@ def find_video_images(root: Path, layout: Layout, step: int) -> Iterator[VideoIm
                 images[stream] = _numbered_images(root, template, relative, mark)
         if any(images.values()):
             video_id = printable(relative.as_posix() if relative.parts else root.name)
-            yield VideoImages(video_id, root / relative, printable(relative.parent.name), images)
+            yield VideoImages(video_id, root, root / relative, printable(relative.parent.name), images)
 
 
 def _numbered_images(root: Path, template: str, video: Path, mark: str) -> dict[int, Path]:
     """Number -> file, for the files of a video's folder that match a template."""
     folder, _, name = template.rpartition("/")
     path = root / folder.format(video=video.as_posix())
-    if not path.is_dir():
+    try:
+        found = sorted(entry.name for entry in path.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as exc:
+        _warn(exc)
         return {}
     prefix, suffix = name.replace("{step}", mark).split("{number:")
     pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix.partition("}")[2]))
-    names = sorted(p.name for p in path.iterdir())
-    return {int(match[1]): path / match[0] for match in map(pattern.fullmatch, names) if match}
+    return {int(match[1]): path / match[0] for match in map(pattern.fullmatch, found) if match}
+
+
+def _warn(exc: OSError) -> None:
+    log.warning("%s is passed over: %s", printable(str(exc.filename)), exc.strerror)

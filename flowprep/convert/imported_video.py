@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from flowprep.codec.images import decode_codes, decode_rgb
 from flowprep.codec.quantise import EncodedField, encode_field
 from flowprep.convert.image_folders import VideoImages
 from flowprep.convert.layouts import Layout
 from flowprep.corpus.shard_writer import ShardWriter
-from flowprep.errors import CorpusDamaged, VideoDamaged, VideoUnreadable, VideoUnsuitable
+from flowprep.errors import FileUnsuitable, VideoDamaged, VideoUnreadable, VideoUnsuitable
+from flowprep.planning.sources import source_state
 from flowprep.settings import Settings
-from flowprep.video.frames import check_pixels
+from flowprep.system.files import is_machine_error, read_regular
+from flowprep.video.frames import MAX_IMAGE_BYTES, check_pixels
 
 _KINDS = {"L": "grey", "RGB": "colour"}  # by Pillow's mode
 
@@ -59,7 +61,7 @@ class _ImageReader:
             VideoDamaged: the image cannot be stored as it is.
         """
         path = self.video.images[stream][number]
-        jpeg, pixels = _read_jpeg(path, "RGB" if stream == "rgb" else "L", frame)
+        jpeg, pixels = _read_jpeg(path, self.video.root, "RGB" if stream == "rgb" else "L", frame)
         height, width = pixels.shape[:2]
         if self.size is None:
             self.size = width, height
@@ -79,7 +81,7 @@ def write_imported_video(writer: ShardWriter, video: VideoImages, layout: Layout
     """
     alignment = align_images(video, layout, settings)
     files = [path for numbered in video.images.values() for path in numbered.values()]
-    writer.describe(source_bytes=sum(path.stat().st_size for path in files))
+    writer.describe(source_bytes=sum(source_state(path)[0] for path in files))
     reader = _ImageReader(video, writer)
     # All fields have one scale and one zero point: those of any field.
     template = encode_field(np.zeros((16, 16), np.float32), settings)
@@ -146,14 +148,29 @@ def _run_length(video: VideoImages, stream: str, first: int) -> tuple[int, str]:
     return length, f"number {first + length} of {stream} is missing, {len(images)} images in all"
 
 
-def _read_jpeg(path: Path, mode: str, frame: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
+def _read_jpeg(path: Path, inside: Path, mode: str, frame: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
     """The bytes and the pixels of a JPEG of Pillow's mode "L" or "RGB".
 
+    Args:
+        path: the file.
+        inside: the folder of the import. A link that leads out of it is refused.
+        mode: of Pillow.
+        frame: number of intact frames before the image.
+
     Raises:
-        VideoDamaged: the file is no whole JPEG, too large, or of another mode.
+        VideoDamaged: the file is no whole JPEG, too large, elsewhere, or of another mode.
+        VideoUnreadable: the machine cannot read the file.
     """
     try:
-        jpeg = path.read_bytes()
+        jpeg = read_regular(path, max_bytes=MAX_IMAGE_BYTES, inside=inside)
+    except FileUnsuitable as exc:
+        raise VideoDamaged(str(exc).replace(str(path), path.name, 1), frame) from exc
+    except OSError as exc:
+        fault = f"{path.name} could not be read: {exc.strerror or exc}"
+        if is_machine_error(exc):  # nothing is known of the image, so nothing is stored before it
+            raise VideoUnreadable(f"{fault}. --retry-failed tries again") from exc
+        raise VideoDamaged(fault, frame) from exc
+    try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             stored_mode, (width, height) = image.mode, image.size
         check_pixels(width, height)
@@ -161,7 +178,9 @@ def _read_jpeg(path: Path, mode: str, frame: int) -> tuple[bytes, npt.NDArray[np
         pixels = decode(jpeg, (height, width))
     except (VideoUnsuitable, Image.DecompressionBombError) as exc:
         raise VideoDamaged(f"{path.name} cannot be read: {exc}", frame) from exc
-    except (OSError, UnidentifiedImageError, CorpusDamaged) as exc:
+    except MemoryError:
+        raise
+    except Exception as exc:  # Pillow raises many kinds for a damaged header
         raise VideoDamaged(f"{path.name} is not a complete JPEG: {exc}", frame) from exc
     if stored_mode != mode:
         kind = _KINDS.get(stored_mode, stored_mode)

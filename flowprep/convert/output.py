@@ -16,6 +16,7 @@ from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
 from flowprep.system.atomic import TEMPORARY, atomic_path, remove_leftovers, temporary_path
 from flowprep.system.disk import naming_file, written_bytes
+from flowprep.system.files import read_regular
 
 
 class FolderResult(NamedTuple):
@@ -79,7 +80,7 @@ class ExportFolder:
 
     def _check_header(self, file: Path, header: Mapping[str, object]) -> None:
         try:
-            stored = json.loads(file.read_text("utf-8"))
+            stored = json.loads(read_regular(file))
         except ValueError as exc:
             raise UsageError(f"{file} cannot be read ({exc}): give another folder") from exc
         if different := [name for name in {**header, **stored} if header.get(name) != stored.get(name)]:

@@ -14,6 +14,7 @@ from flowprep.synthetic.clip import Clip, draw_scene, encode_mp4, plan_clips
 from flowprep.synthetic.drawing import FIGURES
 from flowprep.synthetic.motion import MOTIONS
 from flowprep.system.atomic import atomic_path, remove_leftovers
+from flowprep.system.files import read_regular
 from flowprep.system.progress import Progress, no_progress
 
 MAX_CLASSES = 2 * min(len(MOTIONS), len(FIGURES) - 1)
@@ -113,7 +114,7 @@ def _claim(directory: Path, arguments: Mapping[str, object]) -> None:
         _write_lines(file, [json.dumps(arguments, indent=1)])
         return
     try:
-        stored = json.loads(file.read_text())
+        stored = json.loads(read_regular(file))
     except ValueError as exc:
         raise UsageError(f"{file} does not hold the arguments of samples: give another folder") from exc
     if stored != arguments:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowprep.errors import UsageError
+from flowprep.errors import FileUnsuitable, UsageError
+from flowprep.system.files import TEXT_BYTES, open_regular
 from trainer.data.groups import recording_groups
 from trainer.files import write_atomically
 from trainer.training.run_folder import LAST
@@ -105,14 +106,23 @@ class Scores:
                 f"trainer evaluate --out {path}"
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_regular(path, max_bytes=TEXT_BYTES) as raw, np.load(raw, allow_pickle=False) as file:
+                if sum(member.file_size for member in file.zip.infolist()) > TEXT_BYTES:
+                    raise ValueError("it would become very large")
                 arrays = {name: file[name] for name in ARRAYS}
                 scores = cls(**arrays, groups=file[GROUPS] if GROUPS in file.files else None)
         except OSError as exc:
             raise UsageError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
         except KeyError as exc:
             raise UsageError(f"{path}: not a file of scores: {exc}") from exc
-        except (ValueError, zipfile.BadZipFile) as exc:  # NumPy's own message suggests to trust the file
+        except FileUnsuitable:
+            raise
+        except (
+            ValueError,
+            AttributeError,
+            MemoryError,
+            zipfile.BadZipFile,
+        ) as exc:  # NumPy's own message suggests to trust the file
             raise UsageError(f"{path}: not a file of scores, as trainer evaluate writes them") from exc
         count = len(scores.ids)
         sizes = {len(scores.labels), count if scores.groups is None else len(scores.groups)}

@@ -98,7 +98,7 @@ class Run:
     def held_out(self, corpus: Corpus) -> Examples:
         """The training videos that the run held out for validation. There may be none."""
         path = self.path / VALIDATION_LIST
-        return self.examples(corpus, str(path)) if path.read_bytes() else Examples((), (), ())
+        return self.examples(corpus, str(path)) if path.stat().st_size else Examples((), (), ())
 
 
 def open_run(path: Path | str) -> Run:

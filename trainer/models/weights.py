@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from flowprep.errors import UsageError
+from flowprep.errors import FileUnsuitable, UsageError
 from trainer.models.registry import find_module
 from trainer.models.spec import ModelSpec
 from trainer.recipe.schema import Recipe
@@ -159,8 +159,10 @@ def read_weights(path: Path) -> tuple[State, tuple[str, ...] | None]:
     try:
         checkpoint.is_sealed(path)  # raises for a damaged checkpoint
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileUnsuitable as exc:
+        raise UsageError(f"model.weights: {exc}") from exc
     except OSError as exc:
-        raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror}") from exc
+        raise UsageError(f"model.weights: {path} cannot be read: {exc.strerror or exc}") from exc
     except Exception as exc:  # any error can follow from a damaged byte
         raise UsageError(f"model.weights: {path} is not a state dict saved by torch.save") from exc
     classes = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flowprep.errors import UsageError
+from flowprep.system.files import read_regular
 from trainer.recipe.networks import allow_network
 from trainer.recipe.rules import plain, rule_of
 from trainer.recipe.schema import Recipe
@@ -20,6 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+MAX_BYTES = 1 << 20  # of a recipe
 LINE_WIDTH = 110  # of printed comments
 
 
@@ -35,10 +37,10 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         UsageError: the file cannot be read or is not TOML; a change is malformed; or as Recipe.from_dict.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(read_regular(path, max_bytes=MAX_BYTES).decode("utf-8"))
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise UsageError(f"{path}: not a TOML file: {exc}") from exc
     for change in changes:
         _apply_change(values, change)

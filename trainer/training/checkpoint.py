@@ -17,7 +17,8 @@ from typing import IO, Any
 import torch
 
 from flowprep import FlowprepError, Settings
-from flowprep.errors import UsageError
+from flowprep.errors import FileUnsuitable, UsageError
+from flowprep.system.files import is_machine_error, open_regular
 from trainer.errors import CheckpointDamaged
 from trainer.files import write_atomically
 from trainer.recipe.schema import Recipe
@@ -28,6 +29,7 @@ VERSION = 3
 UNSEALED = 2  # the same content without a seal
 SEAL = struct.Struct("<4sI")
 SEAL_MARK = b"\x89FPC"
+MAX_BYTES = 1 << 34  # of a file of weights: four billion parameters
 _BLOCK_BYTES = 1 << 20
 
 
@@ -95,13 +97,18 @@ def load(path: Path) -> Checkpoint:
     Raises:
         UsageError: the file does not exist.
         CheckpointDamaged: the file is damaged or was written by another version.
+        OSError: the machine cannot read the file, which says nothing about it.
     """
     try:
         version = VERSION if is_sealed(path) else UNSEALED
         values = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:
         raise UsageError(f"{path.parent} is not a training run: it has no {path.name}") from exc
+    except FileUnsuitable:
+        raise
     except Exception as exc:  # a damaged file can raise almost any error
+        if isinstance(exc, OSError) and is_machine_error(exc):
+            raise
         raise CheckpointDamaged(f"{path}: not a readable checkpoint: {exc}") from exc
     if not isinstance(values, dict) or values.get("version") != version:
         raise CheckpointDamaged(f"{path}: not a whole checkpoint of version {VERSION} or {UNSEALED}")
@@ -136,9 +143,10 @@ def is_sealed(path: Path) -> bool:
 
     Raises:
         ValueError: the checksum of the seal is wrong, or the archive is compressed.
+        FileUnsuitable: it is no regular file, or is larger than any network's weights.
         OSError, zipfile.BadZipFile: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path, max_bytes=MAX_BYTES) as file:
         end = max(0, file.seek(0, os.SEEK_END) - SEAL.size)
         file.seek(end)
         mark, crc = SEAL.unpack(file.read().rjust(SEAL.size))

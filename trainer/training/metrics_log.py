@@ -15,6 +15,7 @@ import torch
 
 from flowprep.errors import UsageError
 from flowprep.system.disk import naming_file
+from flowprep.system.files import read_regular
 from trainer.errors import TrainingDiverged
 from trainer.files import write_atomically
 from trainer.training import distributed
@@ -221,5 +222,5 @@ def _rows_until(path: Path, step: int) -> list[str]:
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines of a log. A killed process may have left the last line unfinished; it is skipped."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    lines = read_regular(path).decode("utf-8", "replace").splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]
