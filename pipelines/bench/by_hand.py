@@ -30,7 +30,8 @@ from trainer.evaluation.features import CROPS_PER_PASS, score_videos
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import read_recipe
-from trainer.training.device import autocast, pick_device, pick_precision
+from trainer.training.device import autocast, pick_device
+from trainer.training.precision import training_precision
 from trainer.training.trainer import train
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 4
@@ -60,7 +61,7 @@ class Benchmark:
         self.examples = corpus_examples(self.corpus, "all")
         self.ids = self.examples.ids[:: max(1, len(self.examples) // num_videos)][:num_videos]
         self.device = pick_device()
-        self.precision = pick_precision(recipe.train.precision, self.device)
+        self.precision = training_precision(recipe.train.precision, "", self.device, self.model())
 
     def model(self) -> torch.nn.Module:
         """A network with the same random weights each time."""

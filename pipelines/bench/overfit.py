@@ -25,7 +25,8 @@ from trainer.data.sampling import ClipSpec
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.recipe.toml import read_recipe
-from trainer.training.device import autocast, pick_device, pick_precision
+from trainer.training.device import autocast, pick_device
+from trainer.training.precision import training_precision
 
 NUM_CLIPS, MAX_GRADIENT_NORM = 8, 10.0
 
@@ -59,7 +60,7 @@ def main() -> int:
         f"{recipe.model.name}, {recipe.stream}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M "
         f"parameters, {' and '.join('x'.join(map(str, part.shape)) for part in inputs)}, "
         f"{len(set(labels.tolist()))} classes, rate {recipe.train.lr}, "
-        f"on {device} in {pick_precision(recipe.train.precision, device)}",
+        f"on {device} in {training_precision(recipe.train.precision, '', device, model)}",
         flush=True,
     )
     return 0 if learn(model, recipe, inputs, labels, args.steps, args.below) else 1
@@ -100,7 +101,7 @@ def learn(
     optimiser = torch.optim.SGD(
         parameters, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
     )
-    precision = pick_precision(schedule.precision, labels.device)
+    precision = training_precision(schedule.precision, "", labels.device, model)
     wall, processor = time.perf_counter(), time.process_time()
     done = False
     for step in range(steps + 1):
