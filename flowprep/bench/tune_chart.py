@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from flowprep.bench.fidelity import Fidelity
 from flowprep.bench.tune import Tuning
-from flowprep.viz.canvas import EDGE, GREY, INK, PAPER, Canvas, number
+from flowprep.viz.canvas import EDGE, GREY, INK, PAPER, Canvas, number, text_width
 from flowprep.viz.colours import Colour, Image
 
 _COLOURS: dict[str, Colour] = {
@@ -19,6 +20,20 @@ _COLOURS: dict[str, Colour] = {
     "tsn": (120, 60, 150),
     "png": (70, 130, 70),
 }
+Place = tuple[int, int]
+Label = tuple[Place, str, Colour]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+_LETTERS = 13  # pixels, the size of labels
+_RADIUS = 6  # pixels, of the points
+_POINTS_OF_LINE = 12  # points of a line that labels avoid
+# Places of a label around its point, the best first: pixels down to its top, and the side.
+_SPOTS = [
+    (down, side)
+    for down in (-8, -18, 2, -28, 12, -38, 22, -48, 32, -58, 42)
+    for side in ("right", "left", "middle")
+    if side != "middle" or not -20 < down < 8
+]
 _LEAST_ERROR_PX = 1e-4  # smaller errors, and 0, are drawn there
 _ROOM_RIGHT = 150  # pixels for the labels of the rightmost points
 
@@ -35,10 +50,13 @@ def draw_tuning(tuning: Tuning, width: int = 900, height: int = 560) -> Image:
     image = np.full((height, width, 3), PAPER, np.uint8)
     axes.draw_grid(image)
     labels = []
+    drawn: list[Place] = [axes.place(point) for point in points]
     for i, result in enumerate(tuning.choices):
         colour, place = _colour(result), axes.place(points[i])
         if i and _colour(tuning.choices[i - 1]) == colour and "codec" not in result.choice:
-            cv2.line(image, axes.place(points[i - 1]), place, colour, 2, cv2.LINE_AA)
+            before = axes.place(points[i - 1])
+            cv2.line(image, before, place, colour, 2, cv2.LINE_AA)
+            drawn += [tuple(at) for at in np.linspace(before, place, _POINTS_OF_LINE).astype(int).tolist()]
         cv2.circle(image, place, 5, colour, -1, cv2.LINE_AA)
         choice = result.choice
         value = choice.get("error_px", choice.get("quality", choice.get("codec")))
@@ -51,11 +69,45 @@ def draw_tuning(tuning: Tuning, width: int = 900, height: int = 560) -> Image:
     canvas.text((axes.left, 38), facts + ("; circle: chosen" if chosen else ""), 13, GREY)
     for at, text, anchor in axes.labels():
         canvas.text(at, text, 13, GREY, anchor=anchor)
-    for (x, y), text, colour in labels:
-        canvas.text((x + 10, y - 8), text, 13, colour)
+    for (x, y), text, colour in place_labels(labels, drawn, (width, height - 40)):
+        canvas.text((x, y), text, _LETTERS, colour)
     middle = (axes.left + axes.right) / 2
     canvas.text((middle, height - 22), "mean end-point error, px", 13, GREY, anchor="ma")
     return canvas.image
+
+
+def place_labels(labels: Sequence[Label], drawn: Sequence[Place], size: tuple[int, int]) -> list[Label]:
+    """Places for labels beside their points, where they cover no other label and no point if there is room.
+
+    Args:
+        labels: point, text and colour of each label.
+        drawn: all points, and some on the lines between them.
+        size: width and height of the room, pixels.
+
+    Returns:
+        The labels with the upper left corners of their texts, in the same order.
+    """
+    taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in drawn]
+    placed = []
+    for (x, y), text, colour in labels:
+        width = round(text_width(text, _LETTERS))
+        lefts = {"right": x + 10, "left": x - 10 - width, "middle": x - width // 2}
+        spots = [(lefts[side], y + down) for down, side in _SPOTS]
+        boxes = [(left, top, left + width, top + _LETTERS + 2) for left, top in spots]
+        inside = [
+            box for box in boxes if box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
+        ]
+        best = min(inside or boxes, key=lambda box: sum(_overlap(box, other) for other in taken))
+        taken.append(best)
+        placed.append(((best[0], best[1]), text, colour))
+    return placed
+
+
+def _overlap(box: Box, other: Box) -> int:
+    """The area that two boxes share, pixels."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return max(0, width) * max(0, height)
 
 
 def _point(result: Fidelity) -> tuple[float, float]:

@@ -58,10 +58,9 @@ def finish_extraction(result: ExtractionResult, values: Mapping[str, Any]) -> No
 
     def show() -> None:
         print_failures(status)
-        click.echo(
-            f"{counts_line(status)}; {run.pairs} pairs computed in {run.seconds:.1f} s,"
-            f" {run.pairs_per_second} a second"
-        )
+        pairs = count_noun(run.pairs, "pair")
+        rate = f"{pairs} computed in {run.seconds:.1f} s, {run.pairs_per_second} a second"
+        click.echo(f"{counts_line(status)}; {rate if run.pairs else 'no pair was to be computed'}")
         click.echo(sizes_line(status))
         print_sources(status)
 

@@ -15,6 +15,7 @@ from flowprep.reports.corpus_data import CorpusData
 from flowprep.reports.html import Markup, tag
 from flowprep.reports.numbers import format_noun, format_share
 from flowprep.reports.statistics import CorpusStatistics
+from flowprep.viz.repeats import mark_repeat
 from flowprep.viz.scaling import flow_scale, limited
 from flowprep.viz.shots import even_times, stored_streams
 
@@ -92,6 +93,8 @@ def _wheel_and_strip(video: Video) -> tuple[Markup | None, Markup]:
         wheel = html.picture(viz.legend(176, scale), f"colours of flow, up to {scale:.3g} px")
         for i, flow in zip(shots, flows, strict=True):
             colours = viz.flow_to_rgb(limited(flow, scale), scale)
+            if has_rgb:
+                colours = mark_repeat(colours, video, i, flow)
             pictures.append(html.picture(colours, f"flow of pair {i}"))
     return wheel, tag("div", pictures, class_="strip", style=f"--shots:{len(shots)}")
 

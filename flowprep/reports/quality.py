@@ -19,9 +19,8 @@ from flowprep.corpus.video import Video
 from flowprep.reports.thumbnails import frame_changes
 from flowprep.system.processes import usable_cores
 from flowprep.system.progress import Progress, no_progress
+from flowprep.viz.repeats import STILL_PX, STILL_SHARE
 
-STILL_PX = 0.05  # a pixel that moves less is a still pixel
-STILL_SHARE = 0.99  # of the pixels of a still pair
 _BATCH = 16  # pairs in memory
 
 

@@ -14,13 +14,9 @@ from numpy.typing import NDArray
 
 from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged
+from flowprep.viz.repeats import LUMA, REPEATED_MEAN, REPEATED_MOST, SIDE
 
-SIDE = 32  # pixels, the short side of a thumbnail
-_LONGEST = 128  # pixels, its long side
-
-# A frame is repeated if its thumbnail differs from that of the frame before by coding noise alone: at most
-# this in any pixel, and this on average. Moving things change a pixel by more.
-REPEATED_MOST, REPEATED_MEAN = 3.0, 0.5
+_LONGEST = 128  # pixels, the long side of a thumbnail
 
 # A cut needs a residual of at least this many levels, of this share of the contrast on average and in half of
 # the picture, and this many times the median residual of the pairs around it. Noise and darkness fail the
@@ -98,7 +94,7 @@ _DECODERS = {
 def _measure(thumbnails: Thumbnails) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.bool_]]:
     """For each pair of neighbours: whether the second is a repeat, the residual in levels, and whether the
     second is another picture for good."""
-    grey = thumbnails @ np.array([0.114, 0.587, 0.299], np.float32)
+    grey = thumbnails @ LUMA[::-1]
     change = np.abs(np.diff(grey, axis=0))
     repeated = (change.max((1, 2)) <= REPEATED_MOST) & (change.mean((1, 2)) <= REPEATED_MEAN)
     residuals: NDArray[np.float32] = np.zeros(len(change), np.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flowprep.viz.canvas import distance_legend, legend, number
 from flowprep.viz.colours import Flow, Image, distance_to_rgb, flow_to_rgb
 from flowprep.viz.grid import Grid, Row
+from flowprep.viz.repeats import mark_repeat
 from flowprep.viz.scaling import (
     LEAST_FLOW_SCALE,
     PERCENTILE,
@@ -27,8 +28,8 @@ def contact_sheet(video: FlowVideo, columns: int = 6, width: int = 1000) -> Imag
     """Frames of a video at even times, each above its flow, below a title with facts and a legend.
 
     The flow below a frame starts at this frame. All flow of a sheet has one colour scale. Colours are full
-    from the 99th percentile of the shown displacements on. A stream that the corpus does not have is left
-    out, and the sheet says so.
+    from the 99th percentile of the shown displacements on. The flow to a repeated frame says "same frame". A
+    stream that the corpus does not have is left out, and the sheet says so.
 
     Args:
         video: a video of a corpus, `corpus[id]`, or one that `flowprep.viz.sources` opened.
@@ -60,7 +61,11 @@ def contact_sheet(video: FlowVideo, columns: int = 6, width: int = 1000) -> Imag
     if flows:
         scale = flow_scale(flows)
         facts.append(scale_fact(scale, largest))
-        rows.append(Row([flow_to_rgb(limited(flow, scale), scale) for flow in flows]))
+        pictures = [flow_to_rgb(limited(flow, scale), scale) for flow in flows]
+        if has_rgb:
+            shown = zip(pictures, shots, flows, strict=True)
+            pictures = [mark_repeat(picture, video, i, flow) for picture, i, flow in shown]
+        rows.append(Row(pictures))
         legends.append(legend(grid.legend, scale))
     return grid.draw(video.id, facts, legends, grid.stamps(video, shots), rows)
 

@@ -11,7 +11,9 @@ import pytest
 from flowprep import decode, encode
 from flowprep.bench.fidelity import STILL_PX, fidelity, sample_pairs
 from flowprep.bench.tune import CHOICES, options, tune
+from flowprep.bench.tune_chart import place_labels
 from flowprep.errors import UsageError
+from flowprep.viz.canvas import text_width
 from tests.support.videos import write_video
 
 
@@ -103,3 +105,20 @@ def test_real_flow_reaches_the_promised_ratios(shared_data):
     )
     assert coarse.ratio >= 200 and fine.ratio >= 100
     assert min(coarse.still_exact, fine.still_exact) >= 0.97
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_cover_no_other_label_and_no_point(seed):
+    """Fourteen points as near as in real plots, and nearer."""
+    rng = np.random.default_rng(seed)
+    spread = (40, 200)[seed % 2]
+    points = [(int(x), int(y)) for x, y in rng.uniform((300 - spread, 60), (300 + spread, 460), (14, 2))]
+    labels = [(point, f"adaptive {i / 10}", (0, 0, 0)) for i, point in enumerate(points)]
+    placed = place_labels(labels, points, (900, 520))
+    boxes = [(x, y, x + text_width(text, 13), y + 13) for (x, y), text, _ in placed]
+    assert [text for _, text, _ in placed] == [text for _, text, _ in labels]
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0 and top >= 0 and right <= 900 and bottom <= 520
+        assert not any(left < x < right and top < y < bottom for x, y in points)
+        for other in boxes[:i]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top

@@ -157,3 +157,10 @@ def test_a_wrong_request_is_refused_before_anything_is_written(clips, tmp_path, 
         refused = cli("extract", clips, "--out", tmp_path / folder, *options)
         assert refused.exit_code == code and message in refused.stderr
         assert not (tmp_path / folder).exists()
+
+
+def test_a_run_without_work_names_no_rate(cli, clips, tmp_path):
+    arguments = ("extract", clips, "--out", tmp_path / "corpus", "--size", "source", "--engine", "opencv")
+    assert "pairs computed in" in cli(*arguments).stdout
+    again = cli(*arguments).stdout
+    assert "4 of 4 videos stored, 0 failed; no pair was to be computed" in again and "a second" not in again

@@ -119,11 +119,27 @@ def test_a_sheet_has_one_scale_that_outliers_do_not_set():
     assert [len(blocks(sheet, c)) for c in (*paled, FLOW)] == [1, 1, 1, 1]
 
 
-def test_a_still_video_stays_white():
-    sheet = contact_sheet(Clip(motion=(0.0, 0.0)), 2, 400)
+@pytest.mark.parametrize("has_rgb", [True, False])
+def test_a_repeated_frame_says_so_instead_of_an_empty_square(has_rgb):
+    sheet = contact_sheet(Clip(motion=(0.0, 0.0), has_rgb=has_rgb), 2, 400)
+    if not has_rgb:  # whether the frames are the same is not known
+        assert (sheet[-100:-30, 20:380] > 200).all()
+        return
     x, y, w, h = blocks(sheet, FRAME)[0]
-    below = sheet[y + h + 10 : y + h + 10 + h // 2, x + 2 : x + w - 2]
-    assert (below == 255).all()
+    below = sheet[y + h + 10 : y + 2 * h, x + 2 : x + w - 2]
+    words = (below < 128).any(axis=(1, 2))
+    assert 5 < words.sum() < 20 and (below[~words] > 128).all()
+    rows = np.flatnonzero(words)
+    assert abs((rows[0] + rows[-1]) / 2 + 10 - h / 2) < 0.15 * h  # in the middle
+
+
+def test_a_still_pair_of_two_pictures_is_not_marked():
+    class Changing(Clip):
+        def rgb(self, index):
+            return super().rgb(index) // 4 + 40 * index
+
+    sheet = contact_sheet(Changing(motion=(0.0, 0.0), num_frames=3), 2, 400)
+    assert (sheet[-60:-30, 20:380] > 200).all()
 
 
 @pytest.mark.parametrize("name", ["a" * 500, "日本/映画.mp4", "été – 1.mp4", "line\nbreak.mp4", ""])
