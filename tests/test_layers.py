@@ -49,6 +49,7 @@ PUBLIC = {
     "flowprep.cli.command",
     "flowprep.cli.options",
     "flowprep.cli.output",
+    "flowprep.corpus.names",
     "flowprep.errors",
     "flowprep.planning.class_index",
     "flowprep.planning.list_lines",

@@ -222,11 +222,27 @@ def fuse(
     else:
         fit_scores = (Scores.load(Path(fit[0])), Scores.load(Path(fit[1]))) if fit else None
         fusion = fit_fusion(method, fit_scores, calibrate=calibrate, groups=groups)
+    _check_streams(paths)
     result = FusionResult(fusion, a, b, fusion(a, b), calibrate)
     if not out:
         return result
-    result.fused.save(out)
+    result.fused.save(out, fused_by=method)
     return replace(result, out=out)
+
+
+def _check_streams(paths: tuple[Path, Path]) -> None:
+    """Refuse fused scores in place of a stream, and one stream twice."""
+    for path in paths:
+        if not path.is_dir() and (method := Scores.fused_by(path)):
+            raise UsageError(
+                f"{path} has scores that are fused already ({method}); allowed: a run, or scores of"
+                " `trainer evaluate`, for each stream"
+            )
+    files = [(path / TEST_SCORES if path.is_dir() else path).resolve() for path in paths]
+    if files[0] == files[1]:
+        raise UsageError(
+            f"{paths[0]} and {paths[1]} are the same scores; allowed: a spatial and a temporal stream"
+        )
 
 
 def _check_order(first: Path, second: Path) -> None:

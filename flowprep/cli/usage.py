@@ -13,6 +13,7 @@ from flowprep.presets import Tvl1Settings
 
 # Names of settings that no message can have in another sense. They stand for their options everywhere.
 _UNMISTAKABLE = ("codes", "codec")
+_NUMBER = re.compile("not a valid|not in the range")  # in the messages of click's types
 
 
 def parameter_name(param: click.Parameter) -> str:
@@ -32,11 +33,11 @@ def describe_value(param: click.Parameter, raw: Any, message: str) -> str:
     """
     name, value = parameter_name(param), _wrong_item(param, raw)
     match param.type:
-        case click.Choice():
+        case click.Choice() if "is not one of" in message:
             allowed = ", ".join(map(str, param.type.choices))
-        case click.IntRange() | click.types.IntParamType():
+        case click.IntRange() | click.types.IntParamType() if _NUMBER.search(message):
             allowed = f"a whole number{_range(param.type)}"
-        case click.FloatRange() | click.types.FloatParamType():
+        case click.FloatRange() | click.types.FloatParamType() if _NUMBER.search(message):
             allowed = f"a number{_range(param.type)}"
         case click.Path() if "' is a directory." in message:
             return f"{_prefix(param)}{value} is a folder; allowed: a file"

@@ -26,5 +26,6 @@ def corpus():
 @pytest.fixture
 def opened(corpus, monkeypatch, tmp_path):
     """flowprep.open_corpus gives the corpus in memory, whatever the path."""
+    (tmp_path / "records").mkdir()  # the command checks that the path is a corpus
     monkeypatch.setattr(flowprep, "open_corpus", lambda path: corpus, raising=False)
     return corpus

@@ -38,5 +38,5 @@ def main() -> None:
     trainer report --spatial runs/spatial --temporal runs/temporal \\
       --corpus corpus -o report.html
 
-    Exit codes: 0 done, 1 an error, 2 wrong use.
+    Exit codes: 0 done, 1 an error, 2 wrong use, 3 some of several videos failed.
     """

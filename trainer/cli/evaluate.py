@@ -9,9 +9,10 @@ import click
 from flowprep.cli.output import QUIET, has_flag, print_result
 from trainer.cli.command import Command
 from trainer.cli.options import (
-    FOLDER,
-    NEW_FILE,
+    RUN,
     SCORES,
+    ListSource,
+    NewFile,
     calibrate_option,
     corpus_option,
     groups_option,
@@ -24,10 +25,17 @@ from trainer.cli.output import print_evaluation
 
 
 @click.command(cls=Command)
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @corpus_option
-@click.option("--list", "source", required=True, metavar="LIST", help="Videos, as for `trainer train`.")
-@out_option("FILE", "File of scores to write, .npz.", type=NEW_FILE)
+@click.option(
+    "--list",
+    "source",
+    required=True,
+    type=ListSource(),
+    metavar="LIST",
+    help="Videos, as for `trainer train`.",
+)
+@out_option("FILE", "File of scores to write, .npz.", type=NewFile(".npz"))
 @click.option("--frames", type=click.IntRange(1), help="Clips of a video. [default: the recipe's]")
 @click.option(
     "--crops", type=click.Choice(["1", "2", "5", "10"]), help="Crops of a clip. [default: the recipe's]"
@@ -40,6 +48,7 @@ from trainer.cli.output import print_evaluation
 @click.option(
     "--svm",
     "svm_list",
+    type=ListSource(),
     metavar="LIST",
     help="Classify by a linear SVM on the features of the network (fc6 of C3D). It is fitted on LIST.",
 )
@@ -117,7 +126,7 @@ def evaluate(
     help="Scores of both streams for other videos. Weights, temperatures and the SVM are fitted on them.",
 )
 @groups_option
-@out_option("FILE", "File of the fused scores to write, .npz.", type=NEW_FILE, required=False)
+@out_option("FILE", "File of the fused scores to write, .npz.", type=NewFile(".npz"), required=False)
 def fuse(
     spatial: Path,
     temporal: Path,
@@ -149,7 +158,7 @@ def fuse(
 @click.argument("files", type=SCORES, nargs=-1, required=True)
 @click.option(
     "--confusion",
-    type=NEW_FILE,
+    type=NewFile(),
     metavar="FILE",
     help="Write the confusion matrix, summed over the files, as CSV.",
 )

@@ -13,8 +13,9 @@ from flowprep.errors import UsageError
 from trainer.cli.command import Command
 from trainer.cli.options import (
     FILE,
-    FOLDER,
-    NEW_FILE,
+    RUN,
+    ListSource,
+    NewFile,
     add_options,
     corpus_option,
     device_option,
@@ -60,7 +61,12 @@ def scores_options(command: Any) -> Any:
 @corpus_option
 @scores_options
 @out_option(
-    "FILE", "HTML file to write.", type=NEW_FILE, required=False, default="report.html", show_default=True
+    "FILE",
+    "HTML file to write.",
+    type=NewFile(".html", ".htm", ""),
+    required=False,
+    default="report.html",
+    show_default=True,
 )
 @click.option(
     "--mistakes", type=click.IntRange(0), default=6, show_default=True, help="Number of mistakes to show."
@@ -106,8 +112,8 @@ def report(
 
 
 @click.command(cls=Command)
-@click.argument("runs", type=FOLDER, nargs=-1, required=True)
-@out_option("FILE", "HTML file to write.", type=NEW_FILE, required=False)
+@click.argument("runs", type=RUN, nargs=-1, required=True)
+@out_option("FILE", "HTML file to write.", type=NewFile(".html", ".htm", ""), required=False)
 @click.option(
     "--batch", type=click.IntRange(1), default=8, show_default=True, help="Clips in a timed forward pass."
 )
@@ -138,7 +144,13 @@ def compare(runs: tuple[Path, ...], out: Path | None, batch: int, device: str) -
 @click.argument("recipes", type=FILE, nargs=-1, required=True)
 @corpus_option
 @click.option(
-    "--list", "source", default="all", show_default=True, metavar="LIST", help="Videos: a list, or `all`."
+    "--list",
+    "source",
+    type=ListSource(allow_all=True),
+    default="all",
+    show_default=True,
+    metavar="LIST",
+    help="Videos: a list, or `all`.",
 )
 @click.option(
     "--steps", type=click.IntRange(1), default=10, show_default=True, help="Training steps to measure."
@@ -167,11 +179,13 @@ def bench(
     With --folder, the usual loader of two-stream networks is measured in turn with this loader. It reads the
     same JPEGs with Pillow, as files in one folder per video.
     """
-    from flowprep import open_corpus
-    from trainer.data.annotations import corpus_examples
     from trainer.recipe.toml import read_recipe
 
     parsed = [read_recipe(path, changes) for path in recipes]
+
+    from flowprep import open_corpus
+    from trainer.data.annotations import corpus_examples
+
     opened = open_corpus(corpus)
     examples = corpus_examples(opened, source)
 

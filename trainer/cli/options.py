@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from flowprep.cli.arguments import CORPUS, NEW_FOLDER, LocalPath, NewFile, check_sources
 from flowprep.cli.options import add_options, out_option
 from flowprep.errors import UsageError
+from flowprep.planning.video_lists import hmdb_part
 
-__all__ = ["add_options", "out_option"]
+__all__ = ["CORPUS", "NEW_FOLDER", "LocalPath", "NewFile", "add_options", "check_sources", "out_option"]
 
 
-class NewFile(click.Path):
-    """A file to write. Its folder is created and tested before anything is computed."""
+class RunFolder(LocalPath):
+    """The folder of a training run."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, if a file can be written there."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                pass
-        except OSError as exc:
-            self.fail(f"{path} cannot be written: {exc.strerror}", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, if a run is there."""
+        from trainer.training.run_folder import LAST
+
+        path = super().convert(value, param, ctx)
+        if not (path / LAST).exists():
+            found = (
+                f"it has no {LAST}"
+                if path.is_dir()
+                else "it is a file"
+                if path.exists()
+                else "there is no such folder"
+            )
+            allowed = "a folder that `trainer train` wrote"
+            self.fail(f"{path} is not a training run: {found}; allowed: {allowed}", param, ctx)
         return path
 
 
@@ -45,14 +52,67 @@ class Folds(click.IntRange):
         return number
 
 
-FOLDS = Folds()
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-NEW_FILE = NewFile(dir_okay=False, path_type=Path)
-SCORES = click.Path(exists=True, path_type=Path)  # a file of scores, or the folder of a run
+class ScoresPath(LocalPath):
+    """A file of scores, or the folder of a run, which has test scores."""
 
-corpus_option = click.option("--corpus", required=True, type=FOLDER, help="Folder of the corpus.")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, if there may be scores."""
+        path = super().convert(value, param, ctx)
+        if path.is_dir():
+            return RUN.convert(value, param, ctx)
+        if not path.exists():
+            self.fail(
+                f"no such file or run: {path}; allowed: scores of `trainer evaluate`, or a run", param, ctx
+            )
+        return path
+
+
+class ListSource(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click
+    """A list of videos: a file, `FOLDER:train1` for HMDB-51, or `all` where it is allowed.
+
+    Args:
+        allow_all: whether `all` stands for every video of the corpus.
+    """
+
+    name = "list"
+
+    def __init__(self, *, allow_all: bool = False) -> None:
+        self.allow_all = allow_all
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, if there is such a list."""
+        text = str(value)
+        is_known = (self.allow_all and text == "all") or hmdb_part(text) or Path(text).exists()
+        if Path(text).is_dir():
+            self.fail(
+                f"{text} is a folder; allowed: a file, or {text}:train1 and {text}:test1 for HMDB-51's lists",
+                param,
+                ctx,
+            )
+        if not is_known:
+            more = ", or `all`" if self.allow_all else ""
+            self.fail(f"no such list: {text}; allowed: a file, or FOLDER:train1{more}", param, ctx)
+        return text
+
+
+class DeviceName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a device. Whether the device exists is known only when torch is loaded."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, if a device can have it."""
+        if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", str(value)):
+            self.fail(f"{value} is no device; allowed: auto, cpu, cuda, or cuda:N for GPU N", param, ctx)
+        return str(value)
+
+
+FOLDS = Folds()
+RUN = RunFolder(path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SCORES = ScoresPath(path_type=Path)
+
+corpus_option = click.option("--corpus", required=True, type=CORPUS, help="Folder of the corpus.")
 class_index_option = click.option(
     "--class-index",
     type=FILE,
@@ -72,7 +132,12 @@ set_option = click.option(
     help="Change a value of the recipe, such as train.lr=0.01. Can be repeated.",
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1, ..."
+    "--device",
+    type=DeviceName(),
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="auto, cpu, cuda, cuda:1, ...",
 )
 loading_options = add_options(
     device_option,
@@ -117,7 +182,7 @@ def run_options(command: Any) -> Any:
     """The options that name a run of each stream."""
     options = add_options(
         *(
-            click.option(f"--{name}", type=FOLDER, metavar="RUN", help=f"Folder of a run of {text}.")
+            click.option(f"--{name}", type=RUN, metavar="RUN", help=f"Folder of a run of {text}.")
             for name, text in (
                 ("spatial", "the spatial stream"),
                 ("temporal", "the temporal stream"),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from flowprep.cli.output import print_result
+from flowprep.cli.output import EXIT_SOME_FAILED, print_reasons, print_result
+from flowprep.errors import UsageError
+from flowprep.planning.video_lists import LIST_SUFFIXES
 from trainer.cli.command import Command
 from trainer.cli.options import (
-    FOLDER,
-    NEW_FILE,
+    RUN,
+    LocalPath,
+    NewFile,
     calibrate_option,
+    check_sources,
     loading_options,
     network_option,
     out_option,
@@ -21,7 +27,7 @@ from trainer.cli.options import (
 
 
 @click.command(cls=Command)
-@click.argument("video", type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", metavar="VIDEO...", nargs=-1, required=True, type=LocalPath())
 @run_options
 @click.option(
     "--method",
@@ -36,7 +42,7 @@ from trainer.cli.options import (
 )
 @loading_options
 def predict(
-    video: Path,
+    sources: tuple[Path, ...],
     spatial: Path | None,
     temporal: Path | None,
     joint: Path | None,
@@ -46,25 +52,62 @@ def predict(
     device: str,
     workers: int | None,
 ) -> None:
-    """Print the most probable classes of VIDEO, a video file or a folder of numbered frames.
+    """Print the most probable classes of each VIDEO.
+
+    \b
+    VIDEO is
+      what `flowprep extract` accepts: videos, folders, lists,
+      or a corpus and then names of its videos.
+
+    A name is an id, a label, the name of a file or a pattern such as 'Punch/*_g01_*'. The exit code is 3 if
+    some of several videos cannot be read.
 
     Frames and flow are extracted with the settings of the runs' corpora, and evaluated as in the test. One
     run is enough. The scores of several runs are averaged, or fused by a fusion fitted on their validation
     scores.
     """
     runs = runs_by_stream(spatial, temporal, joint)
+    check_sources(sources)
+    if (method != "average" or calibrate) and set(runs) != {"spatial", "temporal"}:
+        raise UsageError(
+            "--method weighted and --calibrate fit two streams; allowed: only with --spatial and --temporal"
+        )
 
-    from trainer.evaluation.predict import predict
+    from trainer.evaluation.predict import predict_all
     from trainer.training.device import share_cores
 
     loaders = share_cores(device, workers)
-    prediction = predict(video, runs, method, calibrate=calibrate, device=device, workers=loaders).top(top)
-    print_result(prediction, "\n".join(f"{c.score:7.2%}  {c.name}" for c in prediction.classes))
+    predictions, failures = predict_all(
+        sources, runs, method, calibrate, device, loaders, single=_is_one(sources)
+    )
+    top_classes = [prediction.top(top) for prediction in predictions]
+
+    def show() -> None:
+        for prediction in top_classes:
+            if len(top_classes) > 1:
+                click.echo(f"{prediction.video}:")
+            for each in prediction.classes:
+                click.echo(f"{each.score:7.2%}  {each.name}")
+
+    if len(top_classes) == 1 and not failures:
+        print_result(top_classes[0], show)
+    else:
+        print_result({"videos": [each.to_dict() for each in top_classes], "failed": failures}, show)
+    print_reasons("failed", failures)
+    if failures:
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def _is_one(sources: Sequence[Path]) -> bool:
+    """Whether the sources can only be one video: a file that is no list."""
+    return len(sources) == 1 and sources[0].is_file() and sources[0].suffix.lower() not in LIST_SUFFIXES
 
 
 @click.command(cls=Command)
-@click.argument("run", type=FOLDER)
-@out_option("FILE", "File to write: NAME.onnx, or NAME.pt2 for torch.export's format.", type=NEW_FILE)
+@click.argument("run", type=RUN)
+@out_option(
+    "FILE", "File to write: NAME.onnx, or NAME.pt2 for torch.export's format.", type=NewFile(".onnx", ".pt2")
+)
 @network_option
 def export(run: Path, out: Path) -> None:
     """Write the network of RUN to one file that runs without this package.

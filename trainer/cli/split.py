@@ -9,12 +9,17 @@ import click
 from flowprep.cli.command import warn_old_spelling
 from flowprep.cli.output import print_result
 from trainer.cli.command import Command
-from trainer.cli.options import FOLDER, NEW_FOLDER, groups_option, out_option
+from trainer.cli.options import (
+    CORPUS,
+    NEW_FOLDER,
+    groups_option,
+    out_option,
+)
 
 
 @click.command(cls=Command)
-@click.argument("corpus", type=FOLDER, required=False, metavar="CORPUS")
-@click.option("--corpus", "old_corpus", type=FOLDER, hidden=True)
+@click.argument("corpus", type=CORPUS, required=False, metavar="CORPUS")
+@click.option("--corpus", "old_corpus", type=CORPUS, hidden=True)
 @out_option("FOLDER", "Folder of the three files.", type=NEW_FOLDER)
 @click.option(
     "--test-share",
@@ -28,6 +33,11 @@ from trainer.cli.options import FOLDER, NEW_FOLDER, groups_option, out_option
 )
 @groups_option
 @click.option(
+    "--keep-single",
+    is_flag=True,
+    help="Keep classes with a single video or group, for training only. Without it, they are refused.",
+)
+@click.option(
     "--check", is_flag=True, help="Write nothing. The exit code is 1 if a video is in no list of FOLDER."
 )
 def split(
@@ -37,6 +47,7 @@ def split(
     test_share: float,
     seed: int,
     groups: str,
+    keep_single: bool,
     check: bool,
 ) -> None:
     """Divide the videos of CORPUS into training and test videos.
@@ -45,12 +56,14 @@ def split(
     are on the same side: those of a group of UCF-101 (_g08_ in their names), those of a source of HMDB-51
     (the part of the name before the class), or those that --groups finds. A video without a group counts as a
     group.
+
+    A list that this command did not write is never replaced: split.json has the checksums of its own.
     """
     if old_corpus:
         warn_old_spelling(f"--corpus {old_corpus}", str(old_corpus))
         corpus = old_corpus
     if corpus is None:
-        raise click.UsageError("Missing argument 'CORPUS'.", click.get_current_context())
+        raise click.UsageError("CORPUS is missing", click.get_current_context())
 
     from flowprep import open_corpus
     from trainer.data.splits import unlisted_videos, write_split
@@ -62,7 +75,9 @@ def split(
             click.echo(text, err=True)
             raise SystemExit(1)
         return
-    train, test = write_split(opened, out, test_share=test_share, seed=seed, groups=groups)
+    train, test = write_split(
+        opened, out, test_share=test_share, seed=seed, groups=groups, keep_single=keep_single
+    )
     counts = {"out": str(out), "train": len(train), "test": len(test), "classes": len(train.classes)}
     print_result(
         counts,

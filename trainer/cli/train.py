@@ -17,6 +17,7 @@ from trainer.cli.options import (
     FILE,
     FOLDS,
     NEW_FOLDER,
+    ListSource,
     corpus_option,
     groups_option,
     list_options,
@@ -31,8 +32,14 @@ from trainer.training.interrupts import raise_on_signals
 @click.command(cls=Command)
 @click.argument("recipe", type=FILE)
 @corpus_option
-@click.option("--train-list", required=True, metavar="LIST", help="Videos to train on.")
-@click.option("--test-list", required=True, metavar="LIST", help="Videos to test on, once, at the end.")
+@click.option("--train-list", required=True, type=ListSource(), metavar="LIST", help="Videos to train on.")
+@click.option(
+    "--test-list",
+    required=True,
+    type=ListSource(),
+    metavar="LIST",
+    help="Videos to test on, once, at the end.",
+)
 @out_option("RUN", "Folder of the run.", type=NEW_FOLDER)
 @set_option
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the run.")
@@ -111,10 +118,12 @@ def train(
     `torchrun --nproc-per-node 4 --no-python trainer train ...`. The batch of the recipe is divided among
     them.
     """
-    from trainer import api
     from trainer.recipe.toml import read_recipe
 
     parsed = read_recipe(recipe, (*changes, f"train.groups={json.dumps(groups)}") if groups else changes)
+
+    from trainer import api
+
     raise_on_signals()
     try:
         with signal_before_its_errors():

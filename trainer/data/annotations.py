@@ -191,8 +191,13 @@ def append_examples(classes: Sequence[str], examples: Examples) -> Examples:
     return Examples(examples.ids, labels, (*classes, *examples.classes))
 
 
-def write_list(path: Path, examples: Examples, *, numbers: bool = True) -> None:
-    """Write a list in the form of UCF-101: a path in each line, with the number of the class if `numbers`."""
+def format_list(examples: Examples, *, numbers: bool = True) -> str:
+    """A list in the form of UCF-101: a path in each line, with the number of the class if `numbers`."""
     rows = zip(examples.ids, examples.labels, strict=True)
-    text = "".join(format_line(i, str(n + 1) if numbers else "") + "\n" for i, n in rows)
+    return "".join(format_line(i, str(n + 1) if numbers else "") + "\n" for i, n in rows)
+
+
+def write_list(path: Path, examples: Examples, *, numbers: bool = True) -> None:
+    """Write a list as `format_list` gives it."""
+    text = format_list(examples, numbers=numbers)
     write_atomically(path, lambda file: file.write(text.encode()))

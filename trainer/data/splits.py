@@ -12,11 +12,11 @@ import numpy as np
 
 from flowprep.errors import UsageError
 from flowprep.planning.class_index import format_class_index
-from trainer.data.annotations import Examples, class_order, label_examples, labelled_videos, write_list
+from trainer.data.annotations import Examples, class_order, format_list, label_examples, labelled_videos
 from trainer.data.groups import Group, warn_of_unknown
 from trainer.data.lists import join_names, read_classes, read_groups, read_list
 from trainer.data.matching import match_list
-from trainer.files import write_atomically
+from trainer.data.own_files import write_own_files
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -213,9 +213,18 @@ def _warn_of_classes(
 
 
 def write_split(
-    corpus: Corpus, out: Path, *, test_share: float = 0.3, seed: int = 0, groups: str = ""
+    corpus: Corpus,
+    out: Path,
+    *,
+    test_share: float = 0.3,
+    seed: int = 0,
+    groups: str = "",
+    keep_single: bool = False,
 ) -> tuple[Examples, Examples]:
     """Split a corpus that has no lists, and write classInd.txt, trainlist01.txt and testlist01.txt.
+
+    A file that this function did not write, or that was changed since, is never replaced: see
+    trainer.data.own_files.
 
     Args:
         corpus: the corpus.
@@ -223,26 +232,33 @@ def write_split(
         test_share: share of the videos of each class to test on.
         seed: seed of the random order of the groups.
         groups: a pattern: see trainer.data.groups.find_groups.
+        keep_single: put a class with a single video or group in the training list only. Without it, such a
+            class is an error.
 
     Returns:
         (training videos, test videos).
 
     Raises:
-        UsageError: videos have no class, or the videos of a class cannot be separated.
+        UsageError: videos have no class, the videos of a class cannot be separated, or the folder has lists
+            that this function did not write.
     """
     pairs = labelled_videos(corpus)
     classes = class_order([label for _, label in pairs], None)
     train, test = hold_out(label_examples(str(corpus.path), pairs, classes), test_share, seed, groups)
     if single := sorted(set(range(len(classes))) - set(test.labels)):
-        raise UsageError(
-            "classes with a single video or group, which cannot be separated into training and test: "
-            f"{join_names([classes[number] for number in single])}"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    index = format_class_index(classes)
-    write_atomically(out / CLASS_INDEX, lambda file: file.write(index.encode()))
-    write_list(out / TRAIN_LIST, train)
-    write_list(out / TEST_LIST, test, numbers=False)
+        names = join_names([classes[number] for number in single])
+        if not keep_single or not len(test):
+            raise UsageError(
+                "classes with a single video or group, which cannot be separated into training and test:"
+                f" {names}; --keep-single keeps them for training, if other classes have more"
+            )
+        log.warning("classes with a single video or group are in the training list only: %s", names)
+    texts = {
+        CLASS_INDEX: format_class_index(classes),
+        TRAIN_LIST: format_list(train),
+        TEST_LIST: format_list(test, numbers=False),
+    }
+    write_own_files(out, texts)
     return train, test
 
 

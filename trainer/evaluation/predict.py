@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from flowprep import VIDEO_SUFFIXES, Corpus, Settings, make_corpus, open_corpus
+from flowprep.corpus.names import is_corpus
 from flowprep.errors import UsageError, VideoUnreadable
 from trainer.data import loading
 from trainer.evaluation.features import score_videos
@@ -84,22 +85,86 @@ def predict(
         VideoError: The video cannot be read.
     """
     _check_video(video)
+    return predict_all([video], runs, method, calibrate, device, workers, single=True)[0][0]
+
+
+def predict_all(
+    sources: Sequence[Path],
+    runs: Mapping[str, Path],
+    method: str = "average",
+    calibrate: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+    *,
+    single: bool = False,
+) -> tuple[list[Prediction], dict[str, str]]:
+    """Classify several videos, as `predict` does one.
+
+    Args:
+        sources: Inputs of `flowprep extract`; or a corpus and names of its videos, as for `Corpus.find`. The
+            videos of a corpus are read as they are stored.
+        runs, method, calibrate, device, workers: As for `predict`.
+        single: Whether only one video is allowed, and one that cannot be read is an error.
+
+    Returns:
+        The predictions, and the reason by video for the videos that cannot be read.
+
+    Raises:
+        UsageError: As for `predict`; or a name stands for no video of the corpus.
+        VideoError: No video can be read.
+    """
     opened = {stream: open_run(path) for stream, path in runs.items()}
     _check_runs(opened)
     fusion = _make_fusion(opened, method, calibrate=calibrate)
-    scores: dict[str, np.ndarray] = {}
+    torch_device = pick_device(device)
     with tempfile.TemporaryDirectory(prefix="trainer-predict-") as folder:
-        corpora: dict[str, Corpus] = {}
-        for stream, run in opened.items():
-            key = run.checkpoint.corpus.digest()
-            if key not in corpora:
-                sharing = [r for r in opened.values() if r.checkpoint.corpus.digest() == key]
-                corpora[key] = _extract(video, Path(folder) / f"corpus{len(corpora)}", _settings(sharing))
-            scores[stream] = _score(run, corpora[key], pick_device(device), workers)
+        failures: dict[str, str] = {}
+        if is_corpus(sources[0]):
+            corpora, ids = _stored(sources, opened)
+        else:
+            corpora, ids = _extracted(sources, opened, Path(folder), single)
+            for corpus in corpora.values():
+                failures.update(corpus.failures)
+        scores = {s: _score(run, corpora[s], ids, torch_device, workers) for s, run in opened.items()}
     classes = next(iter(opened.values())).classes
-    fused = _fuse(fusion, scores, classes)
-    order = np.argsort(-fused, kind="stable")
-    return Prediction(video, tuple(ClassScore(classes[n], float(fused[n])) for n in order))
+    names = list(sources) if len(sources) == len(ids) == 1 else [Path(video) for video in ids]
+    predictions = []
+    for video, fused in zip(names, _fuse(fusion, scores, classes), strict=True):
+        order = np.argsort(-fused, kind="stable")
+        best = tuple(ClassScore(classes[n], float(fused[n])) for n in order)
+        predictions.append(Prediction(video, best))
+    return predictions, failures
+
+
+def _stored(sources: Sequence[Path], runs: Mapping[str, Run]) -> tuple[dict[str, Corpus], list[str]]:
+    """A corpus for each stream, and the ids of the named videos."""
+    path, *names = sources
+    corpus = open_corpus(path)
+    if not names:
+        raise UsageError(f"name a video of {path} by its id, label, file name or a pattern")
+    for run in runs.values():
+        if corpus.settings.digest() != run.checkpoint.corpus.digest():
+            log.warning("%s has other settings than the corpus of %s", path, run.path)
+    ids = list(dict.fromkeys(video for name in names for video in corpus.find(str(name))))
+    return dict.fromkeys(runs, corpus), ids
+
+
+def _extracted(
+    sources: Sequence[Path], runs: Mapping[str, Run], folder: Path, single: bool
+) -> tuple[dict[str, Corpus], list[str]]:
+    """A temporary corpus for each stream, and the ids of the videos in all of them."""
+    by_settings: dict[str, Corpus] = {}
+    corpora: dict[str, Corpus] = {}
+    for stream, run in runs.items():
+        key = run.checkpoint.corpus.digest()
+        if key not in by_settings:
+            sharing = [r for r in runs.values() if r.checkpoint.corpus.digest() == key]
+            out = folder / f"corpus{len(by_settings)}"
+            by_settings[key] = _extract(sources, out, _settings(sharing), single)
+        corpora[stream] = by_settings[key]
+    return corpora, [
+        video for video in next(iter(corpora.values())) if all(video in c for c in corpora.values())
+    ]
 
 
 def _check_video(video: Path) -> None:
@@ -145,27 +210,28 @@ def _settings(runs: list[Run]) -> Settings:
     )
 
 
-def _extract(video: Path, out: Path, settings: Settings) -> Corpus:
-    """A corpus of this video alone.
+def _extract(sources: Sequence[Path], out: Path, settings: Settings, single: bool) -> Corpus:
+    """A corpus of these videos alone.
 
     Raises:
-        VideoUnreadable: The video cannot be read.
-        UsageError: The folder has several videos.
+        VideoUnreadable: No video can be read.
+        UsageError: There are several, and `single` is set.
     """
-    log.info("extracting %s at %s with engine %s", video, settings.size, settings.engine)
-    make_corpus([video], out, settings, jobs=1)
+    names = ", ".join(map(str, sources))
+    log.info("extracting %s at %s with engine %s", names, settings.size, settings.engine)
+    make_corpus(list(sources), out, settings, jobs=1 if single else None)
     corpus = open_corpus(out)
     if not corpus:
         reason = next(iter(corpus.failures.values()), "it contains no video")
-        raise VideoUnreadable(f"{video}: {reason}")
-    if len(corpus) > 1:
-        raise UsageError(f"{video} contains {len(corpus)} videos; give one")
+        raise VideoUnreadable(f"{names}: {reason}")
+    if single and len(corpus) > 1:
+        raise UsageError(f"{names} contains {len(corpus)} videos; give one")
     return corpus
 
 
-def _score(run: Run, corpus: Corpus, device: torch.device, workers: int) -> np.ndarray:
-    """(1, C) scores of the only video of a corpus."""
-    ids, test = list(corpus), run.recipe.test
+def _score(run: Run, corpus: Corpus, ids: Sequence[str], device: torch.device, workers: int) -> np.ndarray:
+    """(N, C) scores of videos of a corpus."""
+    test = run.recipe.test
     loading.check_fit(corpus, ids, run.recipe)
     return score_videos(
         run.load_model(device),
@@ -183,12 +249,14 @@ def _score(run: Run, corpus: Corpus, device: torch.device, workers: int) -> np.n
 
 
 def _fuse(fusion: Fusion | None, scores: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> np.ndarray:
-    """(C,) fused scores of one video."""
+    """(N, C) fused scores of videos."""
     if fusion is None:
-        return np.asarray(np.mean(list(scores.values()), axis=0)[0])
-    # The true class is unknown: label 0 has no effect. The empty id is none of the fitted videos' ids.
+        return np.asarray(np.mean(list(scores.values()), axis=0))
+    # The true classes are unknown: label 0 has no effect. These ids are none of the fitted videos' ids.
+    count = len(next(iter(scores.values())))
+    ids = np.array([f"//{number}" for number in range(count)])
     first, second = (
-        Scores(np.array([""]), np.array([0]), np.array(classes), scores[stream])
+        Scores(ids, np.zeros(count, np.int64), np.array(classes), scores[stream])
         for stream in ("spatial", "temporal")
     )
-    return np.asarray(fusion(first, second).scores[0])
+    return np.asarray(fusion(first, second).scores)

@@ -18,6 +18,7 @@ from trainer.training.run_folder import LAST
 TEST_SCORES, VALIDATION_SCORES, FOLD_SCORES = "test_scores.npz", "validation_scores.npz", "fold_scores.npz"
 ARRAYS = ("ids", "labels", "classes", "scores")
 GROUPS = "groups"
+FUSED_BY = "fused_by"  # of a file of fused scores: the method
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,26 @@ class Scores:
             return recording_groups(self.ids.tolist())
         return [str(name) for name in self.groups]
 
-    def save(self, path: Path) -> None:
-        """Write the file of scores. An interrupted write leaves no partial file."""
+    def save(self, path: Path, fused_by: str = "") -> None:
+        """Write the file of scores. An interrupted write leaves no partial file.
+
+        Args:
+            path: The file.
+            fused_by: The method, if these are fused scores. The file gets one more array with it.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in ARRAYS}
         if self.groups is not None:
             arrays[GROUPS] = self.groups
+        if fused_by:
+            arrays[FUSED_BY] = np.array(fused_by)
         write_atomically(path, lambda file: np.savez(file, **arrays))
+
+    @staticmethod
+    def fused_by(path: Path) -> str:
+        """The method by which the scores of a file were fused; "" for scores of one network."""
+        with np.load(path, allow_pickle=False) as file:
+            return str(file[FUSED_BY]) if FUSED_BY in file.files else ""
 
     @classmethod
     def load(cls, path: Path) -> Scores:

@@ -28,10 +28,8 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as exc:
-        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu; a GPU needs a torch built for it"
-        raise UsageError(
-            f"--device {name}: {str(exc).splitlines()[0]}; allowed on this machine: auto, {allowed}"
-        ) from exc
+        allowed = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu; torch finds no GPU"
+        raise UsageError(f"--device {name} does not work here; allowed on this machine: {allowed}") from exc
     return device
 
 

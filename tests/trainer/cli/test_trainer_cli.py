@@ -78,6 +78,12 @@ def test_train_evaluate_fuse_and_report(tmp_path, setting, opened):
         summary = json.loads(done.stdout)
         assert summary["fused_accuracy"] == Scores.load(out).accuracy
         assert summary["videos"] == 8
+    for streams, says in (
+        ([tmp_path / "weighted.npz", files[1]], "weighted.npz has scores that are fused already (weighted)"),
+        ([tmp_path / "spatial", files[0]], "are the same scores; allowed: a spatial and a temporal stream"),
+    ):
+        refused = call("fuse", *streams)
+        assert refused.exit_code == 2 and says in refused.stderr
     # Two runs are fitted on their own held-out videos.
     both = [tmp_path / "spatial", tmp_path / "temporal"]
     done = call("fuse", *both, "--method", "weighted", "--calibrate", "--json")
@@ -163,8 +169,8 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path, setting):
         ["split", tmp_path, "--out", tmp_path / "file" / "lists"],
     ):
         done = call(*args)
-        assert done.exit_code == 1 and done.stderr.count("\n") == 1
-        assert f"error: {args[-1]}: Not a directory" in done.stderr
+        assert done.exit_code == 2 and done.stderr.count("\n") == 1
+        assert f"error: --out: {tmp_path / 'file'} is a file; allowed: a folder" in done.stderr
 
 
 def test_an_interrupted_training_says_how_to_continue(tmp_path, setting, monkeypatch):
@@ -235,11 +241,15 @@ def test_refusals(tmp_path):
     done = call("fuse", tmp_path / "a.npz", tmp_path / "a.npz", "--method", "svm")
     assert done.exit_code == 2 and "svm needs --fit" in done.stderr
     done = call("fuse", tmp_path / "a.npz", tmp_path / "none.npz")
-    assert done.exit_code == 2 and "none.npz' does not exist" in done.stderr
+    assert done.exit_code == 2 and f"no such file or run: {tmp_path / 'none.npz'}" in done.stderr
     done = call("predict", tmp_path / "a.npz")
     assert done.exit_code == 2 and "--spatial RUN" in done.stderr
+    (tmp_path / "last.pt").touch()
     done = call("predict", tmp_path / "video.mp4", "--spatial", tmp_path)
-    assert done.exit_code == 2 and "video.mp4' does not exist" in done.stderr
+    assert (
+        done.exit_code == 2
+        and f"no such video, folder, list or corpus: {tmp_path / 'video.mp4'}" in done.stderr
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -333,7 +343,7 @@ def test_export_and_compare(tmp_path, setting):
     done = call("export", run, "-o", tmp_path / "model.pt2")
     assert done.exit_code == 0 and (tmp_path / "model.pt2").exists() and "outputs agree to" in done.stdout
     done = call("export", run, "-o", tmp_path / "model.pb")
-    assert done.exit_code == 2 and "allowed: .onnx | .pt2" in done.stderr
+    assert done.exit_code == 2 and "allowed: a name that ends in .onnx or .pt2" in done.stderr
     done = call("-q", "export", run, "-o", tmp_path / "again.pt2", "--json")
     assert json.loads(done.stdout)["difference"] <= 1e-4
     done = call("compare", run, "-o", tmp_path / "c.html", "--device", "cpu", "--json")
@@ -363,7 +373,7 @@ def test_old_spellings_work_with_a_warning(tmp_path, opened):
     assert done.exit_code == 0 and json.loads(done.stdout)["classes"] == 4
     assert done.stderr.startswith(f"warning: --corpus {tmp_path} is an old spelling")
     done = call("split", "--out", tmp_path / "lists")
-    assert done.exit_code == 2 and done.stderr.startswith("error: Missing argument 'CORPUS'")
+    assert done.exit_code == 2 and done.stderr.startswith("error: CORPUS is missing")
 
 
 @pytest.mark.parametrize(
@@ -399,9 +409,11 @@ def test_help_loads_no_heavy_library():
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
-    (tmp_path / "file").touch()
+    for name in ("file", "last.pt", "list.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "records").mkdir()
     out = tmp_path / "file" / "scores.npz"
-    done = call("evaluate", tmp_path, "--corpus", tmp_path, "--list", "x", "--out", out)
+    done = call("evaluate", tmp_path, "--corpus", tmp_path, "--list", tmp_path / "list.txt", "--out", out)
     assert done.exit_code == 2 and f"{out} cannot be written" in done.stderr
 
 
