@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import flowprep
 from flowprep.errors import UsageError
-from trainer.evaluation.scores import Scores
+from trainer.evaluation.scores import TEST_SCORES, Scores
 from trainer.train_run import EvaluationResult as EvaluationResult
 from trainer.train_run import evaluate_to
 

@@ -349,7 +349,7 @@ def test_export_and_compare(tmp_path, setting):
     done = call("compare", run, "-o", tmp_path / "c.html", "--device", "cpu", "--json")
     (row,) = json.loads(done.stdout)
     assert row["accuracy"] == Scores.load(run).accuracy and row["videos"] == 8
-    assert "resnet18, spatial 3x32x32, after 1 steps" in (tmp_path / "c.html").read_text()
+    assert "resnet18, spatial 3x32x32, after 1 step" in (tmp_path / "c.html").read_text()
     done = call("compare", run, "--device", "cpu")
     assert done.exit_code == 0 and str(run) in done.stdout
     done = call("compare", tmp_path)
