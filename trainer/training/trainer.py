@@ -24,7 +24,7 @@ from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
 from trainer.evaluation.features import score_videos
-from trainer.evaluation.scores import TEST_SCORES, VALIDATION_SCORES
+from trainer.evaluation.scores import FOLD_SCORES, TEST_SCORES, VALIDATION_SCORES
 from trainer.models import layers, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.training import batch_norm, checkpoint, distributed, run_folder
@@ -99,7 +99,7 @@ def train(
     if previous and previous.step >= recipe.train.steps:
         return False
     if distributed.rank() == 0:
-        for name in (TEST_SCORES, VALIDATION_SCORES):  # of the run before it was prolonged
+        for name in (TEST_SCORES, VALIDATION_SCORES, FOLD_SCORES):  # of the run before it was prolonged
             (out / name).unlink(missing_ok=True)
     trainer = Trainer(
         recipe, data, out, previous=previous, device=pick_device(device), workers=workers, compiled=compiled

@@ -8,7 +8,7 @@ import torch
 from flowprep.errors import UsageError
 from tests.support.fakes import small
 from tests.support.runs import Killed, kill_at, losses, run
-from trainer.evaluation.scores import TEST_SCORES
+from trainer.evaluation.scores import FOLD_SCORES, TEST_SCORES, VALIDATION_SCORES
 from trainer.training import checkpoint
 
 
@@ -34,11 +34,12 @@ def same_weights(a, b):
 def test_a_finished_run_is_prolonged(tmp_path):
     """It takes the steps of a run that was planned so long, also where a later milestone was added."""
     assert run(tmp_path / "a", recipe())
-    scores = tmp_path / "a" / TEST_SCORES
-    scores.write_bytes(b"of four steps")
+    scores = [tmp_path / "a" / name for name in (TEST_SCORES, VALIDATION_SCORES, FOLD_SCORES)]
+    for path in scores:
+        path.write_bytes(b"of four steps")
     longer = recipe(steps=7, milestones=[3, 5])
     assert run(tmp_path / "a", longer, resume=True)
-    assert not scores.exists()  # it belonged to other weights
+    assert not any(path.exists() for path in scores)  # they belonged to other weights
     run(tmp_path / "b", longer)
     assert same_weights(tmp_path / "a", tmp_path / "b")
     kept = checkpoint.load(tmp_path / "a" / "last.pt")
