@@ -61,6 +61,7 @@ PUBLIC = {
     "flowprep.system.leases",
     "flowprep.system.processes",
     "flowprep.system.progress",
+    "flowprep.system.signals",
 }
 
 

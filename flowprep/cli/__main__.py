@@ -1,5 +1,12 @@
-"""`python -m flowprep.cli`, where the `flowprep` command is not on the path."""
+"""The program `flowprep`; also `python -m flowprep.cli`, where the command is not on the path."""
 
-from flowprep.cli import main
+from flowprep.system.signals import run_program
 
-main()
+
+def main() -> None:
+    """Run the program."""
+    run_program("flowprep.cli.program")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,20 @@ from typing import Any, Literal
 import click
 
 from flowprep.cli import usage
-from flowprep.cli.output import JSON, QUIET, CommandFailed, WrongUse, describe_os_error, print_error, warn
+from flowprep.cli.output import (
+    JSON,
+    QUIET,
+    CommandFailed,
+    Stopped,
+    WrongUse,
+    describe_os_error,
+    print_error,
+    warn,
+)
 from flowprep.corpus.names import is_corpus
 from flowprep.errors import FlowprepError, UsageError, VideoMissing
 from flowprep.system.paths import check_no_address
+from flowprep.system.signals import stopped
 
 VERBOSITY = "flowprep.verbosity"
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -233,20 +243,22 @@ class Program(Group):
         """Run the command. Errors that flowprep raises on purpose become errors of the command line."""
         try:
             return super().invoke(ctx)
-        except (UsageError, VideoMissing) as exc:
-            raise WrongUse(str(exc)) from exc
-        except FlowprepError as exc:
-            raise CommandFailed(str(exc)) from exc
-        except OSError as exc:
-            if exc.errno == errno.EPIPE:  # `flowprep info | head`: click ends quietly
-                raise
-            raise CommandFailed(describe_os_error(exc)) from exc
-        except click.ClickException:
+        except (Stopped, SystemExit):
             raise
-        except Exception as exc:
+        except BaseException as exc:
             if was_interrupted(exc):
-                raise click.Abort from exc
+                raise Stopped("stopped") from exc
+            self.raise_in_words(exc)
             raise
+
+    def raise_in_words(self, exc: BaseException) -> None:
+        """Raise the error of the command line that stands for an error of flowprep, if it is one."""
+        if isinstance(exc, UsageError | VideoMissing):
+            raise WrongUse(str(exc)) from exc
+        if isinstance(exc, FlowprepError):
+            raise CommandFailed(str(exc)) from exc
+        if isinstance(exc, OSError) and exc.errno != errno.EPIPE:  # `flowprep info | head` ends quietly
+            raise CommandFailed(describe_os_error(exc)) from exc
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands in their sections."""
@@ -256,7 +268,7 @@ class Program(Group):
 
 def was_interrupted(exc: BaseException) -> bool:
     """Whether an error follows from Ctrl-C: some libraries end an interrupted call with their own error."""
-    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(exc))
+    return bool(stopped()) or any(isinstance(cause, KeyboardInterrupt) for cause in causes(exc))
 
 
 def causes(exc: BaseException) -> Iterator[BaseException]:

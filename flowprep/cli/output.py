@@ -33,6 +33,10 @@ class CommandFailed(click.ClickException):
     exit_code = EXIT_FAULT
 
 
+class Stopped(CommandFailed):
+    """Ctrl-C or SIGTERM has ended the command. The message says what was done, and how to go on."""
+
+
 class WrongUse(click.ClickException):
     """The request is wrong."""
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowprep.cli import usage
-from flowprep.cli.command import Command
+from flowprep.cli.command import Command, was_interrupted
 from flowprep.cli.options import RENAMED_RETRY, corpus_argument, planned_engine_option, run_options
 from flowprep.cli.output import (
     EXIT_FAULT,
     EXIT_SOME_FAILED,
-    CommandFailed,
+    Stopped,
     counts_line,
     notice,
     print_failures,
@@ -28,6 +28,7 @@ from flowprep.cli.output import (
 )
 from flowprep.errors import UsageError
 from flowprep.system.progress import Progress
+from flowprep.system.signals import stopped
 from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ def run_progress(corpus: Path) -> Iterator[Progress]:
     try:
         with show_progress("pairs") as progress:
             yield progress
-    except KeyboardInterrupt as exc:
-        message = f"stopped by {exc}; {corpus} keeps the finished tasks, and the same command resumes"
-        raise CommandFailed(message) from None
+    except BaseException as exc:
+        if not was_interrupted(exc):
+            raise
+        raise Stopped(
+            f"stopped by {stopped() or exc}; {corpus} keeps the finished tasks, and the same command resumes"
+        ) from None
 
 
 def finish_extraction(result: ExtractionResult, values: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from flowprep.executors.quarantine import find_poison_videos
 from flowprep.extraction.task import TaskOptions, run_task
 from flowprep.settings import Settings
 from flowprep.system.opencv_threads import one_opencv_thread
+from flowprep.system.signals import raise_if_stopped
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,12 @@ def attempt_task(
             record = run_task(store, task, settings, options, progress and progress / task.id)
             return Outcome(task.id, record)
     except OSError as exc:
+        raise_if_stopped(exc)
         if store.record_stamp(task.id) != job.seen:
             # This process was suspended. Another took over the task, and finished it.
             return Outcome(task.id, None)
         return Outcome(task.id, None, f"{exc} (while writing {store.shard_path(task.id)})", stop=True)
     except Exception as exc:
+        raise_if_stopped(exc)
         log.debug("task %s", task.id, exc_info=True)  # workers do not show it: their fault is a text
         return Outcome(task.id, None, f"{type(exc).__name__}: {exc}")

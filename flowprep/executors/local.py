@@ -15,6 +15,8 @@ from flowprep.executors.worker import Worker, WorkerDied
 
 log = logging.getLogger(__name__)
 
+DEATH_SECONDS = 0.5  # from the death of a worker to the start of another
+
 _idle: list[Worker] = []  # workers of an earlier run, to be used again
 
 
@@ -154,7 +156,8 @@ class _Lanes:
                 deaths += 1
                 return self._workers[lane].call(self._attempt, job)
             except WorkerDied:
-                if not self._end.is_set():
+                # A scheduler's SIGTERM ends the workers, and this process, which handles it a little later.
+                if not self._end.wait(DEATH_SECONDS):
                     log.warning("a worker process died during task %s; starting another", job.task.id)
                     self._replace_worker(lane)
             except Exception as exc:  # the job or its outcome cannot be sent

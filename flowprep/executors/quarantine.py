@@ -59,7 +59,10 @@ def _deadly_signal(request: str) -> str:
     code = 0
     for _ in range(DEATHS_BEFORE_QUARANTINE):
         # A new interpreter, not a child of multiprocessing: some workers must not have those.
-        run = subprocess.run(DRY_RUN, input=request, text=True, env={**os.environ, **ONE_THREAD})
+        # In a session of its own: it ends with this process, which handles the signals of a terminal.
+        run = subprocess.run(
+            DRY_RUN, input=request, text=True, env={**os.environ, **ONE_THREAD}, start_new_session=True
+        )
         code = run.returncode
         if code >= 0:
             return ""

@@ -7,17 +7,12 @@ import errno
 import logging
 import os
 import random
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from flowprep.corpus.plan import Task
 from flowprep.corpus.store import CorpusStore
@@ -33,6 +28,7 @@ from flowprep.extraction.task import TaskOptions
 from flowprep.settings import Settings
 from flowprep.system.processes import owner, usable_cores
 from flowprep.system.progress import Progress, no_progress
+from flowprep.system.signals import end_now, signals_as_exceptions, stopped
 
 log = logging.getLogger(__name__)
 
@@ -185,32 +181,15 @@ def _wait_for_others(store: CorpusStore, jobs: list[Job]) -> list[Job]:
 @contextmanager
 def _signals_as_exceptions(store: CorpusStore) -> Iterator[None]:
     """Raise KeyboardInterrupt on the first SIGINT or SIGTERM. If that is not handled, end the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ended = threading.Event()
 
     def end_process() -> None:
-        if not ended.wait(GRACE_SECONDS):
-            store.release(owner())
-            print("error: stopped during a task, which is dropped", file=sys.stderr, flush=True)
-            os._exit(1)
+        store.release(owner())
+        end_now("stopped during a task, which is dropped")
 
-    def interrupt(number: int, _: FrameType | None) -> None:
-        for name in handlers:
-            signal.signal(name, signal.SIG_IGN)  # nothing must interrupt the cleaning up
-        threading.Thread(target=end_process, daemon=True).start()
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    handlers: dict[signal.Signals, Any] = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    for name in handlers:
-        signal.signal(name, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        store.release(owner())  # the signal may have come while a lease was being acquired
-        raise
-    finally:
-        ended.set()
-        for name, handler in handlers.items():
-            signal.signal(name, handler)
+    with signals_as_exceptions(GRACE_SECONDS, end_process):
+        try:
+            yield
+        except BaseException:
+            if stopped():
+                store.release(owner())  # the signal may have come while a lease was being acquired
+            raise

@@ -15,6 +15,7 @@ from joblib.externals.loky.backend import get_context
 from joblib.externals.loky.backend.reduction import dumps
 
 from flowprep.system.processes import owner
+from flowprep.system.signals import blocked
 
 END_SECONDS = 5.0  # for a worker to end by itself
 
@@ -60,7 +61,9 @@ class Worker:
             if self._killed:
                 raise WorkerDied
             if not self.owner:
-                self._process.start()
+                # A terminal sends SIGINT to all processes. This one handles it, also while the other starts.
+                with blocked(signal.SIGINT):
+                    self._process.start()
                 self.owner = owner(self._process.pid)
                 self._there.close()  # otherwise the end of the process would go unnoticed here
 
@@ -99,7 +102,7 @@ class Worker:
 
 def _serve(calls: Connection, parent: int) -> None:
     """Call the functions that arrive, until the pipe is closed. This is the main function of a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent handles it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the processes that this one starts
     end_with_parent(parent)
     while True:
         try:

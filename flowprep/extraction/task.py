@@ -22,6 +22,7 @@ from flowprep.extraction.stored import StoredSegments
 from flowprep.planning.sources import source_state
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.atomic import file_digest
+from flowprep.system.signals import raise_if_stopped
 
 __all__ = ["TaskOptions", "dry_run", "run_task", "software", "store_segment", "store_task"]
 
@@ -177,12 +178,14 @@ def store_segment(segment: Segment, writer: ShardWriter, write_segment: WriteSeg
         writer.describe(partial=1)
         status, reason = "partial", str(exc)
     except VideoError as exc:
+        raise_if_stopped(exc)
         return _failed(segment, writer, exc)
     except EngineError as exc:
         raise EngineError(f"{segment.id}: {exc}") from exc
     except OSError:  # of the disk: a source that cannot be read is a VideoError
         raise
     except Exception as exc:  # whatever is wrong with one video, the others are stored
+        raise_if_stopped(exc)
         log.debug("video %s", segment.id, exc_info=True)
         return _failed(segment, writer, VideoUnsuitable(f"{type(exc).__name__}: {exc}"))
     stored = writer.end()

@@ -1,5 +1,12 @@
-"""`python -m trainer.cli`, where the `trainer` command is not on the path."""
+"""The program `trainer`; also `python -m trainer.cli`, where the command is not on the path."""
 
-from trainer.cli import main
+from flowprep.system.signals import run_program
 
-main()
+
+def main() -> None:
+    """Run the program."""
+    run_program("trainer.cli.program")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowprep.cli import command
-from flowprep.cli.output import QUIET, CommandFailed
+from flowprep.cli.output import QUIET, CommandFailed, Stopped
 from trainer.errors import LOADER_DIED
 
 LIBRARIES = ("torch", "tensorboard", "sklearn", "tomli")  # installed by flowprep[train]
@@ -33,10 +33,10 @@ class Program(command.Program):
         """Run a command."""
         try:
             return super().invoke(ctx)
+        except Stopped:
+            raise
         except CommandFailed as exc:
             raise CommandFailed(one_line(exc.message)) from exc.__cause__
-        except KeyboardInterrupt as exc:
-            raise CommandFailed("interrupted") from exc
         except RuntimeError as exc:
             if not (message := loader_death(exc)):
                 raise

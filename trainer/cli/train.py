@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from flowprep.cli.command import was_interrupted
-from flowprep.cli.output import QUIET, CommandFailed, has_flag
+from flowprep.cli.output import QUIET, Stopped, has_flag
 from trainer.cli.command import Command, loader_death
 from trainer.cli.options import (
     FILE,
@@ -145,9 +145,13 @@ def train(
                 show_progress=not has_flag(QUIET),
             )
     except KeyboardInterrupt as exc:
-        raise CommandFailed(
-            f"interrupted: the same command with --resume continues from the last checkpoint in {out}"
-        ) from exc
+        from trainer.training.run_folder import LAST
+
+        if (out / LAST).exists():
+            how = f"the same command with --resume continues from the last checkpoint in {out}"
+        else:
+            how = f"there is no checkpoint in {out} yet, so the same command begins anew"
+        raise Stopped(f"interrupted: {how}") from exc
 
     from trainer.training import distributed
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from flowprep.system.signals import SIGNALS, blocked
 from trainer.data import transforms
 from trainer.data.clip import Clip, Window
 from trainer.data.loading import load_clip, stream_length
@@ -205,7 +206,9 @@ class _ClipLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's iterator needs no other method
         try:
-            yield from super().__iter__()
+            with blocked(*SIGNALS):  # a loader that is being forked would report an interruption
+                batches = super().__iter__()
+            yield from batches
         except (ConnectionError, EOFError) as exc:
             if "DataLoader worker process" in str(exc):  # the process lives and reports its own error
                 raise
@@ -215,6 +218,7 @@ class _ClipLoader(DataLoader[Any]):
 def _leave_interrupts_to_parent(_: int) -> None:
     """Ignore the interrupt that a terminal sends to all processes: the parent ends its loaders itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     previous_hook = sys.excepthook
 
     def hook(kind: type[BaseException], *details: Any) -> None:

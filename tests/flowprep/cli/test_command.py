@@ -9,8 +9,9 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from flowprep.cli import SECTIONS, main
+from flowprep.cli import main
 from flowprep.cli.command import LogHandler
+from flowprep.cli.program import SECTIONS
 
 SIZE = ("--size", "source", "--engine", "opencv", "--jobs", 1)
 

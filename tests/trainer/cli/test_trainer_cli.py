@@ -197,6 +197,9 @@ def test_an_interrupted_training_says_how_to_continue(tmp_path, setting, monkeyp
     monkeypatch.setattr("trainer.training.trainer.train", fail_from_it)
     done = call(*args)
     assert done.exit_code == 1 and done.stderr == f"{says} {tmp_path / 'run'}\n"
+    done = call(*args[:-1], tmp_path / "new")
+    says = f"error: interrupted: there is no checkpoint in {tmp_path / 'new'} yet, so the same command begins"
+    assert done.exit_code == 1 and done.stderr == f"{says} anew\n"
 
 
 def test_the_lists_of_a_run_have_its_classes(tmp_path, setting, opened, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from flowprep import Settings
+from flowprep.system import signals
 from trainer.recipe.schema import Recipe
 from trainer.training import checkpoint
 from trainer.training.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ def handlers():
     """Default handlers, also where the tests run in the background of a script. Restored afterwards."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}
     yield
+    signals.forget()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -35,6 +37,7 @@ def test_a_signal_waits_for_the_end_of_the_block(number):
     raise_on_signals()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
+    raise_on_signals()
     steps = []
     with pytest.raises(KeyboardInterrupt):
         with uninterrupted():
