@@ -46,3 +46,10 @@ def test_trainer_and_hand_written_loops_are_timed(opened, tmp_path, monkeypatch,
     output = capsys.readouterr().out
     assert re.search(r"a step of 2 clips of 32 pixels: [\d.]+ s, by hand [\d.]+ s, [\d.]+ times", output)
     assert re.search(r"evaluating 2 videos by 2 x 2 crops: [\d.]+ s, by hand [\d.]+ s, [\d.]+ times", output)
+
+
+@pytest.mark.slow
+def test_rules_of_fusion_are_compared(monkeypatch, capsys):
+    script(monkeypatch, "bench/fusion_rules.py", 1)
+    text = capsys.readouterr().out
+    assert text.count("calibrated weights, recordings") == text.count(": spatial ") == 6
