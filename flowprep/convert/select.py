@@ -68,8 +68,7 @@ def _read_ids(
     ids = {name: matcher.find(name) for name in names}
     missing = [printable(name) for name, video in ids.items() if video is None]
     place = "in the corpus"
-    if names:
-        check_coverage(source, len(ids), missing, place, allowed=allow_missing)
+    check_coverage(source, len(ids), missing, place, allowed=allow_missing)
     if missing:
         log.warning("%s; left out", describe_missing(source, len(ids), missing, place))
     return [video for video in dict.fromkeys(ids.values()) if video and video in labels]

@@ -126,7 +126,7 @@ def read_lists(source: str | Path, is_name: Callable[[str], bool] | None = None)
     """Read the rows of a list file, or those of lists of HMDB-51 that `FOLDER:train1` names.
 
     Raises:
-        UsageError: as `read_list_rows`; or the source is a folder without such lists.
+        UsageError: as `read_list_rows`; or the list is empty, or the source is a folder without such lists.
     """
     if hmdb := hmdb_part(str(source)):
         folder, part, split = hmdb
@@ -134,10 +134,14 @@ def read_lists(source: str | Path, is_name: Callable[[str], bool] | None = None)
         if not files:
             raise UsageError(f"{folder} has no files <class>_test_split{split}.txt")
         rows = [row for file in files for row in read_list_rows(file, is_name)]
-        return [row for row in rows if row.mark == _HMDB_MARKS[part]]
-    if Path(source).is_dir():
+        rows = [row for row in rows if row.mark == _HMDB_MARKS[part]]
+    elif Path(source).is_dir():
         raise UsageError(f"{source} is a folder; write {source}:train1 or {source}:test1 for HMDB-51's lists")
-    return list(read_list_rows(Path(source), is_name))
+    else:
+        rows = list(read_list_rows(Path(source), is_name))
+    if not rows:
+        raise UsageError(f"{source}: the list is empty")
+    return rows
 
 
 def path_exists(path: Path) -> bool:

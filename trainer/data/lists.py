@@ -51,8 +51,6 @@ def read_list(source: str, known: Container[str] = ()) -> list[ListEntry]:
         UsageError: the list cannot be read, is empty, or names a video twice.
     """
     rows = read_lists(source, known.__contains__)
-    if not rows:
-        raise UsageError(f"{source}: the list is empty")
     if any(row.mark for row in rows) and Path(source).is_file():
         raise UsageError(f"{source} is one of HMDB-51's lists; write {Path(source).parent}:train1 or :test1")
     entries = [_make_entry(row) for row in rows]

@@ -124,6 +124,13 @@ def test_files_that_are_no_lists_are_refused_in_words(tmp_path, text, message):
         rows(tmp_path, text)
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "# only a comment\n", "path,label\n"])
+def test_empty_lists_are_refused(tmp_path, text):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(UsageError, match=r"list.txt: the list is empty"):
+        read_lists(tmp_path / "list.txt")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
