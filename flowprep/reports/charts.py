@@ -167,7 +167,9 @@ def _line(kind: str, line: Sequence[Point], scale: _Scale) -> list[Markup]:
     if "val" in kind.split() and len(thinned) <= _MAX_MARKERS:
         for step, value in line:
             x, y = scale.place(step, value)
-            svg.append(tag("circle", tag("title", f"step {step:.0f}: {value:.3f}"), cx=x, cy=y, r=3.2))
+            svg.append(
+                tag("circle", tag("title", f"step {step:.0f}: {value:.3f}"), cx=x, cy=y, r=3.2, class_=kind)
+            )
     return svg
 
 
@@ -192,7 +194,7 @@ STYLE = """
 .plot { position:relative; height:210px; margin:10px 8px 30px 52px }
 .plot svg { position:absolute; width:100%; height:100%; overflow:visible }
 .plot path { vector-effect:non-scaling-stroke }
-.plot i { position:absolute; font-style:normal; font-size:12.5px; color:var(--soft);
+.plot i { position:absolute; white-space:nowrap; font-style:normal; font-size:12.5px; color:var(--soft);
   font-variant-numeric:tabular-nums }
 .plot .x { top:100%; transform:translate(-50%,6px) } .plot .y { right:100%; transform:translate(-8px,50%) }
 .line { stroke:var(--c); stroke-width:2; fill:var(--c); fill-opacity:.1 }

@@ -243,7 +243,8 @@ table { border-collapse:collapse; width:100%; font-size:15px; font-variant-numer
 th { text-align:left; font-weight:500 } thead th { color:var(--soft); font-size:13px }
 th,td { padding:6px 10px 6px 0; border-bottom:1px solid var(--line) }
 tbody tr:last-child > * { border-bottom:0 }
-.num { text-align:right; white-space:nowrap }
+.num { text-align:right; white-space:nowrap } th.num,td.num { padding-left:8px }
+thead .num { white-space:normal }
 article { border:1px solid var(--line); border-radius:12px; padding:16px }
 article h3 span { color:var(--soft); font-weight:400 }
 .id { color:var(--soft); font-size:13px; overflow-wrap:anywhere }

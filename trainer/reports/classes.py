@@ -44,7 +44,7 @@ def class_table(
             rows.append((shares, name, int(members.sum())))
     main = list(scores)[-1]
     rows.sort(key=lambda row: (-row[0][main], row[1]))
-    heads = [tag("th", titles[key], class_=f"num {key}") for key in scores]
+    heads = [tag("th", html.breakable(titles[key]), class_=f"num {key}") for key in scores]
     heads = [tag("th", "Videos", class_="num"), tag("th", class_="track"), *heads]
     return html.table("classes", ["Class", *heads], [_class_row(*row) for row in rows])
 
@@ -134,6 +134,7 @@ def _square(x: float, y: float, cell: int, kind: str, share: float, title: str, 
 STYLE = """
 .classes .track { width:45%; min-width:130px; padding:6px 22px }
 .classes tbody .track ~ .num,thead .num { color:var(--c,var(--soft)) }
+.classes thead th { white-space:normal; overflow-wrap:anywhere } .classes tbody th { overflow-wrap:anywhere }
 .classes tbody .num:last-child { font-weight:650 }
 .dots { position:relative; height:14px }
 .dots::before { content:""; position:absolute; top:6px; left:0; right:0; height:2px;

@@ -133,7 +133,7 @@ main { max-width:1280px }
   :root { --violet:#b197f0; --ochre:#d9b93b; --teal:#4cc3e0; --grey:#a5adba } }
 .blue { --c:var(--blue) } .orange { --c:var(--orange) } .green { --c:var(--green) } .red { --c:var(--red) }
 .violet { --c:var(--violet) } .ochre { --c:var(--ochre) } .teal { --c:var(--teal) } .grey { --c:var(--grey) }
-.lines circle { stroke:var(--soft) } .legend { margin-bottom:14px }
+.legend { margin-bottom:14px }
 .legend span { display:inline-block; color:var(--c); font-weight:600; font-size:14px; margin-right:18px;
   overflow-wrap:anywhere }
 .runs { --c:var(--green) } .runs .meter { margin:6px 0 } .runs th[class] { color:var(--c) }

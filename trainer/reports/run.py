@@ -65,8 +65,10 @@ def _header(data: ReportData) -> Markup:
     if main in ("fused", "both") and streams:
         gain = 100 * (data.num_correct(main) - max(streams)) / count
         subject = "Fusion" if main == "fused" else "The joint network"
-        title = f"{subject} {'adds' if gain >= 0 else 'costs'} {abs(gain):.1f} points"
         better = "better " if len(streams) > 1 else ""
+        title = f"{subject} {'adds' if gain >= 0 else 'costs'} {abs(gain):.1f} points"
+        if not gain:
+            title = f"{subject} is as good as the {better}stream"
         baseline = f" The gain is in percentage points, against the {better}stream alone."
     else:
         title = f"{100 * data.num_correct(main) / count:.1f}% accuracy of the {PREDICTORS[main].name}"

@@ -1,10 +1,12 @@
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
+from tests.support.browser import layout, needs_browser
 from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data.annotations import Examples
 from trainer.evaluation.evaluate import evaluate
@@ -85,3 +87,24 @@ def test_a_missing_log_gives_no_speed(runs, tmp_path):
     (row,) = compare.compare([tmp_path], device="cpu", batch=1)
     assert row.train_clips_per_second is None and row.accuracy is None
     assert compare.as_text([row]).splitlines()[1].split()[0] == "-"
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_fits_a_phone_and_a_laptop(runs, rows, tmp_path, width):
+    long = tmp_path / "a_run_with_a_name/that_goes_on-and-on/without_any_end" / "spatial"
+    shutil.copytree(runs[0], long)
+    compare_page.write_page(tmp_path / "c.html", [*rows, replace(rows[0], run=str(long))])
+    text = (tmp_path / "c.html").read_text()
+    shown = layout(text, tmp_path, width)
+    assert shown["page"] == width and shown["over"] == shown["scrolls"] == shown["small"] == []
+
+
+def test_the_page_has_the_curves_and_the_classes_of_the_runs(rows, tmp_path):
+    compare_page.write_page(tmp_path / "c.html", rows)
+    text = (tmp_path / "c.html").read_text()
+    curves, classes = (text.partition(f"<h2>{t}</h2>")[2] for t in ("Training", "Accuracy by class"))
+    assert curves.partition("</section>")[0].count("<polyline class='train ") == 4  # two of each run
+    cells = classes.partition("</section>")[0]
+    assert all(f"<th>{name}</th><td class=num>4</td>" in cells for name in CLASSES)
+    assert rows[1].run not in cells  # it has no test scores

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flowprep.errors import UsageError
+from tests.support.browser import layout, needs_browser
 from tests.support.fakes import CLASSES, FakeCorpus, small
 from trainer.data.annotations import Examples
 from trainer.evaluation.metrics import wilson_interval
@@ -129,3 +130,10 @@ def test_the_order_of_the_videos_does_not_matter(runs, tmp_path):
 def test_wilson_interval():
     """The interval of 8 in 10 is 0.490 to 0.943 (Brown, Cai, DasGupta 2001)."""
     np.testing.assert_allclose(wilson_interval(8, 10), (0.490, 0.943), atol=5e-4)
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_fits_a_phone_and_a_laptop(runs, tmp_path, width):
+    shown = layout(write(runs, tmp_path), tmp_path, width)
+    assert shown["page"] == width and shown["over"] == shown["scrolls"] == shown["small"] == []
