@@ -20,8 +20,11 @@ from flowprep.system.units import format_bytes
 MAX_HEADER = 1 << 26  # bytes: a header of 10 hours of video has some 20 MB
 _MAX_SAMPLES = 5_000_000  # 55 hours at 25 frames a second
 _MAX_ATOMS = 1_000_000
-_TYPES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid", b"cmov"})
-_NO_HEADERS = frozenset({b"mdat", b"free", b"skip", b"wide"})
+# The outermost atoms that FFmpeg looks into. It passes over all others, also at the beginning of a file.
+_WITH_HEADERS = frozenset(
+    b"cmov edts ilst ipro iprp mdia meta minf moof moov mvex schi sinf stbl stsz traf trak tref trun udta"
+    b" wave".split()
+)
 
 
 def check_movie_header(path: Path) -> None:
@@ -35,7 +38,7 @@ def check_movie_header(path: Path) -> None:
     samples = 0
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        for atom in _atoms(file):
+        for atom in _atoms(file, size):
             for header in (atom, *_inflated_headers(atom)):
                 samples += sum(_samples_without_table(header))
             if samples > min(_MAX_SAMPLES, size):
@@ -63,26 +66,26 @@ def _inflated_headers(atom: bytes) -> Iterator[bytes]:
         yield header
 
 
-def _atoms(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of each outermost atom that may contain a header."""
+def _atoms(file: BinaryIO, end: int) -> Iterator[bytes]:
+    """The bytes of each outermost atom that may contain a header, in a file of `end` bytes."""
     position = 0
-    for number in range(_MAX_ATOMS):
+    for _ in range(_MAX_ATOMS):
         file.seek(position)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if len(head) < 8 or (number == 0 and kind not in _TYPES):
+        if len(head) < 8:
             return
         if size == 1:
             size = int.from_bytes(head[8:16], "big")
-        if kind not in _NO_HEADERS:
+        if kind in _WITH_HEADERS:
             file.seek(position)
             data = file.read(min(size or MAX_HEADER + 1, MAX_HEADER + 1))
             if len(data) > MAX_HEADER:
-                raise VideoUnsuitable(f"its header {kind!r} is larger than {format_bytes(MAX_HEADER)}")
+                raise VideoUnsuitable(f"its header {kind.decode()} is larger than {format_bytes(MAX_HEADER)}")
             yield data
-        if size < 8:  # 0: the atom goes to the end of the file
-            return
         position += size
+        if size < 8 or position >= end:  # 0: the atom goes to the end of the file
+            return
     raise VideoUnsuitable(f"it has more than {_MAX_ATOMS} atoms")
 
 
