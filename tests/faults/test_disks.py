@@ -12,7 +12,7 @@ import pytest
 
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
-from tests.support.faults import OPTIONS, TASKS, VIDEOS, environment, leftovers, shards
+from tests.support.faults import FLOWPREP, OPTIONS, QUICK, TASKS, VIDEOS, environment, leftovers, shards
 from tests.support.videos import write_video
 
 
@@ -28,6 +28,15 @@ def small_disk(tmp_path: Path):
         pytest.skip(f"mounting is not allowed here: {mounting.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def quick_corpus(videos, tmp_path_factory) -> Path:
+    """A corpus whose codes are those of all layouts."""
+    corpus = tmp_path_factory.mktemp("quick") / "c"
+    command = [*FLOWPREP, "extract", str(videos), "--out", str(corpus), *QUICK]
+    subprocess.run(command, check=True, capture_output=True)
+    return corpus
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -49,6 +58,31 @@ def test_a_full_disk(jobs, small_disk, videos, undisturbed, start):
     _, err = process.communicate()
     assert process.returncode == 0, err
     assert shards(corpus) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "--layout", "npy"],
+        ["export", "--layout", "flo"],
+        ["export", "--layout", "tsn"],
+        ["export", "--layout", "webdataset"],
+        ["repack", "--shard-pairs", "100"],
+        ["report"],
+    ],
+    ids=lambda words: words[-1],
+)
+def test_a_full_disk_of_other_writers(command, small_disk, quick_corpus, start):
+    """`export --layout npy` died by SIGBUS."""
+    (small_disk / "filler").write_bytes(bytes(1_020_000))
+    process = start(command[0], quick_corpus, "--out", small_disk / "x", *command[1:])
+    _, err = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in err
+    assert re.search(
+        r"No space left on device: (more than )?\d+ bytes are needed in \S+, \d+ are free", err
+    ), err
+    assert err.startswith(f"error: {small_disk / 'x'}"), err
+    assert not list(small_disk.rglob("*.tmp"))
 
 
 def test_a_full_scratch_disk(small_disk, tmp_path, videos, start):

@@ -15,6 +15,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 FLOWPREP = [sys.executable, "-m", "flowprep.cli"]
 OPTIONS = ["--size", "source", "--shard-pairs", "5"]
+# Nothing of this is compiled first.
+QUICK = [*OPTIONS, "--engine", "opencv", "--preset", "opencv", "--quantiser", "tsn"]
 VIDEOS, TASKS = 8, 24
 
 
