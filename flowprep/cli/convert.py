@@ -50,6 +50,7 @@ def select_option(required: bool) -> Callable[[Any], Any]:
 @click.option(
     "--layout",
     required=True,
+    metavar="LAYOUT",
     type=click.Choice(["tsn", "denseflow", "gpu_flow", "mmaction2", "webdataset", "npy", "flo"]),
     help="Names and numbers of the files: see above.",
 )
@@ -82,22 +83,27 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
     `flowprep extract --quantiser tsn`.
 
     \b
-    tsn         <video>/img_00001.jpg flow_x_00001.jpg flow_y_00001.jpg
-                Image n is the second frame of flow n, as dense_flow writes it.
-                Frame 0 is left out. Lists rgb_*.txt and flow_*.txt have lines
-                `folder count class`; each list of --select gives one.
+    tsn         <video>/img_00001.jpg flow_x_00001.jpg
+                Image n is the second frame of flow n, as
+                dense_flow writes it. Frame 0 is left out.
+                Lists rgb_*.txt and flow_*.txt have lines
+                `folder count class`; each list of --select
+                gives one.
     denseflow   <class>/<video>/img_00000.jpg flow_x_00000.jpg
                 (flow_x_p2_00000.jpg for step 2)
                 Image n is the first frame of flow n.
-    gpu_flow    u/<video>/frame000001.jpg v/<video>/... jpegs_256/<video>/...
+    gpu_flow    u/<video>/frame000001.jpg v/<video>/...
+                jpegs_256/<video>/...
     mmaction2   <class>/<video>/img_00001.jpg flow_x_00001.jpg
                 N images and N - 1 flows; lists as for tsn
-    webdataset  000000.tar ... with one sample for each video, or several if
-                it has more than 512 frames: .json (with scale and zero point),
-                .cls, and the images as stored
-    npy         <class>/<video>/flow.npy: float32 (pairs, 2, H, W), pixels;
-                rgb.npy
-    flo         <class>/<video>/frame_0001.flo: pixels; frame_0001.jpg
+    webdataset  000000.tar ... with one sample for each video,
+                or several if it has more than 512 frames:
+                .json (with scale and zero point), .cls, and
+                the images as stored
+    npy         <class>/<video>/flow.npy: float32 pixels
+                (pairs, 2, H, W); rgb.npy
+    flo         <class>/<video>/frame_0001.flo: pixels;
+                frame_0001.jpg
     """
     from flowprep.convert.export import export as write_export
     from flowprep.corpus.reader import open_corpus

@@ -54,11 +54,12 @@ def extract(
     \b
     INPUT is
       a video file,
-      a folder: it is searched for videos and for folders of numbered frames;
-        the class of a video is the name of its folder,
+      a folder: it is searched for videos and for folders of
+        numbered frames; the class is the name of the folder,
       a folder of numbered frames,
-      a list: .txt with lines "path [label]"; or .csv with rows path,label,
-        or with the columns path,label,frames,bytes,group in its first line;
+      a list: .txt with lines "path [label]"; or .csv with
+        rows path,label, or with names of columns in its first
+        line: path,label,frames,bytes,group;
         or FOLDER:train1 for split 1 of HMDB-51's lists.
 
     A video that cannot be read is recorded with the reason, and the run goes on.

@@ -132,9 +132,12 @@ def info(
     Filters select videos for --list and --table. With a filter alone, the videos are listed.
 
     \b
-    EXPR      COLUMN OP VALUE, joined by "and"; OP is one of = != < <= > >= ~ (contains)
-    COLUMN    a column of the table, such as status, frames, pairs, seconds, width, height,
-              clipped_share, duplicate_of, repeated_share, still_share, cuts, motion_px
+    EXPR    COLUMN OP VALUE, joined by "and"
+    OP      one of = != < <= > >= ~ (contains)
+    COLUMN  a column of the table, such as status, frames,
+            pairs, seconds, width, height, clipped_share,
+            duplicate_of, repeated_share, still_share, cuts,
+            motion_px
 
     The last four read all images, which takes a while. docs/guides/quality.md explains each column.
     """

@@ -35,12 +35,12 @@ def main() -> None:
     """Turn videos into a corpus: frames and TV-L1 optical flow, as JPEG in HDF5 shards.
 
     \b
-    flowprep samples -o clips                 write a folder of small clips, to try it
-    flowprep extract clips -o corpus          extract frames and flow; run it again to resume
-    flowprep verify corpus                    check every checksum and every image
-    flowprep view corpus VIDEO -o sheet.png   draw one video
-    flowprep flow A.png B.png -o flow.png     compute the flow of one pair
-    flowprep bench flow                       measure the speed of this machine
+    flowprep samples -o clips              write small clips
+    flowprep extract clips -o corpus       extract, or resume
+    flowprep verify corpus                 check every image
+    flowprep view corpus VIDEO -o a.png    draw one video
+    flowprep flow A.png B.png -o flow.png  flow of one pair
+    flowprep bench flow                    time this machine
 
     Exit codes: 0 done, 1 an error, 2 wrong use, 3 done but some videos failed (`flowprep status` names them).
     """

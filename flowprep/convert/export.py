@@ -214,12 +214,13 @@ def _recoding(
     if stored.codes == CODES and stored.codec == "jpeg" and needed_range == stored.range:
         return None
     if not convert:
-        codes = stored.codes if stored.codes == "adaptive" else f"{stored.codes} with range {stored.range:g}"
-        codes += f" as {stored.codec}" if stored.codec != "jpeg" else ""
+        codes = f"--quantiser {stored.codes}"
+        codes += "" if stored.codes == "adaptive" else f" --range {stored.range:g}"
+        codes += f" --image-format {stored.codec}" if stored.codec != "jpeg" else ""
         raise UsageError(
-            f"the corpus stores codes {codes}, and {layout} needs codes {CODES} with range {needed_range:g}."
-            " --convert recodes the flow through pixels, with a second loss by JPEG. Or extract with"
-            f" --quantiser {CODES}"
+            f"the corpus was extracted with {codes}, and {layout} needs --quantiser {CODES} --range"
+            f" {needed_range:g}; allowed: --convert, which recodes the flow through pixels, with a second"
+            " loss by JPEG. Or extract again"
         )
     return Settings(codes=CODES, range=needed_range, quality=quality)
 

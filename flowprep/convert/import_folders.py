@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from flowprep import __version__
 from flowprep.convert.image_folders import VideoImages, find_video_images
 from flowprep.convert.imported_video import write_imported_video
-from flowprep.convert.layouts import CODES, LAYOUTS, step_mark
+from flowprep.convert.layouts import CODES, LAYOUTS, Layout, step_mark
 from flowprep.convert.write_corpus import write_corpus
 from flowprep.corpus.plan import Plan, Segment
 from flowprep.corpus.shard_writer import ShardWriter
@@ -94,6 +94,7 @@ def import_folders(
         resize=UNKNOWN,
     )
     videos = {video.id: video for video in find_video_images(root, LAYOUTS[layout], step)}
+    _check_layout(root, layout, settings, videos)
     _check_streams(root, layout, settings, videos)
     classes = _read_labels(labels, videos, allow_missing=allow_missing) if labels else {}
     plan = _plan(videos, settings, classes)
@@ -106,6 +107,33 @@ def import_folders(
 
     software = {task.id: {"flowprep": __version__} for task in plan.tasks}
     return write_corpus(store, plan, write_segment, software, progress, retry_failed)
+
+
+def _check_layout(root: Path, layout: str, settings: Settings, videos: Mapping[str, VideoImages]) -> None:
+    """Refuse a layout that no video has, if another layout fits.
+
+    Raises:
+        UsageError: it names the layouts that fit.
+    """
+    if any(_fits(video, LAYOUTS[layout], settings) for video in videos.values()):
+        return
+    fitting = [
+        name
+        for name, other in LAYOUTS.items()
+        if name != layout
+        and any(_fits(video, other, settings) for video in find_video_images(root, other, settings.step))
+    ]
+    if fitting:
+        raise UsageError(
+            f"no video in {root} has the files of --layout {layout}; allowed for these files: --layout"
+            f" {' or '.join(fitting)}. `flowprep export --help` has the names of each layout"
+        )
+
+
+def _fits(video: VideoImages, layout: Layout, settings: Settings) -> bool:
+    """Whether the images of each wanted stream begin at the first number of a layout."""
+    wanted = [stream for stream in ("rgb", "flow_u", "flow_v") if stream in settings.streams]
+    return all(min(video.images[stream], default=-1) == layout.first for stream in wanted)
 
 
 def _check_streams(root: Path, layout: str, settings: Settings, videos: Mapping[str, VideoImages]) -> None:

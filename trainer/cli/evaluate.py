@@ -76,8 +76,8 @@ def evaluate(
       ids      (N,) text, the videos
       labels   (N,) the true classes, as indices of `classes`
       classes  (C,) text
-      scores   (N, C) float32, softmax averaged over all clips and crops of a video
-      groups   (N,) text, the group of each video: see `trainer train`
+      scores   (N, C) float32, the mean softmax of a video
+      groups   (N,) text, groups: see `trainer train`
 
     `trainer fuse --fit` fits a fusion on such files. Write them for RUN/validationlist.txt or for the
     training list.

@@ -174,7 +174,7 @@ def bench(
     loader   the loader alone
     model    training without loading
     both     training
-    waiting  share of the training time that is spent waiting for data
+    waiting  share of the time that training waits for data
 
     With --folder, the usual loader of two-stream networks is measured in turn with this loader. It reads the
     same JPEGs with Pillow, as files in one folder per video.
@@ -216,10 +216,10 @@ def models() -> None:
     \b
     For each network:
       the paper
-      the shape of an input: (time steps), channels, height, width
-      parameters for 101 classes, and multiply-adds of one clip
+      the input: (time steps), channels, height, width
+      parameters for 101 classes; multiply-adds of a clip
       options, the default first
-      published accuracy, on split 1 if no other split is named
+      published accuracy, on split 1 if none is named
 
     A network outside this package has the name package.module.
     """

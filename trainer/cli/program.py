@@ -30,13 +30,15 @@ def main() -> None:
     """Train, evaluate and fuse two-stream networks on a corpus of `flowprep extract`.
 
     \b
-    trainer split corpus -o lists     write lists, if the data set has none
-    trainer train spatial.toml --corpus corpus -o runs/spatial \\
-      --train-list lists/trainlist01.txt --test-list lists/testlist01.txt
-    trainer train temporal.toml --corpus corpus -o runs/temporal ...
-    trainer fuse runs/spatial runs/temporal --method weighted --calibrate
-    trainer report --spatial runs/spatial --temporal runs/temporal \\
-      --corpus corpus -o report.html
+    trainer split corpus -o lists  write lists, if none exist
+    trainer train spatial.toml --corpus corpus \\
+      --train-list lists/trainlist01.txt \\
+      --test-list lists/testlist01.txt -o runs/spatial
+    trainer train temporal.toml ... -o runs/temporal
+    trainer fuse runs/spatial runs/temporal \\
+      --method weighted --calibrate
+    trainer report --spatial runs/spatial \\
+      --temporal runs/temporal --corpus corpus -o report.html
 
     Exit codes: 0 done, 1 an error, 2 wrong use, 3 some of several videos failed.
     """

@@ -91,7 +91,7 @@ def train(
 
     \b
     A LIST has one video on each line:
-      Class/name.avi 3    UCF-101; --class-index maps the number to a class
+      Class/name.avi 3    UCF-101; --class-index names numbers
       Class/name.avi      the folder is the class
       path label          any path and any label
     FOLDER:train1 and FOLDER:test1 read split 1 of HMDB-51.
@@ -103,13 +103,16 @@ def train(
 
     \b
     The folder RUN receives
-      last.pt, best.pt                    checkpoints; best.pt only if train.keep is "best"
-      log.jsonl, tensorboard/             losses and accuracies
-      trainlist.txt, validationlist.txt   videos to train on and to validate on
-      test_scores.npz                     class scores of the test videos
-      validation_scores.npz               class scores of the held-out videos
-      folds/, fold_scores.npz             with --fit-folds: the further networks, and the class scores of all
-                                          training videos by them
+      last.pt, best.pt        checkpoints; best.pt only if
+                              train.keep is "best"
+      log.jsonl, tensorboard/ losses and accuracies
+      trainlist.txt           videos to train on
+      validationlist.txt      videos to validate on
+      test_scores.npz         class scores of the test videos
+      validation_scores.npz   those of the held-out videos
+      folds/, fold_scores.npz with --fit-folds: further
+                              networks, and scores of all
+                              training videos by them
 
     An interrupted run continues with --resume. On a CPU, the result is bit by bit that of a run without the
     interruption.

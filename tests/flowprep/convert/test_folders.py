@@ -64,13 +64,13 @@ def test_denseflow_and_gpu_flow_as_the_tools_name_them(corpus, tmp_path):
 
 
 def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path):
-    with pytest.raises(UsageError, match=r"codes tsn with range 8.*codes tsn with range 20.*--convert"):
+    with pytest.raises(UsageError, match=r"tsn --range 8,.*--quantiser tsn --range 20;.*--convert"):
         export(corpus, tmp_path / "x", "tsn", range=20)
     assert not (tmp_path / "x").exists()
     adaptive = Settings(size="source", engine="opencv", tvl1=PRESETS["opencv"])
     make_corpus([videos / "left" / "long.mp4"], tmp_path / "a", adaptive, jobs=1)
     ours = open_corpus(tmp_path / "a")
-    with pytest.raises(UsageError, match=r"codes adaptive, and mmaction2 needs codes tsn"):
+    with pytest.raises(UsageError, match=r"--quantiser adaptive, and mmaction2 needs --quantiser tsn"):
         export(ours, tmp_path / "x", "mmaction2")
     done = export(ours, tmp_path / "x", "mmaction2", convert=True, range=8)
     assert (done.copied, done.recoded) == (0, 50)
@@ -84,7 +84,7 @@ def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path):
 def test_png_is_not_exported_as_jpeg(videos, tmp_path):
     make_corpus([videos / "left"], tmp_path / "c", dataclasses.replace(SETTINGS, codec="png"), jobs=1)
     corpus = open_corpus(tmp_path / "c")
-    with pytest.raises(UsageError, match=r"codes tsn with range 8 as png, and tsn needs codes tsn"):
+    with pytest.raises(UsageError, match=r"--range 8 --image-format png, and tsn needs --quantiser tsn"):
         export(corpus, tmp_path / "x", "tsn")
     assert export(corpus, tmp_path / "x", "tsn", convert=True).recoded == 76
     assert (tmp_path / "x" / "long" / "flow_x_00001.jpg").read_bytes()[:2] == b"\xff\xd8"

@@ -221,7 +221,7 @@ def test_flow_of_another_tool_is_stored_unchanged(shared_data, tmp_path, cli):
 
 def test_impossible_imports_are_refused(corpus, tmp_path):
     export(corpus, tmp_path / "x", "denseflow")
-    with pytest.raises(UsageError, match="--no-rgb leaves them out"):
+    with pytest.raises(UsageError, match="allowed for these files: --layout denseflow"):
         import_folders(tmp_path / "x", tmp_path / "c", "gpu_flow", range=8)
     with pytest.raises(UsageError, match="adaptive"):
         import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, codes="adaptive")
@@ -240,3 +240,18 @@ def test_extraction_does_not_run_tasks_of_an_import(corpus, tmp_path, cli, flow)
     assert len(open_corpus(tmp_path / "c")) == 0
     import_folders(tmp_path / "x", tmp_path / "c", "denseflow", range=8, flow=flow)
     assert len(open_corpus(tmp_path / "c")) == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "fitting"),
+    [
+        ("denseflow", "tsn", "denseflow"),
+        ("gpu_flow", "mmaction2", "gpu_flow"),
+        ("tsn", "denseflow", "tsn or mmaction2"),
+    ],
+)
+def test_the_wrong_layout_is_one_error_that_names_the_right_one(corpus, tmp_path, written, given, fitting):
+    export(corpus, tmp_path / "x", written)
+    with pytest.raises(UsageError, match=rf"--layout {given}; allowed for these files: --layout {fitting}\."):
+        import_folders(tmp_path / "x", tmp_path / "c", given, range=8)
+    assert not (tmp_path / "c").exists()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from tests.support.command import call
 from tests.support.fakes import small, toml
@@ -125,3 +126,9 @@ def test_wrong_use_and_help_load_no_heavy_library(place):
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+def test_help_fits_60_columns(command):
+    lines = CliRunner().invoke(main, [*command, "--help"], terminal_width=60).stdout.splitlines()
+    assert lines and [line for line in lines if len(line) > 60] == []
