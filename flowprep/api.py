@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowprep.corpus import format as fmt
 from flowprep.corpus.plan import Plan, Task
@@ -28,6 +28,9 @@ from flowprep.settings import IMPORTED, MAX_SEGMENTS, Settings
 from flowprep.system.paths import check_no_address
 from flowprep.system.progress import Progress, no_progress
 from flowprep.system.units import count_noun
+
+if TYPE_CHECKING:
+    from flowprep.executors.estimate import Estimate
 
 log = logging.getLogger(__name__)
 
@@ -229,6 +232,24 @@ def _check_engine(store: CorpusStore, stored: Settings, named: str | None) -> No
             f"the plan of {store.path} has the engine {engine!a}, which is none of flowprep: it would"
             f" run code of that module. If you trust it, name it: --engine {engine!a}"
         )
+
+
+def estimate_run(
+    planned: PlannedCorpus, options: RunOptions = DEFAULT_RUN, *, retry_failed: bool = False
+) -> Estimate | None:
+    """Measure a few frames of the pending videos: what would a run on this machine need?
+
+    Args:
+        planned: the corpus.
+        options: of the run.
+        retry_failed: as for `extract_corpus`.
+
+    Returns:
+        None for a short run, and where the videos cannot be measured within seconds.
+    """
+    from flowprep.executors.estimate import estimate_tasks
+
+    return estimate_tasks(planned.pending_tasks(retry_failed), planned.plan.settings, options.jobs)
 
 
 def extract_corpus(

@@ -21,7 +21,7 @@ from flowprep.cli.options import (
     run_options,
     settings_from_options,
 )
-from flowprep.cli.output import EXIT_SOME_FAILED, notice, print_result, show_progress
+from flowprep.cli.output import EXIT_SOME_FAILED, QUIET, has_flag, notice, print_result, show_progress
 from flowprep.cli.run import finish_extraction, run_progress
 from flowprep.errors import ListMismatch
 from flowprep.system.units import count_noun
@@ -31,12 +31,22 @@ if TYPE_CHECKING:
     from flowprep.executors.base import RunOptions
 
 
+estimate_option = click.option(
+    "--estimate/--no-estimate",
+    default=True,
+    show_default=True,
+    help="Measure a few frames first, and print the time and the space that the run needs. Runs of less than"
+    " 2,000 pairs begin at once.",
+)
+
+
 @click.command(cls=Command, renamed=RENAMED_STORAGE)
 @inputs_argument
 @corpus_out_option
 @click.option("--retry-failed", is_flag=True, help="Also try failed and partial videos again.")
 @input_options
 @corpus_options
+@estimate_option
 @run_options
 def extract(
     inputs: tuple[Path, ...],
@@ -46,6 +56,7 @@ def extract(
     allow_missing: bool,
     add_copies: bool,
     retry_failed: bool,
+    estimate: bool,
     run: RunOptions,
     **options: Any,
 ) -> None:
@@ -68,8 +79,13 @@ def extract(
     """
     lists = {"list_root": list_root, "allow_missing": allow_missing, "add_copies": add_copies}
     planned = _plan(inputs, out, segments, options, run=run, **lists)
-    from flowprep.api import extract_corpus
+    from flowprep.api import estimate_run, extract_corpus
 
+    measured = (
+        estimate_run(planned, run, retry_failed=retry_failed) if estimate and not has_flag(QUIET) else None
+    )
+    if measured:
+        notice(f"estimate: {measured}")
     with run_progress(out) as progress:
         result = extract_corpus(planned, run, retry_failed=retry_failed, progress=progress, announce=notice)
     finish_extraction(result, result.to_dict() | planned.skipped_to_dict())
@@ -80,6 +96,7 @@ def extract(
 @corpus_out_option
 @input_options
 @corpus_options
+@estimate_option
 def plan(
     inputs: tuple[Path, ...],
     out: Path,
@@ -87,6 +104,7 @@ def plan(
     list_root: Path | None,
     allow_missing: bool,
     add_copies: bool,
+    estimate: bool,
     **options: Any,
 ) -> None:
     """Write the plan of a corpus, and extract nothing yet.
@@ -100,12 +118,15 @@ def plan(
     except ListMismatch as exc:
         click.echo(f"error: {exc}; nothing was planned", err=True)
         sys.exit(EXIT_SOME_FAILED)
-    values = planned.to_dict()
+    from flowprep.api import estimate_run
+
+    measured = estimate_run(planned) if estimate else None
+    values = {**planned.to_dict(), "estimate": measured and measured.to_dict()}
     print_result(
         values,
         f"{count_noun(values['videos'], 'video')}, about {values['pairs']} pairs,"
         f" in {count_noun(values['tasks'], 'task')}, {values['pending_tasks']} to do;"
-        f" {planned.describe_skipped()}",
+        f" {planned.describe_skipped()}" + (f"\nestimate: {measured}" if measured else ""),
     )
     if planned.missing:
         sys.exit(EXIT_SOME_FAILED)

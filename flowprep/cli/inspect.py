@@ -13,11 +13,13 @@ from flowprep.cli.command import Command, Option
 from flowprep.cli.options import corpus_argument
 from flowprep.cli.output import (
     EXIT_FAULT,
+    STATUS_FAILURES,
     counts_line,
     print_failures,
     print_result,
     print_sources,
     print_tree,
+    remaining_line,
     show_progress,
     sizes_line,
 )
@@ -31,15 +33,20 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @corpus_argument
-def status(corpus: Path) -> None:
-    """Print the progress of an extraction, and each failed video with its reason."""
+@click.option("--all", "everything", is_flag=True, help="Print all failures and warnings, not ten of each.")
+def status(corpus: Path, everything: bool) -> None:
+    """Print the progress of an extraction, the time left, and failed videos with their reasons.
+
+    The time left is that of the processes that work now, at the rate of the finished tasks.
+    """
     from flowprep.corpus.store import CorpusStore
     from flowprep.planning.sources import find_source_changes
     from flowprep.planning.status import corpus_status
 
     store = CorpusStore(corpus)
     plan = store.read_plan()
-    result = corpus_status(plan, store.load_index(), find_source_changes(store, plan))
+    sources = find_source_changes(store, plan)
+    result = corpus_status(plan, store.load_index(), sources, len(store.leased_tasks()))
 
     def show() -> None:
         if tasks := result.tasks:
@@ -47,7 +54,10 @@ def status(corpus: Path) -> None:
         click.echo(counts_line(result))
         click.echo(sizes_line(result))
         print_sources(result)
-        print_failures(result, limit=None)
+        if left := remaining_line(result):
+            click.echo(left)
+        more = "`flowprep status --all`"
+        print_failures(result, None if everything else STATUS_FAILURES, more, err=False)
 
     print_result({"corpus": str(corpus), **result.to_dict()}, show)
 

@@ -15,13 +15,14 @@ import click
 
 from flowprep.cli import usage
 from flowprep.system.progress import Progress, progress_bar
-from flowprep.system.units import count_noun, format_bytes
+from flowprep.system.units import count_noun, format_bytes, format_duration
 
 if TYPE_CHECKING:
     from flowprep.planning.status import CorpusStatus
 
 EXIT_FAULT, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
-SHOWN_FAILURES = 20
+SHOWN_FAILURES = 20  # at the end of a run
+STATUS_FAILURES = 10  # by `status`, without --all
 
 # Keys of the flags --json and --quiet in the context of click.
 JSON, QUIET = "flowprep.json", "flowprep.quiet"
@@ -159,31 +160,55 @@ def print_sources(status: CorpusStatus) -> None:
         click.echo(remark)
 
 
-def print_failures(status: CorpusStatus, limit: int | None = SHOWN_FAILURES) -> None:
-    """Print each video with a warning, each partial and each failed video on standard error.
+def remaining_line(status: CorpusStatus) -> str:
+    """Return the time that is left, and who works; "" if all tasks are done."""
+    tasks, left = status.tasks, status.remaining
+    if not tasks or tasks.done == tasks.total:
+        return ""
+    if not left.workers:
+        return f"no process works on the {count_noun(tasks.total - tasks.done, 'task')} to do"
+    workers = f"{count_noun(left.workers, 'process')} at work"
+    if left.seconds is None:
+        return f"{workers}; the time left is known when a task is done"
+    return f"about {format_duration(left.seconds)} left, with {workers}"
+
+
+def print_failures(
+    status: CorpusStatus,
+    limit: int | None = SHOWN_FAILURES,
+    more: str = "see `flowprep status`",
+    err: bool = True,
+) -> None:
+    """Print each video with a warning, each partial and each failed video.
 
     Args:
         status: the corpus.
         limit: maximum number of lines of each kind; None for all.
+        more: how to see the others.
+        err: print on standard error.
     """
-    more = "see `flowprep status`"
-    print_reasons("warning", status.warnings, limit, more)
-    print_reasons("partial", status.partial, limit, more)
-    print_reasons("failed", status.failures, limit, more)
+    print_reasons("warning", status.warnings, limit, more, err)
+    print_reasons("partial", status.partial, limit, more, err)
+    print_reasons("failed", status.failures, limit, more, err)
 
 
 def print_reasons(
-    word: str, reasons: Mapping[str, str], limit: int | None = SHOWN_FAILURES, more: str = ""
+    word: str,
+    reasons: Mapping[str, str],
+    limit: int | None = SHOWN_FAILURES,
+    more: str = "",
+    err: bool = True,
 ) -> None:
-    """Print a line for each video and its reason on standard error.
+    """Print a line for each video and its reason.
 
     Args:
         word: begins each line.
         reasons: id -> reason.
         limit: maximum number of lines; None for all.
         more: how to see the others.
+        err: print on standard error.
     """
     for video, reason in list(reasons.items())[:limit]:
-        click.echo(f"{word}: {video}: {reason}", err=True)
+        click.echo(f"{word}: {video}: {reason}", err=err)
     if limit is not None and len(reasons) > limit:
-        click.echo(f"... and {len(reasons) - limit} more{more and ': '}{more}", err=True)
+        click.echo(f"... and {len(reasons) - limit} more{more and ': '}{more}", err=err)

@@ -29,7 +29,7 @@ from flowprep.errors import CorpusFormatError, NotACorpus, UsageError
 from flowprep.settings import Settings
 from flowprep.system.atomic import remove_leftovers, temporary_path
 from flowprep.system.files import open_regular
-from flowprep.system.leases import Lease, is_leased
+from flowprep.system.leases import Lease, is_leased, leased_names
 from flowprep.system.units import count_noun
 from flowprep.validation import check_task_id, is_task_id
 
@@ -298,6 +298,10 @@ class CorpusStore:
     def is_leased(self, task: str) -> bool:
         """Whether a living process holds the lease of a task."""
         return is_leased(self.path / fmt.LEASES, check_task_id(task))
+
+    def leased_tasks(self) -> set[str]:
+        """The ids of the tasks that living processes work on."""
+        return leased_names(self.path / fmt.LEASES)
 
     def release(self, owner: str) -> None:
         """Remove the leases and the temporary files of an owner that was stopped on purpose.

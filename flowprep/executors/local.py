@@ -27,6 +27,11 @@ def _end_idle() -> None:
         _idle.pop().end()
 
 
+def keep_idle(worker: Worker) -> None:
+    """Keep a worker that has started for the next run."""
+    _idle.append(worker)
+
+
 @dataclass(frozen=True)
 class LocalExecutor:
     """Runs jobs in worker processes, or in this process if only one is wanted.

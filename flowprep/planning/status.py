@@ -39,6 +39,22 @@ class VideoCounts:
 
 
 @dataclass(frozen=True)
+class Remaining:
+    """The work that is left.
+
+    Attributes:
+        pairs: the expected pairs of the tasks that are not done.
+        workers: processes that work on tasks now.
+        seconds: the time left, if each process is as fast as those of the finished tasks were; None if no
+            process works or no task is finished.
+    """
+
+    pairs: int = 0
+    workers: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class CorpusStatus:
     """How far a corpus is.
 
@@ -50,6 +66,7 @@ class CorpusStatus:
         partial: reason by id, for the planned videos that are stored partially.
         warnings: warning by id, for planned videos.
         sources: what happened to the files of planned videos.
+        remaining: the work that is left.
     """
 
     tasks: TaskCounts | None
@@ -59,6 +76,7 @@ class CorpusStatus:
     partial: Mapping[str, str] = field(default_factory=dict)
     warnings: Mapping[str, str] = field(default_factory=dict)
     sources: SourceChanges = field(default_factory=SourceChanges)
+    remaining: Remaining = field(default_factory=Remaining)
 
     @property
     def complete(self) -> bool:
@@ -75,16 +93,20 @@ class CorpusStatus:
             "partial": dict(self.partial),
             "warnings": dict(self.warnings),
             "sources": self.sources.to_dict(),
+            **({"remaining": dict(vars(self.remaining))} if self.tasks else {}),
         }
 
 
-def corpus_status(plan: Plan, index: Index, sources: SourceChanges | None = None) -> CorpusStatus:
+def corpus_status(
+    plan: Plan, index: Index, sources: SourceChanges | None = None, workers: int = 0
+) -> CorpusStatus:
     """The status of a corpus.
 
     Args:
         plan: its plan.
         index: its index.
         sources: from `find_source_changes`; none by default.
+        workers: the number of processes that work on its tasks.
     """
     done = set(index.tasks)
     pending_ids = {segment.id for task in plan.tasks if task.id not in done for segment in task.segments}
@@ -106,7 +128,26 @@ def corpus_status(plan: Plan, index: Index, sources: SourceChanges | None = None
         partial=partial,
         warnings=_selected(index.warnings, planned),
         sources=sources or SourceChanges(),
+        remaining=_remaining(plan, done, index.totals.get("total_seconds", 0), workers),
     )
+
+
+def _remaining(plan: Plan, done: set[str], seconds: float, workers: int) -> Remaining:
+    """The work that is left, at the rate of the tasks that are done.
+
+    Args:
+        plan: the plan.
+        done: ids of the tasks that are done.
+        seconds: the time that all of them took together.
+        workers: the number of processes that work now.
+    """
+    # A task of unknown length counts, too. So do frames without flow.
+    work = {task.id: max(1, task.estimate) for task in plan.tasks}
+    finished = sum(pairs for task, pairs in work.items() if task in done)
+    pairs = sum(work.values()) - finished
+    known = workers and finished and seconds
+    left = pairs * seconds / finished / workers if known and pairs else None
+    return Remaining(pairs, workers, None if left is None else round(left, 1))
 
 
 def _selected(texts: Mapping[str, str], ids: set[str]) -> dict[str, str]:

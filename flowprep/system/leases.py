@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -177,6 +178,23 @@ def find_leases(folder: Path, name: str) -> list[Lease]:
 def is_leased(folder: Path, name: str) -> bool:
     """Whether a living process has the lease of a piece of work."""
     return not all(lease.is_over() for lease in find_leases(folder, name))
+
+
+def leased_names(folder: Path) -> set[str]:
+    """The names of the work in a folder that living processes have leased. The folder may be read-only."""
+    leases = [Lease(path) for path in folder.glob("*.*[0-9]")]
+    if not leases:
+        return set()
+    try:
+        now = _now(folder)
+    except OSError:
+        now = time.time()
+    names = set()
+    for lease in leases:
+        with suppress(OSError):  # released at this moment
+            if now - lease.touched() <= EXPIRY_SECONDS and not is_dead(lease.owner):
+                names.add(lease.path.stem)
+    return names
 
 
 def _now(folder: Path) -> float:

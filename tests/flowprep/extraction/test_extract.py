@@ -95,7 +95,7 @@ def test_video_with_clipped_motion_has_a_warning(tmp_path, cli):
     assert float(found[1]) / 100 == pytest.approx(clipped, abs=5e-4)
     assert 3 <= int(found[2]) <= 10
     status = cli("status", tmp_path / "c")
-    assert status.exit_code == 0 and status.stderr.count("warning: fast.mp4: ") == 1
+    assert status.exit_code == 0 and status.stdout.count("warning: fast.mp4: ") == 1
     wider = dataclasses.replace(settings, range=float(found[2]))
     assert not flowprep.make_corpus([slow, fast], tmp_path / "d", wider, jobs=1).status.warnings
 
