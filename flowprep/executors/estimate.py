@@ -9,13 +9,18 @@ import tempfile
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from flowprep.codec.quantise import encode_pair
 from flowprep.corpus.plan import Segment, Task
 from flowprep.corpus.shard_writer import ShardWriter
+from flowprep.engines import make_engine
 from flowprep.executors.local import keep_idle
 from flowprep.executors.worker import Worker, WorkerDied
 from flowprep.extraction.pipeline import Pipeline
@@ -30,7 +35,8 @@ MIN_PAIRS = 2000  # of a run that takes long enough for an estimate
 SAMPLES = 4  # videos that are measured
 SAMPLE_FRAMES = 6  # of each
 MEASURE_SECONDS = 1.5  # after which no further video is measured
-LIMIT_SECONDS = 10.0  # for all, with the start of a process
+LIMIT_SECONDS = 10.0  # for all videos: one may hang in its decoder
+COMPILE_SECONDS = 120.0  # for a process to start, and to compile the engine if this machine never did
 
 
 @dataclass(frozen=True)
@@ -80,19 +86,18 @@ def estimate_tasks(tasks: Sequence[Task], settings: Settings, cores: int | None 
     if total < MIN_PAIRS:
         return None
     worker = Worker()
-    timer = threading.Timer(LIMIT_SECONDS, worker.kill)
-    timer.daemon = True
-    timer.start()
     measured: list[Measured] = []
     try:
-        worker.start()
-        measured = worker.call(measure, choose_samples(segments), settings)
+        with _killed_after(COMPILE_SECONDS, worker):
+            worker.start()
+            worker.call(warm_up, settings)
+        with _killed_after(LIMIT_SECONDS, worker):
+            measured = worker.call(measure, choose_samples(segments), settings)
     except WorkerDied:
         log.info("no estimate: a video needs too long, or ends the process that decodes it")
     except Exception as exc:  # the run itself reports it
         log.info("no estimate: %s", exc)
     finally:
-        timer.cancel()
         if measured:
             keep_idle(worker)
         else:
@@ -105,6 +110,18 @@ def estimate_tasks(tasks: Sequence[Task], settings: Settings, cores: int | None 
     size = total * sum(m.bytes / m.frames for m in measured) / len(measured)
     frames = sum(m.frames for m in measured)
     return Estimate(core_seconds / cores, core_seconds, round(size), cores, len(measured), frames)
+
+
+@contextmanager
+def _killed_after(seconds: float, worker: Worker) -> Iterator[None]:
+    """Kill a worker if the block takes longer."""
+    timer = threading.Timer(seconds, worker.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def choose_samples(segments: Sequence[Segment]) -> list[Segment]:
@@ -131,11 +148,19 @@ class Measured:
     bytes: int
 
 
+def warm_up(settings: Settings) -> None:
+    """Load the engine and compile it, on a pair of small frames."""
+    if settings.flow:
+        frames = np.random.default_rng(0).integers(0, 255, (2, 64, 64)).astype(np.uint8)
+        flow = make_engine(settings.engine, settings.tvl1).solve(frames, np.array([0]), np.array([1]))
+        encode_pair(flow[0], settings)
+
+
 def measure(segments: Sequence[Segment], settings: Settings) -> list[Measured]:
     """Extract the first frames of each video, and store nothing."""
     measured = []
     with tempfile.TemporaryDirectory(prefix="flowprep-") as folder:
-        _extract(segments[0], settings, Path(folder))  # loads libraries, and compiles the engine
+        _extract(segments[0], settings, Path(folder))  # loads libraries
         began = time.perf_counter()
         for segment in segments:
             before = time.process_time(), time.perf_counter()
