@@ -261,6 +261,7 @@ details + details { margin-top:10px } summary { cursor:pointer; font-weight:600;
   .cards { grid-template-columns:1fr; gap:12px }
   .card { display:grid; grid-template-columns:1fr auto; column-gap:14px; padding:16px 18px }
   .big { grid-column:2; grid-row:1/3; margin:0; font-size:44px } .card .note { grid-column:1/-1 }
-  th,td { padding-right:6px } table { font-size:14px } }
+  th,td { padding-right:6px } table { font-size:14px }
+  th.num,td.num { padding:6px 2px 6px 4px } }
 @media print { section,.card { break-inside:avoid } }
 """
