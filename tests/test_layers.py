@@ -59,6 +59,7 @@ PUBLIC = {
     "flowprep.system.disk",
     "flowprep.system.files",
     "flowprep.system.leases",
+    "flowprep.system.paths",
     "flowprep.system.processes",
     "flowprep.system.progress",
     "flowprep.system.signals",

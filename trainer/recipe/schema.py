@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowprep.errors import UsageError
+from flowprep.system.paths import check_no_address
 from trainer.recipe.convert import build
 from trainer.recipe.rules import check_fields, plain, refuse, rule
 
@@ -451,6 +452,8 @@ def _check_weights(model: ModelRecipe, stream: str) -> None:
             True,
             "false, unless the network takes flow and starts from model.weights or model.tower_weights",
         )
+    for path in (model.weights, *model.tower_weights):
+        check_no_address("model.weights: ", path)
     if model.weights and model.tower_weights:
         refuse("model.tower_weights", model.tower_weights, "[], where model.weights is given")
 

@@ -171,3 +171,11 @@ def test_values_that_a_recipe_cannot_hold(tmp_path, change, says):
     path = toml(small(), tmp_path / "r.toml")
     with pytest.raises(UsageError, match=says):
         read_recipe(path, [change])
+
+
+@pytest.mark.parametrize(
+    "model", [{"weights": "s3://b/w.pth"}, {"tower_weights": ["a.pth", "https://h/b.pth"]}]
+)
+def test_addresses_of_weights_are_refused(model):
+    with pytest.raises(UsageError, match=r"model.weights: .* is an address"):
+        Recipe.from_dict({"stream": "both", "model": {"name": "conv_fusion", **model}})
