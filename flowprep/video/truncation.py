@@ -42,6 +42,8 @@ def _matroska_missing_bytes(path: Path, size: int) -> int:
                 is_unknown = length == (1 << 7 * (at - 4)) - 1  # as live streams say
                 return 0 if is_unknown else max(0, position + at + length - size)
             position += at + length
+            if position >= size:
+                return 0
     return 0
 
 
