@@ -133,6 +133,7 @@ class Scores:
             raise
         except (
             ValueError,
+            TypeError,
             AttributeError,
             MemoryError,
             zipfile.BadZipFile,

@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.task_log import FIELDS
+from flowprep.errors import UsageError
 
 SMALL = ["--size", "source", "--engine", "opencv", "--preset", "opencv", "--jobs", "1"]
 DIES = """
@@ -39,7 +42,9 @@ def test_each_task_has_a_log(clips, cli, tmp_path):
     assert cli("log", corpus, one).stdout == (corpus / "logs" / f"{one}.log").read_text()
     for unknown in ("no-such-task", "../../secret"):
         result = cli("log", corpus, unknown)
-        assert result.exit_code == 2 and f"no log of task '{unknown}'; it has logs of" in result.output
+        assert result.exit_code == 2 and f"'{unknown}'" in result.output
+        with pytest.raises(UsageError, match=r"has no log of task .*; it has logs of"):
+            CorpusStore(corpus).read_logs([unknown])
     assert cli("verify", corpus).exit_code == 0
 
 
