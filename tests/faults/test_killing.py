@@ -69,9 +69,9 @@ def crashing(tmp_path: Path) -> dict[str, str]:
     (site / "sitecustomize.py").write_text(
         "import os, signal, flowprep.extraction.pipeline as e\n"
         "whole = e.decode_frames\n"
-        "def decode(path, start=0):\n"
+        "def decode(path, start=0, **options):\n"
         "    if path.name == '3.mp4': os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "    return whole(path, start)\n"
+        "    return whole(path, start, **options)\n"
         "e.decode_frames = decode\n"
     )
     return environment(PYTHONPATH=str(site))
@@ -197,11 +197,11 @@ def test_a_signal_ends_also_who_hangs(videos, undisturbed, tmp_path, start):
     (site / "sitecustomize.py").write_text(
         "import pathlib, time, flowprep.extraction.pipeline as e\n"
         "whole = e.decode_frames\n"
-        "def decode(path, start=0):\n"
+        "def decode(path, start=0, **options):\n"
         "    while path.name == '3.mp4':\n"
         f"        pathlib.Path({str(hangs)!r}).touch()\n"
         "        time.sleep(1)\n"
-        "    return whole(path, start)\n"
+        "    return whole(path, start, **options)\n"
         "e.decode_frames = decode\n"
     )
     corpus = tmp_path / "c"
