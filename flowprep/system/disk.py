@@ -39,7 +39,10 @@ def naming_file(
         raise
     except OSError as exc:
         if exc.errno not in FULL:
-            exc.filename = exc.filename or str(path)
+            try:
+                exc.filename = exc.filename or str(path)
+            except AttributeError:  # errors of PyAV keep their name
+                raise OSError(exc.errno, exc.strerror, str(path)) from exc
             raise
         size = f"more than {needed()}" if callable(needed) else f"{needed}"
         raise DiskFull(exc.errno, _describe(exc.errno, size, path, built_in), str(path)) from exc

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import resource
 import subprocess
 import sys
 
+import av
 import pytest
 
 from flowprep.system.atomic import atomic_path
@@ -40,6 +42,15 @@ def test_other_errors_get_the_name_only(tmp_path):
     with pytest.raises(OSError, match="of a library") as found, naming_file(tmp_path / "x"):
         fail(errno.EIO)
     assert found.value.filename == str(tmp_path / "x") and not isinstance(found.value, DiskFull)
+
+
+def test_errors_of_pyav_get_the_name_too(tmp_path):
+    """Their own name cannot be set."""
+    with pytest.raises(FileNotFoundError) as found, naming_file(tmp_path / "x"):
+        av.open(str(tmp_path / "missing" / "x.mp4"), "w").start_encoding()
+    with pytest.raises(FileNotFoundError) as nameless, naming_file(tmp_path / "x"):
+        raise av.error.FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), None)
+    assert nameless.value.filename == str(tmp_path / "x") and found.value.filename
 
 
 def test_an_atomic_file_counts_what_was_written(tmp_path):
