@@ -15,6 +15,7 @@ from flowprep.cli.options import (
     allow_missing_option,
     corpus_argument,
     corpus_out_option,
+    only_with,
     out_option,
 )
 from flowprep.cli.output import (
@@ -66,15 +67,21 @@ def select_option(required: bool) -> Callable[[Any], Any]:
     "--range",
     type=float,
     metavar="R",
-    help="Range of the layout, in pixels.  [default: that of the corpus, or 20]",
+    help="Range of the layout's codes, in pixels.  [default: that of the corpus, or 20]",
 )
-@click.option("--quality", default=95, show_default=True, help="JPEG quality of recoded flow.")
+@click.option(
+    "--quality",
+    default=95,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    help="JPEG quality of recoded flow; only with --convert.",
+)
 @click.option(
     "--shard-mb",
     default=256.0,
     show_default=True,
     type=click.FloatRange(min=0.1),
-    help="Maximum size of one tar of webdataset, in 10^6 bytes.",
+    help="Maximum size of one tar of layout webdataset, in 10^6 bytes.",
 )
 def export(corpus: Path, out: Path, **options: Any) -> None:
     """Write CORPUS in a layout that other tools read. The same command again resumes.
@@ -105,6 +112,11 @@ def export(corpus: Path, out: Path, **options: Any) -> None:
     flo         <class>/<video>/frame_0001.flo: pixels;
                 frame_0001.jpg
     """
+    layout, coded = options["layout"], ("tsn", "denseflow", "gpu_flow", "mmaction2")
+    only_with(f"--layout {' or '.join(coded)}", layout in coded, "convert", "range", "quality")
+    only_with("--convert", options["convert"], "quality")
+    only_with("--layout webdataset", layout == "webdataset", "shard_mb")
+
     from flowprep.convert.export import export as write_export
     from flowprep.corpus.reader import open_corpus
 

@@ -190,7 +190,7 @@ def _list_or_write(
     if table:
         check_table(table)
     opened = open_corpus(corpus)
-    with show_progress("video", transient=True) as progress:
+    with show_progress("videos", transient=True) as progress:
         rows = video_rows(
             opened,
             name=video,

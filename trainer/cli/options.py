@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flowprep.cli.arguments import CORPUS, NEW_FOLDER, LocalPath, NewFile, check_sources
+from flowprep.cli.arguments import CORPUS, NEW_FOLDER, LocalPath, NewFile, NewFolder, check_sources
 from flowprep.cli.options import add_options, out_option
 from flowprep.errors import UsageError
 from flowprep.planning.video_lists import hmdb_part
@@ -34,6 +34,19 @@ class RunFolder(LocalPath):
             )
             allowed = "a folder that `trainer train` wrote"
             self.fail(f"{path} is not a training run: {found}; allowed: {allowed}", param, ctx)
+        return path
+
+
+class NewRun(NewFolder):
+    """The folder of a run to train: new, empty, or one with a run."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, if a run can be there."""
+        from trainer.training.run_folder import holds_something_else
+
+        path = super().convert(value, param, ctx)
+        if holds_something_else(path):
+            self.fail(f"{path} is not empty and holds no run; allowed: a new or an empty folder", param, ctx)
         return path
 
 

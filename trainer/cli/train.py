@@ -16,8 +16,8 @@ from trainer.cli.command import Command, loader_death
 from trainer.cli.options import (
     FILE,
     FOLDS,
-    NEW_FOLDER,
     ListSource,
+    NewRun,
     corpus_option,
     groups_option,
     list_options,
@@ -40,7 +40,7 @@ from trainer.training.interrupts import raise_on_signals
     metavar="LIST",
     help="Videos to test on, once, at the end.",
 )
-@out_option("RUN", "Folder of the run.", type=NEW_FOLDER)
+@out_option("RUN", "Folder of the run.", type=NewRun(path_type=Path))
 @set_option
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the run.")
 @list_options

@@ -30,6 +30,15 @@ LAST, BEST = "last.pt", "best.pt"
 LOG, TRAIN_LIST, VALIDATION_LIST = "log.jsonl", "trainlist.txt", "validationlist.txt"
 
 
+def holds_something_else(folder: Path) -> bool:
+    """Whether a folder has files, but none that a run leaves. Names that begin with a dot do not count."""
+    if not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    own = (LAST, LOG, TRAIN_LIST, "tensorboard", f"{RUNNING}.")
+    return bool(names) and not any(name.startswith(own) for name in names)
+
+
 def write_lists(run: Path, training: Examples, validation: Examples) -> None:
     """Write the lists of the videos to train on and to validate on; makes the folder."""
     run.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,18 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert cli("bench", "flow", video, "--pairs", 0).exit_code == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "list"])
+def test_bench_takes_pairs_of_a_folder_or_a_list(cli, clips, kind):
+    source = clips
+    if kind == "list":
+        source = clips / "list.txt"
+        source.write_text("left/v_left_g01.mp4\nright/v_right_g01\n")
+    quick = ("--preset", "opencv", "--size", "source", "--pairs", 4, "--threads", 1, "--json")
+    result = json.loads(cli("bench", "flow", source, *quick).stdout)
+    assert (result["pairs"], result["size"]) == (4, "48x32") and result["distance_px"] < 0.03
+
+
 def test_bench_against_truth(cli, tmp_path):
     truth = np.zeros((2, 32, 48), np.float32)
     truth[0] = 1  # what the frames move by

@@ -70,6 +70,21 @@ WRONG = [
     ("run-task clips --array", "clips is not a corpus"),
     ("run-task corpus", "name tasks, as in plan.jsonl, or give --array"),
     ("export clips --out x --layout tsn", "clips is not a corpus"),
+    ("export corpus --out x --layout tsn --shard-mb 9", "--shard-mb has no effect here; allowed: only with"),
+    (
+        "export corpus --out x --layout tsn --quality 9",
+        "--quality has no effect here; allowed: only with --conv",
+    ),
+    ("export corpus --out x --layout tsn --convert --quality 0", "--quality is 0; allowed: a whole number"),
+    (
+        "export corpus --out x --layout npy --convert",
+        "--convert has no effect here; allowed: only with --layout",
+    ),
+    (
+        "export corpus --out x --layout flo --range 9",
+        "--range has no effect here; allowed: only with --layout",
+    ),
+    ("export corpus --out x --layout webdataset --quality 9", "--quality has no effect here"),
     ("merge corpus clips --out x", "clips is not a corpus"),
     ("merge corpus corpus", "--out CORPUS is missing"),
     ("subset bad.mp4 --select a --out x", "bad.mp4 is not a corpus"),

@@ -57,6 +57,10 @@ WRONG = [
     ),
     (f"train r.toml --corpus corpus {LISTS} -o bad.txt", "bad.txt is a file; allowed: a folder"),
     (
+        f"train r.toml --corpus corpus {LISTS} -o corpus",
+        "corpus is not empty and holds no run; allowed: a new or an empty folder",
+    ),
+    (
         "evaluate empty --corpus corpus --list bad.txt -o s.npz",
         "empty is not a training run: it has no last.pt",
     ),

@@ -138,3 +138,18 @@ def test_a_resumed_run_keeps_the_videos_that_it_held_out(tmp_path):
     lists = [(tmp_path / name).read_text().splitlines() for name in (TRAIN_LIST, VALIDATION_LIST)]
     assert sorted(lists[1]) == sorted([moved, *held[1:]])
     assert held[0] in lists[0] and moved not in lists[0]
+
+
+@pytest.mark.parametrize("name", ["last.pt", "log.jsonl", "trainlist.txt", "running.0", ".gitkeep", ""])
+def test_a_folder_of_a_run_or_an_empty_one_may_be_trained_into(tmp_path, name):
+    assert not run_folder.holds_something_else(tmp_path / "none")
+    if name:
+        (tmp_path / name).touch()
+    assert not run_folder.holds_something_else(tmp_path)
+
+
+def test_a_folder_of_other_files_is_no_folder_for_a_run(tmp_path):
+    (tmp_path / "holiday.mp4").touch()
+    assert run_folder.holds_something_else(tmp_path)
+    (tmp_path / "last.pt").touch()  # a run, with a file of the user
+    assert not run_folder.holds_something_else(tmp_path)
