@@ -4,7 +4,7 @@
     ├── UsageError             the request is wrong (exit code 2)
     │   ├── SettingsError      a setting has a value that is not allowed
     │   ├── SettingsConflict   the corpus on disk has other settings
-    │   ├── FileUnsuitable     a name stands for no regular file, or for one that is too large or elsewhere
+    │   ├── FileUnsuitable     a file that is not regular, too large, or outside the allowed folder
     │   ├── ListMismatch       of a list, no video exists, or less than half of the videos
     │   └── OutOfRange         the video does not have the requested frames or pairs
     ├── VideoError             one video cannot be extracted; the run continues without it
@@ -42,11 +42,11 @@ class SettingsConflict(UsageError):
 
 
 class FileUnsuitable(UsageError, ValueError):
-    """A name stands for no regular file (a pipe, a device, a folder), or for one too large or elsewhere."""
+    """The file is not regular (a pipe, a device), is too large, or is outside the allowed folder."""
 
 
 class ListMismatch(UsageError):
-    """Of a list, no video exists, or less than half of the videos."""
+    """No video of a list exists, or less than half of its videos."""
 
 
 class OutOfRange(UsageError, IndexError):

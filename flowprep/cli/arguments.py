@@ -35,7 +35,7 @@ class InputPath(LocalPath):
             self.fail(f"no such input: {path}", param, ctx)
         if is_corpus(path):
             self.fail(
-                f"{path} is a corpus; allowed: what a corpus is made of, which is videos, folders and lists",
+                f"{path} is a corpus; allowed: videos, folders of videos or frames, and lists",
                 param,
                 ctx,
             )

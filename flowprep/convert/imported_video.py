@@ -158,7 +158,7 @@ def _read_jpeg(path: Path, inside: Path, mode: str, frame: int) -> tuple[bytes, 
         frame: number of intact frames before the image.
 
     Raises:
-        VideoDamaged: the file is no whole JPEG, too large, elsewhere, or of another mode.
+        VideoDamaged: the file is no whole JPEG, too large, not in `inside`, or of another mode.
         VideoUnreadable: the machine cannot read the file.
     """
     try:

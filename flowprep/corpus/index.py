@@ -191,7 +191,7 @@ def _check(index: Index) -> None:
     """Check that an index has the form that flowprep writes.
 
     Raises:
-        ValueError: it has not: a reader would fail later, or read something else.
+        ValueError: it has another form. A reader would fail later, or read something else.
     """
     names = fmt.video_dtype().names or ()
     tasks, rows = len(index.tasks), len(index.rows)

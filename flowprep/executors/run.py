@@ -49,7 +49,7 @@ def check_run(options: RunOptions, settings: Settings) -> None:
 
     Raises:
         UsageError: `options` and `settings` contradict each other, or the cluster cannot be used.
-        EngineError, SettingsError: this machine shall run the engine, and cannot.
+        EngineError, SettingsError: this machine is to run the engine, and cannot.
         FileNotFoundError: the folder of the metrics does not exist.
     """
     _check_devices(options, settings)

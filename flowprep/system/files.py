@@ -57,7 +57,7 @@ def check_regular(
         The facts of the file, as `os.stat` gives them.
 
     Raises:
-        FileUnsuitable: the name stands for something else, the file is too large, or it is elsewhere.
+        FileUnsuitable: the name stands for something else, the file is too large, or not in `inside`.
         OSError: there is no such file, or it cannot be looked at.
     """
     facts = Path(_checked_name(path)).stat()
@@ -81,7 +81,7 @@ def open_regular(
         inside: a folder that the file must be in, after all links are followed; None for any place.
 
     Raises:
-        FileUnsuitable: the name stands for something else, the file is too large, or it is elsewhere.
+        FileUnsuitable: the name stands for something else, the file is too large, or not in `inside`.
         OSError: the file cannot be opened.
     """
     check_regular(path, max_bytes=max_bytes, inside=inside)  # first: opening a device may do something
@@ -108,7 +108,7 @@ def read_regular(
         inside: a folder that the file must be in, after all links are followed; None for any place.
 
     Raises:
-        FileUnsuitable: the name stands for something else, the file is too large, or it is elsewhere.
+        FileUnsuitable: the name stands for something else, the file is too large, or not in `inside`.
         OSError: the file cannot be opened or read.
     """
     with open_regular(path, max_bytes=max_bytes, inside=inside) as file:

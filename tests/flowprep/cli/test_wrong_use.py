@@ -41,7 +41,7 @@ WRONG = [
     ("samples -o s --classes x", "--classes is x; allowed: a whole number from 2 to 16"),
     ("samples -o bad.mp4", "bad.mp4 is a file; allowed: a folder"),
     ("plan nofile -o x", "no such input: nofile"),
-    ("plan corpus -o x", "corpus is a corpus; allowed: what a corpus is made of"),
+    ("plan corpus -o x", "corpus is a corpus; allowed: videos, folders of videos"),
     ("plan s3://bucket/x -o x", "s3://bucket/x is an address; only files of this machine"),
     ("plan clips -o s3://bucket/x", "s3://bucket/x is an address; only files of this machine"),
     ("plan clips -o bad.mp4", "bad.mp4 is a file; allowed: a folder"),
