@@ -83,9 +83,12 @@ class Index:
         if self.whole[:, 1].sum() == len(self.rows):  # as in almost all corpora
             return {}
         found: dict[str, list[str]] = {}
-        for video in np.unique(self.rows["id"][1:][_repeats_segment(self.rows)]):
-            rows = np.flatnonzero(self.rows["id"] == video)
-            shards = {f"{self.tasks[self.row_task[row]]}.h5" for row in rows}
+        ids = np.ascontiguousarray(self.rows["id"])
+        videos = np.unique(ids[1:][_repeats_segment(self.rows)])
+        # The rows are sorted by id: a search for each video would read all rows for each.
+        bounds = np.searchsorted(ids, videos), np.searchsorted(ids, videos, "right")
+        for video, first, end in zip(videos, *bounds, strict=True):
+            shards = {f"{self.tasks[task]}.h5" for task in self.row_task[first:end]}
             found[video.decode("utf-8", "replace")] = sorted(shards)
         return found
 

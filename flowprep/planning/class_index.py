@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -44,7 +45,7 @@ def read_class_index(path: Path) -> tuple[str, ...]:
     if [number for number, _ in numbered] != list(range(1, len(numbered) + 1)):
         raise UsageError(f"{path}: the classes are not numbered 1, 2, 3, ... without gaps")
     names = tuple(name for _, name in numbered)
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise UsageError(f"{path}: two classes have the name {shorten(repeated[0])!r}")
     return names
 

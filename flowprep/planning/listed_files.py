@@ -95,11 +95,13 @@ class _Finder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._prefix = str(folder).rstrip(os.sep) + os.sep
         self._by_stem = cache(_files_by_stem)
 
     def absolute(self, name: str) -> str:
         """The absolute path of a name."""
-        return os.path.normpath(self._folder / name)
+        # A Path for each row of a long list would take most of the time.
+        return os.path.normpath(name if name.startswith(os.sep) else self._prefix + name)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of this name."""
@@ -111,9 +113,10 @@ class _Finder:
         Raises:
             UsageError: the name has no suffix, and fits several files.
         """
-        path = Path(self.absolute(row.path))
-        if (row.frames >= 0 and row.size >= 0) or path_exists(path):
-            return str(path)
+        absolute = self.absolute(row.path)
+        path = None if row.frames >= 0 and row.size >= 0 else Path(absolute)
+        if path is None or path_exists(path):
+            return absolute
         names = self._by_stem(path.parent).get(path.name, ())
         if len(names) > 1:
             raise UsageError(

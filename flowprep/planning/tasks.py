@@ -150,6 +150,8 @@ def _measure(video: SourceVideo, estimate: Callable[[Path], int]) -> tuple[int, 
 
     Its file is opened if its list lacks the numbers. Without that, there is no digest.
     """
+    if video.frames >= 0 and video.size >= 0:
+        return video.frames, video.size, 0, ""
     path = Path(video.path)
     frames = estimate(path) if video.frames < 0 else video.frames
     if video.size >= 0:

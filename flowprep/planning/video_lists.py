@@ -44,6 +44,7 @@ LIST_SUFFIXES = (".txt", ".csv")
 
 _HMDB_MARKS = {"train": "1", "test": "2"}
 _HMDB_FILE = re.compile(r"(.+)_test_split[123]")
+_WHOLE = re.compile(r"-?[0-9]+")
 _DIGITS = 18  # of the longest number
 _SAMPLE = 100  # lines by which a table is recognised
 
@@ -241,7 +242,7 @@ def _is_count(text: str) -> bool:
 
 def _check_number(path: Path, line: int, text: str) -> None:
     """Refuse a number that is too long, or below -1."""
-    if not re.fullmatch(r"-?[0-9]+", text):
+    if not _WHOLE.fullmatch(text):
         return
     if len(text) > _DIGITS:
         raise UsageError(f"{path}, line {line}: a number of {len(text)} digits; allowed are {_DIGITS}")
