@@ -24,7 +24,7 @@ from flowprep.corpus.names import SHARDS as SHARDS
 SHARD_FORMAT = "flowprep-shard"
 VERSION = (1, 1)
 PLAN_FORMAT = "flowprep-plan"
-PLAN_VERSION = 2  # version 1 had no checksums
+PLAN_VERSION = 3  # version 1 had no checksums, version 2 no digests of files
 RECORD_FORMAT = "flowprep-record"
 RECORD_VERSION = 1
 INDEX_VERSION = 2
