@@ -244,11 +244,11 @@ def test_a_raw_video_gets_the_scores_of_the_test(tmp_path, monkeypatch):
             assert got[name] == pytest.approx(score, abs=1e-5)
     assert [(s.rgb, s.flow) for s in extracted] == [(True, False), (False, True), (True, True)]
     extracted.clear()
-    several = call("predict", tmp_path / "videos" / "slide", *runs)
-    assert several.exit_code == 2 and "is a folder of videos" in several.stderr
     swapped = call("predict", tmp_path / "videos" / video, "--spatial", tmp_path / "temporal")
     assert swapped.exit_code == 2 and "is a temporal run, not a spatial one" in swapped.stderr
     assert not extracted
+    several = call("predict", tmp_path / "videos" / "slide", "--spatial", tmp_path / "spatial", "--json")
+    assert several.exit_code == 0 and len(json.loads(several.stdout)["videos"]) == 3
 
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     refused = call("predict", tmp_path / "broken.mp4", *runs)
