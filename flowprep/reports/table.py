@@ -127,6 +127,17 @@ def _stored_rows(corpus: Corpus) -> list[Row]:
     return sorted(rows, key=lambda row: row["id"])
 
 
+def _seconds(video: Video) -> float | None:
+    """The length of a video: by its time stamps if it has them, else by its declared frame rate.
+
+    Some files declare a rate that counts repeated pictures, which are not stored.
+    """
+    times = video.times_seconds
+    if len(times) > 1 and times[-1] > times[0]:  # False for NaN
+        return round(float(times[-1] - times[0]) * len(times) / (len(times) - 1), 3)
+    return round(video.num_frames / video.frame_rate, 3) if video.frame_rate else None
+
+
 def _stored_values(video: Video) -> Row:
     values: Row = {
         "id": video.id,
@@ -135,7 +146,7 @@ def _stored_values(video: Video) -> Row:
         "reason": video.damage,
         "frames": video.num_frames,
         "pairs": video.num_pairs,
-        "seconds": round(video.num_frames / video.frame_rate, 3) if video.frame_rate else None,
+        "seconds": _seconds(video),
         "frame_rate": video.frame_rate or None,
         "width": video.width,
         "height": video.height,

@@ -54,6 +54,16 @@ def test_every_row_has_the_figures_of_its_video(folder):
     assert "not a video" in bad["reason"]
 
 
+def test_the_length_is_that_of_the_time_stamps(tmp_path):
+    """An AVI file counts empty chunks, which repeat a picture, in the rate that it declares."""
+    write_video(tmp_path / "in" / "sparse.avi", 25, times=list(range(0, 50, 2)))
+    make_corpus([tmp_path / "in"], tmp_path / "out", Settings(size="source", flow=False), jobs=1)
+    corpus = open_corpus(tmp_path / "out")
+    (row,) = video_rows(corpus)
+    (video,) = corpus.values()
+    assert row["seconds"] == 2 == 2 * row["frames"] / video.frame_rate
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [
