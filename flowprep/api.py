@@ -345,7 +345,8 @@ def make_corpus(
             fastest one of this machine.
         jobs: worker processes; one for each core if None. The stored data does not depend on it.
         retry_failed: also try videos again that failed or are partial.
-        list_root, allow_missing: as for `plan_corpus`.
+        list_root: as for `plan_corpus`.
+        allow_missing: as for `plan_corpus`.
         options: where and how the tasks run, in place of `jobs`.
         progress: called with the pairs done and to do.
 
