@@ -25,7 +25,13 @@ def run(tmp_path):
         start = f"{before}\nfrom flowprep.system.signals import run_program\nrun_program('program')"
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         done = subprocess.run(
-            [sys.executable, "-c", start], capture_output=True, text=True, env=environment, timeout=60
+            [sys.executable, "-c", start],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+            # The tests may run in the background of a script, which ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         return done.returncode, done.stdout, done.stderr
 
