@@ -29,11 +29,9 @@ class _Figure(NamedTuple):
     meaning: str
 
 
-def quality_section(data: CorpusData) -> Markup | None:
+def quality_section(data: CorpusData) -> Markup:
     """A table of the figures, each with the videos where it is highest."""
-    figures = [figure for figure in _figures(data) if figure]
-    if not figures:
-        return None
+    figures = _figures(data)
     measured, total = len(data.quality), len(data.corpus)
     videos = f"all {total:,}" if measured == total else f"{measured:,} of {total:,}"
     command = tag("code", "flowprep info --table")
@@ -43,43 +41,27 @@ def quality_section(data: CorpusData) -> Markup | None:
     return html.section("Data quality", [table, [_details(figure) for figure in figures]], note)
 
 
-def _figures(data: CorpusData) -> list[_Figure | None]:
-    settings, quality = data.corpus.settings, data.quality
-    videos = {video: data.corpus[video] for video in quality}
-    frames = sum(video.num_frames for video in videos.values())
-    pairs = sum(video.num_pairs for video in videos.values())
-    return [
-        _Figure(
-            "Repeated frames",
-            {video: q.repeated_frames for video, q in quality.items() if q.repeated_frames},
-            frames,
-            "They show the picture of the frame before. Flow to them is still.",
-        )
-        if settings.rgb
-        else None,
-        _Figure(
-            "Still pairs",
-            {video: q.still_pairs for video, q in quality.items() if q.still_pairs},
-            pairs,
-            "At least 99% of the pixels move less than 0.05 px.",
-        )
-        if settings.flow
-        else None,
-        _Figure(
-            "Scene cuts",
-            {video: q.cuts for video, q in quality.items() if q.cuts},
-            0,
-            "Flow across a cut is noise.",
-        )
-        if settings.rgb
-        else None,
-        _Figure(
-            "Duplicate videos",
-            dict.fromkeys(data.duplicates, 1),
-            len(data.corpus),
-            "Their stored pictures are those of another video.",
-        ),
-    ]
+def _figures(data: CorpusData) -> list[_Figure]:
+    settings = data.corpus.settings
+    videos = [data.corpus[video] for video in data.quality]
+    frames, pairs = (sum(getattr(video, name) for video in videos) for name in ("num_frames", "num_pairs"))
+
+    def counts(name: str) -> dict[str, int]:
+        by_video = {video: getattr(quality, name) for video, quality in data.quality.items()}
+        return {video: count for video, count in by_video.items() if count}
+
+    repeated = "They show the picture of the frame before. Flow to them is still."
+    still = "At least 99% of the pixels move less than 0.05 px."
+    figures = []
+    if settings.rgb:
+        figures.append(_Figure("Repeated frames", counts("repeated_frames"), frames, repeated))
+    if settings.flow:
+        figures.append(_Figure("Still pairs", counts("still_pairs"), pairs, still))
+    if settings.rgb:
+        figures.append(_Figure("Scene cuts", counts("cuts"), 0, "Flow across a cut is noise."))
+    copies = "Their stored pictures are those of another video."
+    figures.append(_Figure("Duplicate videos", dict.fromkeys(data.duplicates, 1), len(data.corpus), copies))
+    return figures
 
 
 def _row(figure: _Figure) -> Markup:

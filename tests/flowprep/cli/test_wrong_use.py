@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from flowprep import Settings, make_corpus, open_corpus
@@ -12,6 +9,7 @@ from flowprep.cli import main
 from flowprep.presets import PRESETS
 from flowprep.synthetic.samples import MAX_CLASSES, MAX_CLIPS
 from tests.support.videos import write_frames, write_video
+from tests.support.wrong_use import check_no_heavy_library, check_wrong_use
 
 
 @pytest.fixture(scope="module")
@@ -118,40 +116,12 @@ WRONG = [
 @pytest.mark.parametrize(("line", "message"), WRONG)
 def test_wrong_use_is_one_line_and_changes_nothing(cli, place, monkeypatch, line, message):
     monkeypatch.chdir(place)
-    before = sorted(place.rglob("*"))
-    result = cli(*line.split())
-    assert result.exit_code == 2 and result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
-    assert message in result.stderr
-    assert sorted(place.rglob("*")) == before
-
-
-# One process parses all lines: what one of them loads, the next would hide, so the first to load is named.
-LOADED = """
-import sys, contextlib, io, shlex
-from {program}.cli import main
-for line in sys.stdin.read().splitlines():
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            main(shlex.split(line))
-        except SystemExit:
-            pass
-    if loaded := [name for name in ("torch", "cv2", "numba", "h5py", "av") if name in sys.modules]:
-        raise SystemExit(line + ": " + ", ".join(loaded))
-"""
+    check_wrong_use(cli, place, line, message)
 
 
 def test_wrong_use_and_help_load_no_heavy_library(place):
     helps = [f"{name} --help" for name in main.commands] + ["--help", "--version", "bench flow --help"]
-    lines = "\n".join([*(line for line, _ in WRONG), *helps])
-    run = subprocess.run(
-        [sys.executable, "-c", LOADED.format(program="flowprep")],
-        input=lines,
-        cwd=place,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    check_no_heavy_library("flowprep", [*(line for line, _ in WRONG), *helps], place)
 
 
 def test_limits_of_samples_are_those_of_the_function():

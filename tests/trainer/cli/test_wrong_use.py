@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from click.testing import CliRunner
 
 from tests.support.command import call
 from tests.support.fakes import small, toml
+from tests.support.wrong_use import check_no_heavy_library, check_wrong_use
 from trainer.cli import main
 
 
@@ -98,38 +96,12 @@ WRONG = [
 
 @pytest.mark.parametrize(("line", "message"), WRONG)
 def test_wrong_use_is_one_line_and_changes_nothing(place, line, message):
-    before = sorted(place.rglob("*"))
-    result = call(*line.split())
-    assert result.exit_code == 2 and result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
-    assert message in result.stderr
-    assert sorted(place.rglob("*")) == before
-
-
-LOADED = """
-import sys, contextlib, io
-from trainer.cli import main
-for line in sys.stdin.read().splitlines():
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            main(line.split())
-        except SystemExit:
-            pass
-    if loaded := [name for name in ("torch", "cv2", "numba", "h5py", "av", "sklearn") if name in sys.modules]:
-        raise SystemExit(line + ": " + ", ".join(loaded))
-"""
+    check_wrong_use(call, place, line, message)
 
 
 def test_wrong_use_and_help_load_no_heavy_library(place):
     helps = [f"{name} --help" for name in main.commands] + ["--help", "--version"]
-    run = subprocess.run(
-        [sys.executable, "-c", LOADED],
-        input="\n".join([*(line for line, _ in WRONG), *helps]),
-        cwd=place,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    check_no_heavy_library("trainer", [*(line for line, _ in WRONG), *helps], place)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
