@@ -37,7 +37,7 @@ def cache_name(*sources: Path) -> str:
 def _cache() -> Path | None:
     """The cache folder: in NUMBA_CACHE_DIR, or where `cache_folder` finds one."""
     package = Path(__file__).parents[1]
-    name = cache_name(package / "codec", package / "engines")
+    name = cache_name(package / "codec", package / "engines", package / "system")
     folder = cache_folder(name, os.environ.get("NUMBA_CACHE_DIR"))
     if folder is None:
         _log.warning("no cache folder is writable: each process compiles the engine again (about 15 s)")

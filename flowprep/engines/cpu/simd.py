@@ -1,9 +1,8 @@
 """Vectors of 16 floats for numba, with one function for each operation.
 
-A vector is a numba value in registers. Operations use LLVM's generic vectors. LLVM translates each to the
-instructions of the processor: one of AVX-512, two of AVX2, four of NEON or SSE. So no operation depends on
-one processor. AVX-512's approximate reciprocal and reciprocal square root are not used: on an EPYC of 2024,
-the correctly rounded instructions are faster than the approximate ones with a Newton step.
+`system.simd` says how they are compiled. AVX-512's approximate reciprocal and reciprocal square root are not
+used: on an EPYC of 2024, the correctly rounded instructions are faster than the approximate ones with a
+Newton step.
 
 Use the functions only in functions that numba compiles:
 
@@ -14,125 +13,60 @@ Use the functions only in functions that numba compiles:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba.core.typing.templates
-import numba.extending
 from llvmlite import ir
-from numba.core import cgutils as _cgutils
 
 from flowprep.engines.networks import MEDIAN_9, MEDIAN_25, SELECT_9, SELECT_25, SORT_3, SORT_5, Network
+from flowprep.system.simd import (
+    FLOAT,
+    FLOAT_ARRAY,
+    FLOATS,
+    INDEX,
+    INT,
+    INT_ARRAY,
+    INTS,
+    L32,
+    call,
+    cgutils,
+    operation,
+    pointer,
+    shuffle,
+    types,
+)
+from flowprep.system.simd import LANES as LANES
 
-# Numba's annotations are incomplete, so these names count as untyped.
-types: Any = numba.types
-cgutils: Any = _cgutils
-signature: Any = numba.core.typing.templates.signature
-infer_global: Any = numba.core.typing.templates.infer_global
-ConcreteTemplate: Any = numba.core.typing.templates.ConcreteTemplate
-PrimitiveModel: Any = numba.extending.models.PrimitiveModel
-register_model: Any = numba.extending.register_model
-lower_builtin: Any = numba.extending.lower_builtin
-
-LANES = 16
-
-
-class _VectorType(types.Type):  # type: ignore[misc]
-    """The numba type of 16 values of one scalar type."""
-
-    def __init__(self, scalar: str, llvm: ir.Type) -> None:
-        self.llvm = ir.VectorType(llvm, LANES)
-        super().__init__(name=f"{scalar}x{LANES}")
-
-
-@register_model(_VectorType)
-class _VectorModel(PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, vector: _VectorType) -> None:
-        super().__init__(manager, vector, vector.llvm)
-
-
-FLOATS = _VectorType("float32", ir.FloatType())
-INTS = _VectorType("int32", ir.IntType(32))
-_FLOAT, _INT, _INDEX = types.float32, types.int32, types.int64
-_FLOAT_ARRAY = types.Array(types.float32, 1, "C")
-_INT_ARRAY = types.Array(types.int32, 1, "C")
 _FOUR = types.UniTuple(FLOATS, 4)
-_L32 = ir.IntType(32)
-
-
-def _operation(result: Any, *parameters: Any, key: Any = None) -> Callable[[Callable[..., Any]], Any]:
-    """Register the decorated function as an operation that compiled functions can call by its name.
-
-    The decorated function emits LLVM code. Its arguments are numba's context, the builder, and one LLVM value
-    per parameter.
-
-    Args:
-        result: the numba type of the result.
-        parameters: the numba types of the arguments.
-        key: the name in compiled functions, if it is not that of the function: an operator, say.
-    """
-
-    def register(emit: Callable[..., Any]) -> Any:
-        name = emit if key is None else key
-
-        template = type(
-            "Template", (ConcreteTemplate,), {"key": name, "cases": [signature(result, *parameters)]}
-        )
-
-        def lower(context: Any, builder: ir.IRBuilder, sig: Any, values: Sequence[Any]) -> Any:
-            value = emit(context, builder, *values)
-            return context.get_dummy_value() if result is types.void else value
-
-        infer_global(name, types.Function(template))
-        lower_builtin(name, *parameters)(lower)
-        return emit
-
-    return register
-
-
-def _pointer(context: Any, builder: ir.IRBuilder, array: Any, index: Any, of: ir.Type, kind: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), of.as_pointer())
-
-
-def _call(builder: ir.IRBuilder, name: str, result: ir.Type, *values: Any) -> Any:
-    kind = ir.FunctionType(result, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-
-def _shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: Sequence[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_L32, len(lanes)), list(lanes)))
-
 
 # Memory
 
 
-@_operation(FLOATS, _FLOAT_ARRAY, _INDEX)
+@operation(FLOATS, FLOAT_ARRAY, INDEX)
 def load(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
     """array[index : index + 16]."""
-    return builder.load(_pointer(context, builder, array, index, FLOATS.llvm, _FLOAT_ARRAY), align=4)
+    return builder.load(pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
 
 
-@_operation(types.void, _FLOAT_ARRAY, _INDEX, FLOATS)
+@operation(types.void, FLOAT_ARRAY, INDEX, FLOATS)
 def store(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
     """array[index : index + 16] = value."""
-    builder.store(value, _pointer(context, builder, array, index, FLOATS.llvm, _FLOAT_ARRAY), align=4)
+    builder.store(value, pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
 
 
-@_operation(types.void, _INT_ARRAY, _INDEX, INTS)
+@operation(types.void, INT_ARRAY, INDEX, INTS)
 def store_ints(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
     """array[index : index + 16] = value."""
-    builder.store(value, _pointer(context, builder, array, index, INTS.llvm, _INT_ARRAY), align=4)
+    builder.store(value, pointer(context, builder, array, index, INTS.llvm, INT_ARRAY), align=4)
 
 
-@_operation(types.void, _FLOAT_ARRAY, _INDEX, FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(types.void, FLOAT_ARRAY, INDEX, FLOATS, FLOATS, FLOATS, FLOATS)
 def store_interleaved(
     context: Any, builder: ir.IRBuilder, array: Any, index: Any, a: Any, b: Any, c: Any, d: Any
 ) -> None:
     """array[index : index + 64] = a[0], b[0], c[0], d[0], a[1], b[1], ..."""
     for half in (0, 8):
         pairs = [lane for i in range(half, half + 8) for lane in (i, i + LANES)]
-        ab, cd = _shuffle(builder, a, b, pairs), _shuffle(builder, c, d, pairs)
+        ab, cd = shuffle(builder, a, b, pairs), shuffle(builder, c, d, pairs)
         for quarter in (0, 8):
             fours = [
                 lane + source
@@ -141,10 +75,10 @@ def store_interleaved(
                 for lane in (i, i + 1)
             ]
             at = builder.add(index, ir.Constant(index.type, 4 * half + 4 * quarter // 2))
-            store(context, builder, array, at, _shuffle(builder, ab, cd, fours))
+            store(context, builder, array, at, shuffle(builder, ab, cd, fours))
 
 
-@_operation(_FOUR, _FLOAT_ARRAY, _INDEX)
+@operation(_FOUR, FLOAT_ARRAY, INDEX)
 def load_interleaved(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
     """(a, b, c, d) with array[index : index + 64] = a[0], b[0], c[0], d[0], a[1], b[1], ..."""
     parts = [
@@ -156,152 +90,152 @@ def load_interleaved(context: Any, builder: ir.IRBuilder, array: Any, index: Any
     planes = []
     for k in range(4):
         low, high = (
-            _shuffle(builder, parts[i], parts[i + 1], [lane + k for lane in every_fourth]) for i in (0, 2)
+            shuffle(builder, parts[i], parts[i + 1], [lane + k for lane in every_fourth]) for i in (0, 2)
         )
-        planes.append(_shuffle(builder, low, high, whole))
+        planes.append(shuffle(builder, low, high, whole))
     return context.make_tuple(builder, _FOUR, planes)
 
 
-@_operation(FLOATS, _FLOAT_ARRAY, _INDEX)
+@operation(FLOATS, FLOAT_ARRAY, INDEX)
 def load_each_four_times(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
     """array[index] four times, then array[index + 1] four times, up to array[index + 3]."""
     four = ir.VectorType(ir.FloatType(), 4)
-    values = builder.load(_pointer(context, builder, array, index, four, _FLOAT_ARRAY), align=4)
-    return _shuffle(builder, values, values, [i // 4 for i in range(LANES)])
+    values = builder.load(pointer(context, builder, array, index, four, FLOAT_ARRAY), align=4)
+    return shuffle(builder, values, values, [i // 4 for i in range(LANES)])
 
 
 # Arithmetic, lane by lane
 
 
-@_operation(FLOATS, _FLOAT)
+@operation(FLOATS, FLOAT)
 def splat(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
     """A vector with the same value in all lanes."""
     empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return _shuffle(builder, builder.insert_element(empty, value, _L32(0)), empty, [0] * LANES)
+    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
 
 
-@_operation(INTS, _INT)
+@operation(INTS, INT)
 def splat_ints(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
     """A vector with the same value in all lanes."""
     return splat(context, builder, value)
 
 
-@_operation(FLOATS)
+@operation(FLOATS)
 def lane_numbers(context: Any, builder: ir.IRBuilder) -> Any:
     """0, 1, ... 15."""
     return ir.Constant(FLOATS.llvm, [float(i) for i in range(LANES)])
 
 
-@_operation(FLOATS, FLOATS, FLOATS, key=operator.add)
+@operation(FLOATS, FLOATS, FLOATS, key=operator.add)
 def _add(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, key=operator.sub)
+@operation(FLOATS, FLOATS, FLOATS, key=operator.sub)
 def _sub(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.fsub(a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, key=operator.mul)
+@operation(FLOATS, FLOATS, FLOATS, key=operator.mul)
 def _mul(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.fmul(a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, key=operator.truediv)
+@operation(FLOATS, FLOATS, FLOATS, key=operator.truediv)
 def _div(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.fdiv(a, b)
 
 
-@_operation(INTS, INTS, INTS, key=operator.add)
+@operation(INTS, INTS, INTS, key=operator.add)
 def _add_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.add(a, b)
 
 
-@_operation(INTS, INTS, INTS, key=operator.mul)
+@operation(INTS, INTS, INTS, key=operator.mul)
 def _mul_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.mul(a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def fma(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once if the processor can, otherwise twice."""
-    return _call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.llvm, a, b, c)
+    return call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.llvm, a, b, c)
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def minimum(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """The smaller value; b where one is NaN."""
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def maximum(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     """The larger value; b where one is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS)
 def where_above(context: Any, builder: ir.IRBuilder, a: Any, b: Any, value: Any) -> Any:
     """value where a > b, else 0."""
     zero = ir.Constant(FLOATS.llvm, [0.0] * LANES)
     return builder.select(builder.fcmp_ordered(">", a, b), value, zero)
 
 
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
 def choose_above(context: Any, builder: ir.IRBuilder, a: Any, b: Any, value: Any, other: Any) -> Any:
     """value where a > b, else other."""
     return builder.select(builder.fcmp_ordered(">", a, b), value, other)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def floor(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """The largest whole number that is not above a."""
-    return _call(builder, f"llvm.floor.v{LANES}f32", FLOATS.llvm, a)
+    return call(builder, f"llvm.floor.v{LANES}f32", FLOATS.llvm, a)
 
 
-@_operation(INTS, FLOATS)
+@operation(INTS, FLOATS)
 def to_ints(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """Whole numbers, rounded towards 0."""
     return builder.fptosi(a, INTS.llvm)
 
 
-@_operation(FLOATS, FLOATS)
+@operation(FLOATS, FLOATS)
 def square_root(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """The square root, correctly rounded: results are the same on every processor that has fma."""
-    return _call(builder, f"llvm.sqrt.v{LANES}f32", FLOATS.llvm, a)
+    return call(builder, f"llvm.sqrt.v{LANES}f32", FLOATS.llvm, a)
 
 
 # Across lanes
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def from_left(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any:
     """Move by one lane: left[15], right[0], ... right[14]."""
-    return _shuffle(builder, left, right, range(LANES - 1, 2 * LANES - 1))
+    return shuffle(builder, left, right, range(LANES - 1, 2 * LANES - 1))
 
 
-@_operation(FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS)
 def from_right(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any:
     """Move by one lane: left[1], ... left[15], right[0]."""
-    return _shuffle(builder, left, right, range(1, LANES + 1))
+    return shuffle(builder, left, right, range(1, LANES + 1))
 
 
-@_operation(_FLOAT, FLOATS)
+@operation(FLOAT, FLOATS)
 def total(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """The sum of the lanes, added in halves."""
     lanes = LANES // 2
     while lanes:
-        low, high = (_shuffle(builder, a, a, range(start, start + lanes)) for start in (0, lanes))
+        low, high = (shuffle(builder, a, a, range(start, start + lanes)) for start in (0, lanes))
         a, lanes = builder.fadd(low, high), lanes // 2
-    return builder.extract_element(a, _L32(0))
+    return builder.extract_element(a, L32(0))
 
 
-@_operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
+@operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
 def sums_of_fours(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any, d: Any) -> Any:
     """a[0:4] + a[4:8] + a[8:12] + a[12:16], then the same of b, of c and of d."""
 
     def fours(x: Any, y: Any, *numbers: int) -> Any:
-        return _shuffle(builder, x, y, [4 * number + lane for number in numbers for lane in range(4)])
+        return shuffle(builder, x, y, [4 * number + lane for number in numbers for lane in range(4)])
 
     ab = builder.fadd(fours(a, b, 0, 1, 4, 5), fours(a, b, 2, 3, 6, 7))
     cd = builder.fadd(fours(c, d, 0, 1, 4, 5), fours(c, d, 2, 3, 6, 7))
@@ -317,7 +251,7 @@ def _is_x86(context: Any) -> bool:
     return str(context.codegen().magic_tuple()[0]).startswith(("x86", "i686"))
 
 
-@_operation(_INT)
+@operation(INT)
 def flush_denormals(context: Any, builder: ir.IRBuilder) -> Any:
     """From now on, replace numbers under 1.2e-38 by 0 in this thread; returns the mode for restore_mode.
 
@@ -325,23 +259,23 @@ def flush_denormals(context: Any, builder: ir.IRBuilder) -> Any:
     slower with them. Other processors are not, and keep them.
     """
     if not _is_x86(context):
-        return _L32(0)
-    memory = cgutils.alloca_once(builder, _L32)
-    pointer = builder.bitcast(memory, ir.IntType(8).as_pointer())
-    _call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), pointer)
+        return L32(0)
+    memory = cgutils.alloca_once(builder, L32)
+    address = builder.bitcast(memory, ir.IntType(8).as_pointer())
+    call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), address)
     before = builder.load(memory)
-    builder.store(builder.or_(before, _L32(_FLUSH)), memory)
-    _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), pointer)
+    builder.store(builder.or_(before, L32(_FLUSH)), memory)
+    call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), address)
     return before
 
 
-@_operation(types.void, _INT)
+@operation(types.void, INT)
 def restore_mode(context: Any, builder: ir.IRBuilder, mode: Any) -> None:
     """Undo flush_denormals."""
     if _is_x86(context):
         memory = cgutils.alloca_once_value(builder, mode)
-        pointer = builder.bitcast(memory, ir.IntType(8).as_pointer())
-        _call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), pointer)
+        address = builder.bitcast(memory, ir.IntType(8).as_pointer())
+        call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), address)
 
 
 def _compare(context: Any, builder: ir.IRBuilder, network: Network, values: list[Any]) -> None:
@@ -357,7 +291,7 @@ def _at(builder: ir.IRBuilder, index: Any, stride: Any, rows: int, columns: int)
 
 
 def _median_operations(side: int, sort: Network, select: Network, median: int) -> tuple[Any, Any]:
-    @_operation(types.void, _FLOAT_ARRAY, _INDEX, _INDEX, _FLOAT_ARRAY, _INDEX, _INDEX)
+    @operation(types.void, FLOAT_ARRAY, INDEX, INDEX, FLOAT_ARRAY, INDEX, INDEX)
     def sort_columns(
         context: Any,
         builder: ir.IRBuilder,
@@ -374,7 +308,7 @@ def _median_operations(side: int, sort: Network, select: Network, median: int) -
         for row, value in enumerate(values):
             store(context, builder, out, _at(builder, at, step, row, 0), value)
 
-    @_operation(FLOATS, _FLOAT_ARRAY, _INDEX, _INDEX)
+    @operation(FLOATS, FLOAT_ARRAY, INDEX, INDEX)
     def median_of_columns(context: Any, builder: ir.IRBuilder, array: Any, index: Any, stride: Any) -> Any:
         """16 medians of array[index + r * stride + c] for r and c under `side`, sorted along r."""
         values = [
