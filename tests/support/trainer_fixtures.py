@@ -12,10 +12,11 @@ from tests.support.fakes import FakeCorpus
 def logger():
     """The command takes the log for itself; the next test gets it back."""
     yield
-    logger = logging.getLogger("trainer")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
+    for name in ("trainer", "flowprep.planning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
 
 @pytest.fixture

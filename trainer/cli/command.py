@@ -62,13 +62,14 @@ def set_up_log(*, quiet: bool, verbosity: int) -> None:
     """Print the trainer's log on stderr: warnings, and without `quiet` information."""
     handler = command.LogHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("trainer")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
     # Of the processes that torchrun starts, only the first prints.
     silent = "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0"
     normal = logging.WARNING if quiet else logging.DEBUG if verbosity else logging.INFO
-    logger.setLevel(logging.ERROR if silent else normal)
+    for name in ("trainer", "flowprep.planning"):  # the readers of lists warn, too
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.ERROR if silent else normal)
 
 
 def one_line(message: str) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
+from flowprep.planning.list_entries import join_names
 from flowprep.planning.list_lines import format_line
+from flowprep.planning.list_matching import match_list
 from trainer.data.groups import Group, find_groups
-from trainer.data.lists import join_names
-from trainer.data.matching import match_list
 from trainer.files import write_atomically
 
 if TYPE_CHECKING:

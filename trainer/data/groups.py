@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from flowprep.errors import UsageError
-from trainer.data.lists import join_names
+from flowprep.planning.list_entries import join_names
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from flowprep.errors import UsageError
 from flowprep.planning.class_index import format_class_index
+from flowprep.planning.list_entries import join_names, read_classes, read_groups, read_list
+from flowprep.planning.list_matching import match_list
 from trainer.data.annotations import Examples, class_order, format_list, label_examples, labelled_videos
 from trainer.data.groups import Group, warn_of_unknown
-from trainer.data.lists import join_names, read_classes, read_groups, read_list
-from trainer.data.matching import match_list
 from trainer.data.own_files import write_own_files
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_split(
 
     Args:
         corpus: the corpus.
-        train_list, test_list: lists as for trainer.data.lists.read_list.
+        train_list, test_list: lists as for flowprep.planning.list_entries.read_list.
         class_index: classInd.txt; without it the classes are in alphabetical order.
         allow_missing: leave out missing videos and classes, with a warning.
         groups: a pattern: see trainer.data.groups.find_groups.

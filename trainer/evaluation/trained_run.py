@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from trainer.data import lists
+from flowprep.planning import list_entries as lists
+from flowprep.planning.list_matching import match_list
 from trainer.data.annotations import Examples, label_examples
-from trainer.data.matching import match_list
 from trainer.evaluation.scores import VALIDATION_SCORES, Scores
 from trainer.models.layers import channels_last
 from trainer.models.registry import make_model
@@ -80,8 +80,8 @@ class Run:
 
         Args:
             corpus: The corpus of the videos.
-            source: A list, as for `trainer.data.annotations.match_list`. Lists that the run wrote contain its
-                own classes, whatever the folders are called.
+            source: A list, as for `flowprep.planning.list_matching.match_list`. Lists that the run wrote
+                contain its own classes, whatever the folders are called.
             class_index: File that maps the list's numbers to classes (classInd.txt).
             allow_missing: Ignore videos and classes that the corpus or the run lacks.
 

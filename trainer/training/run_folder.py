@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowprep.errors import UsageError
+from flowprep.planning.list_entries import read_list
 from flowprep.system.atomic import TEMPORARY
 from flowprep.system.leases import Lease, find_leases
 from flowprep.system.processes import describe_owner, is_dead, is_local
 from trainer.data.annotations import Examples, write_list
-from trainer.data.lists import read_list
 
 log = logging.getLogger(__name__)
 

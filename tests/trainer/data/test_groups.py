@@ -6,8 +6,9 @@ from collections import defaultdict
 import pytest
 
 from flowprep.errors import UsageError
+from flowprep.planning import list_entries as lists
 from tests.support.fakes import FakeCorpus
-from trainer.data import lists, splits
+from trainer.data import splits
 from trainer.data.annotations import Examples
 from trainer.data.groups import find_groups, recording_groups
 

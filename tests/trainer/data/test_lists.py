@@ -1,12 +1,13 @@
 import pytest
 
 from flowprep.errors import UsageError
+from flowprep.planning import list_entries as lists
+from flowprep.planning.list_entries import ListEntry
+from flowprep.planning.list_matching import match_list
 from tests.support.fakes import CLASSES, FakeCorpus, write_lists
-from trainer.data import lists, splits
+from trainer.data import splits
 from trainer.data.annotations import Examples, write_list
 from trainer.data.groups import recording_groups
-from trainer.data.lists import ListEntry
-from trainer.data.matching import match_list
 
 
 def write(path, text):
@@ -139,7 +140,7 @@ def test_wrong_labels(tmp_path):
 
 
 def test_a_class_name_in_the_list_replaces_the_folder(tmp_path, caplog):
-    caplog.set_level("INFO", "trainer")
+    caplog.set_level("INFO")
     first, second = list(FakeCorpus())[:2]
     path = write(tmp_path / "l.txt", f"{first} Left\n{second} Right\n")
     assert match_list(path, FakeCorpus()) == [(first, "Left"), (second, "Right")]

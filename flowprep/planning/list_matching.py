@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from flowprep.errors import UsageError
 from flowprep.planning.class_index import name_classes
+from flowprep.planning.list_entries import ListEntry, join_names, read_list
 from flowprep.planning.list_names import NameMatcher
-from trainer.data.lists import ListEntry, join_names, read_list
 
 if TYPE_CHECKING:
     from flowprep import Corpus
@@ -31,7 +31,7 @@ def match_list(
     """The videos of a list that the corpus holds, as (id, class name).
 
     Args:
-        source: as for trainer.data.lists.read_list.
+        source: as for flowprep.planning.list_entries.read_list.
         corpus: the corpus.
         index: class names in the order of classInd.txt; the class numbers of a list count them from 1.
         allow_missing: leave out videos that the corpus does not hold, with a warning.
