@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -16,10 +12,10 @@ import pytest
 from llvmlite.binding import get_host_cpu_features
 from numpy.typing import NDArray
 
-import flowprep
 from flowprep.engines import networks
 from flowprep.engines.cpu import simd
 from flowprep.engines.cpu.simd import LANES, load, splat, store
+from tests.support.processors import of_processor, run_python
 
 
 @numba.njit
@@ -159,16 +155,7 @@ for preset in ("opencv", "accurate", "best"):
 
 def solve_on(processor: str = "") -> str:
     """What SOLVE prints when numba compiles for a processor; for this one by default."""
-    changes = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""} if processor else {}
-    run = subprocess.run(
-        [sys.executable, "-c", SOLVE],
-        cwd=Path(flowprep.__file__).parents[1],
-        env={**os.environ, **changes},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    return run_python("-c", SOLVE, **(of_processor(processor) if processor else {}))
 
 
 @pytest.mark.slow
