@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,30 +13,13 @@ import numpy.typing as npt
 from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import format as fmt
-from flowprep.corpus.shard_reader import Shard
+from flowprep.corpus.segments import Segments, ShardSource
 from flowprep.errors import CorpusDamaged, OutOfRange
-from flowprep.settings import MAX_PIXELS, Settings
+from flowprep.settings import MAX_PIXELS
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
 _OPTIONS = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
-
-
-class ShardSource(Protocol):
-    """The part of a corpus that its videos use.
-
-    Attributes:
-        path: the folder, for messages.
-        settings: the settings of the corpus.
-        partial: id -> damage, for the videos of which only the beginning is stored.
-    """
-
-    path: Path
-    settings: Settings
-    partial: dict[str, str]
-
-    def shard(self, task: str) -> Shard:
-        """Return the shard of a task, opened."""
 
 
 class QuantParams(NamedTuple):
@@ -82,7 +64,6 @@ class Video:
     def __init__(self, corpus: ShardSource, parts: list[tuple[str, Any]]) -> None:
         """Create a video; `parts` are the task and the row in the video table of each segment."""
         self._corpus = corpus
-        self._parts = parts
         first = parts[0][1]
         self.id: str = as_text(first["id"])
         self.label: str = as_text(first["label"])
@@ -91,8 +72,8 @@ class Video:
             raise CorpusDamaged(f"{self.id}: {self.width}x{self.height} pixels are more than flowprep stores")
         self.frame_rate = float(first["frame_rate"])
         self.step = int(first["step"])
-        self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
-        self.num_pairs = sum(int(row["num_pairs"]) for _, row in parts)
+        self._segments = Segments(corpus, self.id, parts)
+        self.num_frames, self.num_pairs = self._segments.num_frames, self._segments.num_pairs
         self.partial = any(row["partial"] for _, row in parts)
         self.streams: tuple[str, ...] = corpus.settings.streams
         self.codec: str = corpus.settings.codec
@@ -118,9 +99,9 @@ class Video:
             info["mean_flow_px"] = [round(float(m), 4) for m in self.mean_flow.mean(axis=0)]
             info["clipped_share"] = round(float(self.clipped.mean()), 6)
         if self._corpus.settings.stabilise:
-            stabilised = ~np.isnan(self._table(backward=False)["camera"]).any(axis=(1, 2))
+            stabilised = ~np.isnan(self._segments.pair_rows(backward=False)["camera"]).any(axis=(1, 2))
             info["stabilised_share"] = round(float(stabilised.mean()), 6)
-        info["shards"] = [f"{task}.h5" for task, _ in self._parts]
+        info["shards"] = [f"{task}.h5" for task, _ in self._segments.parts]
         return info
 
     def flow(
@@ -183,7 +164,7 @@ class Video:
             OutOfRange: as `flow`.
         """
         self._check(start, count, backward)
-        rows = self._table(backward, start, count)
+        rows = self._segments.pair_rows(backward, start, count)
         scale, zero_point, mean = (
             np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in fmt.PAIR_COLUMNS[:3]
         )
@@ -215,35 +196,22 @@ class Video:
         count, kind = (self.num_frames, "frame") if stream == "rgb" else (self.num_pairs, f"{stream} image")
         if not 0 <= index < count:
             raise OutOfRange(f"{kind} {index} of {self.id}; it has {kind}s 0 to {count - 1}")
-        for task, row in self._parts:
-            in_part = int(row[f"{stream}_count"])
-            if index < in_part:
-                return self._image(task, int(row[f"{stream}_first"]) + index)
-            index -= in_part
-        raise AssertionError("the counts of the segments do not add up")
+        return self._segments.image(stream, index)
 
     def sizes(self, stream: str) -> npt.NDArray[np.uint32]:
         """The size of each image of a stream, bytes: (num_frames,) or (num_pairs,)."""
-        return self._image_rows(stream)["size"]
+        return self._segments.image_rows(stream)["size"]
 
     def fingerprint(self) -> str:
         """A digest of the sizes and checksums of all images of the first stream, hexadecimal.
 
         Videos with the same pictures have the same fingerprint. No image is read.
         """
-        rows = self._image_rows(self.streams[0])
+        rows = self._segments.image_rows(self.streams[0])
         digest = hashlib.sha256(f"{self.width}x{self.height}".encode())
         for column in ("size", "crc32"):
             digest.update(np.ascontiguousarray(rows[column]).tobytes())
         return digest.hexdigest()
-
-    def _image_rows(self, stream: str) -> npt.NDArray[Any]:
-        """The rows of the table of images of a stream."""
-        parts = [
-            self._corpus.shard(task).images[int(row[f"{stream}_first"]) :][: int(row[f"{stream}_count"])]
-            for task, row in self._parts
-        ]
-        return np.concatenate(parts)
 
     def fields(
         self, start: int, count: int, backward: bool = False
@@ -259,8 +227,8 @@ class Video:
             OutOfRange, CorpusDamaged: as `flow`.
         """
         self._check(start, count, backward)
-        rows = self._table(backward, start, count)
-        for jpegs, row in zip(self._jpegs(start, count, backward), rows, strict=True):
+        rows = self._segments.pair_rows(backward, start, count)
+        for jpegs, row in zip(self._segments.field_images(start, count, backward), rows, strict=True):
             u, v = ([float(row[f"{channel}_{column}"]) for column in fmt.PAIR_COLUMNS] for channel in "uv")
             yield EncodedField(jpegs[0], *u), EncodedField(jpegs[1], *v)
 
@@ -284,28 +252,24 @@ class Video:
         self._check(start, count, backward)
         if not self._corpus.settings.stabilise:
             return [None] * count
-        return list(self._table(backward, start, count)["camera"])
+        return list(self._segments.pair_rows(backward, start, count)["camera"])
 
     @property
     def software(self) -> dict[str, str]:
         """The versions of the software that made the video's first shard."""
-        return self._corpus.shard(self._parts[0][0]).software
+        return self._corpus.shard(self._segments.parts[0][0]).software
 
     @property
     def origin(self) -> dict[str, Any]:
         """The source file: source, source_bytes, source_width, source_height."""
-        row = self._parts[0][1]
+        row = self._segments.parts[0][1]
         sizes = {name: int(row[name]) for name in ("source_bytes", "source_width", "source_height")}
         return {"source": as_text(row["source"]), **sizes}
 
     @property
     def times_seconds(self) -> npt.NDArray[np.float64]:
         """The time stamp of each frame, by the source's clock: (num_frames,); NaN if there is none."""
-        parts = [
-            self._corpus.shard(task).times[int(row["first_time"]) :][: int(row["num_frames"])]
-            for task, row in self._parts
-        ]
-        return np.concatenate(parts)
+        return self._segments.times()
 
     @property
     def mean_flow(self) -> npt.NDArray[np.float32]:
@@ -350,37 +314,8 @@ class Video:
         return self.zero_point
 
     def _columns(self, column: str, backward: bool) -> npt.NDArray[np.float32]:
-        pairs = self._table(backward)
+        pairs = self._segments.pair_rows(backward)
         return np.stack([pairs[f"u_{column}"], pairs[f"v_{column}"]], axis=1)
-
-    def _table(self, backward: bool, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
-        """The table rows of `count` pairs from `start` on; of all pairs from there on if it is None."""
-        remaining = self.num_pairs if count is None else count
-        parts = []
-        for task, row in self._parts:
-            shard = self._corpus.shard(task)
-            table = shard.pairs_backward if backward else shard.pairs
-            pairs = table[int(row["first_pair"]) :][: int(row["num_pairs"])]
-            if len(pairs) != row["num_pairs"]:
-                raise CorpusDamaged(f"{self.id}: {shard.path.name}: its tables end before its last pair")
-            rows = pairs[start : start + remaining]
-            parts.append(rows)
-            remaining -= len(rows)
-            start = max(0, start - int(row["num_pairs"]))
-        return np.concatenate(parts)
-
-    def _jpegs(self, start: int, count: int, backward: bool) -> Iterator[tuple[bytes, bytes]]:
-        """The images of u and of v, for each of the pairs."""
-        prefix = "flow_back" if backward else "flow"
-        for task, row in self._parts:
-            pairs = int(row["num_pairs"])
-            in_part = min(count, pairs - start)
-            if in_part > 0:
-                first_u, first_v = int(row[f"{prefix}_u_first"]), int(row[f"{prefix}_v_first"])
-                for i in range(start, start + in_part):
-                    yield self._image(task, first_u + i), self._image(task, first_v + i)
-                count -= in_part
-            start = max(0, start - pairs)
 
     def _decoded(
         self, start: int, count: int, backward: bool, window: Window | None
@@ -388,7 +323,7 @@ class Video:
         """For u and v of each pair: its place (i, channel), and its codes in the window."""
         top, left, height, width = self._window(window)
         shape = (self.height, self.width)
-        for i, jpegs in enumerate(self._jpegs(start, count, backward)):
+        for i, jpegs in enumerate(self._segments.field_images(start, count, backward)):
             for channel, jpeg in enumerate(jpegs):
                 codes = images.decode_codes(jpeg, shape)
                 yield (i, channel), codes[top : top + height, left : left + width]
@@ -415,12 +350,6 @@ class Video:
     def _check_backward(self) -> None:
         if not self._corpus.settings.backward:
             raise OutOfRange(f"{self._corpus.path} was made without backward flow; it needs --backward")
-
-    def _image(self, task: str, index: int) -> bytes:
-        try:
-            return self._corpus.shard(task).image(index)
-        except CorpusDamaged as exc:
-            raise CorpusDamaged(f"{self.id}: {exc}") from exc
 
 
 def as_text(value: bytes) -> str:
