@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowprep.codec.quantise import encode as encode
     from flowprep.corpus.reader import Corpus as Corpus
     from flowprep.corpus.reader import open_corpus as open_corpus
+    from flowprep.corpus.video import Clip as Clip
     from flowprep.corpus.video import Video as Video
     from flowprep.engines import tvl1 as tvl1
     from flowprep.errors import ClusterError as ClusterError
@@ -47,7 +48,7 @@ _PUBLIC = {
     "flowprep.api": ("ExtractionResult", "make_corpus"),
     "flowprep.codec.quantise": ("Encoded", "decode", "encode"),
     "flowprep.corpus.reader": ("Corpus", "open_corpus"),
-    "flowprep.corpus.video": ("Video",),
+    "flowprep.corpus.video": ("Clip", "Video"),
     "flowprep.engines": ("tvl1",),
     "flowprep.errors": (
         "ClusterError",

@@ -8,6 +8,14 @@ import numpy.typing as npt
 
 from flowprep.errors import CorpusDamaged, EngineError
 
+# By factor. OpenCV has no reduced decoding to RGB.
+_COLOUR_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
 
 def encode_rgb(rgb: npt.NDArray[np.uint8], quality: int) -> bytes:
     """Encode a (H, W, 3) RGB frame as a colour JPEG (4:2:0)."""
@@ -41,13 +49,20 @@ def decode_codes(data: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return _decode(data, cv2.IMREAD_GRAYSCALE, shape)
 
 
-def decode_rgb(data: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def decode_rgb(data: bytes, shape: tuple[int, int], factor: int = 1) -> npt.NDArray[np.uint8]:
     """Decode a colour JPEG to (H, W, 3) uint8, RGB.
+
+    Args:
+        data: the JPEG.
+        shape: (H, W) of the result.
+        factor: 2, 4 or 8: decode to means over squares of that side, in less time. The last ones of a row or
+            a column may be narrower.
 
     Raises:
         CorpusDamaged: the bytes are no whole image, or its size is not `shape`.
     """
-    return _decode(data, cv2.IMREAD_COLOR_RGB, shape)
+    image = _decode(data, _COLOUR_FLAGS[factor], shape)
+    return image if factor == 1 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _encode(suffix: str, image: npt.NDArray[np.uint8], options: list[int]) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,21 +45,10 @@ class Segments:
         self._corpus = corpus
         self._id = video_id
         self.parts = parts
-        self.num_frames = sum(int(row["num_frames"]) for _, row in parts)
-        self.num_pairs = sum(int(row["num_pairs"]) for _, row in parts)
-
-    def image(self, stream: str, index: int) -> bytes:
-        """The stored file of an image of a stream, which has it.
-
-        Raises:
-            CorpusDamaged: the image does not match its checksum.
-        """
-        for task, row in self.parts:
-            in_part = int(row[f"{stream}_count"])
-            if index < in_part:
-                return self._image(task, int(row[f"{stream}_first"]) + index)
-            index -= in_part
-        raise AssertionError("the counts of the segments do not add up")
+        # The number of frames and of pairs up to the end of each segment.
+        self._frame_ends = list(accumulate(int(row["num_frames"]) for _, row in parts))
+        self._pair_ends = list(accumulate(int(row["num_pairs"]) for _, row in parts))
+        self.num_frames, self.num_pairs = self._frame_ends[-1], self._pair_ends[-1]
 
     def image_rows(self, stream: str) -> npt.NDArray[Any]:
         """The rows of the table of images of a stream."""
@@ -76,41 +66,77 @@ class Segments:
         ]
         return np.concatenate(parts)
 
-    def pair_rows(self, backward: bool, start: int = 0, count: int | None = None) -> npt.NDArray[Any]:
-        """The table rows of `count` pairs from `start` on; of all pairs from there on if it is None.
+    def pair_rows(self, backward: bool, positions: npt.NDArray[np.int64] | None = None) -> npt.NDArray[Any]:
+        """The table rows of pairs, or of all pairs.
 
         Raises:
             CorpusDamaged: a table ends before the last pair.
         """
-        remaining = self.num_pairs if count is None else count
+        if positions is None:
+            positions = np.arange(self.num_pairs)
         parts = []
-        for task, row in self.parts:
+        for _, (task, row), inside in _runs(positions, self._pair_ends, self.parts):
             shard = self._corpus.shard(task)
             table = shard.pairs_backward if backward else shard.pairs
-            pairs = table[int(row["first_pair"]) :][: int(row["num_pairs"])]
-            if len(pairs) != row["num_pairs"]:
+            first = int(row["first_pair"])
+            if first + int(row["num_pairs"]) > len(table):
                 raise CorpusDamaged(f"{self._id}: {shard.path.name}: its tables end before its last pair")
-            rows = pairs[start : start + remaining]
-            parts.append(rows)
-            remaining -= len(rows)
-            start = max(0, start - int(row["num_pairs"]))
-        return np.concatenate(parts)
+            parts.append(table[first + inside])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def field_images(self, start: int, count: int, backward: bool) -> Iterator[tuple[bytes, bytes]]:
-        """The stored files of u and of v, for each of the pairs."""
-        prefix = "flow_back" if backward else "flow"
-        for task, row in self.parts:
-            pairs = int(row["num_pairs"])
-            in_part = min(count, pairs - start)
-            if in_part > 0:
-                first_u, first_v = int(row[f"{prefix}_u_first"]), int(row[f"{prefix}_v_first"])
-                for i in range(start, start + in_part):
-                    yield self._image(task, first_u + i), self._image(task, first_v + i)
-                count -= in_part
-            start = max(0, start - pairs)
+    def image_runs(
+        self, streams: Sequence[str], positions: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[slice, Shard, npt.NDArray[np.int64]]]:
+        """Where the images of pairs or frames are stored.
 
-    def _image(self, task: str, index: int) -> bytes:
+        Args:
+            streams: streams of flow, or the stream of frames.
+            positions: pairs, or frames.
+
+        Yields:
+            For each run of positions in one segment: its place in `positions`, the shard, and the rows in the
+            table of images, (positions, streams).
+        """
+        ends = self._frame_ends if streams[0] == "rgb" else self._pair_ends
+        for place, (task, row), inside in _runs(positions, ends, self.parts):
+            try:
+                shard = self._corpus.shard(task)
+            except CorpusDamaged as exc:
+                raise CorpusDamaged(f"{self._id}: {exc}") from exc
+            first = [int(row[f"{stream}_first"]) for stream in streams]
+            yield place, shard, np.add.outer(inside, first)
+
+    def image(self, shard: Shard, row: int) -> bytes:
+        """The stored file of an image.
+
+        Raises:
+            CorpusDamaged: the image does not match its checksum.
+        """
         try:
-            return self._corpus.shard(task).image(index)
+            return shard.image(row)
         except CorpusDamaged as exc:
             raise CorpusDamaged(f"{self._id}: {exc}") from exc
+
+
+def _runs(
+    positions: npt.NDArray[np.int64], ends: list[int], parts: list[tuple[str, Any]]
+) -> Iterator[tuple[slice, tuple[str, Any], npt.NDArray[np.int64]]]:
+    """Cut positions in a video where the segment changes.
+
+    Args:
+        positions: pairs or frames, in any order.
+        ends: the pair or frame after the last one of each segment.
+        parts: the segments.
+
+    Yields:
+        For each run of positions in one segment: its place in `positions`, the segment, and the positions
+        counted from the segment's first.
+    """
+    if len(parts) == 1 or not len(positions):
+        yield slice(0, len(positions)), parts[0], positions
+        return
+    segment = np.searchsorted(ends, positions, side="right")
+    cuts = [0, *(np.flatnonzero(np.diff(segment)) + 1).tolist(), len(positions)]
+    for begin, end in pairwise(cuts):
+        k = int(segment[begin])
+        yield slice(begin, end), parts[k], positions[begin:end] - (ends[k - 1] if k else 0)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec import images, quantise
 from flowprep.codec.quantise import EncodedField
+from flowprep.corpus import fields
 from flowprep.corpus import format as fmt
+from flowprep.corpus.frames import read_frames
 from flowprep.corpus.segments import Segments, ShardSource
+from flowprep.corpus.selection import Geometry, Positions, Size, Window, lay_out, output, reduce, select
 from flowprep.errors import CorpusDamaged, OutOfRange
 from flowprep.settings import MAX_PIXELS
-
-Window = tuple[int, int, int, int]  # top, left, height, width
 
 _OPTIONS = {"rgb": "frames (--no-rgb)", "flow_u": "flow (--no-flow)", "flow_v": "flow (--no-flow)"}
 
@@ -42,6 +42,26 @@ class QuantParams(NamedTuple):
         """Deprecated: use `zero_point`."""
         deprecated("QuantParams.zero", "zero_point")
         return self.zero_point
+
+
+class Clip(NamedTuple):
+    """Consecutive frames of a video, and the flow among them.
+
+    Attributes:
+        rgb: (length, height, width, 3) uint8; None if the corpus has no frames.
+        flow: (max(0, length - step), 2, height, width) float32, pixels per pair; None if the corpus has no
+            flow. Flow i goes from frame i of the clip to its frame i + step.
+        times_seconds: (length,), the time of each frame by the source's clock; NaN if there is none.
+        start: the number in the video of the first frame.
+        id, label: of the video.
+    """
+
+    rgb: npt.NDArray[np.uint8] | None
+    flow: npt.NDArray[np.float32] | None
+    times_seconds: npt.NDArray[np.float64]
+    start: int
+    id: str
+    label: str
 
 
 class Video:
@@ -105,79 +125,168 @@ class Video:
         return info
 
     def flow(
-        self, start: int, count: int, backward: bool = False, window: Window | None = None
+        self,
+        start: Positions,
+        count: int | None = None,
+        backward: bool = False,
+        window: Window | None = None,
+        *,
+        size: Size | None = None,
+        antialias: bool = True,
+        mirror: bool = False,
+        out: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Flow of `count` pairs, in pixels per pair.
+        """Flow of pairs, in pixels per pair.
 
         Args:
-            start: the first pair.
+            start: the first pair, with `count`; or a sequence of pairs, in any order and with repeats.
             count: the number of pairs.
             backward: return backward flow: flow i goes from frame i + step to frame i.
-            window: only this part of the image: (top, left, height, width), pixels. It takes less time.
+            window: only this part of the image: (top, left, height, width), pixels. It takes less time. With
+                `size` it may have fractions: a part of a resized frame, say.
+            size: the (height, width) to which the window is resized. Displacements become pixels of the
+                result.
+            antialias: a smaller result is the mean over areas; false: it is interpolated, as a larger one is.
+            mirror: exchange left and right; u changes its sign.
+            out: a C-contiguous array that is filled and returned: a reused one saves time.
 
         Returns:
             (count, 2, height, width) float32. Channel 0 is u (to the right), channel 1 is v (down).
 
         Raises:
-            OutOfRange: the video does not have all of the pairs.
+            OutOfRange: the video does not have all of the pairs, or the window is not in the picture.
+            UsageError: `count`, `size` or `out` is not allowed.
             CorpusDamaged: an image does not match its checksum.
         """
-        self._check(start, count, backward)
-        scale, zero_point, _ = self.quant_params(start, count, backward)
-        out = np.empty((count, 2, *self._window(window)[2:]), np.float32)
-        for place, codes in self._decoded(start, count, backward, window):
-            quantise.to_pixels(codes, scale[place], zero_point[place], out[place])
+        pairs = self._pairs(start, count, backward)
+        geometry = self._lay_out(window, size, antialias, mirror)
+        out = output(out, (len(pairs), 2, *geometry.size), np.float32)
+        scale, zero_point, _ = self._quant_params(pairs, backward)
+        scale *= geometry.displacement_factors
+        fields.read_flow(self._segments, _streams(backward), pairs, geometry, (scale, zero_point), out)
         return out
 
     def codes(
-        self, start: int, count: int, backward: bool = False, window: Window | None = None
+        self,
+        start: Positions,
+        count: int | None = None,
+        backward: bool = False,
+        window: Window | None = None,
+        *,
+        size: Size | None = None,
+        antialias: bool = True,
+        mirror: bool = False,
+        out: npt.NDArray[np.uint8] | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """The stored codes of `count` pairs. `quant_params` gives their meaning.
+        """The stored codes of pairs. `quant_params` gives their meaning.
 
         Args:
-            start: the first pair.
-            count: the number of pairs.
-            backward: read backward flow.
-            window: only this part of the image, as in `flow`.
+            start, count, backward, window, antialias, out: as of `flow`.
+            size: as of `flow`. The codes are rounded. They keep their scale, so that displacements are pixels
+                of the stored picture: multiply those of u by size[1] / width of the window, and those of v by
+                size[0] / its height.
+            mirror: exchange left and right. The codes of u keep their meaning: the displacements to the left
+                are negative in the stored picture and positive in the mirrored one.
 
         Returns:
             (count, 2, height, width) uint8.
 
         Raises:
-            OutOfRange, CorpusDamaged: as `flow`.
+            OutOfRange, UsageError, CorpusDamaged: as `flow`.
         """
-        self._check(start, count, backward)
-        out = np.empty((count, 2, *self._window(window)[2:]), np.uint8)
-        for place, codes in self._decoded(start, count, backward, window):
-            out[place] = codes
+        pairs = self._pairs(start, count, backward)
+        geometry = self._lay_out(window, size, antialias, mirror)
+        out = output(out, (len(pairs), 2, *geometry.size), np.uint8)
+        fields.read_codes(self._segments, _streams(backward), pairs, geometry, out)
         return out
 
-    def quant_params(self, start: int, count: int, backward: bool = False) -> QuantParams:
-        """The parameters of the codes of `count` pairs.
+    def quant_params(self, start: Positions, count: int | None = None, backward: bool = False) -> QuantParams:
+        """The parameters of the codes of pairs.
 
         Args:
-            start: the first pair.
-            count: the number of pairs.
-            backward: read backward flow.
+            start, count, backward: as of `flow`.
 
         Raises:
-            OutOfRange: as `flow`.
+            OutOfRange, UsageError: as `flow`.
         """
-        self._check(start, count, backward)
-        rows = self._segments.pair_rows(backward, start, count)
-        scale, zero_point, mean = (
-            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in fmt.PAIR_COLUMNS[:3]
+        return self._quant_params(self._pairs(start, count, backward), backward)
+
+    def rgb(
+        self,
+        start: Positions,
+        count: int | None = None,
+        window: Window | None = None,
+        *,
+        size: Size | None = None,
+        antialias: bool = True,
+        mirror: bool = False,
+        draft: bool = False,
+        out: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """One frame, or several.
+
+        Args:
+            start: a frame; the first frame, with `count`; or a sequence of frames, in any order and with
+                repeats.
+            count: the number of frames; None for one frame, or with a sequence.
+            window, size, antialias, mirror, out: as of `flow`.
+            draft: decode a smaller picture where the result is at most a half, a quarter or an eighth of the
+                window. This is faster, at an error of about 2 grey levels.
+
+        Returns:
+            (height, width, 3) uint8 of one frame; else (count, height, width, 3).
+
+        Raises:
+            OutOfRange: there is no such frame, the corpus has no frames, or the window is not in the picture.
+            UsageError: `count`, `size` or `out` is not allowed.
+            CorpusDamaged: an image does not match its checksum.
+        """
+        self._check_stream("rgb")
+        single = count is None and np.ndim(start) == 0
+        frames = select(np.atleast_1d(start) if single else start, count, self.num_frames, "frame", self.id)
+        geometry = self._lay_out(window, size, antialias, mirror)
+        out = output(out, (*(() if single else frames.shape), *geometry.size, 3), np.uint8)
+        reduced = reduce(geometry, antialias) if draft else (1, geometry)
+        read_frames(self._segments, frames, *reduced, out[None] if single else out)
+        return out
+
+    def clip(
+        self,
+        start: int,
+        length: int,
+        window: Window | None = None,
+        *,
+        size: Size | None = None,
+        antialias: bool = True,
+        mirror: bool = False,
+        draft: bool = False,
+    ) -> Clip:
+        """Consecutive frames, and the flow of all pairs among them.
+
+        `length` frames have `length` - `step` pairs, or none. Flow i begins at frame i of the clip.
+
+        Args:
+            start: the first frame.
+            length: the number of frames.
+            window, size, antialias, mirror: as of `flow`, for frames and flow alike.
+            draft: as of `rgb`.
+
+        Raises:
+            OutOfRange: the video does not have all of the frames, or the window is not in the picture.
+            UsageError: `length` or `size` is not allowed.
+            CorpusDamaged: an image does not match its checksum.
+        """
+        frames = select(start, length, self.num_frames, "frame", self.id)
+        pairs = frames[: max(0, len(frames) - self.step)]
+        part: dict[str, Any] = {"size": size, "antialias": antialias, "mirror": mirror}
+        return Clip(
+            self.rgb(frames, None, window, draft=draft, **part) if "rgb" in self.streams else None,
+            self.flow(pairs, None, False, window, **part) if "flow_u" in self.streams else None,
+            self.times_seconds[frames],
+            int(start),
+            self.id,
+            self.label,
         )
-        return QuantParams(scale, zero_point, mean)
-
-    def rgb(self, index: int) -> npt.NDArray[np.uint8]:
-        """Frame `index`: (height, width, 3) uint8.
-
-        Raises:
-            OutOfRange: there is no such frame, or the corpus has no RGB stream.
-            CorpusDamaged: the image does not match its checksum.
-        """
-        return images.decode_rgb(self.stored("rgb", index), (self.height, self.width))
 
     def stored(self, stream: str, index: int) -> bytes:
         """The stored image file of a frame, or of a component of a pair's flow.
@@ -190,13 +299,12 @@ class Video:
             OutOfRange: there is no such image, or the corpus does not have the stream.
             CorpusDamaged: the image does not match its checksum.
         """
-        if stream not in self.streams:
-            missing = _OPTIONS.get(stream, f"{stream}: it has {', '.join(self.streams)}")
-            raise OutOfRange(f"{self._corpus.path} was made without {missing}")
+        self._check_stream(stream)
         count, kind = (self.num_frames, "frame") if stream == "rgb" else (self.num_pairs, f"{stream} image")
         if not 0 <= index < count:
             raise OutOfRange(f"{kind} {index} of {self.id}; it has {kind}s 0 to {count - 1}")
-        return self._segments.image(stream, index)
+        ((_, shard, rows),) = self._segments.image_runs([stream], np.array([index]))
+        return self._segments.image(shard, int(rows[0, 0]))
 
     def sizes(self, stream: str) -> npt.NDArray[np.uint32]:
         """The size of each image of a stream, bytes: (num_frames,) or (num_pairs,)."""
@@ -226,11 +334,18 @@ class Video:
         Raises:
             OutOfRange, CorpusDamaged: as `flow`.
         """
-        self._check(start, count, backward)
-        rows = self._segments.pair_rows(backward, start, count)
-        for jpegs, row in zip(self._segments.field_images(start, count, backward), rows, strict=True):
-            u, v = ([float(row[f"{channel}_{column}"]) for column in fmt.PAIR_COLUMNS] for channel in "uv")
-            yield EncodedField(jpegs[0], *u), EncodedField(jpegs[1], *v)
+        pairs = self._pairs(start, count, backward)
+        table = self._segments.pair_rows(backward, pairs)
+        for place, shard, rows in self._segments.image_runs(_streams(backward), pairs):
+            for params, images in zip(table[place], rows.tolist(), strict=True):
+                u, v = (
+                    EncodedField(
+                        self._segments.image(shard, image),
+                        *(float(params[f"{channel}_{column}"]) for column in fmt.PAIR_COLUMNS),
+                    )
+                    for channel, image in zip("uv", images, strict=True)
+                )
+                yield u, v
 
     def camera(
         self, start: int, count: int, backward: bool = False
@@ -249,10 +364,10 @@ class Video:
         Raises:
             OutOfRange: as `flow`.
         """
-        self._check(start, count, backward)
+        pairs = self._pairs(start, count, backward)
         if not self._corpus.settings.stabilise:
             return [None] * count
-        return list(self._segments.pair_rows(backward, start, count)["camera"])
+        return list(self._segments.pair_rows(backward, pairs)["camera"])
 
     @property
     def software(self) -> dict[str, str]:
@@ -317,39 +432,37 @@ class Video:
         pairs = self._segments.pair_rows(backward)
         return np.stack([pairs[f"u_{column}"], pairs[f"v_{column}"]], axis=1)
 
-    def _decoded(
-        self, start: int, count: int, backward: bool, window: Window | None
-    ) -> Iterator[tuple[tuple[int, int], npt.NDArray[np.uint8]]]:
-        """For u and v of each pair: its place (i, channel), and its codes in the window."""
-        top, left, height, width = self._window(window)
-        shape = (self.height, self.width)
-        for i, jpegs in enumerate(self._segments.field_images(start, count, backward)):
-            for channel, jpeg in enumerate(jpegs):
-                codes = images.decode_codes(jpeg, shape)
-                yield (i, channel), codes[top : top + height, left : left + width]
+    def _quant_params(self, pairs: npt.NDArray[np.int64], backward: bool) -> QuantParams:
+        rows = self._segments.pair_rows(backward, pairs)
+        scale, zero_point, mean = (
+            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in fmt.PAIR_COLUMNS[:3]
+        )
+        return QuantParams(scale, zero_point, mean)
 
-    def _check(self, start: int, count: int, backward: bool) -> None:
+    def _pairs(self, start: Positions, count: int | None, backward: bool) -> npt.NDArray[np.int64]:
+        """The pairs to read, after a check."""
         if not self._corpus.settings.flow:
             raise OutOfRange(f"{self._corpus.path} was made without flow (--no-flow)")
         if backward:
             self._check_backward()
-        if start < 0 or count < 0 or start + count > self.num_pairs:
-            raise OutOfRange(f"{count} pairs from pair {start} of {self.id}; it has {self.num_pairs} pairs")
+        return select(start, count, self.num_pairs, "pair", self.id)
 
-    def _window(self, window: Window | None) -> Window:
-        if window is not None and len(window) != 4:
-            raise OutOfRange(f"window is {window}; allowed: (top, left, height, width)")
-        top, left, height, width = window or (0, 0, self.height, self.width)
-        if min(top, left, height, width) < 0 or top + height > self.height or left + width > self.width:
-            raise OutOfRange(
-                f"window {window} (top, left, height, width) of {self.id}; the video is {self.height} pixels"
-                f" high and {self.width} wide"
-            )
-        return top, left, height, width
+    def _lay_out(self, window: Window | None, size: Size | None, antialias: bool, mirror: bool) -> Geometry:
+        return lay_out(window, size, antialias, mirror, (self.height, self.width), self.id)
+
+    def _check_stream(self, stream: str) -> None:
+        if stream not in self.streams:
+            missing = _OPTIONS.get(stream, f"{stream}: it has {', '.join(self.streams)}")
+            raise OutOfRange(f"{self._corpus.path} was made without {missing}")
 
     def _check_backward(self) -> None:
         if not self._corpus.settings.backward:
             raise OutOfRange(f"{self._corpus.path} was made without backward flow; it needs --backward")
+
+
+def _streams(backward: bool) -> tuple[str, str]:
+    """The streams of u and of v."""
+    return ("flow_back_u", "flow_back_v") if backward else ("flow_u", "flow_v")
 
 
 def as_text(value: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,47 @@ def read_everything(corpus: Path) -> None:
             video.flow(0, video.num_pairs, backward=backward)
         for i in range(video.num_frames):
             video.rgb(i)
+
+
+def store_video(
+    root: Path, frames: np.ndarray, flow: np.ndarray, settings: Settings, cuts: tuple[int, ...] = ()
+) -> Path:
+    """Store a video with the id "a/video" as a corpus.
+
+    Args:
+        root: the folder of the corpus.
+        frames: (N, H, W, 3) uint8.
+        flow: (P, 2, H, W) float32, of the pairs; it is stored as backward flow, too, if the settings say so.
+        settings: of the corpus; `step` is N - P.
+        cuts: the first frame of each segment but the first. Each segment has a shard of its own.
+    """
+    store = CorpusStore(root)
+    store.make_folders()
+    begins = [0, *cuts, len(frames)]
+    for segment, (first, end) in enumerate(pairwise(begins)):
+        path = store.shard_path(f"{segment:04x}")
+        with ShardWriter(path, settings, {"flowprep": "test"}) as writer:
+            writer.begin(
+                id="a/video",
+                source="a/video",
+                label="a",
+                source_bytes=1,
+                source_width=frames.shape[2],
+                source_height=frames.shape[1],
+                frame_rate=25.0,
+                step=len(frames) - len(flow),
+                segment=segment,
+                segments=len(begins) - 1,
+                first_frame=first,
+            )
+            for i in range(first, end):
+                writer.add_frame(frames[i], i / 25)
+                for backward in (False, True)[: 1 + settings.backward] if i < len(flow) else ():
+                    writer.add_pair(*quantise.encode_pair(flow[i], settings), backward=backward)
+            stored = writer.end()
+            shard = ShardRecord(path.name, writer.publish(), file_digest(path))
+        record = SegmentRecord(
+            "a/video", "ok", segment, len(begins) - 1, frames=stored.frames, pairs=stored.pairs
+        )
+        store.write_record(TaskRecord(path.stem, shard, (record,), {"pairs": stored.pairs}))
+    return root
