@@ -25,7 +25,7 @@ from flowprep.system.units import count_noun
 if TYPE_CHECKING:
     from flowprep.bench.cuda import CudaBenchmark
     from flowprep.bench.flow import FlowBenchmark
-    from flowprep.bench.read import ReadBenchmark
+    from flowprep.bench.read import Rates, ReadBenchmark
 
 videos_argument = click.argument("videos", metavar="[INPUT]...", nargs=-1, type=INPUT)
 size_option = click.option(
@@ -126,12 +126,31 @@ def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[st
 
 @bench.command("read")
 @corpus_argument
-def bench_read(corpus: Path) -> None:
-    """Compare the speed of reading CORPUS with that of a folder of JPEG files, read with Pillow."""
+@click.option(
+    "--videos",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Videos that are exported and read.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Threads of a second comparison; 1 for none.",
+)
+def bench_read(corpus: Path, videos: int, threads: int) -> None:
+    """Compare the speed of reading CORPUS with that of a folder of JPEG files, read with Pillow.
+
+    The output has stacks of flow in pixels, stacks of codes, and frames: reads per second of one thread and
+    of several. It also has rates by thirds of the stacks: "still" are those with the fewest bytes, "violent"
+    those with the most.
+    """
     from flowprep.bench.read import bench_reading
     from flowprep.corpus.reader import open_corpus
 
-    result = bench_reading(open_corpus(corpus))
+    result = bench_reading(open_corpus(corpus), videos=videos, threads=threads)
     print_result(result, lambda: _show_reading(result))
 
 
@@ -202,14 +221,32 @@ def _show_gpu(result: CudaBenchmark) -> None:
 
 def _show_reading(result: ReadBenchmark) -> None:
     click.echo(
-        f"{result.clips} places in {result.videos} videos, quantiser {result.codes}, crops of {result.crop},"
-        " one thread, alternately; medians"
+        f"{result.clips} places in {count_noun(result.videos, 'video')}, quantiser {result.codes},"
+        f" crops of {result.crop}, alternately; medians"
     )
-    for rates, unit in ((result.stacks, "stacks of 10 flows"), (result.frames, "frames")):
+    for rates, unit in (
+        (result.stacks, "stacks of 10 flows"),
+        (result.code_stacks, "stacks of 10 codes"),
+        (result.frames, "frames"),
+    ):
         if rates:
-            for rate, title in ((rates.corpus, "this corpus"), (rates.folder, "JPEG folder, Pillow")):
-                click.echo(
-                    f"  {title:20} {rate.per_second:6} {unit} a second,"
-                    f" {rate.per_core_second:6} a second of processor time"
-                )
-            click.echo(f"  {rates.ratio} times as many, by processor time")
+            _show_rates(rates, unit)
+
+
+def _show_rates(rates: Rates, unit: str) -> None:
+    for rate, title in ((rates.corpus, "this corpus"), (rates.folder, "JPEG folder, Pillow")):
+        click.echo(
+            f"  {title:20} {rate.per_second:6} {unit} a second,"
+            f" {rate.per_core_second:6} a second of processor time"
+        )
+    click.echo(f"  {rates.ratio} times as many, by processor time")
+    for kind, of_kind in (rates.kinds or {}).items():
+        click.echo(
+            f"    {kind:18} {of_kind.corpus.per_core_second:6} and {of_kind.folder.per_core_second} a second"
+            f" of processor time: {of_kind.ratio} times"
+        )
+    if several := rates.threads:
+        click.echo(
+            f"    {several.threads} threads          {several.corpus:6} and {several.folder} a second:"
+            f" {several.ratio} times; {several.corpus_scaling} and {several.folder_scaling} times one thread"
+        )
