@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowprep.api import ExtractionResult as ExtractionResult
     from flowprep.api import make_corpus as make_corpus
+    from flowprep.clips.epochs import ClipBatches as ClipBatches
+    from flowprep.clips.source import ClipSource as ClipSource
     from flowprep.codec.quantise import Encoded as Encoded
     from flowprep.codec.quantise import decode as decode
     from flowprep.codec.quantise import encode as encode
@@ -46,6 +48,8 @@ __version__ = "0.1.0"
 # Module -> its public names.
 _PUBLIC = {
     "flowprep.api": ("ExtractionResult", "make_corpus"),
+    "flowprep.clips.epochs": ("ClipBatches",),
+    "flowprep.clips.source": ("ClipSource",),
     "flowprep.codec.quantise": ("Encoded", "decode", "encode"),
     "flowprep.corpus.reader": ("Corpus", "open_corpus"),
     "flowprep.corpus.video": ("Clip", "Video"),

@@ -31,7 +31,8 @@ LAYERS = [
         "flowprep.viz",
     },
     {"flowprep.planning"},
-    {"flowprep.extraction"},
+    {"flowprep.clips"},
+    {"flowprep.extraction", "flowprep.torch"},
     {"flowprep.executors"},
     {"flowprep.api", "flowprep.convert", "flowprep.reports.statistics"},
     {"flowprep.doctor", "flowprep.reports", "flowprep.viz.computed", "flowprep.viz.sources"},
@@ -138,6 +139,7 @@ def test_the_trainer_knows_only_public_names(module):
         ("flowprep.cli", ["torch", "numba", "cv2", "av", "h5py"]),
         ("flowprep.viz", ["torch", "numba", "av", "h5py"]),
         ("flowprep.corpus.reader", ["torch", "numba", "av", "trainer"]),
+        ("flowprep.clips.epochs", ["torch", "numba", "av", "trainer"]),
     ],
 )
 def test_importing_loads_nothing_heavy(module, unwanted):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from flowprep.corpus.find import nearest_videos
 from flowprep.errors import UsageError
 from flowprep.planning.class_index import name_classes
 from flowprep.planning.list_entries import ListEntry, join_names, read_list
@@ -44,12 +45,8 @@ def match_list(
     """
     matcher = NameMatcher({*corpus.labels, *corpus.failures})
     entries = [replace(e, id=matcher.find(e.id) or e.id) for e in read_list(source, matcher)]
-    if repeated := [name for name, count in Counter(e.id for e in entries).items() if count > 1]:
-        raise UsageError(f"{source}: named more than once: {join_names(repeated)}")
-    hint = _report_missing(source, corpus, entries, allow_missing=allow_missing)
-    entries = [entry for entry in entries if entry.id in corpus.labels]
-    if not entries:
-        raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
+    present = set(match_names(source, [e.id for e in entries], corpus, allow_missing=allow_missing))
+    entries = [entry for entry in entries if entry.id in present]
     labels = _class_names(source, entries, corpus, index, check_folders)
     _report_renamed(source, corpus, entries, labels)
     _check_numbers(
@@ -58,17 +55,41 @@ def match_list(
     return [(entry.id, label) for entry, label in zip(entries, labels, strict=True)]
 
 
-def _report_missing(source: str, corpus: Corpus, entries: Sequence[ListEntry], *, allow_missing: bool) -> str:
+def match_names(
+    source: str, names: Sequence[str], corpus: Corpus, *, allow_missing: bool = False
+) -> list[str]:
+    """The ids of the videos that names stand for, as NameMatcher finds them.
+
+    Args:
+        source: the list that the names are from, for messages.
+        names: the names.
+        corpus: the corpus.
+        allow_missing: leave out videos that the corpus does not hold, with a warning.
+
+    Raises:
+        UsageError: a video is named twice; videos are missing or failed, or all are.
+    """
+    matcher = NameMatcher({*corpus.labels, *corpus.failures})
+    ids = [matcher.find(name) or name for name in names]
+    if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+        raise UsageError(f"{source}: named more than once: {join_names(repeated)}")
+    hint = _report_missing(source, corpus, ids, allow_missing=allow_missing)
+    if not (present := [video for video in ids if video in corpus.labels]):
+        raise UsageError(f"{source}: no video of the list is in the corpus{hint}")
+    return present
+
+
+def _report_missing(source: str, corpus: Corpus, ids: Sequence[str], *, allow_missing: bool) -> str:
     """Warn of videos that the corpus does not hold, or refuse them; gives a hint at the cause, or ""."""
     failures = corpus.failures
-    missing = [entry.id for entry in entries if entry.id not in corpus.labels]
+    missing = [video for video in ids if video not in corpus.labels]
     if not missing:
         return ""
     hint = _path_hint([video for video in missing if video not in failures], corpus)
     failed_first = sorted(missing, key=lambda video: video not in failures)
     names = [f"{i} (failed: {failures[i]})" if i in failures else i for i in failed_first]
     text = (
-        f"{source}: {len(missing)} of {len(entries)} videos are not in the corpus {corpus.path}: "
+        f"{source}: {len(missing)} of {len(ids)} videos are not in the corpus {corpus.path}: "
         f"{join_names(names)}{hint}"
     )
     if not allow_missing:
@@ -88,7 +109,11 @@ def _path_hint(missing: Sequence[str], corpus: Corpus) -> str:
         similar = by_name.get(PurePosixPath(video).name)
         if similar and similar != video:
             return f" (the corpus calls a video of that name {similar})"
-    return " (flowprep status tells whether any are still to be extracted)" if missing else ""
+    if not missing:
+        return ""
+    near = nearest_videos(corpus.labels, missing[0])
+    similar = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{similar} (flowprep status tells whether any are still to be extracted)"
 
 
 def _class_names(

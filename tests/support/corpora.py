@@ -32,8 +32,9 @@ def add_segment(
     segment: int = 0,
     segments: int = 1,
     first: int = 0,
+    textured: bool = False,
 ) -> SegmentRecord:
-    """Write a segment whose content depends on its seed only.
+    """Write a segment whose content depends on its seed only. Frames have one grey level, or a texture.
 
     The frames are `first`, `first` + 1, ... of the video. Each frame but the last of the video begins a pair.
     """
@@ -56,6 +57,8 @@ def add_segment(
     pairs = frames if segment < segments - 1 else frames - 1  # no pair begins at the last frame of a video
     for i in range(frames):
         rgb = np.full((*SHAPE, 3), rng.integers(255), np.uint8)
+        if textured:
+            rgb[:] = np.add.outer(np.arange(SHAPE[0]) * 5, np.arange(SHAPE[1]) * 3)[..., None] + [0, i, 9]
         writer.add_frame(rgb, seed + i / 25)
         if i < pairs:
             for flow, back in ((forward, False), (backward, True)):

@@ -1,0 +1,1 @@
+"""Clips of a corpus as NumPy arrays, for training loops of any library."""

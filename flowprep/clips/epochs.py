@@ -1,0 +1,183 @@
+"""One epoch of clips after the other, for loaders: exact resumption, and equal shares for processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+from flowprep.clips.order import check_rank, epoch_order
+from flowprep.clips.source import Arrays, ClipSource, Key
+from flowprep.errors import UsageError
+from flowprep.validation import check
+
+
+class _Epochs:
+    """The clips of one epoch after the other, and the place that a loop has reached.
+
+    Attributes:
+        epoch: the number of the epoch.
+        used: the number of its clips that were given.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        shuffle: bool | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        check_rank(rank, world_size)
+        self.source, self.epoch, self.used = source, 0, 0
+        self._shuffle = source.layout.random if shuffle is None else shuffle
+        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
+        self._resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place that the loop has reached, in plain types. All processes have the same."""
+        return {"epoch": self.epoch, "used": self.used, "of": self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at the place of a state, with the same clips as without an interruption.
+
+        Raises:
+            UsageError: the state is of other clips, or of another number of processes.
+        """
+        if state["of"] != self._identity():
+            raise UsageError(f"the state is of {state['of']}; this is {self._identity()}")
+        self.set_epoch(state["epoch"], state["used"])
+
+    def set_epoch(self, epoch: int, used: int = 0) -> None:
+        """Begin at a place of an epoch: after `used` clips. Without it, each loop is the next epoch."""
+        self.epoch, self.used, self._resumed = epoch, used, True
+
+    def _identity(self) -> str:
+        options = f"shuffle={self._shuffle}, drop_last={self._drop_last}, world_size={self._world_size}"
+        return f"{self.source!r}, {options}"
+
+    def _share(self) -> int:
+        """The number of clips of an epoch in this process."""
+        count = len(self.source)
+        return count // self._world_size if self._drop_last else -(-count // self._world_size)
+
+    def _rest(self) -> list[Key]:
+        """The keys (epoch, clip) of the rest of the epoch; of the next one if a loop was left early."""
+        if self.used and not self._resumed:
+            self.epoch, self.used = self.epoch + 1, 0
+        self._resumed = False
+        order = epoch_order(
+            len(self.source),
+            self.epoch,
+            shuffle=self._shuffle,
+            seed=self.source.seed,
+            rank=self._rank,
+            world_size=self._world_size,
+            drop_last=self._drop_last,
+        )
+        return [(self.epoch, i) for i in order[self.used :].tolist()]
+
+    def _end(self) -> None:
+        self.epoch, self.used = self.epoch + 1, 0
+
+
+class ClipSampler(_Epochs):
+    """Gives keys (epoch, clip) of a source: a sampler for loaders of other libraries.
+
+    A clip then depends on the seed, the epoch and its number only, whatever the number of workers. Each loop
+    is one epoch, and the next loop is the next one, also if the loop is left early.
+
+    A loader with workers draws keys ahead. `torchdata.StatefulDataLoader` takes that into account. With other
+    loaders, count the clips that the training has seen, and call `set_epoch(epoch, used)`.
+
+    Args:
+        source: the clips.
+        shuffle: give a random order in each epoch; None does so if the source is random.
+        rank, world_size: number of this process, and of all processes. Each has the same number of clips.
+        drop_last: if the clips cannot be divided equally, leave some out; else some are read twice.
+
+    Attributes:
+        epoch: the number of the epoch.
+        used: the number of its clips that were given.
+    """
+
+    def __len__(self) -> int:
+        return self._share()
+
+    def __iter__(self) -> Iterator[Key]:
+        for key in self._rest():
+            self.used += 1
+            yield key
+        self._end()
+
+
+class ClipBatches(_Epochs):
+    """Batches of clips as NumPy arrays: each loop over it is one epoch.
+
+    A batch is what `source.batch` returns. Threads decode the next batches while one is in use. The memory of
+    a batch is used again when nobody refers to it any more.
+
+    Args:
+        source: the clips.
+        batch_size: clips in a batch.
+        shuffle: give a random order in each epoch; None does so if the source is random.
+        threads: number of decoding threads; 0 decodes when a batch is asked for.
+        rank, world_size: number of this process, and of all processes. Each has the same number of clips.
+        drop_last: leave out clips that do not fill a batch, or cannot be divided equally among processes;
+            else the last batch is smaller, and some clips are read twice.
+
+    Attributes:
+        epoch: the number of the epoch.
+        used: the number of its clips that were given.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        batch_size: int,
+        shuffle: bool | None = None,
+        *,
+        threads: int = 2,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        check(batch_size >= 1, "batch_size", repr(batch_size), "a whole number from 1")
+        check(threads >= 0, "threads", repr(threads), "a whole number from 0")
+        super().__init__(source, shuffle, rank=rank, world_size=world_size, drop_last=drop_last)
+        self._batch_size, self._threads = batch_size, threads
+
+    def __len__(self) -> int:
+        share = self._share()
+        return share // self._batch_size if self._drop_last else -(-share // self._batch_size)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        keys, size = self._rest(), self._batch_size
+        groups = [keys[i : i + size] for i in range(0, len(keys), size)]
+        if self._drop_last and groups and len(groups[-1]) < size:
+            groups.pop()
+        for group, batch in zip(groups, self._read(groups), strict=True):
+            self.used += len(group)
+            yield batch
+        self._end()
+
+    def _read(self, groups: Sequence[Sequence[Key]]) -> Iterator[Arrays]:
+        """The batches in their order, decoded ahead by threads."""
+        if not self._threads:
+            yield from map(self.source.batch, groups)
+            return
+        pool = ThreadPoolExecutor(self._threads, "flowprep-clips")
+        waiting: deque[Future[Arrays]] = deque()
+        rest = iter(groups)
+        try:
+            waiting.extend(pool.submit(self.source.batch, group) for group in islice(rest, self._threads + 1))
+            while waiting:
+                batch = waiting.popleft().result()
+                waiting.extend(pool.submit(self.source.batch, group) for group in islice(rest, 1))
+                yield batch
+                del batch  # else its memory would be in use during the next one
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,97 @@
+"""The pixels of a clip, read into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowprep.clips.layout import View
+from flowprep.corpus.video import Video
+
+CONTENTS = ("flow", "codes", "rgb")
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+
+
+def pixel_shapes(contents: Sequence[str], lead: tuple[int, ...], size: tuple[int, int]) -> Shapes:
+    """Shape and type of the arrays that hold the pixels of a clip, by name.
+
+    Args:
+        contents: some of CONTENTS.
+        lead: the axes before those of a frame.
+        size: (height, width) of a frame of the clip.
+    """
+    shapes: Shapes = {}
+    for content in contents:
+        shape = (*size, 3) if content == "rgb" else (2, *size)
+        shapes[content] = ((*lead, *shape), np.dtype(np.float32 if content == "flow" else np.uint8))
+        if content == "codes":
+            shapes |= {name: ((*lead, 2), np.dtype(np.float32)) for name in ("scale", "zero_point")}
+    return shapes
+
+
+def read_pixels(
+    video: Video,
+    positions: Sequence[int],
+    view: View,
+    out: Mapping[str, npt.NDArray[Any]],
+    *,
+    subtract_mean: bool,
+) -> None:
+    """Read the pixels of a clip.
+
+    Args:
+        video: the video.
+        positions: its frames or pairs, in the order of the clip; a pair may occur several times.
+        view: the part of each frame.
+        out: the arrays of `pixel_shapes`, which are filled.
+        subtract_mean: subtract the mean of each displacement field, that of the whole frame.
+    """
+    for content in CONTENTS:
+        if content in out:
+            pixels = out[content]
+            _read_views(
+                video, positions, content, view, pixels.reshape(len(view.places), -1, *pixels.shape[-3:])
+            )
+    if not subtract_mean and "codes" not in out:
+        return
+    scale, zero_point, mean = video.quant_params(positions)
+    # The displacements of a resized frame are smaller or larger; those of u change their sign in a mirror.
+    ratio = np.array([view.frame[1] / video.width, view.frame[0] / video.height], np.float32)
+    signs = np.array([[[-1 if mirrored else 1, 1]] for mirrored in view.mirrored], np.float32)
+    if subtract_mean and "flow" in out:
+        flow = out["flow"]
+        flow -= (mean * ratio * signs).reshape(*flow.shape[:-2], 1, 1)
+    if "codes" in out:
+        if subtract_mean:
+            zero_point = zero_point + mean / scale
+        out["scale"][:] = (scale * ratio * signs).reshape(out["scale"].shape)
+        out["zero_point"][:] = (zero_point + 0 * signs).reshape(out["zero_point"].shape)
+
+
+def _read_views(
+    video: Video, positions: Sequence[int], content: str, view: View, out: npt.NDArray[Any]
+) -> None:
+    """Read the crops of frames or pairs, (C, n, ...). Several are cut from frames that are read once."""
+    read = getattr(video, content)
+    stored, frame, (height, width) = (video.height, video.width), view.frame, view.size
+    size = None if frame == stored else view.size
+    if len(view.places) == 1:
+        top, left = view.places[0]
+        window: tuple[float, float, float, float] = (top, left, height, width)
+        if size:
+            down, across = stored[0] / frame[0], stored[1] / frame[1]
+            window = (top * down, left * across, height * down, width * across)
+        read(positions, window=window, size=size, mirror=view.mirrored[0], out=out[0])
+        return
+    whole = read(positions, size=frame if size else None)
+    for crop, (top, left), mirrored in zip(out, view.places, view.mirrored, strict=True):
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        cut = whole[:, rows, columns] if content == "rgb" else whole[..., rows, columns]
+        if mirrored:
+            cut = cut[:, :, ::-1] if content == "rgb" else cut[..., ::-1]
+        crop[:] = cut
+        if mirrored and content == "flow":
+            crop[:, 0] *= -1

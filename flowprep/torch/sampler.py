@@ -1,0 +1,55 @@
+"""The sampler of clips, with the defaults of torch.distributed."""
+
+from __future__ import annotations
+
+import torch.distributed
+
+from flowprep.clips import epochs
+from flowprep.clips.source import ClipSource
+from flowprep.torch.datasets import ClipDataset
+
+
+class ClipSampler(epochs.ClipSampler):
+    """Gives keys (epoch, clip) of a data set, for DataLoader(sampler=...).
+
+    A clip then depends on the seed, the epoch and its number only, whatever the number of workers. Each loop
+    is one epoch, and the next loop is the next one, also if the loop is left early.
+
+    `torchdata.StatefulDataLoader` resumes exactly, by `state_dict` and `load_state_dict`. A plain DataLoader
+    with workers draws keys ahead: count the clips that the training has seen, and resume it by
+    `set_epoch(epoch, used)`.
+
+    Args:
+        clips: a data set, or its source.
+        shuffle: give a random order in each epoch; None does so if the clips are random.
+        rank, world_size: number of this process, and of all processes. By default those of torch.distributed.
+            Each process has the same number of clips.
+        drop_last: if the clips cannot be divided equally, leave some out; else some are read twice.
+
+    Attributes:
+        epoch: the number of the epoch.
+        used: the number of its clips that were given.
+    """
+
+    def __init__(
+        self,
+        clips: ClipDataset | ClipSource,
+        shuffle: bool | None = None,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        source = clips.source if isinstance(clips, ClipDataset) else clips
+        rank, world_size = place_of_process(rank, world_size)
+        super().__init__(source, shuffle, rank=rank, world_size=world_size, drop_last=drop_last)
+
+
+def place_of_process(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """The number of this process and of all processes: as given, or as torch.distributed has them."""
+    grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if rank is None:
+        rank = torch.distributed.get_rank() if grouped else 0
+    if world_size is None:
+        world_size = torch.distributed.get_world_size() if grouped else 1
+    return rank, world_size
