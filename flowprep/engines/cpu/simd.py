@@ -24,7 +24,6 @@ from flowprep.system.simd import (
     FLOATS,
     INDEX,
     INT,
-    INT_ARRAY,
     INTS,
     L32,
     call,
@@ -35,6 +34,8 @@ from flowprep.system.simd import (
     types,
 )
 from flowprep.system.simd import LANES as LANES
+from flowprep.system.simd import splat_ints as splat_ints
+from flowprep.system.simd import store_ints as store_ints
 
 _FOUR = types.UniTuple(FLOATS, 4)
 
@@ -51,12 +52,6 @@ def load(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
 def store(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
     """array[index : index + 16] = value."""
     builder.store(value, pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
-
-
-@operation(types.void, INT_ARRAY, INDEX, INTS)
-def store_ints(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
-    """array[index : index + 16] = value."""
-    builder.store(value, pointer(context, builder, array, index, INTS.llvm, INT_ARRAY), align=4)
 
 
 @operation(types.void, FLOAT_ARRAY, INDEX, FLOATS, FLOATS, FLOATS, FLOATS)
@@ -114,12 +109,6 @@ def splat(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
     return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
 
 
-@operation(INTS, INT)
-def splat_ints(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
-    """A vector with the same value in all lanes."""
-    return splat(context, builder, value)
-
-
 @operation(FLOATS)
 def lane_numbers(context: Any, builder: ir.IRBuilder) -> Any:
     """0, 1, ... 15."""
@@ -144,16 +133,6 @@ def _mul(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
 @operation(FLOATS, FLOATS, FLOATS, key=operator.truediv)
 def _div(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
     return builder.fdiv(a, b)
-
-
-@operation(INTS, INTS, INTS, key=operator.add)
-def _add_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    return builder.add(a, b)
-
-
-@operation(INTS, INTS, INTS, key=operator.mul)
-def _mul_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    return builder.mul(a, b)
 
 
 @operation(FLOATS, FLOATS, FLOATS, FLOATS)

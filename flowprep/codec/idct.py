@@ -1,0 +1,133 @@
+"""The inverse cosine transform of JPEG decoders, for 16 blocks at a time.
+
+It is the integer transform of Loeffler, Ligtenberg and Moschytz, "Practical fast 1-D DCT algorithms with 11
+multiplications", ICASSP 1989, with constants of 13 bits. libjpeg and its descendants use it by default
+("islow"), so the pixels are the same, bit by bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowprep.system.jit import jit
+from flowprep.system.simd import (
+    LANES,
+    absolute_ints,
+    largest_lane,
+    load_ints,
+    splat_ints,
+    store_bytes,
+    store_ints,
+)
+
+# Greatest sum of the absolute coefficients of a block. Up to here no decoder overflows 16 bits, in which some
+# of them compute, and all give the same pixels. Pixels from 0 to 255 come close to it only as noise.
+MAX_SUM = 5000
+
+BLOCK = 64 * LANES  # numbers of 16 blocks
+_ROW = 8 * LANES
+
+_BITS = 13  # of the constants
+_EXTRA_BITS = 2  # that the first pass keeps
+
+
+def _constant(value: float) -> np.int32:
+    return np.int32(round(value * 2**_BITS))
+
+
+_0_298, _0_390, _0_541, _0_765 = map(_constant, (0.298631336, 0.390180644, 0.541196100, 0.765366865))
+_0_899, _1_175, _1_501, _1_847 = map(_constant, (0.899976223, 1.175875602, 1.501321110, 1.847759065))
+_1_961, _2_053, _2_562, _3_072 = map(_constant, (1.961570560, 2.053119869, 2.562915447, 3.072711026))
+
+
+@jit
+def transform(coefficients: Any, start: int, side: int, pixels: Any) -> bool:
+    """Transform 16 blocks to pixels.
+
+    Args:
+        coefficients: int32; coefficient i of block b is at start + 16 i + b, in row order. Overwritten.
+        start: position of the first one.
+        side: 2, 4 or 8: all coefficients outside the first `side` rows and columns count as 0.
+        pixels: (8 * 128,) uint8, receives row 0 of the 16 blocks, then row 1, ....
+
+    Returns:
+        False if a block is too large for an exact result: see MAX_SUM. No pixel is then written.
+    """
+    sums = splat_ints(np.int32(0))
+    for row in range(start, start + side * _ROW, _ROW):
+        for k in range(row, row + side * LANES, LANES):
+            sums = sums + absolute_ints(load_ints(coefficients, k))
+    if largest_lane(sums) > MAX_SUM:
+        return False
+    for k in range(start, start + side * LANES, LANES):
+        _transform_columns(coefficients, k, side)
+    for row in range(8):
+        _transform_rows(coefficients, start + row * _ROW, side, pixels, row * _ROW)
+    return True
+
+
+@jit
+def _transform_columns(coefficients: Any, k: int, side: int) -> None:
+    """The first pass: transform one column of each block, in place. Later columns are not read."""
+    half = splat_ints(np.int32(1 << (_BITS - _EXTRA_BITS - 1)))
+    shift = splat_ints(np.int32(_BITS - _EXTRA_BITS))
+    for i, x in enumerate(_transform_line(coefficients, k, _ROW, side)):
+        store_ints(coefficients, k + i * _ROW, (x + half) >> shift)
+
+
+@jit
+def _transform_rows(coefficients: Any, k: int, side: int, pixels: Any, at: int) -> None:
+    """The second pass: transform one row of each block, and write its pixels, which have 128 added."""
+    half = splat_ints(np.int32((1 << (_BITS + _EXTRA_BITS + 2)) + (128 << (_BITS + _EXTRA_BITS + 3))))
+    shift = splat_ints(np.int32(_BITS + _EXTRA_BITS + 3))
+    x0, x1, x2, x3, x4, x5, x6, x7 = _transform_line(coefficients, k, LANES, side)
+    store_bytes(
+        pixels,
+        at,
+        (
+            (x0 + half) >> shift,
+            (x1 + half) >> shift,
+            (x2 + half) >> shift,
+            (x3 + half) >> shift,
+            (x4 + half) >> shift,
+            (x5 + half) >> shift,
+            (x6 + half) >> shift,
+            (x7 + half) >> shift,
+        ),
+    )
+
+
+@jit
+def _transform_line(coefficients: Any, k: int, step: int, side: int) -> Any:
+    """The transform of 8 vectors, at k, k + step, ..., times 2 ** 13. Those after `side` count as 0."""
+    zero = splat_ints(np.int32(0))
+    x0, x1 = load_ints(coefficients, k), load_ints(coefficients, k + step)
+    if side == 2:
+        return _transform_8(x0, x1, zero, zero, zero, zero, zero, zero)
+    x2, x3 = load_ints(coefficients, k + 2 * step), load_ints(coefficients, k + 3 * step)
+    if side == 4:
+        return _transform_8(x0, x1, x2, x3, zero, zero, zero, zero)
+    x4, x5 = load_ints(coefficients, k + 4 * step), load_ints(coefficients, k + 5 * step)
+    x6, x7 = load_ints(coefficients, k + 6 * step), load_ints(coefficients, k + 7 * step)
+    return _transform_8(x0, x1, x2, x3, x4, x5, x6, x7)
+
+
+@jit
+def _transform_8(x0: Any, x1: Any, x2: Any, x3: Any, x4: Any, x5: Any, x6: Any, x7: Any) -> Any:
+    """The transform of 8 vectors, times 2 ** 13."""
+    one = splat_ints(np.int32(1 << _BITS))
+    even = (x2 + x6) * splat_ints(_0_541)
+    a2 = even - x6 * splat_ints(_1_847)
+    a3 = even + x2 * splat_ints(_0_765)
+    a0, a1 = (x0 + x4) * one, (x0 - x4) * one
+    b0, b3, b1, b2 = a0 + a3, a0 - a3, a1 + a2, a1 - a2
+    odd = (x7 + x3 + x5 + x1) * splat_ints(_1_175)
+    z1, z2 = (x7 + x1) * splat_ints(_0_899), (x5 + x3) * splat_ints(_2_562)
+    z3, z4 = odd - (x7 + x3) * splat_ints(_1_961), odd - (x5 + x1) * splat_ints(_0_390)
+    c0 = x7 * splat_ints(_0_298) - z1 + z3
+    c1 = x5 * splat_ints(_2_053) - z2 + z4
+    c2 = x3 * splat_ints(_3_072) - z2 + z3
+    c3 = x1 * splat_ints(_1_501) - z1 + z4
+    return b0 + c3, b1 + c2, b2 + c1, b3 + c0, b3 - c0, b2 - c1, b1 - c2, b0 - c3

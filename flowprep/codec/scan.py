@@ -1,0 +1,148 @@
+"""The entropy-coded coefficients of a grey JPEG (ITU-T T.81 annex F.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flowprep.codec.jpeg_header import (
+    AFTER_LAST,
+    BLOCKS_SHIFT,
+    EVENT_SHIFT,
+    FIRST,
+    HALF_TABLE,
+    INDEX_BITS,
+    IS_EVENT,
+    IS_LONG,
+    LENGTHS_SIZE,
+    MAX_AC_BITS,
+    MAX_DC_BITS,
+    MOVE_SHIFT,
+    SYMBOL,
+    VALUE_SHIFT,
+    value_of,
+)
+from flowprep.system.jit import jit
+from flowprep.system.simd import load_word, splat_ints, store_ints, swap_bytes
+
+_INDEX_SHIFT = np.uint64(64 - INDEX_BITS)
+_NOTHING, _ONE, _AC = np.uint64(0), np.uint64(1), np.uint64(HALF_TABLE)
+# Elements after the last block that are written, too.
+SLACK = 32
+
+_SYMBOLS_OF_A_WORD = 5  # after a refill, 56 bits are valid
+
+
+@jit
+def read_blocks(
+    stream: Any,
+    size: int,
+    count: int,
+    data: Any,
+    table: Any,
+    lengths: Any,
+    repeated_bits: int,
+    dc: Any,
+    ends: Any,
+    events: Any,
+) -> bool:
+    """Decode all blocks of a file.
+
+    The loop has no branch that depends on the kind of a symbol: a processor cannot predict that.
+
+    Args:
+        stream: uint8, entropy-coded bytes without stuffing, and PADDING zero bytes after them.
+        size: the number of bytes in the stream.
+        count: the number of blocks.
+        data: the file, for the symbols of long codes.
+        table: the table of `make_tables`.
+        lengths: its `lengths`.
+        repeated_bits: the result of `make_tables`.
+        dc: (count + SLACK,) int32, receives the DC coefficients, in units of their step.
+        ends: (count + SLACK,) int32; events ends[b] to ends[b + 1] are those of block b.
+        events: int64, receives the AC coefficients, from index 1 on: value << 32 | block << 6 | position.
+                A coefficient has two bits or more, so 4 (size + SLACK) elements are enough.
+
+    Returns:
+        False if the stream has an error, is too short, or has further bytes.
+    """
+    word, valid, at = _NOTHING, 0, 0  # the next bits, the first one highest; how many are valid
+    b, n = 0, _ONE
+    previous, k, half = 0, 0, _NOTHING
+    store_ints(ends, 0, splat_ints(np.int32(1)))
+    while b < count:
+        if at > size + 8:
+            return False
+        word, valid, at = _refill(stream, word, valid, at)
+        for _ in range(_SYMBOLS_OF_A_WORD):
+            entry = np.int64(table[half + (word >> _INDEX_SHIFT)])
+            used, position = entry & 15, k + (entry >> MOVE_SHIFT & 31)
+            is_special = (entry & IS_LONG) != 0 or position > 62
+            if is_special:
+                word, valid, at = _refill(stream, word, valid, at)
+                entry, used = _special_entry(word, entry, data, half != 0, k, lengths)
+                position = k + (entry >> MOVE_SHIFT & 31)
+                if used == 0:
+                    return False
+            word <<= np.uint64(used)
+            valid -= used
+            value, is_event = entry >> VALUE_SHIFT, entry >> EVENT_SHIFT & 1
+            previous += value & (is_event - 1)
+            events[n] = value << 32 | b << 6 | position
+            n += np.uint64(is_event)
+            # This and the next blocks, as if they repeated this one.
+            store_ints(dc, b, splat_ints(np.int32(previous)))
+            store_ints(ends, b + 1, splat_ints(np.int32(n)))
+            ended = entry >> BLOCKS_SHIFT & 7
+            k = 0 if ended else position
+            half = _NOTHING if ended else _AC
+            b += ended
+            if is_special or b >= count:
+                break
+    valid += (b - count) * repeated_bits  # blocks that were read from the bits after the last block
+    unused = 8 * size - (8 * at - valid)
+    return 0 <= unused < 8
+
+
+@jit
+def _refill(stream: Any, word: Any, valid: int, at: int) -> Any:
+    """Add bytes until 56 bits or more are valid."""
+    word |= swap_bytes(load_word(stream, at)) >> np.uint64(valid)
+    return word, valid | 56, at + ((63 - valid) >> 3)
+
+
+@jit
+def _special_entry(word: Any, entry: int, data: Any, is_ac: bool, k: int, lengths: Any) -> Any:
+    """The entry of the next coefficient or end of a block alone, and its number of bits; 0 for an error.
+
+    The table has no entry for long codes. Nor does it know that a coefficient at position 63 ends a block.
+    """
+    length, symbol = entry & 15, entry >> VALUE_SHIFT
+    if length == 0 or not entry & IS_LONG:
+        first = LENGTHS_SIZE if is_ac else 0
+        length, symbol = _find_code(word, data, lengths[first : first + LENGTHS_SIZE])
+    size, run = symbol & 15, symbol >> 4
+    if length == 0 or size > (MAX_AC_BITS if is_ac else MAX_DC_BITS) or (run and not is_ac):
+        return 0, 0
+    value = 0
+    if size:
+        value = value_of(np.int64((word << np.uint64(length)) >> np.uint64(64 - size)), size) << VALUE_SHIFT
+    if not is_ac:
+        return value, length + size
+    if size == 0 and run != 15:
+        return 1 << BLOCKS_SHIFT, length
+    if k + run + 1 > 63:
+        return 0, 0
+    ended = (1 << BLOCKS_SHIFT) if k + run + 1 == 63 else 0
+    return value | (IS_EVENT if size else 0) | ended | (run + 1) << MOVE_SHIFT, length + size
+
+
+@jit
+def _find_code(word: Any, data: Any, lengths: Any) -> Any:
+    """The length and the symbol of the next code (T.81 figure F.16); length 0 if there is none."""
+    for length in range(1, 17):
+        code = np.int64(word >> np.uint64(64 - length))
+        if code < lengths[AFTER_LAST + length]:
+            return length, np.int64(data[lengths[SYMBOL + length] + code - lengths[FIRST + length]])
+    return 0, 0
