@@ -31,7 +31,7 @@ _CRC = _crc_tables()
 
 
 @jit
-def crc32(data: Any, start: int, end: int) -> int:
+def crc32(data: Any, start: int, end: int) -> Any:
     """CRC-32 of data[start:end], as zlib.crc32 gives it: 8 bytes in each round."""
     crc = np.uint64(0xFFFFFFFF)
     byte = np.uint64(255)

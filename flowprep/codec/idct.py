@@ -33,7 +33,7 @@ _BITS = 13  # of the constants
 _EXTRA_BITS = 2  # that the first pass keeps
 
 
-def _constant(value: float) -> np.int32:
+def _constant(value: float) -> Any:
     return np.int32(round(value * 2**_BITS))
 
 

@@ -121,7 +121,7 @@ def _read_frame(data: Any, i: int, end: int, header: Any) -> bool:
         return False
     header[HEIGHT], header[WIDTH] = _number(data, i + 1), _number(data, i + 3)
     header[_COMPONENT], header[_STEPS_NUMBER] = data[i + 6], data[i + 8]
-    return data[i + 7] == 0x11 and header[HEIGHT] > 0 and header[WIDTH] > 0
+    return bool(data[i + 7] == 0x11 and header[HEIGHT] > 0 and header[WIDTH] > 0)
 
 
 @jit
@@ -135,7 +135,7 @@ def _read_scan(data: Any, i: int, end: int, header: Any) -> bool:
     header[DC_CODES] = header[_DC_TABLES + (data[i + 2] >> 4)]
     header[AC_CODES] = header[_AC_TABLES + (data[i + 2] & 3)]
     header[SCAN] = end
-    return header[STEPS] >= 0 and header[DC_CODES] >= 0 and header[AC_CODES] >= 0
+    return bool(header[STEPS] >= 0 and header[DC_CODES] >= 0 and header[AC_CODES] >= 0)
 
 
 @jit
@@ -163,7 +163,7 @@ def make_tables(data: Any, header: Any, table: Any, lengths: Any) -> int:
         return -1
     if not _fill_table(data, header[AC_CODES], True, end, repeated, ac):
         return -1
-    return repeated[1]
+    return int(repeated[1])
 
 
 @jit
