@@ -4,6 +4,9 @@ Each axis has its own filter, a table of weights. Where the result has fewer pix
 the mean over its area: the weights of OpenCV's INTER_AREA, also for factors that are no whole numbers. Where
 it has more, it is interpolated between the two nearest pixels: INTER_LINEAR. The arithmetic has a fixed
 order, so that every processor gives the same bytes.
+
+The work goes in tiles of 16 x 16 pixels. Sums over rows take 16 columns at a time. The tile is transposed, so
+that sums over columns take 16 rows at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.codec.tiles import TILE, add_bytes, add_floats, put_bytes, put_pixels, set_row, transpose, zeros
 from flowprep.system.jit import jit
+from flowprep.system.simd import LANES
 
 _NO_WEIGHT = 1e-6  # smaller ones are rounding errors of the positions
 
@@ -23,8 +28,8 @@ class Axis(NamedTuple):
     """The filter of one axis: pixel i of the result is the sum over k of weights[i, k] * line[first[i] + k].
 
     Attributes:
-        first: (size,) int64.
-        weights: (size, taps) float32. Each row has the sum 1.
+        first: (max(16, size),) int64. An axis of less than 16 pixels is filled up with its last pixel.
+        weights: (max(16, size), taps) float32. Each row has the sum 1.
     """
 
     first: npt.NDArray[np.int64]
@@ -36,10 +41,12 @@ class Resampling(NamedTuple):
 
     Attributes:
         window: the source pixels that the filters read: (top, left, height, width).
+        size: (height, width) of the result.
         rows, columns: the filters of both axes, within `window`.
     """
 
     window: tuple[int, int, int, int]
+    size: tuple[int, int]
     rows: Axis
     columns: Axis
 
@@ -60,17 +67,9 @@ def make_resampling(
         antialias: false: interpolate where the result is smaller, too.
         mirror: exchange left and right of the result.
     """
-    starts, filters = [], []
-    for axis in range(2):
-        first, weights = _axis(
-            float(window[axis]), float(window[axis + 2]), int(size[axis]), int(shape[axis]), antialias
-        )
-        starts.append(int(first[0]))
-        filters.append(Axis(first - first[0], weights))
-    if mirror:
-        filters[1] = Axis(filters[1].first[::-1].copy(), filters[1].weights[::-1].copy())
-    extents = [int(part.first.max()) + part.weights.shape[1] for part in filters]
-    return Resampling((starts[0], starts[1], extents[0], extents[1]), *filters)
+    top, height, *rows = _axis(float(window[0]), float(window[2]), size[0], shape[0], antialias, False)
+    left, width, *columns = _axis(float(window[1]), float(window[3]), size[1], shape[1], antialias, mirror)
+    return Resampling((top, left, height, width), size, Axis(*rows), Axis(*columns))
 
 
 def resample_images(
@@ -81,9 +80,9 @@ def resample_images(
     Args:
         images: (n, H, W) or (n, H, W, channels), the `window` of each image.
         resampling: the filters.
-        out: (n, *size) or (n, *size, channels), which is filled.
+        out: (n, *size) or (n, *size, channels), C-contiguous, which is filled.
     """
-    _resample_bytes(_with_channels(images), *resampling.rows, *resampling.columns, _with_channels(out))
+    _resample(images, resampling, out, _resample_bytes)
 
 
 def resample_flow(
@@ -99,9 +98,9 @@ def resample_flow(
         codes: (n, H, W), the `window` of each field.
         resampling: the filters.
         scale, zero_point: (n,), of each field.
-        out: (n, *size), which is filled.
+        out: (n, *size), C-contiguous, which is filled.
     """
-    _resample_pixels(codes[..., None], *resampling.rows, *resampling.columns, scale, zero_point, out)
+    _resample(codes, resampling, out, _resample_pixels, scale, zero_point)
 
 
 def to_pixels(
@@ -113,111 +112,128 @@ def to_pixels(
     """Write the displacements of codes, (code - zero_point) * scale: the values of `quantise.to_pixels`.
 
     Args:
-        codes: (n, H, W).
+        codes: (n, H, W), C-contiguous.
         scale, zero_point: (n,), of each field.
-        out: (n, H, W), which is filled.
+        out: (n, H, W), C-contiguous, which is filled.
     """
     n = len(codes)
     _to_pixels(codes.reshape(n, -1), scale, zero_point, out.reshape(n, -1))
 
 
-def _with_channels(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return images if images.ndim == 4 else images[..., None]
-
-
-def _axis(start: float, extent: float, size: int, limit: int, antialias: bool) -> Any:
-    """The filter of one axis of an image.
-
-    Args:
-        start, extent: the part of the axis, in pixels.
-        size: the number of pixels of the result.
-        limit: the number of pixels of the image.
-        antialias: whether to take means where the result is smaller.
-
-    Returns:
-        (first, weights), as `Axis`.
-    """
-    shrinks = antialias and extent > size
-    taps = min(math.ceil(extent / size) + 1 if shrinks else 2, limit)
-    first, weights = np.empty(size, np.int64), np.zeros((size, taps), np.float32)
-    (_fill_means if shrinks else _fill_linear)(start, extent / size, limit, first, weights)
-    used = int(np.flatnonzero(weights.max(axis=0) > _NO_WEIGHT)[-1]) + 1  # whole factors need one tap less
-    return first, np.ascontiguousarray(weights[:, :used])
-
-
-@jit
-def _fill_means(start: float, step: float, limit: int, first: Any, weights: Any) -> None:
-    """The filter of means: the weight of a pixel is its share of the area."""
-    taps = weights.shape[1]
-    for i in range(len(first)):
-        begin, end = start + i * step, start + (i + 1) * step
-        first[i] = max(0, min(math.floor(begin + _NO_WEIGHT), limit - taps))
-        total = 0.0
-        for k in range(taps):
-            total += max(0.0, min(end, first[i] + k + 1.0) - max(begin, first[i] + float(k)))
-        for k in range(taps):
-            share = max(0.0, min(end, first[i] + k + 1.0) - max(begin, first[i] + float(k))) / total
-            weights[i, k] = share if share > _NO_WEIGHT else 0.0
-
-
-@jit
-def _fill_linear(start: float, step: float, limit: int, first: Any, weights: Any) -> None:
-    """The filter of interpolation between the centres of pixels. The border's pixels are repeated."""
-    taps = weights.shape[1]
-    for i in range(len(first)):
-        centre = start + (i + 0.5) * step - 0.5
-        below = math.floor(centre)
-        first[i] = max(0, min(below, limit - taps))
-        for k in range(2):
-            nearest = max(0, min(below + k, limit - 1))
-            weights[i, nearest - first[i]] += (centre - below) if k else 1 - (centre - below)
-
-
-@jit
-def _resample_row(
-    image: Any, top: int, row_weights: Any, first: Any, weights: Any, line: Any, result: Any
+def _resample(
+    images: npt.NDArray[np.uint8],
+    resampling: Resampling,
+    out: npt.NDArray[Any],
+    kernel: Any,
+    *quant_params: npt.NDArray[np.float32],
 ) -> None:
-    """One row of the result, (width, channels): the sum over rows into `line`, then that over columns."""
-    taps, width, channels = weights.shape[1], image.shape[1], image.shape[2]
-    for x in range(width):
-        for c in range(channels):
-            line[x * channels + c] = row_weights[0] * np.float32(image[top, x, c])
-    for k in range(1, len(row_weights)):
-        for x in range(width):
-            for c in range(channels):
-                line[x * channels + c] += row_weights[k] * np.float32(image[top + k, x, c])
-    for j in range(len(first)):
-        for c in range(channels):
-            total = weights[j, 0] * line[first[j] * channels + c]
-            for k in range(1, taps):
-                total += weights[j, k] * line[(first[j] + k) * channels + c]
-            result[j * channels + c] = total
+    """Call a kernel, which needs at least 16 rows in its result, and at least 16 values in each row."""
+    n, height, width, channels = *images.shape[:3], math.prod(images.shape[3:])
+    assert (height, width) == resampling.window[2:] and out.shape[1:3] == resampling.size
+    (top, row_weights), (first, weights) = resampling.rows, resampling.columns
+    if channels > 1:
+        first = np.add.outer(first * channels, np.arange(channels)).ravel()
+        weights = np.repeat(weights, channels, axis=0)
+    lines = images.reshape(n, height, width * channels)
+    if lines.shape[2] < LANES:
+        lines = np.pad(lines, ((0, 0), (0, 0), (0, LANES - lines.shape[2])))
+    rows = out.reshape(n, out.shape[1], -1)
+    large = rows
+    if min(rows.shape[1:]) < LANES:
+        large = np.empty((n, max(LANES, rows.shape[1]), max(LANES, rows.shape[2])), rows.dtype)
+    shapes = lines.shape[2], *large.shape[1:], row_weights.shape[1], weights.shape[1], channels
+    tables = top, row_weights.ravel(), first, weights.ravel()
+    kernel(lines.reshape(n, -1), *quant_params, large.reshape(-1), shapes, *tables)
+    if large is not rows:
+        rows[:] = large[:, : rows.shape[1], : rows.shape[2]]
 
 
 @jit
-def _resample_bytes(images: Any, top: Any, row_weights: Any, first: Any, weights: Any, out: Any) -> None:
-    height, width, channels = out.shape[1:]
-    line = np.empty(images.shape[2] * channels, np.float32)
-    result = np.empty(width * channels, np.float32)
+def _resample_bytes(
+    images: Any, out: Any, shapes: Any, top: Any, row_weights: Any, first: Any, weights: Any
+) -> None:
+    """Fill `out` with rounded values. The arguments are those of `_sum_rows` and `_sum_columns`."""
+    width, height, length, row_taps, taps, spacing = shapes
+    lines, tile = np.empty(LANES * width, np.float32), np.empty(TILE, np.float32)
     for n in range(len(images)):
-        for i in range(height):
-            _resample_row(images[n], top[i], row_weights[i], first, weights, line, result)
-            for j in range(width):
-                for c in range(channels):
-                    out[n, i, j, c] = np.uint8(result[j * channels + c] + np.float32(0.5))
+        for i in range(0, height, LANES):
+            row = min(i, height - LANES)
+            _sum_rows(images[n], width, top, row_weights, row_taps, row, tile, lines)
+            for j in range(0, length, LANES):
+                column = min(j, length - LANES)
+                _sum_columns(lines, first, weights, taps, spacing, column, tile)
+                put_bytes(tile, out, (n * height + row) * length + column, length)
 
 
 @jit
 def _resample_pixels(
-    codes: Any, top: Any, row_weights: Any, first: Any, weights: Any, scale: Any, zero_point: Any, out: Any
+    images: Any,
+    scale: Any,
+    zero_point: Any,
+    out: Any,
+    shapes: Any,
+    top: Any,
+    row_weights: Any,
+    first: Any,
+    weights: Any,
 ) -> None:
-    height, width = out.shape[1:]
-    line, result = np.empty(codes.shape[2], np.float32), np.empty(width, np.float32)
-    for n in range(len(codes)):
-        for i in range(height):
-            _resample_row(codes[n], top[i], row_weights[i], first, weights, line, result)
-            for j in range(width):
-                out[n, i, j] = (result[j] - zero_point[n]) * scale[n]
+    """Fill `out` with displacements. The arguments are those of `_sum_rows` and `_sum_columns`."""
+    width, height, length, row_taps, taps, spacing = shapes
+    lines, tile = np.empty(LANES * width, np.float32), np.empty(TILE, np.float32)
+    for n in range(len(images)):
+        for i in range(0, height, LANES):
+            row = min(i, height - LANES)
+            _sum_rows(images[n], width, top, row_weights, row_taps, row, tile, lines)
+            for j in range(0, length, LANES):
+                column = min(j, length - LANES)
+                _sum_columns(lines, first, weights, taps, spacing, column, tile)
+                put_pixels(tile, scale[n], zero_point[n], out, (n * height + row) * length + column, length)
+
+
+@jit
+def _sum_rows(
+    image: Any, width: int, top: Any, weights: Any, taps: int, row: int, tile: Any, lines: Any
+) -> None:
+    """The sums over rows of an image, for 16 rows of the result.
+
+    Args:
+        image: rows of `width` values, one after the other.
+        width: at least 16.
+        top, weights, taps: the filter; the weights of a row follow those of the row before.
+        row: the first of the 16 rows.
+        tile: scratch.
+        lines: (16 * width,): of each column the values in the 16 rows.
+    """
+    for begin in range(0, width, LANES):
+        x = min(begin, width - LANES)
+        for i in range(LANES):
+            at = top[row + i] * width + x
+            total = zeros()
+            for k in range(taps):
+                total = add_bytes(total, weights, (row + i) * taps + k, image, at + k * width)
+            set_row(tile, i, total)
+        transpose(tile, lines, x * LANES)
+
+
+@jit
+def _sum_columns(
+    lines: Any, first: Any, weights: Any, taps: int, spacing: int, column: int, tile: Any
+) -> None:
+    """The sums over columns, for 16 columns of the result.
+
+    Args:
+        lines: from `_sum_rows`.
+        first, weights, taps: the filter.
+        spacing: from one column that the filter reads to the next: the number of channels.
+        column: the first of the 16 columns.
+        tile: a row for each column.
+    """
+    for j in range(LANES):
+        at = first[column + j] * LANES
+        total = zeros()
+        for k in range(taps):
+            total = add_floats(total, weights, (column + j) * taps + k, lines, at + k * spacing * LANES)
+        set_row(tile, j, total)
 
 
 @jit
@@ -225,3 +241,64 @@ def _to_pixels(codes: Any, scale: Any, zero_point: Any, out: Any) -> None:
     for n in range(len(codes)):
         for i in range(codes.shape[1]):
             out[n, i] = (np.float32(codes[n, i]) - zero_point[n]) * scale[n]
+
+
+@jit
+def _axis(start: float, extent: float, size: int, limit: int, antialias: bool, mirror: bool) -> Any:
+    """The filter of one axis of an image.
+
+    Args:
+        start, extent: the part of the axis, in pixels.
+        size: the number of pixels of the result.
+        limit: the number of pixels of the image.
+        antialias: whether to take means where the result is smaller.
+        mirror: exchange first and last.
+
+    Returns:
+        The first pixel that is read, the number of pixels that are read, and `first` and `weights` of `Axis`.
+    """
+    step = extent / size
+    means = antialias and step > 1
+    taps = min(math.ceil(step) + 1 if means else 2, limit)
+    length = max(size, LANES)
+    first, wide = np.empty(length, np.int64), np.zeros((length, taps), np.float32)
+    used = 1
+    for i in range(length):
+        pixel = min(i, size - 1)
+        if mirror:
+            pixel = size - 1 - pixel
+        if means:
+            first[i] = _fill_mean(start + pixel * step, start + (pixel + 1) * step, limit, wide[i])
+        else:
+            first[i] = _fill_linear(start + (pixel + 0.5) * step - 0.5, limit, wide[i])
+        for k in range(used, taps):
+            if wide[i, k] > 0:
+                used = k + 1
+    low = first.min()
+    first -= low
+    return low, first.max() + used, first, wide[:, :used].copy()
+
+
+@jit
+def _fill_mean(begin: float, end: float, limit: int, weights: Any) -> int:
+    """The weights of a mean: the share of each pixel in the area from `begin` to `end`. Returns the first."""
+    taps = len(weights)
+    first = max(0, min(math.floor(begin + _NO_WEIGHT), limit - taps))
+    total = 0.0
+    for k in range(taps):
+        total += max(0.0, min(end, first + k + 1.0) - max(begin, first + float(k)))
+    for k in range(taps):
+        share = max(0.0, min(end, first + k + 1.0) - max(begin, first + float(k))) / total
+        weights[k] = share if share > _NO_WEIGHT else 0.0
+    return first
+
+
+@jit
+def _fill_linear(centre: float, limit: int, weights: Any) -> int:
+    """The weights of the two pixels nearest to `centre`. The border's are repeated. Returns the first."""
+    below = math.floor(centre)
+    first = max(0, min(below, limit - len(weights)))
+    for k in range(2):
+        nearest = max(0, min(below + k, limit - 1))
+        weights[nearest - first] += (centre - below) if k else 1 - (centre - below)
+    return first

@@ -5,7 +5,7 @@
     flow = video.flow(0, 10)          # (10, 2, H, W) float32, pixels
 
 Images are read from memory-mapped shards, and each is compared with its checksum. A corpus can be pickled and
-forked: each process maps the shards when it uses them first.
+forked: each process maps the shards when it uses them first. Several threads may read one corpus.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,14 +163,18 @@ class Corpus(Mapping[str, Video]):
         return self.info()
 
     def shard(self, task: str) -> Shard:
-        """The shard of a task. The shards that were used last stay open."""
-        shard = self._shards.get(task)
-        if shard is None:
-            shard = self._shards[task] = Shard(self.store.shard_path(task))
-            if len(self._shards) > self._max_open_shards:
-                self._shards.popitem(last=False)
-        else:
+        """The shard of a task. The shards that were used last stay open.
+
+        Several threads may call it: each step is one operation of the dictionary, and no lock is needed.
+        """
+        try:
             self._shards.move_to_end(task)
+            return self._shards[task]
+        except KeyError:  # it is not open, or another thread has just closed it
+            shard = self._shards.setdefault(task, Shard(self.store.shard_path(task)))
+        while len(self._shards) > self._max_open_shards:
+            with suppress(KeyError):
+                self._shards.popitem(last=False)
         return shard
 
     def _rows_of(self, video_id: object) -> range:

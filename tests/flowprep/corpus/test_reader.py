@@ -6,7 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -163,6 +163,29 @@ def test_only_the_last_shards_stay_open(corpus):
     assert opened.shard("aaaa") is first
     assert [video.flow(0, 1).shape[0] for video in opened.values()] == [1, 1, 1]
     assert opened.shard("aaaa") is not first
+
+
+@pytest.mark.parametrize("max_open_shards", [1, 2, 100])
+def test_threads_read_one_corpus(corpus, max_open_shards):
+    whole = {name: video.codes(0, video.num_pairs) for name, video in open_corpus(corpus).items()}
+    opened = Corpus(corpus, max_open_shards)
+
+    def read(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        for _ in range(60):
+            name = rng.choice(list(whole))
+            pairs = rng.integers(len(whole[name]), size=3)
+            if not np.array_equal(opened[name].codes(pairs), whole[name][pairs]):
+                return False
+        return True
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the threads take turns often
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(read, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_other_folders_are_refused(tmp_path, corpus):
