@@ -1,57 +1,28 @@
-"""A data set for PyTorch: stacks of flows with random crops, from a corpus.
+"""Stacks of flow for PyTorch, from a corpus: batches to train on, and views to test with.
 
-    python examples/torch_dataset.py CORPUS
-
-`trainer` has its own loader with the rules of the 2014 paper. This one shows the smallest useful form.
+python examples/torch_dataset.py CORPUS
 """
 
 from __future__ import annotations
 
 import sys
 
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-import flowprep
-
-
-class FlowStacks(Dataset[tuple[torch.Tensor, int]]):
-    """One stack of flows and the class of each video that is long enough.
-
-    A corpus can be passed to worker processes: each process opens the shards for itself.
-
-    Args:
-        corpus: the corpus.
-        stack: L, the number of flows in a stack.
-        crop: side of the square crop, in pixels.
-    """
-
-    def __init__(self, corpus: flowprep.Corpus, stack: int = 10, crop: int = 96) -> None:
-        self.corpus, self.stack, self.crop = corpus, stack, crop
-        self.ids = [video.id for video in corpus.values() if video.num_pairs >= stack]
-        self.classes = sorted({corpus.labels[video_id] for video_id in self.ids})
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        """A stack (2 L, crop, crop) float32 in pixels, and the number of its class."""
-        video = self.corpus[self.ids[index]]
-        rng = np.random.default_rng(torch.randint(2**31, ()).item())
-        start = int(rng.integers(video.num_pairs - self.stack + 1))
-        top = int(rng.integers(video.height - self.crop + 1))
-        left = int(rng.integers(video.width - self.crop + 1))
-        flow = video.flow(start, self.stack, window=(top, left, self.crop, self.crop))
-        flow -= flow.mean(axis=(2, 3), keepdims=True)  # the mean of each displacement field
-        return torch.from_numpy(flow).flatten(0, 1), self.classes.index(video.label)
+from flowprep.torch import ClipSampler, FlowDataset, collate
 
 
 def main(folder: str, crop: str = "96") -> None:
-    """Print the shapes of the batches."""
-    stacks = FlowStacks(flowprep.open_corpus(folder), crop=int(crop))
-    for batch, labels in DataLoader(stacks, batch_size=4, shuffle=True):
-        print(tuple(batch.shape), [stacks.classes[i] for i in labels.tolist()])
+    """Print the shapes of the batches, and the classes of their clips."""
+    train = FlowDataset(folder, length=10, crop=int(crop), random=True, mirror=True, subtract_mean=True)
+    sampler = ClipSampler(train)
+    for _ in range(2):
+        print(f"epoch {sampler.epoch}")
+        for stacks, labels in DataLoader(train, batch_size=4, sampler=sampler, collate_fn=collate):
+            print(tuple(stacks.shape), [train.classes[i] for i in labels.tolist()])
+    test = FlowDataset(folder, length=10, crop=int(crop), crops=10, segments=3, classes=train.classes)
+    views, label = test[0]
+    print(f"{tuple(views.shape)}: 10 crops of 3 stacks of {test.classes[label]}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,9 @@ PROGRAMS: dict[str, click.Group] = {"flowprep": flowprep.cli.main, "trainer": tr
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for paths in documents().values() for path in paths]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md", "docs/guides/read.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/quickstart.md", "docs/guides/read.md", "docs/guides/datasets.md"]
+)
 def test_python_code_runs(document, corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corpus").symlink_to(corpus)

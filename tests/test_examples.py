@@ -69,8 +69,27 @@ def test_flow_of_a_pair(videos, tmp_path):
 
 @pytest.mark.slow
 def test_torch_dataset(corpus, tmp_path):
-    output = run(tmp_path, "torch_dataset.py", corpus[0])
-    assert "(4, 20, 96, 96)" in output and "(2, 20, 96, 96)" in output
+    output = run(tmp_path, "torch_dataset.py", corpus[0], 40)
+    assert output.count("(4, 20, 40, 40)") == output.count("(2, 20, 40, 40)") == 2 and "epoch 1" in output
+    assert "(10, 3, 20, 40, 40): 10 crops of 3 stacks of left" in output
+
+
+@pytest.mark.slow
+def test_train_with_clips(corpus, tmp_path):
+    whole = run(tmp_path, "train_with_clips.py", corpus[0], 3).splitlines()
+    (tmp_path / "clips.pt").unlink()
+    parts = [run(tmp_path, "train_with_clips.py", corpus[0], epochs).splitlines() for epochs in (1, 3)]
+    assert whole == parts[0] + parts[1] and len(whole) == 3
+
+
+@pytest.mark.slow
+def test_clips_in_numpy(corpus, tmp_path):
+    lines = run(tmp_path, "clips_in_numpy.py", corpus[0]).splitlines()
+    assert [line.startswith("(2, 5, 40, 40, 3) (2, 5, 2, 40, 40)") for line in lines] == [True, True, False]
+    assert (
+        lines[2].startswith("resumed: [")
+        and len({name for line in lines for name in line.split("'")[1::2]}) == 6
+    )
 
 
 @pytest.mark.slow

@@ -90,8 +90,8 @@ class ClipLayout:
         """The number of clips of each video, of which `available` frames or pairs can be shown: (N,)."""
         if not self.stride:
             return np.ones_like(available)
-        clips: npt.NDArray[np.int64] = (_num_starts(available, self.reach) - 1) // self.stride + 1
-        return clips
+        last = np.maximum(0, available - self.reach)
+        return last // self.stride + 1
 
     def starts(self, available: int, number: int, rng: np.random.Generator | None) -> npt.NDArray[np.int64]:
         """Where clip `number` of a video begins: (1,), or (segments,).
@@ -102,9 +102,10 @@ class ClipLayout:
         if self.stride:
             return np.array([number * self.stride])
         parts = self.segments or 1
-        edges = np.linspace(0, _num_starts(available, self.reach), parts + 1)
         where = 0.5 if rng is None else rng.random(parts)
-        return (edges[:-1] + where * np.diff(edges)).astype(np.int64)
+        width = max(1, available - self.reach + 1) / parts
+        begin: npt.NDArray[np.int64] = ((np.arange(parts) + where) * width).astype(np.int64)
+        return begin
 
     def positions(self, starts: npt.NDArray[np.int64], available: int) -> npt.NDArray[np.int64]:
         """The frames or pairs of a clip in its order: (len(starts) * length,). Past the end, the last one."""
@@ -147,11 +148,6 @@ def as_pair(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(value)
     return value if value is None else (value, value)
-
-
-def _num_starts(available: Any, reach: int) -> Any:
-    """The number of frames or pairs at which a clip can begin. A short video has one."""
-    return np.maximum(1, available - reach + 1)
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -34,7 +34,7 @@ def pixel_shapes(contents: Sequence[str], lead: tuple[int, ...], size: tuple[int
 
 def read_pixels(
     video: Video,
-    positions: Sequence[int],
+    positions: npt.NDArray[np.int64],
     view: View,
     out: Mapping[str, npt.NDArray[Any]],
     *,
@@ -72,7 +72,7 @@ def read_pixels(
 
 
 def _read_views(
-    video: Video, positions: Sequence[int], content: str, view: View, out: npt.NDArray[Any]
+    video: Video, positions: npt.NDArray[np.int64], content: str, view: View, out: npt.NDArray[Any]
 ) -> None:
     """Read the crops of frames or pairs, (C, n, ...). Several are cut from frames that are read once."""
     read = getattr(video, content)

@@ -25,16 +25,19 @@ from flowprep.validation import check
 
 log = logging.getLogger(__name__)
 
+_KEPT_VIDEOS = 4096  # some kilobytes each
+
 Key = int | tuple[int, int]
 Arrays = dict[str, Any]
 
 
 class _Item(NamedTuple):
-    """A clip that is to be read: its video, the number of the video, where it begins, and what it shows."""
+    """A clip that is to be read: its video and its number, its first frames, all frames, their part."""
 
     video: Video
     number: int
     starts: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     view: View
 
 
@@ -138,6 +141,7 @@ class ClipSource:
         self._available = available[kept]
         self._first = np.concatenate([[0], np.cumsum(self.layout.num_clips(self._available))])
         self._pool = BufferPool()
+        self._videos: dict[int, Video] = {}
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -157,10 +161,10 @@ class ClipSource:
         return f"<ClipSource {counts}, {', '.join(options)}, seed={self.seed}, videos {digest:08x}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None}
+        return {**self.__dict__, "_pool": None, "_videos": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _pool=BufferPool())
+        self.__dict__.update(state, _pool=BufferPool(), _videos={})
 
     def sample(self, item: int, epoch: int | np.random.Generator = 0) -> Arrays:
         """Clip `item` with the random choices of an epoch.
@@ -248,21 +252,31 @@ class ClipSource:
             rng = None
         elif not isinstance(epoch, np.random.Generator):
             rng = np.random.default_rng([self.seed, epoch, item])
-        video = self.corpus[self.ids[number]]
-        starts = self.layout.starts(int(self._available[number]), item - int(self._first[number]), rng)
-        return _Item(video, number, starts, self.layout.view(video.height, video.width, rng))
+        video = self._video(number)
+        available = int(self._available[number])
+        starts = self.layout.starts(available, item - int(self._first[number]), rng)
+        positions = self.layout.positions(starts, available)
+        return _Item(video, number, starts, positions, self.layout.view(video.height, video.width, rng))
+
+    def _video(self, number: int) -> Video:
+        """A video. Those that were used last are kept."""
+        video = self._videos.get(number)
+        if video is None:
+            if len(self._videos) >= _KEPT_VIDEOS:
+                self._videos.clear()
+            video = self._videos[number] = self.corpus[self.ids[number]]
+        return video
 
     def _shapes(self, view: View) -> Shapes:
         return pixel_shapes(self.contents, self.layout.lead, view.size)
 
     def _read(self, plan: _Item, out: Mapping[str, npt.NDArray[Any]]) -> None:
-        positions = self.layout.positions(plan.starts, int(self._available[plan.number])).tolist()
-        read_pixels(plan.video, positions, plan.view, out, subtract_mean=self.subtract_mean)
+        read_pixels(plan.video, plan.positions, plan.view, out, subtract_mean=self.subtract_mean)
 
     def _describe(self, plan: _Item) -> Arrays:
         """The entries of a clip that are not pixels."""
         layout = self.layout
-        times = plan.video.times_seconds[layout.positions(plan.starts, int(self._available[plan.number]))]
+        times = plan.video.times_seconds[plan.positions]
         return {
             "label": self.labels[plan.number],
             "id": plan.video.id,
