@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def read_codes(
     """
     if geometry.resampling is None:
         for place, shard, rows in segments.image_runs(streams, pairs):
-            _decode(segments, shard, rows.ravel(), geometry, out[place].reshape(-1, *geometry.size))
+            _decode(segments, _Fields.locate(shard, rows), geometry, out[place].reshape(-1, *geometry.size))
         return
     from flowprep.codec import resample
 
@@ -75,33 +76,81 @@ def read_flow(
             resample.resample_flow(codes, geometry.resampling, *values)
 
 
+def not_decoded(shard: Shard, rows: npt.NDArray[np.int64], shape: tuple[int, int]) -> Iterator[int]:
+    """The fields that need a library, or are damaged. All others are whole, and match their checksums.
+
+    Args:
+        shard: the shard.
+        rows: (n,) of its table of images.
+        shape: (height, width) of a field.
+    """
+    from flowprep.codec.decode_jpeg import DECODED, decode_fields
+
+    fields, at_once = _Fields.locate(shard, rows), _at_once(*shape)
+    scratch = np.empty((min(at_once, len(rows)), *shape), np.uint8)
+    for begin in range(0, len(rows), at_once):
+        part = fields.part(begin, begin + at_once)
+        out = scratch[: len(part.rows)]
+        status = decode_fields(shard.data, *part[2:], shape, (0, 0, *shape), out)
+        yield from part.rows[status != DECODED].tolist()
+
+
+def _at_once(height: int, width: int) -> int:
+    """The number of decoded fields that stay in the processor's cache; 1 if one is too large."""
+    return max(1, _CACHE_BYTES // max(1, height * width))
+
+
 def _decoded(
     segments: Segments, streams: Sequence[str], pairs: npt.NDArray[np.int64], geometry: Geometry
 ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
     """Decode the window of some fields at a time: their place among all fields, and their codes."""
     height, width = geometry.window[2:]
-    at_once = max(1, _CACHE_BYTES // max(1, height * width))
+    at_once = _at_once(height, width)
     scratch = np.empty((min(at_once, len(pairs) * len(streams)), height, width), np.uint8)
     for place, shard, rows in segments.image_runs(streams, pairs):
-        first, fields = place.start * len(streams), rows.ravel()
-        for begin in range(0, len(fields), at_once):
-            chunk = fields[begin : begin + at_once]
-            codes = scratch[: len(chunk)]
-            _decode(segments, shard, chunk, geometry, codes)
-            yield slice(first + begin, first + begin + len(chunk)), codes
+        first, fields = place.start * len(streams), _Fields.locate(shard, rows)
+        for begin in range(0, rows.size, at_once):
+            end = min(begin + at_once, rows.size)
+            codes = scratch[: end - begin]
+            _decode(segments, fields.part(begin, end), geometry, codes)
+            yield slice(first + begin, first + end), codes
 
 
-def _decode(
-    segments: Segments,
-    shard: Shard,
-    rows: npt.NDArray[np.int64],
-    geometry: Geometry,
-    out: npt.NDArray[np.uint8],
-) -> None:
-    """Decode the window of fields of one shard to `out`, (rows, height, width)."""
-    top, left, height, width = geometry.window
+class _Fields(NamedTuple):
+    """Fields of one shard: their rows in its table of images, and their places in its file. Each is (n,)."""
+
+    shard: Shard
+    rows: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    checksums: npt.NDArray[np.int64]
+
+    @classmethod
+    def locate(cls, shard: Shard, rows: npt.NDArray[np.int64]) -> _Fields:
+        """Find fields in the file. If the table ends before one of them, no field is in the file."""
+        rows = rows.ravel()
+        try:
+            return cls(shard, rows, *shard.locate(rows))
+        except IndexError:
+            return cls(shard, rows, *np.full((3, len(rows)), -1))
+
+    def part(self, begin: int, end: int) -> _Fields:
+        """Some of the fields."""
+        return _Fields(self.shard, *(values[begin:end] for values in self[1:]))
+
+
+def _decode(segments: Segments, fields: _Fields, geometry: Geometry, out: npt.NDArray[np.uint8]) -> None:
+    """Decode the window of fields to `out`, (fields, height, width)."""
+    from flowprep.codec.decode_jpeg import DECODED, decode_fields  # compiled loops, loaded on first use
+
+    shard, rows, *places = fields
     mirror = geometry.mirror and geometry.resampling is None  # filters mirror themselves
-    for codes, row in zip(out, rows.tolist(), strict=True):
-        whole = images.decode_codes(segments.image(shard, row), geometry.shape)
+    status = decode_fields(shard.data, *places, geometry.shape, geometry.window, out, mirror)
+    if not status.any():
+        return
+    top, left, height, width = geometry.window
+    for k in np.flatnonzero(status != DECODED).tolist():
+        # It is damaged, or a PNG, or a JPEG of another program.
+        whole = images.decode_codes(segments.image(shard, int(rows[k])), geometry.shape)
         part = whole[top : top + height, left : left + width]
-        codes[:] = part[:, ::-1] if mirror else part
+        out[k] = part[:, ::-1] if mirror else part

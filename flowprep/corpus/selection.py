@@ -118,9 +118,12 @@ def lay_out(
         UsageError: the size is not allowed.
     """
     part = (0, 0, *shape) if window is None else _checked_window(window, shape, video_id)
-    if size is None and any(value != int(value) for value in part):
-        raise OutOfRange(f"window is {window}; allowed: whole pixels, or fractions with a size")
-    size = (int(part[2]), int(part[3])) if size is None else _checked_size(size)
+    if size is None:
+        size = int(part[2]), int(part[3])
+        if (int(part[0]), int(part[1]), *size) != part:
+            raise OutOfRange(f"window is {window}; allowed: whole pixels, or fractions with a size")
+    else:
+        size = _checked_size(size)
     return _geometry(shape, part, size, antialias, mirror)
 
 
@@ -157,7 +160,7 @@ def _geometry(
 
 def _checked_window(window: Any, shape: Size, video_id: str) -> tuple[float, float, float, float]:
     try:
-        top, left, height, width = (float(value) for value in window)
+        top, left, height, width = map(float, window)
     except (TypeError, ValueError):
         raise OutOfRange(f"window is {window}; allowed: (top, left, height, width)") from None
     inside = top >= 0 and left >= 0 and height >= 0 and width >= 0

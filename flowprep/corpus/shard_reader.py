@@ -95,6 +95,27 @@ class Shard:
             raise CorpusDamaged(f"{self.path.name}: image {index} does not match its checksum")
         return image
 
+    def locate(
+        self, rows: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Where images are in `data`: the offset, the size and the CRC-32 of each.
+
+        Args:
+            rows: (n,) in the table of images, from 0.
+
+        Raises:
+            IndexError: there is no such image.
+        """
+        table = self.images[rows]
+        offsets = table["offset"].astype(np.int64)
+        offsets += self._bytes
+        return offsets, table["size"].astype(np.int64), table["crc32"].astype(np.int64)
+
+    @cached_property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """The bytes of the file, (N,), mapped into memory."""
+        return np.frombuffer(self._map, np.uint8)
+
     @cached_property
     def settings(self) -> Settings:
         """The settings of the corpus when the shard was made."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from flowprep.codec import images
 from flowprep.corpus import format as fmt
+from flowprep.corpus.fields import not_decoded
 from flowprep.corpus.records import ShardRecord, TaskRecord
 from flowprep.corpus.shard_reader import Shard
 from flowprep.corpus.store import CorpusStore
@@ -206,9 +207,10 @@ def _check_images(shard: Shard) -> Iterator[Problem]:
     for row in shard.videos:
         shape = int(row["height"]), int(row["width"])
         for stream in fmt.STREAMS:
-            decode = images.decode_rgb if stream == "rgb" else images.decode_codes
             first = int(row[f"{stream}_first"])
-            for image in range(first, min(first + int(row[f"{stream}_count"]), len(shard.images))):
+            numbers = np.arange(first, min(first + int(row[f"{stream}_count"]), len(shard.images)))
+            decode = images.decode_rgb if stream == "rgb" else images.decode_codes
+            for image in numbers.tolist() if stream == "rgb" else not_decoded(shard, numbers, shape):
                 try:
                     decode(shard.image(image), shape)
                 except CorpusError as exc:

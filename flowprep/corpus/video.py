@@ -429,15 +429,11 @@ class Video:
         return self.zero_point
 
     def _columns(self, column: str, backward: bool) -> npt.NDArray[np.float32]:
-        pairs = self._segments.pair_rows(backward)
-        return np.stack([pairs[f"u_{column}"], pairs[f"v_{column}"]], axis=1)
+        return _of_both(self._segments.pair_rows(backward), column)
 
     def _quant_params(self, pairs: npt.NDArray[np.int64], backward: bool) -> QuantParams:
         rows = self._segments.pair_rows(backward, pairs)
-        scale, zero_point, mean = (
-            np.stack([rows[f"u_{column}"], rows[f"v_{column}"]], axis=1) for column in fmt.PAIR_COLUMNS[:3]
-        )
-        return QuantParams(scale, zero_point, mean)
+        return QuantParams(*(_of_both(rows, column) for column in fmt.PAIR_COLUMNS[:3]))
 
     def _pairs(self, start: Positions, count: int | None, backward: bool) -> npt.NDArray[np.int64]:
         """The pairs to read, after a check."""
@@ -458,6 +454,13 @@ class Video:
     def _check_backward(self) -> None:
         if not self._corpus.settings.backward:
             raise OutOfRange(f"{self._corpus.path} was made without backward flow; it needs --backward")
+
+
+def _of_both(rows: npt.NDArray[Any], column: str) -> npt.NDArray[np.float32]:
+    """A column of the table of pairs, of u and of v: (rows, 2)."""
+    values = np.empty((len(rows), 2), np.float32)
+    values[:, 0], values[:, 1] = rows[f"u_{column}"], rows[f"v_{column}"]
+    return values
 
 
 def _streams(backward: bool) -> tuple[str, str]:

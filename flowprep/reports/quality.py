@@ -5,8 +5,6 @@ All figures come from the stored images. docs/guides/quality.md says what they m
 
 from __future__ import annotations
 
-import copy
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,12 +99,9 @@ def measure_all(
     Raises:
         CorpusDamaged: an image does not match its checksum.
     """
-    own = threading.local()
 
     def measure(video_id: str) -> VideoQuality:
-        if not hasattr(own, "corpus"):
-            own.corpus = copy.copy(corpus)  # the same index, and shards of its own
-        return measure_quality(own.corpus[video_id])
+        return measure_quality(corpus[video_id])
 
     qualities: dict[str, VideoQuality] = {}
     pool = ThreadPoolExecutor(jobs or usable_cores())
