@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flowprep.codec import images
 from flowprep.corpus.segments import Segments
-from flowprep.corpus.selection import Geometry
+from flowprep.corpus.selection import Geometry, Size
 from flowprep.corpus.shard_reader import Shard
 
 _CACHE_BYTES = 1 << 18  # of decoded codes before they are resampled: they stay in the processor's cache
@@ -76,7 +76,7 @@ def read_flow(
             resample.resample_flow(codes, geometry.resampling, *values)
 
 
-def not_decoded(shard: Shard, rows: npt.NDArray[np.int64], shape: tuple[int, int]) -> Iterator[int]:
+def not_decoded(shard: Shard, rows: npt.NDArray[np.int64], shape: Size) -> Iterator[int]:
     """The fields that need a library, or are damaged. All others are whole, and match their checksums.
 
     Args:
@@ -84,15 +84,12 @@ def not_decoded(shard: Shard, rows: npt.NDArray[np.int64], shape: tuple[int, int
         rows: (n,) of its table of images.
         shape: (height, width) of a field.
     """
-    from flowprep.codec.decode_jpeg import DECODED, decode_fields
-
     fields, at_once = _Fields.locate(shard, rows), _at_once(*shape)
     scratch = np.empty((min(at_once, len(rows)), *shape), np.uint8)
     for begin in range(0, len(rows), at_once):
         part = fields.part(begin, begin + at_once)
-        out = scratch[: len(part.rows)]
-        status = decode_fields(shard.data, *part[2:], shape, (0, 0, *shape), out)
-        yield from part.rows[status != DECODED].tolist()
+        places = part.decode(shape, (0, 0, *shape), scratch[: len(part.rows)])
+        yield from part.rows[places].tolist()
 
 
 def _at_once(height: int, width: int) -> int:
@@ -132,25 +129,33 @@ class _Fields(NamedTuple):
         try:
             return cls(shard, rows, *shard.locate(rows))
         except IndexError:
-            return cls(shard, rows, *np.full((3, len(rows)), -1))
+            nowhere = np.full(len(rows), -1)
+            return cls(shard, rows, nowhere, nowhere, nowhere)
 
     def part(self, begin: int, end: int) -> _Fields:
         """Some of the fields."""
         return _Fields(self.shard, *(values[begin:end] for values in self[1:]))
 
+    def decode(
+        self, shape: Size, window: tuple[int, int, int, int], out: npt.NDArray[np.uint8], mirror: bool = False
+    ) -> npt.NDArray[np.int64]:
+        """Decode the window of fields of a shape to `out`, (n, height, width).
+
+        Returns:
+            The places of the fields that were not decoded: they are damaged, or need a library.
+        """
+        from flowprep.codec.decode_jpeg import decode_fields  # compiled loops, loaded on first use
+
+        where = self.offsets, self.sizes, self.checksums
+        return np.flatnonzero(decode_fields(self.shard.data, *where, shape, window, out, mirror))
+
 
 def _decode(segments: Segments, fields: _Fields, geometry: Geometry, out: npt.NDArray[np.uint8]) -> None:
     """Decode the window of fields to `out`, (fields, height, width)."""
-    from flowprep.codec.decode_jpeg import DECODED, decode_fields  # compiled loops, loaded on first use
-
-    shard, rows, *places = fields
-    mirror = geometry.mirror and geometry.resampling is None  # filters mirror themselves
-    status = decode_fields(shard.data, *places, geometry.shape, geometry.window, out, mirror)
-    if not status.any():
-        return
     top, left, height, width = geometry.window
-    for k in np.flatnonzero(status != DECODED).tolist():
+    mirror = geometry.mirror and geometry.resampling is None  # filters mirror themselves
+    for k in fields.decode(geometry.shape, geometry.window, out, mirror).tolist():
         # It is damaged, or a PNG, or a JPEG of another program.
-        whole = images.decode_codes(segments.image(shard, int(rows[k])), geometry.shape)
+        whole = images.decode_codes(segments.image(fields.shard, int(fields.rows[k])), geometry.shape)
         part = whole[top : top + height, left : left + width]
         out[k] = part[:, ::-1] if mirror else part
