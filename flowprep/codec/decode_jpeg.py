@@ -117,9 +117,8 @@ def _new_work(longest: int, blocks: int, shape: Any, window: Any) -> Any:
         np.empty(longest + PADDING, np.uint8),
     )
     coefficients = (
-        np.empty(blocks + SLACK, np.int32),
-        np.empty(blocks + SLACK, np.int32),
-        np.empty(4 * longest + 4 * SLACK, np.int64),
+        np.empty(blocks + SLACK, np.int64),
+        np.empty(4 * (longest + 2 * SLACK), np.int64),
     )
     return tables, coefficients, new_band(shape, window)
 
@@ -147,9 +146,10 @@ def _decode(
     size = remove_stuffing(data, header[SCAN], end, stream)
     if repeated_bits < 0 or size < 0:
         return False
-    dc, ends, events = work[1]
-    if not read_blocks(stream, size, blocks, data, table, lengths, repeated_bits, dc, ends, events):
+    coefficients, events = work[1]
+    if not read_blocks(stream, size, blocks, data, table, lengths, repeated_bits, coefficients, events):
         return False
+    coefficients[blocks + 1 : blocks + SLACK] = 0  # pixels are made 16 blocks at a time
     for i in range(64):
         steps[i] = data[header[STEPS] + i]
-    return write_window(dc, ends, events, steps, shape, window, mirror, work[2], out, at)
+    return write_window(coefficients, events, steps, shape, window, mirror, work[2], out, at)

@@ -26,7 +26,7 @@ HEADER_SIZE = 20
 #   1 bit, IS_LONG: the code and its value are longer than the index. Then the first 4 bits are those of the
 #     code alone, or 0 if it is longer, and the value is the symbol;
 #   16 bits from bit 16 on: the value, signed.
-INDEX_BITS = 10
+INDEX_BITS = 11
 HALF_TABLE = 1 << INDEX_BITS
 MOVE_SHIFT, BLOCKS_SHIFT, EVENT_SHIFT, VALUE_SHIFT = 4, 9, 12, 16
 IS_EVENT, IS_LONG = 1 << 12, 1 << 13

@@ -14,7 +14,7 @@ from flowprep.system.simd import (
     LANES,
     absolute_ints,
     largest_lane,
-    load_ints,
+    load_high_ints,
     load_word,
     splat_ints,
     store_repeated,
@@ -28,6 +28,8 @@ _BAND_BLOCKS = 1024
 # Blocks are sorted by the place of their last coefficient in file order: up to the second or the ninth, all
 # of them are in the first 2 or 4 rows and columns.
 _LAST_OF_2, _LAST_OF_4 = 2, 9
+
+_LOW = 0xFFFFFFFF  # of an element of `blocks`: the index of its last event, plus 1
 
 
 @jit
@@ -50,8 +52,7 @@ def new_band(shape: Any, window: Any) -> Any:
 
 @jit
 def write_window(
-    dc: Any,
-    ends: Any,
+    blocks: Any,
     events: Any,
     steps: Any,
     shape: Any,
@@ -64,7 +65,7 @@ def write_window(
     """Write the pixels of a window to out[at:].
 
     Args:
-        dc, ends, events: as `read_blocks` fills them.
+        blocks, events: as `read_blocks` fills them.
         steps: (64,) int64 quantisation steps in file order.
         shape: (H, W) of the picture.
         window: top, left, height, width.
@@ -88,14 +89,25 @@ def write_window(
         for row in range(first, last):
             b = row * columns
             if not _write_flat(
-                dc, b + first_column, b + last_column, steps[0], row, window, mirror, line, mirrored, out, at
+                blocks,
+                b + first_column,
+                b + last_column,
+                steps[0],
+                row,
+                window,
+                mirror,
+                line,
+                mirrored,
+                out,
+                at,
             ):
                 return False
         base = first * columns
-        counts = _sort_blocks(ends, events, base, (last - first), columns, first_column, last_column, kinds)
-        _place_blocks(dc, steps[0], base, counts, kinds, places, coefficients)
+        counts = _sort_blocks(blocks, events, base, (last - first), columns, first_column, last_column, kinds)
+        _place_blocks(blocks, steps[0], base, counts, kinds, places, coefficients)
         for b in range(base, last * columns, columns):
-            for n in range(np.uint64(ends[b + first_column]), np.uint64(ends[b + last_column])):
+            first_event, last_event = blocks[b + first_column] & _LOW, blocks[b + last_column] & _LOW
+            for n in range(np.uint64(first_event), np.uint64(last_event)):
                 event = events[n]
                 k, block = np.uint64(event & 63), event >> 6 & 0x3FFFFFF
                 place = places[block - base] + ZIGZAG[k] * LANES
@@ -114,7 +126,7 @@ def write_window(
 
 @jit
 def _write_flat(
-    dc: Any,
+    blocks: Any,
     first: int,
     last: int,
     step: int,
@@ -131,7 +143,7 @@ def _write_flat(
     steps, shift = splat_ints(np.int32(step)), splat_ints(np.int32(3))
     half = splat_ints(np.int32(4 + (128 << 3)))
     for b in range(first, last, LANES):
-        value = load_ints(dc, b) * steps
+        value = load_high_ints(blocks, b + 1) * steps
         if largest_lane(absolute_ints(value)) > idct.MAX_SUM:
             return False
         store_repeated(line, (b - first) * 8, (value + half) >> shift)
@@ -146,16 +158,16 @@ def _write_flat(
 
 @jit
 def _sort_blocks(
-    ends: Any, events: Any, base: int, rows: int, columns: int, first: int, last: int, kinds: Any
+    blocks: Any, events: Any, base: int, rows: int, columns: int, first: int, last: int, kinds: Any
 ) -> Any:
     """List the blocks of a band that have AC coefficients, by kind: those of side 2, of side 4, of side 8."""
     n2, n4, n8 = np.uint64(0), np.uint64(0), np.uint64(0)
     of_2, of_4, of_8 = kinds[0], kinds[1], kinds[2]
     for row in range(rows):
         for b in range(np.uint64(base + row * columns + first), np.uint64(base + row * columns + last)):
-            end = ends[b + np.uint64(1)]
+            end = blocks[b + np.uint64(1)] & _LOW
             k = events[np.uint64(end - 1)] & 63
-            is_busy = end != ends[b]
+            is_busy = end != blocks[b] & _LOW
             of_2[n2] = of_4[n4] = of_8[n8] = b
             n2 += np.uint64(is_busy & (k <= _LAST_OF_2))
             n4 += np.uint64(is_busy & (k > _LAST_OF_2) & (k <= _LAST_OF_4))
@@ -165,7 +177,7 @@ def _sort_blocks(
 
 @jit
 def _place_blocks(
-    dc: Any, step: int, base: int, counts: Any, kinds: Any, places: Any, coefficients: Any
+    blocks: Any, step: int, base: int, counts: Any, kinds: Any, places: Any, coefficients: Any
 ) -> None:
     """Give each listed block a lane of 16, and set its coefficients to its DC coefficient and zeros."""
     start = 0
@@ -178,7 +190,7 @@ def _place_blocks(
             for lane in range(min(LANES, counts[kind] - i)):
                 block = kinds[kind, i + lane]
                 places[block - base] = start + lane
-                coefficients[start + lane] = dc[block] * step
+                coefficients[start + lane] = (blocks[block + 1] >> 32) * step
             start += idct.BLOCK
 
 

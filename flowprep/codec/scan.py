@@ -24,12 +24,12 @@ from flowprep.codec.jpeg_header import (
     value_of,
 )
 from flowprep.system.jit import jit
-from flowprep.system.simd import load_word, splat_ints, store_ints, swap_bytes
+from flowprep.system.simd import load_word, store_8_times, swap_bytes
 
 _INDEX_SHIFT = np.uint64(64 - INDEX_BITS)
 _NOTHING, _ONE, _AC = np.uint64(0), np.uint64(1), np.uint64(HALF_TABLE)
-# Elements after the last block that are written, too.
-SLACK = 32
+# Elements after the last block that are written or read, too.
+SLACK = 24
 
 _SYMBOLS_OF_A_WORD = 5  # after a refill, 56 bits are valid
 
@@ -43,8 +43,7 @@ def read_blocks(
     table: Any,
     lengths: Any,
     repeated_bits: int,
-    dc: Any,
-    ends: Any,
+    blocks: Any,
     events: Any,
 ) -> bool:
     """Decode all blocks of a file.
@@ -59,10 +58,10 @@ def read_blocks(
         table: the table of `make_tables`.
         lengths: its `lengths`.
         repeated_bits: the result of `make_tables`.
-        dc: (count + SLACK,) int32, receives the DC coefficients, in units of their step.
-        ends: (count + SLACK,) int32; events ends[b] to ends[b + 1] are those of block b.
+        blocks: (count + SLACK,) int64. Element b + 1 receives of block b: its DC coefficient, in units of its
+            step, << 32 | the index in `events` after its last AC coefficient. Element 0 is that for block 0.
         events: int64, receives the AC coefficients, from index 1 on: value << 32 | block << 6 | position.
-                A coefficient has two bits or more, so 4 (size + SLACK) elements are enough.
+                A coefficient has two bits or more, so 4 (size + 2 SLACK) elements are enough.
 
     Returns:
         False if the stream has an error, is too short, or has further bytes.
@@ -70,7 +69,7 @@ def read_blocks(
     word, valid, at = _NOTHING, 0, 0  # the next bits, the first one highest; how many are valid
     b, n = 0, _ONE
     previous, k, half = 0, 0, _NOTHING
-    store_ints(ends, 0, splat_ints(np.int32(1)))
+    blocks[0] = n
     while b < count:
         if at > size + 8:
             return False
@@ -92,8 +91,7 @@ def read_blocks(
             events[n] = value << 32 | b << 6 | position
             n += np.uint64(is_event)
             # This and the next blocks, as if they repeated this one.
-            store_ints(dc, b, splat_ints(np.int32(previous)))
-            store_ints(ends, b + 1, splat_ints(np.int32(n)))
+            store_8_times(blocks, b + 1, previous << 32 | np.int64(n))
             ended = entry >> BLOCKS_SHIFT & 7
             k = 0 if ended else position
             half = _NOTHING if ended else _AC

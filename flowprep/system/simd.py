@@ -48,6 +48,7 @@ INTS = _VectorType("int32", ir.IntType(32))
 FLOAT, INT, INDEX, WORD = types.float32, types.int32, types.int64, types.uint64
 FLOAT_ARRAY = types.Array(types.float32, 1, "C")
 INT_ARRAY = types.Array(types.int32, 1, "C")
+LONG_ARRAY = types.Array(types.int64, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
 CONSTANT_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 L32 = ir.IntType(32)
@@ -114,6 +115,22 @@ def load_ints(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> An
 def store_ints(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
     """array[index : index + 16] = value."""
     builder.store(value, pointer(context, builder, array, index, INTS.llvm, INT_ARRAY), align=4)
+
+
+@operation(INTS, LONG_ARRAY, INDEX)
+def load_high_ints(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
+    """array[index : index + 16] >> 32."""
+    halves = ir.VectorType(L32, 2 * LANES)
+    values = builder.load(pointer(context, builder, array, index, halves, LONG_ARRAY), align=8)
+    return shuffle(builder, values, values, range(1, 2 * LANES, 2))
+
+
+@operation(types.void, LONG_ARRAY, INDEX, INDEX)
+def store_8_times(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
+    """array[index : index + 8] = value, a number."""
+    empty = ir.Constant(ir.VectorType(L64, 8), ir.Undefined)
+    values = shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * 8)
+    builder.store(values, pointer(context, builder, array, index, values.type, LONG_ARRAY), align=8)
 
 
 @operation(INTS, INT)
