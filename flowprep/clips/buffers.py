@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-_FREE = 4  # arrays of one size that wait to be used
+_MOST_FREE = 8  # pieces of memory that wait to be used
 
 
 class BufferPool:
@@ -19,23 +20,29 @@ class BufferPool:
     """
 
     def __init__(self) -> None:
-        self._free: dict[int, list[memoryview]] = {}
+        self._free: list[memoryview] = []
+        self._lock = threading.RLock()  # a collection of garbage may give memory back at any point
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array of this shape and type, with any content."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        count = math.prod(shape)
+        size = count * np.dtype(dtype).itemsize
         if not size:
             return np.empty(shape, dtype)
-        free = self._free.setdefault(size, [])
-        try:
-            memory = free.pop()
-        except IndexError:
-            memory = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]  # it has the buffer protocol
-        owner = np.frombuffer(memory, dtype)  # the base of all views of it, also of a tensor's
-        weakref.finalize(owner, _give_back, free, memory).atexit = False
+        memory = self._take(size)
+        owner = np.frombuffer(memory, dtype, count)  # what all views refer to, and tensors, too
+        weakref.finalize(owner, self._give_back, memory).atexit = False
         return owner.reshape(shape)
 
+    def _take(self, size: int) -> memoryview:
+        """The smallest free memory of at least `size` bytes."""
+        with self._lock:
+            fitting = [(memory.nbytes, i) for i, memory in enumerate(self._free) if memory.nbytes >= size]
+            if fitting:
+                return self._free.pop(min(fitting)[1])
+        return memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]  # it has the buffer protocol
 
-def _give_back(free: list[memoryview], memory: memoryview) -> None:
-    if len(free) < _FREE:
-        free.append(memory)
+    def _give_back(self, memory: memoryview) -> None:
+        with self._lock:
+            if len(self._free) < _MOST_FREE:
+                self._free.append(memory)
