@@ -84,6 +84,8 @@ def remove_stuffing(data: Any, start: int, end: int, out: Any) -> int:
             before = trailing_zeros(stop) >> 3
             i += before
             n += before
+            if i + 2 > end:
+                return -1
         if data[i] != 0xFF:
             out[n] = data[i]
             i += 1

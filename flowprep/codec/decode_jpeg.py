@@ -94,11 +94,13 @@ def _decode_fields(
     work = _new_work(longest, min(blocks, 4 * longest), shape, window)
     area = window[2] * window[3]
     for n in range(offsets.size):
-        start, end = offsets[n], offsets[n] + sizes[n]
-        if start < 0 or sizes[n] < 0 or end > data.size or crc32(data, start, end) != checksums[n]:
+        start, size = offsets[n], sizes[n]
+        is_inside = 0 <= start <= data.size and 0 <= size <= data.size - start
+        end = start + size
+        if not is_inside or crc32(data, start, end) != checksums[n]:
             statuses[n] = BAD_CHECKSUM
         # A block has two bits or more. So a small file cannot ask for much memory.
-        elif blocks <= 4 * sizes[n] and _decode(
+        elif blocks <= 4 * size and _decode(
             data, start, end, shape, blocks, window, out, n * area, mirror, work
         ):
             statuses[n] = DECODED

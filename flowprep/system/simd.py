@@ -167,6 +167,12 @@ def absolute_ints(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     return builder.select(builder.icmp_signed("<", a, zero), builder.sub(zero, a), a)
 
 
+@operation(INTS, INTS, INTS)
+def largest_ints(context: Any, builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    """The larger values."""
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
 @operation(INT, INTS)
 def largest_lane(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     """The largest of the 16 values."""
