@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from flowprep import open_corpus
 from flowprep.codec import quantise
+from flowprep.codec.quantise import EncodedField
 from flowprep.corpus.records import SegmentRecord, ShardRecord, TaskRecord
 from flowprep.corpus.shard_writer import ShardWriter
 from flowprep.corpus.store import CorpusStore
@@ -100,7 +102,12 @@ def read_everything(corpus: Path) -> None:
 
 
 def store_video(
-    root: Path, frames: np.ndarray, flow: np.ndarray, settings: Settings, cuts: tuple[int, ...] = ()
+    root: Path,
+    frames: np.ndarray,
+    flow: np.ndarray,
+    settings: Settings,
+    cuts: tuple[int, ...] = (),
+    encode: Callable[[np.ndarray, Settings], tuple[EncodedField, EncodedField]] = quantise.encode_pair,
 ) -> Path:
     """Store a video with the id "a/video" as a corpus.
 
@@ -110,6 +117,7 @@ def store_video(
         flow: (P, 2, H, W) float32, of the pairs; it is stored as backward flow, too, if the settings say so.
         settings: of the corpus; `step` is N - P.
         cuts: the first frame of each segment but the first. Each segment has a shard of its own.
+        encode: encodes the flow of a pair.
     """
     store = CorpusStore(root)
     store.make_folders()
@@ -133,7 +141,7 @@ def store_video(
             for i in range(first, end):
                 writer.add_frame(frames[i], i / 25)
                 for backward in (False, True)[: 1 + settings.backward] if i < len(flow) else ():
-                    writer.add_pair(*quantise.encode_pair(flow[i], settings), backward=backward)
+                    writer.add_pair(*encode(flow[i], settings), backward=backward)
             stored = writer.end()
             shard = ShardRecord(path.name, writer.publish(), file_digest(path))
         record = SegmentRecord(
