@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from flowprep.clips.order import check_rank, epoch_order
-from flowprep.clips.source import Arrays, ClipSource, Key
+from flowprep.clips.source import ClipSource, Key
 from flowprep.errors import UsageError
 from flowprep.validation import check
 
@@ -154,7 +154,7 @@ class ClipBatches(_Epochs):
         share = self._share()
         return share // self._batch_size if self._drop_last else -(-share // self._batch_size)
 
-    def __iter__(self) -> Iterator[Arrays]:
+    def __iter__(self) -> Iterator[Any]:
         keys, size = self._rest(), self._batch_size
         groups = [keys[i : i + size] for i in range(0, len(keys), size)]
         if self._drop_last and groups and len(groups[-1]) < size:
@@ -164,19 +164,23 @@ class ClipBatches(_Epochs):
             yield batch
         self._end()
 
-    def _read(self, groups: Sequence[Sequence[Key]]) -> Iterator[Arrays]:
+    def _batch(self, keys: Sequence[Key]) -> Any:
+        """The batch of some clips."""
+        return self.source.batch(keys)
+
+    def _read(self, groups: Sequence[Sequence[Key]]) -> Iterator[Any]:
         """The batches in their order, decoded ahead by threads."""
         if not self._threads:
-            yield from map(self.source.batch, groups)
+            yield from map(self._batch, groups)
             return
         pool = ThreadPoolExecutor(self._threads, "flowprep-clips")
-        waiting: deque[Future[Arrays]] = deque()
+        waiting: deque[Future[Any]] = deque()
         rest = iter(groups)
         try:
-            waiting.extend(pool.submit(self.source.batch, group) for group in islice(rest, self._threads + 1))
+            waiting.extend(pool.submit(self._batch, group) for group in islice(rest, self._threads + 1))
             while waiting:
                 batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self.source.batch, group) for group in islice(rest, 1))
+                waiting.extend(pool.submit(self._batch, group) for group in islice(rest, 1))
                 yield batch
                 del batch  # else its memory would be in use during the next one
         finally:

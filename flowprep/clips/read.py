@@ -58,17 +58,18 @@ def read_pixels(
     if not subtract_mean and "codes" not in out:
         return
     scale, zero_point, mean = video.quant_params(positions)
-    # The displacements of a resized frame are smaller or larger; those of u change their sign in a mirror.
-    ratio = np.array([view.frame[1] / video.width, view.frame[0] / video.height], np.float32)
-    signs = np.array([[[-1 if mirrored else 1, 1]] for mirrored in view.mirrored], np.float32)
+    # Displacements of a resized frame are smaller or larger; those of u change their sign in a mirror.
+    across, down = view.frame[1] / video.width, view.frame[0] / video.height
+    factors = np.array([[[-across if m else across, down]] for m in view.mirrored], np.float32)
     if subtract_mean and "flow" in out:
         flow = out["flow"]
-        flow -= (mean * ratio * signs).reshape(*flow.shape[:-2], 1, 1)
+        flow -= (mean * factors).reshape(*flow.shape[:-2], 1, 1)
     if "codes" in out:
         if subtract_mean:
             zero_point = zero_point + mean / scale
-        out["scale"][:] = (scale * ratio * signs).reshape(out["scale"].shape)
-        out["zero_point"][:] = (zero_point + 0 * signs).reshape(out["zero_point"].shape)
+        shape = (len(factors), *scale.shape)
+        np.multiply(scale, factors, out=out["scale"].reshape(shape))
+        out["zero_point"].reshape(shape)[:] = zero_point
 
 
 def _read_views(

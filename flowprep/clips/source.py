@@ -246,7 +246,7 @@ class ClipSource:
         if not -len(self) <= item < len(self):
             raise IndexError(f"clip {item}; the source has {len(self)} clips")
         item %= len(self)
-        number = int(np.searchsorted(self._first, item, "right")) - 1
+        number = int(np.searchsorted(self._first, item, "right")) - 1 if self.layout.stride else item
         rng = epoch if isinstance(epoch, np.random.Generator) else None
         if not self.layout.random:
             rng = None

@@ -1,11 +1,14 @@
-"""The sampler of clips, with the defaults of torch.distributed."""
+"""The sampler of clips, and a loader with threads. Both know torch.distributed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch.distributed
 
 from flowprep.clips import epochs
-from flowprep.clips.source import ClipSource
+from flowprep.clips.source import ClipSource, Key
 from flowprep.torch.datasets import ClipDataset
 
 
@@ -43,6 +46,48 @@ class ClipSampler(epochs.ClipSampler):
         source = clips.source if isinstance(clips, ClipDataset) else clips
         rank, world_size = place_of_process(rank, world_size)
         super().__init__(source, shuffle, rank=rank, world_size=world_size, drop_last=drop_last)
+
+
+class ClipLoader(epochs.ClipBatches):
+    """A loader with threads instead of worker processes: each loop over it is one epoch.
+
+    A batch is that of DataLoader(clips, sampler=ClipSampler(clips), collate_fn=collate), whatever the number
+    of threads. It goes through no shared memory, and its memory is used again when nobody refers to it any
+    more. A transform in Python keeps other threads waiting: worker processes may then be faster.
+
+    Args:
+        clips: a data set.
+        batch_size: clips in a batch.
+        shuffle: give a random order in each epoch; None does so if the clips are random.
+        threads: number of decoding threads; 0 decodes when a batch is asked for.
+        rank, world_size: number of this process, and of all processes. By default those of torch.distributed.
+            Each process has the same number of clips.
+        drop_last: leave out clips that do not fill a batch, or cannot be divided equally among processes;
+            else the last batch is smaller, and some clips are read twice.
+
+    Attributes:
+        epoch: the number of the epoch.
+        used: the number of its clips that were given.
+    """
+
+    def __init__(
+        self,
+        clips: ClipDataset,
+        batch_size: int,
+        shuffle: bool | None = None,
+        *,
+        threads: int = 2,
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        rank, world_size = place_of_process(rank, world_size)
+        options = {"threads": threads, "rank": rank, "world_size": world_size}
+        super().__init__(clips.source, batch_size, shuffle, drop_last=drop_last, **options)
+        self._clips = clips
+
+    def _batch(self, keys: Sequence[Key]) -> Any:
+        return self._clips.__getitems__(keys).batch
 
 
 def place_of_process(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import flowprep
-from flowprep.torch import ClipDataset, ClipSampler, ClipStream, collate
+from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, ClipStream, collate
 
 BATCH = 25
 
@@ -62,8 +62,8 @@ def ways(corpus: flowprep.Corpus, crop: int) -> dict[str, Callable[[], Iterable[
         "2 workers": loader(corpus, crop=crop, workers=2),
         "2 workers, without collate": loader(corpus, crop=crop, workers=2, collate_fn=None),
         "ClipStream": stream,
-        "ClipBatches, 1 thread": lambda: flowprep.ClipBatches(source, BATCH, threads=1),
-        "ClipBatches, 2 threads": lambda: flowprep.ClipBatches(source, BATCH, threads=2),
+        "ClipLoader, 2 threads": lambda: ClipLoader(ClipDataset(source), BATCH),
+        "ClipBatches, 2 threads": lambda: flowprep.ClipBatches(source, BATCH),
     }
 
 

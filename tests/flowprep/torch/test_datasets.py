@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import flowprep
 from flowprep.errors import SettingsError
-from flowprep.torch import ClipDataset, ClipSampler, FlowDataset, collate
+from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, FlowDataset, collate
 from tests.support.clip_corpus import IDS, LABELS, same
 
 RANDOM = {"crop": 8, "random": True, "mirror": True}
@@ -168,12 +168,28 @@ def test_a_plain_loader_resumes_by_the_number_of_clips(clip_corpus, workers):
         assert torch.equal(x, x2) and torch.equal(y, y2)
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_loader_with_threads_gives_the_batches_of_a_plain_loader_and_resumes(clip_corpus, threads):
+    clips = FlowDataset(clip_corpus, 3, transform=lambda stack: stack.abs(), **RANDOM)
+    plain = DataLoader(clips, 2, sampler=ClipSampler(clips), collate_fn=collate)
+    loader = ClipLoader(clips, 2, threads=threads)
+    expected = [loaded(plain), loaded(plain)]
+    assert len(loader) == 4
+    batches = iter(loader)
+    seen = [next(batches), next(batches)]
+    resumed = ClipLoader(clips, 2, threads=threads)
+    resumed.load_state_dict(loader.state_dict())
+    for whole in ([*seen, *loaded(resumed)], loaded(resumed)):
+        for (x, y), (x2, y2) in zip(whole, expected.pop(0), strict=True):
+            assert torch.equal(x, x2) and torch.equal(y, y2)
+
+
 def test_ranks_come_from_torch_distributed(clip_corpus, tmp_path):
     clips = FlowDataset(clip_corpus, 3, crop=8)
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
-        assert len(ClipSampler(clips)) == 7
+        assert len(ClipSampler(clips)) == 7 and len(ClipLoader(clips, 7)) == 1
         assert [i for _, i in ClipSampler(clips, rank=1, world_size=2)] == [1, 3, 5, 0]
     finally:
         torch.distributed.destroy_process_group()
