@@ -53,7 +53,7 @@ def transform(coefficients: Any, start: int, side: int, pixels: Any) -> bool:
         coefficients: int32; coefficient i of block b is at start + 16 i + b, in row order. Overwritten.
         start: position of the first one.
         side: 2, 4 or 8: all coefficients outside the first `side` rows and columns count as 0.
-        pixels: (8 * 128,) uint8, receives row 0 of the 16 blocks, then row 1, ....
+        pixels: uint8, receives row 0 of the 16 blocks, then row 1, ..., from the same position on.
 
     Returns:
         False if a block is too large for an exact result: see MAX_SUM. No pixel is then written.
@@ -63,7 +63,7 @@ def transform(coefficients: Any, start: int, side: int, pixels: Any) -> bool:
     for k in range(start, start + side * LANES, LANES):
         _transform_columns(coefficients, k, side)
     for row in range(8):
-        _transform_rows(coefficients, start + row * _ROW, side, pixels, row * _ROW)
+        _transform_rows(coefficients, start + row * _ROW, side, pixels, start + row * _ROW)
     return True
 
 

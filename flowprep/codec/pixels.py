@@ -41,10 +41,10 @@ def new_band(shape: Any, window: Any) -> Any:
     row_bytes = (all_columns + 2 * LANES) * 8
     return (
         rows,
-        np.empty((3, blocks + 1), np.int64),  # blocks with AC coefficients, by kind
+        np.empty((4, blocks + 1), np.int64),  # blocks with AC coefficients: by kind, and all
         np.empty(blocks, np.int64),  # the place of each block's coefficients
         np.empty((blocks // LANES + 4) * idct.BLOCK, np.int32),
-        np.empty(idct.BLOCK, np.uint8),
+        np.empty((blocks // LANES + 4) * idct.BLOCK, np.uint8),
         np.empty(row_bytes, np.uint8),  # a row of pixels
         np.empty(row_bytes, np.uint8),  # the same, mirrored
     )
@@ -86,24 +86,8 @@ def write_window(
     last_row = (top + height + 7) >> 3
     for first in range(top >> 3, last_row, rows):
         last = min(first + rows, last_row)
-        for row in range(first, last):
-            b = row * columns
-            if not _write_flat(
-                blocks,
-                b + first_column,
-                b + last_column,
-                steps[0],
-                row,
-                window,
-                mirror,
-                line,
-                mirrored,
-                out,
-                at,
-            ):
-                return False
         base = first * columns
-        counts = _sort_blocks(blocks, events, base, (last - first), columns, first_column, last_column, kinds)
+        counts = _sort_blocks(blocks, events, base, last - first, columns, first_column, last_column, kinds)
         _place_blocks(blocks, steps[0], base, counts, kinds, places, coefficients)
         for b in range(base, last * columns, columns):
             first_event, last_event = blocks[b + first_column] & _LOW, blocks[b + last_column] & _LOW
@@ -114,13 +98,21 @@ def write_window(
                 coefficients[place] = (event >> 32) * steps[k]
         start = 0
         for kind in range(3):
-            for i in range(0, counts[kind], LANES):
+            for _ in range(0, counts[kind], LANES):
                 if not idct.transform(coefficients, start, 2 << kind, pixels):
                     return False
-                for lane in range(min(LANES, counts[kind] - i)):
-                    block = kinds[kind, i + lane]
-                    _write_block(pixels, lane, block // columns, block % columns, window, mirror, out, at)
                 start += idct.BLOCK
+        n = 0
+        for row in range(first, last):
+            b, end = row * columns + first_column, row * columns + last_column
+            if not _write_flat(blocks, b, end, steps[0], row, window, mirror, line, mirrored, out, at):
+                return False
+            while n < counts[3] and kinds[3, n] < end:
+                block = kinds[3, n]
+                _write_block(
+                    pixels, places[block - base], row, block - row * columns, window, mirror, out, at
+                )
+                n += 1
     return True
 
 
@@ -160,19 +152,19 @@ def _write_flat(
 def _sort_blocks(
     blocks: Any, events: Any, base: int, rows: int, columns: int, first: int, last: int, kinds: Any
 ) -> Any:
-    """List the blocks of a band that have AC coefficients, by kind: those of side 2, of side 4, of side 8."""
+    """List the blocks of a band that have AC coefficients: those of side 2, of side 4, of side 8, and all."""
     n2, n4, n8 = np.uint64(0), np.uint64(0), np.uint64(0)
-    of_2, of_4, of_8 = kinds[0], kinds[1], kinds[2]
+    of_2, of_4, of_8, of_all = kinds[0], kinds[1], kinds[2], kinds[3]
     for row in range(rows):
         for b in range(np.uint64(base + row * columns + first), np.uint64(base + row * columns + last)):
             end = blocks[b + np.uint64(1)] & _LOW
             k = events[np.uint64(end - 1)] & 63
             is_busy = end != blocks[b] & _LOW
-            of_2[n2] = of_4[n4] = of_8[n8] = b
+            of_2[n2] = of_4[n4] = of_8[n8] = of_all[n2 + n4 + n8] = b
             n2 += np.uint64(is_busy & (k <= _LAST_OF_2))
             n4 += np.uint64(is_busy & (k > _LAST_OF_2) & (k <= _LAST_OF_4))
             n8 += np.uint64(is_busy & (k > _LAST_OF_4))
-    return np.int64(n2), np.int64(n4), np.int64(n8)
+    return np.int64(n2), np.int64(n4), np.int64(n8), np.int64(n2 + n4 + n8)
 
 
 @jit
@@ -196,20 +188,20 @@ def _place_blocks(
 
 @jit
 def _write_block(
-    pixels: Any, lane: int, row: int, column: int, window: Any, mirror: bool, out: Any, at: int
+    pixels: Any, place: int, row: int, column: int, window: Any, mirror: bool, out: Any, at: int
 ) -> None:
     """Write the part of a block that is in the window."""
     top, left, height, width = window
     y, x = row * 8 - top, column * 8 - left
-    place = width - 8 - x if mirror else x
+    x = width - 8 - x if mirror else x
+    source, start = (place & -idct.BLOCK) + (place & (LANES - 1)) * 8, at + y * width + x
+    if y >= 0 and y + 8 <= height and x >= 0 and x + 8 <= width:
+        for i in range(8):
+            word = load_word(pixels, source + i * 8 * LANES)
+            store_word(out, start + i * width, swap_bytes(word) if mirror else word)
+        return
     for i in range(max(0, -y), min(8, height - y)):
-        word = load_word(pixels, i * 8 * LANES + lane * 8)
-        if mirror:
-            word = swap_bytes(word)
-        start = at + (y + i) * width
-        if x >= 0 and x + 8 <= width:
-            store_word(out, start + place, word)
-        else:
-            for k in range(8):
-                if 0 <= place + k < width:
-                    out[start + place + k] = word >> np.uint64(8 * k) & np.uint64(255)
+        word = load_word(pixels, source + i * 8 * LANES)
+        word = swap_bytes(word) if mirror else word
+        for k in range(max(0, -x), min(8, width - x)):
+            out[start + i * width + k] = word >> np.uint64(8 * k) & np.uint64(255)
