@@ -123,7 +123,8 @@ def absurd(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
     return data[:at] + value + data[at + len(value) :]
 
 
-MUTATIONS: tuple[Callable[[bytes, random.Random, Sequence[bytes]], bytes], ...] = (
+Mutation = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
+MUTATIONS: tuple[Mutation, ...] = (
     flip,
     flip_head,
     cut,
@@ -134,11 +135,13 @@ MUTATIONS: tuple[Callable[[bytes, random.Random, Sequence[bytes]], bytes], ...] 
 )
 
 
-def mutants(originals: Sequence[bytes], number: int, seed: int) -> Iterator[tuple[int, str, bytes]]:
+def mutants(
+    originals: Sequence[bytes], number: int, seed: int, mutations: Sequence[Mutation] = MUTATIONS
+) -> Iterator[tuple[int, str, bytes]]:
     """Yield (which original, name of the mutation, its bytes), all different from the originals."""
     rng = random.Random(seed)
     while number:
-        which, mutate = rng.randrange(len(originals)), rng.choice(MUTATIONS)
+        which, mutate = rng.randrange(len(originals)), rng.choice(mutations)
         data = mutate(originals[which], rng, originals)
         if data not in originals:
             yield which, mutate.__name__, data
