@@ -8,6 +8,22 @@ import numpy.typing as npt
 from flowprep.codec import images
 from flowprep.corpus.segments import Segments
 from flowprep.corpus.selection import Geometry
+from flowprep.corpus.shard_reader import Shard
+
+
+def read_frame(
+    segments: Segments, frame: npt.NDArray[np.int64], factor: int, geometry: Geometry
+) -> npt.NDArray[np.uint8]:
+    """Decode one frame, (1,), to a new array, (*geometry.size, 3). A whole frame is not copied.
+
+    The arguments and errors are those of `read_frames`.
+    """
+    if geometry.resampling is None:
+        ((_, shard, rows),) = segments.image_runs(["rgb"], frame)
+        return np.ascontiguousarray(_decode(segments, shard, int(rows[0, 0]), factor, geometry))
+    out = np.empty((1, *geometry.size, 3), np.uint8)
+    read_frames(segments, frame, factor, geometry, out)
+    return out[0]
 
 
 def read_frames(
@@ -29,15 +45,22 @@ def read_frames(
     Raises:
         CorpusDamaged: an image does not match its checksum, or is not whole.
     """
-    top, left, height, width = geometry.window
     for place, shard, rows in segments.image_runs(["rgb"], frames):
         for result, row in zip(out[place], rows[:, 0].tolist(), strict=True):
-            whole = images.decode_rgb(segments.image(shard, row), geometry.shape, factor)
-            part = whole[top : top + height, left : left + width]
+            window = _decode(segments, shard, row, factor, geometry)
             if geometry.resampling is None:
-                result[:] = part[:, ::-1] if geometry.mirror else part
+                result[:] = window
             else:
                 from flowprep.codec import resample  # compiled loops: whole frames do not need them
 
-                window = np.ascontiguousarray(part)
                 resample.resample_images(window[None], geometry.resampling, result[None])
+
+
+def _decode(
+    segments: Segments, shard: Shard, row: int, factor: int, geometry: Geometry
+) -> npt.NDArray[np.uint8]:
+    """The window of a frame, a part of the decoded picture."""
+    top, left, height, width = geometry.window
+    whole = images.decode_rgb(segments.image(shard, row), geometry.shape, factor)
+    window = whole[top : top + height, left : left + width]
+    return window[:, ::-1] if geometry.mirror and geometry.resampling is None else window

@@ -42,6 +42,7 @@ class Shard:
 
     Attributes:
         path: the file.
+        data: its bytes, (N,) uint8, mapped into memory.
         videos, images, pairs, pairs_backward, times: its tables, as FORMAT.md describes them.
 
     Raises:
@@ -56,6 +57,7 @@ class Shard:
         try:
             with open_regular(path) as raw:
                 self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+            self.data = np.frombuffer(self._map, np.uint8)
             self._check_head()
             # Published files do not change, so no lock is needed. Many network disks have none.
             with h5py.File(path, "r", locking=False) as file:
@@ -110,11 +112,6 @@ class Shard:
         offsets = table["offset"].astype(np.int64)
         offsets += self._bytes
         return offsets, table["size"].astype(np.int64), table["crc32"].astype(np.int64)
-
-    @cached_property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """The bytes of the file, (N,), mapped into memory."""
-        return np.frombuffer(self._map, np.uint8)
 
     @cached_property
     def settings(self) -> Settings:

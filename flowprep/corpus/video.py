@@ -13,7 +13,7 @@ import numpy.typing as npt
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import fields
 from flowprep.corpus import format as fmt
-from flowprep.corpus.frames import read_frames
+from flowprep.corpus.frames import read_frame, read_frames
 from flowprep.corpus.segments import Segments, ShardSource
 from flowprep.corpus.selection import Geometry, Positions, Size, Window, lay_out, output, reduce, select
 from flowprep.errors import CorpusDamaged, OutOfRange
@@ -246,9 +246,11 @@ class Video:
         single = count is None and np.ndim(start) == 0
         frames = select(np.atleast_1d(start) if single else start, count, self.num_frames, "frame", self.id)
         geometry = self._lay_out(window, size, antialias, mirror)
+        picture = reduce(geometry, antialias) if draft else (1, geometry)
+        if single and out is None:
+            return read_frame(self._segments, frames, *picture)
         out = output(out, (*(() if single else frames.shape), *geometry.size, 3), np.uint8)
-        reduced = reduce(geometry, antialias) if draft else (1, geometry)
-        read_frames(self._segments, frames, *reduced, out[None] if single else out)
+        read_frames(self._segments, frames, *picture, out[None] if single else out)
         return out
 
     def clip(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -33,6 +35,11 @@ def test_pairs_are_read_in_any_order_and_repeatedly(video):
         assert all(np.array_equal(a[PAIRS], b) for a, b in zip(params, some, strict=True))
 
 
+def test_a_video_can_be_sent_to_other_processes(video):
+    again = pickle.loads(pickle.dumps(video))
+    assert again == video and np.array_equal(again.codes(PAIRS), video.codes(PAIRS))
+
+
 def test_frames_are_read_in_any_order_and_repeatedly(video):
     whole = np.stack([video.rgb(i) for i in range(8)])
     assert whole.shape == (8, *SHAPE, 3)
@@ -40,7 +47,8 @@ def test_frames_are_read_in_any_order_and_repeatedly(video):
     assert np.array_equal(video.rgb(3, 4), whole[3:7])  # across the border
     assert np.array_equal(video.rgb([7, 0, 0, 5]), whole[[7, 0, 0, 5]])
     assert video.rgb([]).shape == video.rgb(8, 0).shape == (0, *SHAPE, 3)
-    assert np.array_equal(video.rgb(2, window=(3, 4, 5, 6)), whole[2, 3:8, 4:10])
+    part = video.rgb(2, window=(3, 4, 5, 6), mirror=True)
+    assert np.array_equal(part, whole[2, 3:8, 4:10][:, ::-1]) and part.flags.c_contiguous
 
 
 def test_a_mirror_image_is_that_of_the_scene(video):
