@@ -21,9 +21,9 @@ def read_frame(
     if geometry.resampling is None:
         ((_, shard, rows),) = segments.image_runs(["rgb"], frame)
         return np.ascontiguousarray(_decode(segments, shard, int(rows[0, 0]), factor, geometry))
-    out = np.empty((1, *geometry.size, 3), np.uint8)
-    read_frames(segments, frame, factor, geometry, out)
-    return out[0]
+    out = np.empty((*geometry.size, 3), np.uint8)
+    read_frames(segments, frame, factor, geometry, out[None])
+    return out
 
 
 def read_frames(
