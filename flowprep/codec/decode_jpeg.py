@@ -71,6 +71,8 @@ def decode_fields(
     if min(window) < 0 or top + height > shape[0] or left + width > shape[1]:
         raise ValueError(f"window {window} is not inside pictures of shape {shape}")
     statuses = np.empty(len(offsets), np.uint8)
+    data = data.view()
+    data.flags.writeable = False  # so that the code is compiled once, for mapped files and for others
     _decode_fields(data, offsets, sizes, checksums, shape, window, out.reshape(-1), mirror, statuses)
     return statuses
 

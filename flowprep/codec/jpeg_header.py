@@ -151,29 +151,30 @@ def make_tables(data: Any, header: Any, table: Any, lengths: Any) -> int:
         The number of bits of a block that repeats the last one; 0 if there is no code for it. -1 if the codes
         are not those of a baseline JPEG.
     """
-    if not _make_lengths(data, header[DC_CODES], lengths[:LENGTHS_SIZE]):
+    if not _make_lengths(data, header[DC_CODES], False, lengths[:LENGTHS_SIZE]):
         return -1
-    if not _make_lengths(data, header[AC_CODES], lengths[LENGTHS_SIZE:]):
+    if not _make_lengths(data, header[AC_CODES], True, lengths[LENGTHS_SIZE:]):
         return -1
     end = _code_of(data, header[AC_CODES])
     none = _code_of(data, header[DC_CODES])
     repeated = none[0] << end[1] | end[0], none[1] + end[1]
-    dc, ac = table[:HALF_TABLE], table[HALF_TABLE:]
-    if not _fill_table(data, header[DC_CODES], False, end, repeated, dc):
-        return -1
-    if not _fill_table(data, header[AC_CODES], True, end, repeated, ac):
-        return -1
+    _fill_table(data, header[DC_CODES], False, end, repeated, table[:HALF_TABLE])
+    _fill_table(data, header[AC_CODES], True, end, repeated, table[HALF_TABLE:])
     return int(repeated[1])
 
 
 @jit
-def _make_lengths(data: Any, codes: int, lengths: Any) -> bool:
-    """Fill the numbers for codes of each length (T.81 annex C)."""
+def _make_lengths(data: Any, codes: int, is_ac: bool, lengths: Any) -> bool:
+    """Fill the numbers for codes of each length (T.81 annex C). Returns False if the codes are wrong."""
+    most = MAX_AC_BITS if is_ac else MAX_DC_BITS
     code, symbol = 0, codes + 16
     for length in range(1, 17):
         count = data[codes + length - 1]
         lengths[FIRST + length], lengths[AFTER_LAST + length] = code, code + count
         lengths[SYMBOL + length] = symbol
+        for i in range(symbol, symbol + count):
+            if data[i] & 15 > most or (data[i] > 15 and not is_ac):
+                return False
         code += count
         symbol += count
         if code >= 1 << length and count:  # no code has ones alone
@@ -197,15 +198,12 @@ def _code_of(data: Any, codes: int) -> Any:
 
 
 @jit
-def _fill_table(data: Any, codes: int, is_ac: bool, end: Any, repeated: Any, table: Any) -> bool:
+def _fill_table(data: Any, codes: int, is_ac: bool, end: Any, repeated: Any, table: Any) -> None:
     """Fill half of the table. The codes of a length follow each other, so the entries do, too."""
     at, symbol = 0, codes + 16
-    most = MAX_AC_BITS if is_ac else MAX_DC_BITS
     for length in range(1, INDEX_BITS + 1):
         for _ in range(data[codes + length - 1]):
             size, run = np.int64(data[symbol] & 15), np.int64(data[symbol] >> 4)
-            if size > most or (run and not is_ac):
-                return False
             free = INDEX_BITS - length - size  # bits of the index after the value
             if free < 0:
                 entry = length | IS_LONG | np.int64(data[symbol]) << VALUE_SHIFT
@@ -228,7 +226,6 @@ def _fill_table(data: Any, codes: int, is_ac: bool, end: Any, repeated: Any, tab
                         at = _fill(table, at, 1 << free, value)
             symbol += 1
     _fill(table, at, HALF_TABLE - at, IS_LONG)
-    return True
 
 
 @jit

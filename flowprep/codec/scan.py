@@ -16,8 +16,6 @@ from flowprep.codec.jpeg_header import (
     IS_EVENT,
     IS_LONG,
     LENGTHS_SIZE,
-    MAX_AC_BITS,
-    MAX_DC_BITS,
     MOVE_SHIFT,
     SYMBOL,
     VALUE_SHIFT,
@@ -121,7 +119,7 @@ def _special_entry(word: Any, entry: int, data: Any, is_ac: bool, k: int, length
         first = LENGTHS_SIZE if is_ac else 0
         length, symbol = _find_code(word, data, lengths[first : first + LENGTHS_SIZE])
     size, run = symbol & 15, symbol >> 4
-    if length == 0 or size > (MAX_AC_BITS if is_ac else MAX_DC_BITS) or (run and not is_ac):
+    if length == 0:
         return 0, 0
     value = 0
     if size:
