@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+
 import cv2
 import numpy as np
 import pytest
 
 from flowprep.codec import quantise, resample
+from tests.support.processors import of_processor, run_python
 
 SHAPE = (61, 83)
 WHOLE = (0, 0, *SHAPE)
@@ -140,3 +143,76 @@ def test_a_picture_of_one_row_or_column_is_resized(shape):
     images = np.full((1, *shape), 200, np.uint8)
     for size in ((1, 1), (3, 5), (1, 2)):
         assert (resampled(images, (0, 0, *shape), size) == 200).all()
+
+
+# Prints a digest of results of all kinds, and the instructions that only x86 has.
+RESULTS = """
+import hashlib, sys
+import numpy as np
+from flowprep.codec import resample
+from tests.support.processors import compile_for_arm
+rng = np.random.default_rng(5)
+digest = hashlib.sha256()
+for k in range(60):
+    shape = tuple(rng.integers(1, 70, 2).tolist())
+    size = tuple(rng.integers(1, 70, 2).tolist())
+    filters = resample.make_resampling((0, 0, *shape), size, shape, bool(k % 2), bool(k % 3))
+    images = rng.integers(0, 256, (2, *filters.window[2:], 3)).astype(np.uint8)
+    out, flow = np.empty((2, *size, 3), np.uint8), np.empty((2, *size), np.float32)
+    scale = rng.normal(size=2).astype(np.float32)
+    resample.resample_images(images, filters, out)
+    resample.resample_flow(images[..., 0].copy(), filters, scale, scale, flow)
+    pixels = np.empty((2, *filters.window[2:]), np.float32)
+    resample.to_pixels(images[..., 1].copy(), scale, scale, pixels)
+    for array in (out, flow, pixels):
+        digest.update(array.tobytes())
+foreign = compile_for_arm("flowprep.codec.resample") if "arm" in sys.argv else {}
+assert not any(foreign.values()), foreign
+assert bool(foreign) == ("arm" in sys.argv)
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 processors")
+def test_other_processors_give_the_same_bytes(tmp_path):
+    here = run_python("-c", RESULTS)
+    for processor in ("x86-64", "x86-64-v2", "x86-64-v3"):
+        assert run_python("-c", RESULTS, **of_processor(processor)) == here
+    # Machine code from the cache cannot be compiled for ARM.
+    assert run_python("-c", RESULTS, "arm", NUMBA_CACHE_DIR=str(tmp_path)) == here
+
+
+GUARDED = """
+import numpy as np
+from flowprep.codec import resample
+from tests.support.guarded import guarded
+rng = np.random.default_rng(6)
+
+def at(memory, shape, dtype, last):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    part = memory[len(memory) - size :] if last else memory[:size]
+    return part.view(dtype).reshape(shape)
+
+memory = [guarded(1 << 16), guarded(1 << 17)]
+for k in range(400):
+    shape, size = (tuple(rng.integers(1, 90, 2).tolist()) for _ in range(2))
+    window = (*(rng.random(2) * 0.3 * shape), *(rng.uniform(0.1, 0.7, 2) * shape))
+    channels = (3,) if k % 3 == 0 else ()
+    filters = resample.make_resampling(window, size, shape, bool(k % 2), bool(k % 5))
+    images = at(memory[0], (2, *filters.window[2:], *channels), np.uint8, k % 4 < 2)
+    images[:] = 200
+    out = at(memory[1], (2, *size, *channels), np.uint8, k % 4 < 2)
+    resample.resample_images(images, filters, out)
+    assert (out == 200).all()
+    if not channels:
+        flow = at(memory[1], (2, *size), np.float32, k % 4 < 2)
+        resample.resample_flow(images, filters, np.float32([1, 2]), np.float32([200, 0]), flow)
+        assert abs(flow - np.float32([0, 400])[:, None, None]).max() < 0.001
+print("done")
+"""
+
+
+def test_nothing_beside_the_arrays_is_touched():
+    """An access beside them ends the process with a signal."""
+    assert run_python("-c", GUARDED) == "done\n"
