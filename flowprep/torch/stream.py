@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +88,7 @@ class StreamIterator(Iterator[Any]):
         self._stream, self._part, self._parts = stream, part, parts
         self._epoch, self._used = -1, 0
         self._order: list[int] | None = None
+        self._shards: deque[tuple[int, int]] = deque()  # (clips that enter the buffer before, shard)
 
     def state_dict(self) -> dict[str, Any]:
         """The place that was reached, in plain types."""
@@ -130,18 +132,18 @@ class StreamIterator(Iterator[Any]):
         )
         if stream.drop_last:
             order = order[: len(source) // self._parts]
-        # The shards in the order in which they enter the buffer, and the number of clips before each.
-        entering = shards[order]
-        self._first = np.flatnonzero(np.diff(entering, prepend=-1)).tolist()
-        self._shards = entering[self._first].tolist()
         rng = np.random.default_rng([source.seed, self._epoch, self._part])
-        return [int(i) for i in shuffled_by_buffer(order, stream.buffer, rng)]
+        shuffled = shuffled_by_buffer(order, stream.buffer, rng)
+        entering = shards[order]
+        firsts = np.flatnonzero(np.diff(entering, prepend=-1)).tolist()
+        needed = set(shards[shuffled[self._used :]].tolist())  # fewer than all after a resumption
+        self._shards = deque((first, s) for first in firsts if (s := int(entering[first])) in needed)
+        return [int(i) for i in shuffled]
 
     def _read_ahead(self) -> None:
         """Tell the system to read the shards whose first clip has entered the buffer."""
-        while self._first and self._first[0] <= self._used + self._stream.buffer:
-            del self._first[0]
-            path = self._stream.clips.source.shard_path(self._shards.pop(0))
+        while self._shards and self._shards[0][0] <= self._used + self._stream.buffer:
+            path = self._stream.clips.source.shard_path(self._shards.popleft()[1])
             if hasattr(os, "posix_fadvise"):
                 file = os.open(path, os.O_RDONLY)
                 try:

@@ -25,12 +25,14 @@ import flowprep
 from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, ClipStream, collate
 
 BATCH = 25
+# Several clips a video, so that the start of worker processes does not count much.
+COMMON: dict[str, Any] = {"length": 10, "content": "codes", "mirror": True, "stride": 16}
 
 
 def loader(corpus: flowprep.Corpus, **options: Any) -> Callable[[], Iterable[Any]]:
     """A plain DataLoader of a data set. `workers` and `collate_fn` are options of the loader."""
     workers, collate_fn = options.pop("workers", 0), options.pop("collate_fn", collate)
-    clips = ClipDataset(corpus, random=True, **{"length": 10, "content": "codes", "mirror": True, **options})
+    clips = ClipDataset(corpus, random=True, **{**COMMON, **options})
     sampler = ClipSampler(clips)
     return lambda: DataLoader(clips, BATCH, sampler=sampler, num_workers=workers, collate_fn=collate_fn)
 
@@ -38,7 +40,7 @@ def loader(corpus: flowprep.Corpus, **options: Any) -> Callable[[], Iterable[Any
 def ways(corpus: flowprep.Corpus, crop: int) -> dict[str, Callable[[], Iterable[Any]]]:
     """What is measured, by name: each gives the batches of an epoch."""
     small = {"resize": crop * 8 // 14, "crop": crop // 2}
-    source = flowprep.ClipSource(corpus, 10, content="codes", crop=crop, random=True, mirror=True)
+    source = flowprep.ClipSource(corpus, crop=crop, random=True, **COMMON)
     epochs = itertools.count()
 
     def stream() -> Iterable[Any]:
@@ -53,7 +55,7 @@ def ways(corpus: flowprep.Corpus, crop: int) -> dict[str, Callable[[], Iterable[
         "content=flow, subtract_mean": loader(corpus, crop=crop, content="flow", subtract_mean=True),
         "whole frames": loader(corpus),
         "crops=10": loader(corpus, crop=crop, crops=10, mirror=False),
-        "segments=3": loader(corpus, crop=crop, segments=3),
+        "segments=3": loader(corpus, crop=crop, segments=3, stride=0),
         f"resize={small['resize']}, crop={small['crop']}": loader(corpus, **small),
         f"content=rgb, length=1, crop={crop}": loader(corpus, crop=crop, content="rgb", length=1),
         f"content=rgb, length=10, crop={crop}": loader(corpus, crop=crop, content="rgb"),

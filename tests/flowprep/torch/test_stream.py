@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from flowprep.clips.videos import video_table
 from flowprep.errors import SettingsError, UsageError
 from flowprep.torch import ClipDataset, ClipStream, FlowDataset, collate
 from tests.support.clip_corpus import IDS
@@ -58,6 +61,32 @@ def test_with_a_buffer_a_shard_is_read_within_the_buffer(clips):
         assert firsts[1] >= ends[0] - 4 and firsts[2] >= ends[1] - 4
         orders.append(tuple(read))
     assert len(set(orders)) == 4
+
+
+def test_a_shard_is_announced_before_its_first_clip_can_be_read(clips, monkeypatch):
+    announced = []
+    names = {clips.source.shard_path(n): n for n in range(4)}
+
+    def note(file: int, *_: int) -> None:
+        announced.append(names[Path(f"/proc/self/fd/{file}").readlink()])
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    shards = dict(
+        zip(clips.source.ids, video_table(clips.source.corpus, clips.source.ids).shard, strict=True)
+    )
+    for buffer in (0, 4):
+        announced.clear()
+        seen = []
+        for clip in ClipStream(clips, buffer=buffer):
+            seen.append(int(shards[clip["id"]]))
+            assert seen[-1] in announced
+            # Not before its first clip can enter the buffer.
+            assert len(announced) <= 1 + len(set(seen)) if buffer else announced == list(dict.fromkeys(seen))
+        assert sorted(announced) == sorted(set(shards.values()))
+    announced.clear()
+    resumed = iter(ClipStream(clips, buffer=0))
+    resumed.load_state_dict({**resumed.state_dict(), "epoch": 0, "used": len(clips) - 1})
+    assert len(list(resumed)) == 1 and announced == [2]
 
 
 def test_random_choices_are_those_of_the_data_set(clips):
