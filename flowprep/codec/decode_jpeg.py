@@ -89,7 +89,7 @@ def _decode_fields(
     mirror: bool,
     statuses: Any,
 ) -> None:
-    longest = 0
+    longest = np.int64(0)
     for size in sizes:
         longest = max(longest, min(size, data.size))
     blocks = ((shape[0] + 7) // 8) * ((shape[1] + 7) // 8)

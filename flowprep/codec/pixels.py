@@ -96,7 +96,7 @@ def write_window(
                 k, block = np.uint64(event & 63), event >> 6 & 0x3FFFFFF
                 place = places[block - base] + ZIGZAG[k] * LANES
                 coefficients[place] = (event >> 32) * steps[k]
-        start = 0
+        start = np.int64(0)  # a plain 0 would be a type of its own, with its own machine code
         for kind in range(3):
             for _ in range(0, counts[kind], LANES):
                 if not idct.transform(coefficients, start, 2 << kind, pixels):

@@ -66,7 +66,7 @@ def read_blocks(
     """
     word, valid, at = _NOTHING, 0, 0  # the next bits, the first one highest; how many are valid
     b, n = 0, _ONE
-    previous, k, half = 0, 0, _NOTHING
+    previous, k, half = 0, np.int64(0), _NOTHING
     blocks[0] = n
     while b < count:
         if at > size + 8:
