@@ -58,6 +58,7 @@ def train(
     fit_folds: int = 0,
     device: str = "auto",
     workers: int | None = None,
+    loader: str = "auto",
     show_progress: bool = False,
 ) -> EvaluationResult:
     """Train a network, then evaluate it on the test videos.
@@ -80,8 +81,11 @@ def train(
         fit_folds: Number of further networks that score the training videos for the fit of a fusion: see
             `trainer.train_run.score_folds`. 0 trains none.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        workers: Loader processes. 0 loads in this process. The number changes only the speed. None divides
-            the cores between loading and computing: see `trainer.training.device.share_cores`.
+        workers: Threads or processes that load. 0 loads when a batch is needed. The number changes only the
+            speed. None divides the cores between loading and computing: see
+            `trainer.training.device.share_cores`.
+        loader: "threads", "processes", or "auto": see `trainer.data.loaders.pick_loader`. It changes only
+            the speed.
         show_progress: Show progress bars on stderr.
 
     Returns:
@@ -120,7 +124,7 @@ def train(
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
         options = RunOptions(
-            opened, tuple(tasks), tuple(classes), resume, compiled, own_device, loaders, hidden
+            opened, tuple(tasks), tuple(classes), resume, compiled, own_device, loaders, loader, hidden
         )
         result = train_run(recipe, examples, test, out, options)
         if fit_folds:
@@ -142,6 +146,7 @@ def evaluate(
     allow_missing: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    loader: str = "auto",
     show_progress: bool = False,
 ) -> EvaluationResult:
     """Class scores that the network of a run gives to the videos of a list.
@@ -159,7 +164,7 @@ def evaluate(
         class_index: as for `train`.
         allow_missing: as for `train`.
         device: as for `train`.
-        workers: as for `train`.
+        workers, loader: as for `train`.
         show_progress: as for `train`.
 
     Raises:
@@ -180,7 +185,9 @@ def evaluate(
     options = {"frames": frames, "crops": crops, "control": control, "fit": fit}
     with distributed.process_group(device) as own_device:
         hidden = not show_progress or distributed.rank() > 0
-        scores = evaluate_to(opened_run, opened, examples, out, own_device, loaders, hidden, **options)
+        scores = evaluate_to(
+            opened_run, opened, examples, out, own_device, loaders, loader, hidden, **options
+        )
     return EvaluationResult(scores, out)
 
 

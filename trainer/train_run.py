@@ -54,7 +54,7 @@ class RunOptions:
         corpus: The corpus of the videos.
         multi_task, add_classes, resume, compiled: as for `trainer.training.trainer.train`.
         device: The device of this process.
-        workers: Loader processes.
+        workers, loader: as for `trainer.training.trainer.train`.
         hidden: Whether to hide progress bars.
     """
 
@@ -65,6 +65,7 @@ class RunOptions:
     compiled: bool
     device: str
     workers: int
+    loader: str
     hidden: bool
 
 
@@ -93,6 +94,7 @@ def train_run(
                 resume=options.resume,
                 device=options.device,
                 workers=options.workers,
+                loader=options.loader,
                 compiled=options.compiled,
                 on_step=_StepReport(recipe.train.steps, progress),
             )
@@ -100,7 +102,7 @@ def train_run(
         if not trained_now and (stored := stored_scores(path, test)):
             return EvaluationResult(stored, path, recipe.stream, reused=True)
         run = open_run(out)
-        place = options.device, options.workers, options.hidden
+        place = options.device, options.workers, options.loader, options.hidden
         listed = dict(zip(examples.ids, examples.groups, strict=bool(examples.groups)))
         if len(held_out := run.held_out(options.corpus).with_groups(listed)):
             evaluate_to(run, options.corpus, held_out, out / VALIDATION_SCORES, *place)
@@ -149,6 +151,7 @@ def evaluate_to(
     out: Path,
     device: str,
     workers: int,
+    loader: str,
     hidden: bool,
     **options: Any,
 ) -> Scores:
@@ -158,7 +161,16 @@ def evaluate_to(
 
     log.info("evaluating %d videos for %s", len(examples), out)
     with progress_bar("clips", label="evaluating", hidden=hidden) as progress:
-        scores = evaluate(run, corpus, examples, device=device, workers=workers, progress=progress, **options)
+        scores = evaluate(
+            run,
+            corpus,
+            examples,
+            device=device,
+            workers=workers,
+            loader=loader,
+            progress=progress,
+            **options,
+        )
     if distributed.rank() == 0:
         scores.save(out)
     return scores

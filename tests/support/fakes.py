@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -28,16 +29,23 @@ CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
 class Coded:
     """The codes of a video in memory; `exact(start, count, backward)` gives its flow."""
 
-    def codes(self, start, count, backward=False, window=None):
-        return np.ascontiguousarray(cut(self._coded(start, count, backward)[0], window))
+    def codes(self, start, count=None, backward=False, window=None, *, size=None, mirror=False, out=None):
+        return shown(self._selected(start, count, backward)[0], window, size, mirror, out)
 
-    def quant_params(self, start, count, backward=False):
-        return QuantParams(*self._coded(start, count, backward)[1:])
+    def quant_params(self, start, count=None, backward=False):
+        return QuantParams(*self._selected(start, count, backward)[1:])
 
-    def flow(self, start, count, backward=False, window=None):
-        codes, scale, zero, _ = self._coded(start, count, backward)
+    def flow(self, start, count=None, backward=False, window=None):
+        codes, scale, zero, _ = self._selected(start, count, backward)
         scale, zero = scale[..., None, None], zero[..., None, None]
-        return cut((codes - zero) * scale, window)
+        return shown((codes - zero) * scale, window)
+
+    def _selected(self, start, count, backward):
+        """Codes, scale, zero point and mean of `count` pairs from `start` on, or of a sequence of pairs."""
+        if count is not None:
+            return self._coded(start, count, backward)
+        pairs = [self._coded(int(pair), 1, backward) for pair in start]
+        return [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
 
     def _coded(self, start, count, backward):
         """Codes, scale, zero point and mean of the pairs, without JPEG compression."""
@@ -50,10 +58,30 @@ class Coded:
         return codes, scale, np.full_like(scale, 128), means[start : start + count].astype(np.float32)
 
 
-def cut(flow, window):
-    """The window (top, left, height, width) of (N, 2, H, W); None for the whole."""
-    top, left, height, width = window or (0, 0, *flow.shape[2:])
-    return flow[:, :, top : top + height, left : left + width]
+def shown(planes, window=None, size=None, mirror=False, out=None):
+    """A part of (N, C, H, W), as `Video.codes` shows it.
+
+    Windows with a size are those of a resized picture: the picture is resized as a whole, and then cut.
+    """
+    top, left, height, width = window or (0, 0, *planes.shape[2:])
+    if size:
+        whole = [round(n * side / part) for n, side, part in zip(planes.shape[2:], size, (height, width))]
+        top, left = round(top * size[0] / height), round(left * size[1] / width)
+        planes, (height, width) = resized(planes, whole), size
+    planes = planes[:, :, top : top + height, left : left + width]
+    planes = np.ascontiguousarray(planes[..., ::-1] if mirror else planes)
+    if out is None:
+        return planes
+    assert out.shape == planes.shape and out.dtype == planes.dtype and out.flags.c_contiguous
+    out[:] = planes
+    return out
+
+
+def resized(planes, size):
+    """(N, C, H, W) at another size: the mean over areas, or bilinear if it is larger."""
+    method = cv2.INTER_AREA if size[0] < planes.shape[2] else cv2.INTER_LINEAR
+    flat = [cv2.resize(p, size[::-1], interpolation=method) for p in planes.reshape(-1, *planes.shape[2:])]
+    return np.reshape(flat, (*planes.shape[:2], *size))
 
 
 class FakeVideo(Coded):
@@ -70,7 +98,18 @@ class FakeVideo(Coded):
         self._seed = seed
         self._speed = 0.04 * (1 + seed % 5 / 5) * (-1 if seed % 2 else 1)
 
-    def rgb(self, i):
+    def rgb(self, start, count=None, window=None, *, size=None, mirror=False, out=None):
+        if np.ndim(start) == 0:
+            return self._frame(start)
+        frames = np.stack([self._frame(i) for i in start]).transpose(0, 3, 1, 2)
+        frames = shown(frames, window, size, mirror).transpose(0, 2, 3, 1)
+        if out is None:
+            return frames
+        assert out.shape == frames.shape and out.dtype == frames.dtype and out.flags.c_contiguous
+        out[:] = frames
+        return out
+
+    def _frame(self, i):
         if not 0 <= i < self.num_frames:
             raise IndexError(i)
         rng = np.random.default_rng([self._seed, i])

@@ -68,6 +68,7 @@ def evaluate(
     allow_missing: bool,
     device: str,
     workers: int | None,
+    loader: str,
 ) -> None:
     """Write the class scores that the network of RUN gives to the videos of a list.
 
@@ -97,6 +98,7 @@ def evaluate(
         allow_missing=allow_missing,
         device=device,
         workers=workers,
+        loader=loader,
         show_progress=not has_flag(QUIET),
     )
 

@@ -167,6 +167,7 @@ def bench(
     changes: tuple[str, ...],
     device: str,
     workers: int | None,
+    loader: str,
 ) -> None:
     """Measure clips per second of loading and training for each of RECIPES.
 

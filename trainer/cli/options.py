@@ -158,8 +158,16 @@ loading_options = add_options(
         "--workers",
         type=click.IntRange(0),
         default=None,
-        show_default="a process per core with a GPU, else one per two cores; at most 16",
-        help="Number of processes that load and decode. It changes only the speed.",
+        show_default="one per core with a GPU, else one per two cores; at most 16",
+        help="Number of threads or processes that load and decode. 0 loads when a batch is needed. It changes "
+        "only the speed.",
+    ),
+    click.option(
+        "--loader",
+        type=click.Choice(["auto", "threads", "processes"]),
+        default="auto",
+        show_default=True,
+        help="What loads. auto measures at the start whether threads are enough. It changes only the speed.",
     ),
 )
 groups_option = click.option(

@@ -51,6 +51,7 @@ def predict(
     top: int,
     device: str,
     workers: int | None,
+    loader: str,
 ) -> None:
     """Print the most probable classes of each VIDEO.
 
@@ -78,7 +79,7 @@ def predict(
 
     loaders = share_cores(device, workers)
     predictions, failures = predict_all(
-        sources, runs, method, calibrate, device, loaders, single=_is_one(sources)
+        sources, runs, method, calibrate, device, loaders, loader=loader, single=_is_one(sources)
     )
     top_classes = [prediction.top(top) for prediction in predictions]
 

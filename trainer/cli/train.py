@@ -86,6 +86,7 @@ def train(
     compiled: bool,
     device: str,
     workers: int | None,
+    loader: str,
 ) -> None:
     """Train the network of RECIPE, a TOML file, and test it once.
 
@@ -145,6 +146,7 @@ def train(
                 fit_folds=fit_folds,
                 device=device,
                 workers=workers,
+                loader=loader,
                 show_progress=not has_flag(QUIET),
             )
     except KeyboardInterrupt as exc:

@@ -1,37 +1,25 @@
-"""Data sets of clips to train on and to evaluate, and their loaders."""
+"""Data sets of clips to train on and to evaluate."""
 
 from __future__ import annotations
 
-import logging
-import shutil
-import signal
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, default_collate
 
-from flowprep.system.signals import SIGNALS, blocked
 from trainer.data import transforms
 from trainer.data.clip import Clip, Window
-from trainer.data.loading import load_clip, stream_length
+from trainer.data.content import ClipContent, choose_content
+from trainer.data.flow_stacks import FlowParams, flow_gains, read_stacks
+from trainer.data.loading import load_clip, rgb_gains, stream_length
 from trainer.data.sampling import ClipSpec, num_starts
-from trainer.errors import LOADER_DIED
 from trainer.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
     from trainer.data.annotations import Examples
-
-log = logging.getLogger(__name__)
-
-# Items that a loader process keeps in shared memory: two that wait and one in work.
-_ITEMS_IN_MEMORY = 3
 
 
 class BalancedClips:
@@ -62,10 +50,46 @@ class BalancedClips:
         return video, int(rng.integers(self._starts[video])), rng
 
 
-class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
-    """Augmented training samples. Item (step, i) is sample i of the step; it is of head i % H.
+class BatchParts(NamedTuple):
+    """What a batch of B samples has beside its planes.
 
-    An item is (clip, class, head). The planes of the clip are (C, S, S), or (T, C, S, S) with time steps.
+    Attributes:
+        gain, bias: as of Clip, (B, ..., C) float32.
+        classes, heads: (B,) int64.
+    """
+
+    gain: np.ndarray
+    bias: np.ndarray
+    classes: np.ndarray
+    heads: np.ndarray
+
+
+class _Sample(NamedTuple):
+    """What a sample shows, and how.
+
+    Attributes:
+        video: the video.
+        content: its frames and pairs.
+        window: the part of the resized frames.
+        mirror: whether left and right are exchanged.
+        rng: the generator, for the colours.
+        label, head: class and head.
+    """
+
+    video: Video
+    content: ClipContent
+    window: Window
+    mirror: bool
+    rng: np.random.Generator
+    label: int
+    head: int
+
+
+class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
+    """Augmented training samples. Sample (step, i) is sample i of the step; it is of head i % H.
+
+    The planes of a sample are (C, S, S), or (T, C, S, S) with time steps. They are decoded into an array that
+    the caller gives. Frames are channels last in memory, which is also fastest for networks.
 
     Args:
         heads: for each of the H heads of the network, the data sets that it learns from.
@@ -80,21 +104,78 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         for videos, labels in zip(self._videos, self._labels, strict=True):
             starts = [self._num_starts(corpus[i]) for corpus, i in videos]
             self._clips.append(BalancedClips(labels, starts, recipe.seed))
+        section, stream = recipe.input, recipe.stream
+        self._jitters = stream != "temporal" and (section.colour > 0 or section.grey > 0)
+        floats = self._jitters or (stream != "spatial" and section.trajectories)
+        self.dtype = torch.float32 if floats else torch.uint8
 
     def _num_starts(self, video: Video) -> int:
         return num_starts(stream_length(video, self._recipe.stream), self._spec.length(video.step))
 
+    def shape(self, count: int) -> tuple[int, ...]:
+        """The shape of the planes of `count` samples in memory: (count, T, S, S, 3) or (count, T, C, S, S)."""
+        steps, side = max(1, self._spec.time_steps), self._recipe.input.crop
+        if self._recipe.stream == "spatial":
+            return count, steps, side, side, 3
+        return count, steps, self._spec.planes // steps, side, side
+
+    def as_clip(self, planes: torch.Tensor, parts: BatchParts) -> Clip:
+        """The filled planes, of the shape of `shape`, as a clip."""
+        if self._recipe.stream == "spatial":
+            planes = planes.movedim(-1, -3)
+        clip = Clip(planes, torch.from_numpy(parts.gain), torch.from_numpy(parts.bias))
+        return clip if self._spec.time_steps else Clip(*(part[:, 0] for part in clip))
+
+    def fill(self, keys: Sequence[tuple[int, int]], planes: np.ndarray) -> BatchParts:
+        """Read samples.
+
+        Args:
+            keys: (step, number in the step) of each sample.
+            planes: of the type `dtype` and the shape of `shape`, C-contiguous. It is filled.
+        """
+        samples, params, shifts = [], [], []
+        for key, out in zip(keys, planes, strict=True):
+            sample = self._draw(*key)
+            samples.append(sample)
+            if sample.content.frames:
+                shifts.append(self._read_frames(sample, out))
+            if sample.content.sides:
+                flow = out if self._recipe.stream == "temporal" else out[:, 3:]
+                content, section = sample.content, self._recipe.input
+                params.append(
+                    read_stacks(sample.video, content, section, sample.window, flow, mirror=sample.mirror)
+                )
+        gains = [self._rgb_gains(shifts)] if shifts else []
+        if params:
+            stacks = FlowParams(*map(np.stack, zip(*params, strict=True)))
+            mirrored = np.array([sample.mirror for sample in samples])
+            gains.append(flow_gains(stacks, self._recipe.input, mirrored))
+        gain, bias = (np.concatenate(values, -1) for values in zip(*gains, strict=True))
+        labels, heads = (np.array(values) for values in zip(*(s[-2:] for s in samples), strict=True))
+        return BatchParts(gain, bias, labels, heads)
+
+    def batch(self, keys: Sequence[tuple[int, int]]) -> tuple[Clip, torch.Tensor, torch.Tensor]:
+        """Read samples into a new batch: a clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
+        planes = torch.empty(self.shape(len(keys)), dtype=self.dtype)
+        parts = self.fill(keys, planes.numpy())
+        return self.as_clip(planes, parts), torch.from_numpy(parts.classes), torch.from_numpy(parts.heads)
+
     def __getitem__(self, key: tuple[int, int]) -> tuple[Clip, int, int]:
-        head = key[1] % len(self._clips)
-        number, start, rng = self._clips[head].draw(*key)
+        clip, y, head = self.batch([key])
+        return Clip(*(part[0] for part in clip)), int(y), int(head)
+
+    def _draw(self, step: int, i: int) -> _Sample:
+        section, head = self._recipe.input, i % len(self._clips)
+        number, start, rng = self._clips[head].draw(step, i)
         corpus, video_id = self._videos[head][number]
         video = corpus[video_id]
         position: int | np.ndarray = start
         if self._spec.time_steps:
             position = self._spec.draw(rng, stream_length(video, self._recipe.stream), video.step)
         window = self._draw_window(rng, video)
-        clip = load_clip(video, position, self._recipe, window, rng)
-        return self._augment(rng, clip), self._labels[head][number], head
+        content = choose_content(video, position, self._spec, section.control, rng)
+        mirror = bool(section.flip and rng.random() < 0.5)
+        return _Sample(video, content, window, mirror, rng, self._labels[head][number], head)
 
     def _draw_window(self, rng: np.random.Generator, video: Video) -> Window:
         section = self._recipe.input
@@ -103,28 +184,31 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
             return transforms.corner_window(rng, height, width, section.scales)
         return (*transforms.random_window(rng, height, width, section.crop), section.crop, section.crop)
 
-    def _augment(self, rng: np.random.Generator, clip: Clip) -> Clip:
-        section, stream = self._recipe.input, self._recipe.stream
-        clip = transforms.resize_clip(clip, section.crop)
-        if section.flip and rng.random() < 0.5:
-            clip = transforms.flip(clip, stream)
-        if stream != "temporal" and (section.colour > 0 or section.grey > 0):
-            clip = transforms.jitter_colours(clip, rng, section.colour, section.grey)
-        if stream != "temporal" and section.jitter > 0:
-            clip = transforms.shift_colours(clip, transforms.colour_shift(rng, section.jitter))
-        return clip
+    def _read_frames(self, sample: _Sample, planes: np.ndarray) -> np.ndarray:
+        """Fill R, G and B of a sample's planes. Return the shift of its colours, (3,) float32."""
+        section, video, frames = self._recipe.input, sample.video, sample.content.frames
+        spatial = self._recipe.stream == "spatial"
+        out = planes if spatial else planes[:, :3].transpose(0, 2, 3, 1)  # (T, S, S, 3)
+        part, size = transforms.stored_part(video, section.resize, sample.window)
+        direct = spatial and planes.dtype == np.uint8 and sample.window[2:] == out.shape[1:3]
+        target = out if direct else None
+        images = video.rgb(frames, None, part, size=size, mirror=sample.mirror, out=target)
+        if not direct:
+            transforms.stretch(images, out, axes=3)
+        if self._jitters:
+            rgb = torch.from_numpy(out.transpose(0, 3, 1, 2))  # (T, 3, S, S)
+            rgb.copy_(transforms.jitter_colours(rgb, sample.rng, section.colour, section.grey))
+        if section.jitter > 0:
+            return transforms.colour_shift(sample.rng, section.jitter)
+        return np.zeros(3, np.float32)
 
-
-def batch_clips(items: list[tuple[Clip, int, int]]) -> tuple[Clip, torch.Tensor, torch.Tensor]:
-    """Join training samples to one clip with planes (B, ..., S, S), classes (B,) and heads (B,)."""
-    # Resized planes are float32, and those of a video that has the size already are uint8.
-    if len({clip.planes.dtype for clip, *_ in items}) > 1:
-        items = [(clip._replace(planes=clip.planes.float()), y, head) for clip, y, head in items]
-    # Decoded frames are channels last in memory, which is also fastest for networks: the batch keeps it.
-    if channels_last := items[0][0].planes.stride(-3) == 1:
-        items = [(clip._replace(planes=clip.planes.movedim(-3, -1)), y, head) for clip, y, head in items]
-    clip, y, head = default_collate(items)
-    return (clip._replace(planes=clip.planes.movedim(-1, -3)) if channels_last else clip), y, head
+    def _rgb_gains(self, shifts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Gain and bias of the frames, each (B, T, 3) float32."""
+        gain, bias = rgb_gains(self._recipe.input)
+        biases = bias + np.stack(shifts) * gain
+        steps = max(1, self._spec.time_steps)
+        shape = (len(shifts), steps, 3)
+        return np.broadcast_to(gain, shape), np.broadcast_to(biases[:, None], shape)
 
 
 class EvalClips(torch.utils.data.Dataset[tuple[int, Clip]]):
@@ -159,72 +243,3 @@ class EvalClips(torch.utils.data.Dataset[tuple[int, Clip]]):
     def __getitem__(self, key: int) -> tuple[int, Clip]:
         number, position = self._items[key]
         return number, load_clip(self._corpus[self._ids[number]], position, self._recipe)
-
-
-def workers_that_fit(workers: int, size: int) -> int:
-    """The number of loader processes for which shared memory has room, at most `workers`.
-
-    The processes pass items in shared memory, and the system kills a process that finds it full.
-
-    Args:
-        workers: the wanted number.
-        size: bytes of an item.
-    """
-    shared = Path("/dev/shm")
-    if not workers or not shared.is_dir():
-        return workers
-    free = shutil.disk_usage(shared).free
-    if free >= _ITEMS_IN_MEMORY * workers * size:
-        return workers
-    fit = int(free // (_ITEMS_IN_MEMORY * size))
-    log.warning("/dev/shm has %d MB left, room for %d loader processes, not %d", free >> 20, fit, workers)
-    return fit
-
-
-def make_loader(clips: torch.utils.data.Dataset[Any], workers: int, **options: Any) -> DataLoader[Any]:
-    """A loader of a data set.
-
-    Args:
-        clips: the data set.
-        workers: forked processes; 0 loads in this process.
-        options: further options of torch's DataLoader.
-    """
-    # OpenCV's threads do not survive a fork: a child that uses them, or changes their number, waits for ever.
-    # Their number is therefore set before the fork.
-    cv2.setNumThreads(1)
-    return _ClipLoader(
-        clips,
-        num_workers=workers,
-        generator=torch.Generator(),  # loading then leaves the random state of the training unchanged
-        worker_init_fn=_leave_interrupts_to_parent,
-        **options,
-    )
-
-
-class _ClipLoader(DataLoader[Any]):
-    """A loader with one error for a killed process: torch may see the closed connection before the death."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch's iterator needs no other method
-        try:
-            with blocked(*SIGNALS):  # a loader that is being forked would report an interruption
-                batches = super().__iter__()
-            yield from batches
-        except (ConnectionError, EOFError) as exc:
-            if "DataLoader worker process" in str(exc):  # the process lives and reports its own error
-                raise
-            raise RuntimeError(f"{LOADER_DIED}one of {self.num_workers}) ended unexpectedly: {exc}") from exc
-
-
-def _leave_interrupts_to_parent(_: int) -> None:
-    """Ignore the interrupt that a terminal sends to all processes: the parent ends its loaders itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    previous_hook = sys.excepthook
-
-    def hook(kind: type[BaseException], *details: Any) -> None:
-        # An interrupted parent closes its connections; an error of a loader that finds one closed is not
-        # reported.
-        if not issubclass(kind, (ConnectionError, EOFError)):
-            previous_hook(kind, *details)
-
-    sys.excepthook = hook

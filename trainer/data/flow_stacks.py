@@ -7,128 +7,151 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 
-from trainer.data.clip import Clip, Window
-from trainer.data.sampling import apply_control, pairs_of
-from trainer.data.transforms import crop_image, resize_image
-from trainer.recipe.schema import Recipe
+from trainer.data.clip import Window
+from trainer.data.content import ClipContent, Side
+from trainer.data.transforms import crop_image, resize_image, resized_shape, stored_part, stretch
+from trainer.recipe.schema import InputRecipe
 
 if TYPE_CHECKING:
     from flowprep import Video
 
 
-class _Side(NamedTuple):
-    """The forward or the backward flows of a stack.
+class FlowParams(NamedTuple):
+    """The meaning of the planes of stacks: displacements in pixels are (plane - zero_point) * scale.
 
     The mean is that of the whole flow and not of the window. It stands for the motion of the camera, which a
     window of a moving person would not show. All windows of a flow stay comparable. The corpus stores the
     mean of the flow before quantisation.
 
     Attributes:
-        planes: (T, n, 2, H, W) codes or pixels.
-        gain: (T, n, 2) pixels per unit of a plane.
-        zero_point: (T, n, 2) value of a plane that means no motion.
-        mean: (T, n, 2) mean displacement in pixels.
+        scale: (..., T, L, 2) pixels per unit of a plane.
+        zero_point: (..., T, L, 2) value of a plane that means no motion.
+        mean: (..., T, L, 2) mean displacement in pixels.
     """
 
-    planes: np.ndarray
-    gain: np.ndarray
+    scale: np.ndarray
     zero_point: np.ndarray
     mean: np.ndarray
 
 
-def load_stacks(
-    video: Video, positions: np.ndarray, recipe: Recipe, window: Window | None, rng: np.random.Generator
-) -> Clip:
-    """The stacks of flow that begin at the positions.
-
-    The flows of a stack are those of pairs_of, read at each pixel (optical flow stacking) or along its
-    trajectory. input.flow_scale pixels become 1 in the input, independently of how the flow was quantised.
+def read_stacks(
+    video: Video,
+    content: ClipContent,
+    section: InputRecipe,
+    window: Window | None,
+    out: np.ndarray,
+    *,
+    mirror: bool = False,
+    pixels: bool = False,
+) -> FlowParams:
+    """Read stacks of flow, at each pixel (optical flow stacking) or along its trajectory.
 
     Args:
         video: a video of a corpus.
-        positions: (T,) first pair of each stack.
-        recipe: what a stack consists of.
+        content: the pairs of the stacks.
+        section: how they are resized, and whether they follow trajectories.
         window: the part of the resized flow to read; None reads it whole.
-        rng: random generator for input.control.
-
-    Returns:
-        A clip with planes (T, 2 L, H, W).
+        out: (T, 2 L, H, W), which is filled: the window, stretched to H x W.
+        mirror: exchange left and right. The sign of u stays: the caller negates its scale.
+        pixels: fill `out` with pixels instead of codes. Trajectories are always pixels.
     """
-    section = recipe.input
-    stacks = []
-    for position in positions:
-        forward, backward = pairs_of(
-            int(position), section.stack, video.num_pairs, video.step, bidirectional=section.bidirectional
-        )
-        sides, sign = apply_control(
-            [(pairs, back) for pairs, back in ((forward, False), (backward, True)) if len(pairs)],
-            section.control,
-            rng,
-        )
-        stacks.append(sides)
-    # A window of the stored flow can be read alone, as codes. Resizing and trajectories need the whole flow.
-    direct = section.resize in (0, min(video.height, video.width)) and not section.trajectories
-    parts = []
-    for side in zip(*stacks, strict=True):
-        pairs, back = np.stack([pairs for pairs, _ in side]), side[0][1]
-        parts.append(
-            _read_codes(video, pairs, back, window, sign)
-            if direct
-            else _read_flow(video, pairs, back, recipe, sign)
-        )
-    stack = _Side(*(_join(arrays, 1) for arrays in zip(*parts, strict=True)))
-    planes = stack.planes if direct else np.ascontiguousarray(crop_image(stack.planes, window))
-    mean = stack.mean if section.subtract_mean else np.zeros_like(stack.mean)
-    bias = -(stack.zero_point * stack.gain + mean)
-    # The channels are u1, v1, u2, v2, ...
-    tensors = [torch.from_numpy(array).flatten(1, 2) for array in (planes, stack.gain, bias)]
-    return Clip(tensors[0], *(tensor / section.flow_scale for tensor in tensors[1:]))
+    read = _read_pixels if pixels or section.trajectories else _read_codes
+    first, parts = 0, []
+    for side in content.sides:
+        end = first + 2 * side.pairs.shape[1]
+        parts.append(read(video, side, content.sign, section, window, mirror, out[:, first:end]))
+        first = end
+    return FlowParams(*map(join, zip(*parts, strict=True)))
 
 
-def _read_codes(video: Video, pairs: np.ndarray, backward: bool, window: Window | None, sign: int) -> _Side:
-    """The stored codes of pairs (T, n), or of a window of them; `sign` is the factor of their flow."""
-    runs, order = _runs(pairs)
-    quant_params = [video.quant_params(*run, backward) for run in runs]
-    scale, zero_point, mean = (_join(arrays)[order] for arrays in zip(*quant_params, strict=True))
-    codes = _join([video.codes(*run, backward, window) for run in runs])
-    # Most stacks are in order already: they are not copied.
-    in_order = np.array_equal(order.ravel(), np.arange(len(codes)))
-    codes = codes.reshape(*order.shape, *codes.shape[1:]) if in_order else codes[order]
-    return _Side(codes, sign * scale, zero_point, sign * mean)
+def flow_gains(
+    params: FlowParams, section: InputRecipe, mirrored: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and bias of stacks, each (N, T, 2 L) float32.
+
+    input.flow_scale pixels become 1 in the input, independently of how the flow was quantised. A motion to
+    the right is a motion to the left in the mirrored scene: u and its mean change their sign.
+
+    Args:
+        params: each (N, T, L, 2).
+        section: the scale, and whether the mean is subtracted.
+        mirrored: (N,) whether left and right of a stack were exchanged.
+    """
+    mean = params.mean if section.subtract_mean else np.zeros_like(params.mean)
+    gain, bias = params.scale / section.flow_scale, -(params.zero_point * params.scale + mean)
+    bias /= section.flow_scale
+    for values in (gain, bias):
+        values[mirrored, ..., 0] *= -1
+    shape = (*gain.shape[:-2], -1)
+    return gain.astype(np.float32, copy=False).reshape(shape), bias.reshape(shape)
 
 
-def _read_flow(video: Video, pairs: np.ndarray, backward: bool, recipe: Recipe, sign: int) -> _Side:
-    """The flow of pairs (T, n) times `sign`, in pixels of the resized frame, on trajectories if set."""
-    runs, order = _runs(pairs)
-    flow = _join([video.flow(*run, backward) for run in runs])
-    mean = _join([video.quant_params(*run, backward).mean for run in runs])
-    height, width = video.height, video.width
-    if recipe.input.resize not in (0, min(height, width)):
-        resized = np.stack([[resize_image(plane, recipe.input.resize) for plane in field] for field in flow])
-        ratio = np.array([resized.shape[3] / width, resized.shape[2] / height], np.float32)  # of u, of v
+def _read_codes(
+    video: Video,
+    side: Side,
+    sign: int,
+    section: InputRecipe,
+    window: Window | None,
+    mirror: bool,
+    out: np.ndarray,
+) -> FlowParams:
+    """Fill `out` with the codes of pairs (T, n); `sign` is the factor of their flow."""
+    part, size = stored_part(video, section.resize, window)
+    height, width = size or (part[2:] if part else (video.height, video.width))
+    # Several time steps may show the same pair: it is decoded once.
+    pairs, order = (side.pairs[0], None) if len(side.pairs) == 1 else np.unique(side.pairs, return_inverse=True)
+    direct = order is None and out.dtype == np.uint8 and out.shape[2:] == (height, width)
+    target = out.reshape(len(pairs), 2, height, width) if direct else None
+    codes = video.codes(pairs, None, side.backward, part, size=size, mirror=mirror, out=target)
+    params = video.quant_params(pairs, None, side.backward)
+    shape = (*side.pairs.shape, 2)
+    if order is not None:
+        order = order.ravel()
+        codes = codes[order]
+        params = (values[order] for values in params)
+    if not direct:
+        stretch(codes.reshape(*out.shape[:2], height, width), out)
+    scale, zero_point, mean = (values.reshape(shape) for values in params)
+    factor = sign * _ratio(video, section.resize)
+    return FlowParams(factor * scale, zero_point, factor * mean)
+
+
+def _read_pixels(
+    video: Video,
+    side: Side,
+    sign: int,
+    section: InputRecipe,
+    window: Window | None,
+    mirror: bool,
+    out: np.ndarray,
+) -> FlowParams:
+    """Fill `out` with the flow of pairs (T, n) in pixels of the resized frame, on trajectories if set."""
+    pairs, order = np.unique(side.pairs, return_inverse=True)
+    flow = video.flow(pairs, None, side.backward)
+    mean = video.quant_params(pairs, None, side.backward).mean
+    ratio = _ratio(video, section.resize)
+    if section.resize not in (0, min(video.height, video.width)):
+        resized = np.stack([[resize_image(plane, section.resize) for plane in field] for field in flow])
         flow, mean = resized * ratio[:, None, None], mean * ratio
+    order = order.reshape(side.pairs.shape)
     flow, mean = sign * flow[order], sign * mean[order]
-    if recipe.input.trajectories:
+    if section.trajectories:
         flow = np.stack([along_trajectories(stack, video.step) for stack in flow])
-    return _Side(flow, np.ones_like(mean), np.zeros_like(mean), mean)
+    planes = crop_image(flow.reshape(len(flow), -1, *flow.shape[3:]), window)
+    stretch(planes[..., ::-1] if mirror else planes, out)
+    return FlowParams(np.ones_like(mean), np.zeros_like(mean), mean)
 
 
-def _join(arrays: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
-    """np.concatenate, without a copy of a single array."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
+def _ratio(video: Video, short_side: int) -> np.ndarray:
+    """Pixels of the resized frame per stored pixel, of u and of v: (2,) float32."""
+    width, height = resized_shape(video.width, video.height, short_side)
+    return np.array([width / video.width, height / video.height], np.float32)
 
 
-def _runs(pairs: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """Runs of consecutive pairs, so that each pair is read once even if a stack shows it several times.
-
-    Returns:
-        (first, count) of each run, and the index of each of `pairs` in the concatenated runs.
-    """
-    unique, order = np.unique(pairs, return_inverse=True)
-    runs = np.split(unique, np.flatnonzero(np.diff(unique) > 1) + 1)
-    return [(int(run[0]), len(run)) for run in runs], order.reshape(pairs.shape)
+def join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (T, n, ...) as one along n, without a copy of a single array."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, 1)
 
 
 def along_trajectories(flow: np.ndarray, step: int = 1) -> np.ndarray:

@@ -12,10 +12,11 @@ import torch
 
 from flowprep.errors import UsageError
 from trainer.data.clip import Clip, Window
-from trainer.data.flow_stacks import load_stacks
-from trainer.data.sampling import ClipSpec, apply_control
+from trainer.data.content import choose_content
+from trainer.data.flow_stacks import FlowParams, flow_gains, join, read_stacks
+from trainer.data.sampling import ClipSpec
 from trainer.data.transforms import crop_image, resize_image, resized_shape
-from trainer.recipe.schema import Recipe
+from trainer.recipe.schema import InputRecipe, Recipe
 
 if TYPE_CHECKING:
     from flowprep import Corpus, Video
@@ -82,7 +83,7 @@ def load_clip(
     window: Window | None = None,
     rng: np.random.Generator | None = None,
 ) -> Clip:
-    """Read a clip.
+    """Read a clip as it is evaluated: resized flow keeps fractions of codes, as float32 pixels.
 
     Args:
         video: a video of a corpus.
@@ -94,26 +95,30 @@ def load_clip(
     Returns:
         A clip with planes (C, H, W), or (T, C, H, W) with time steps.
     """
-    positions = np.atleast_1d(position)
-    rng = rng or np.random.default_rng([recipe.seed, zlib.crc32(video.id.encode()), positions[0]])
-    if len(positions) > 1:
-        positions = apply_control([(positions, False)], recipe.input.control, rng)[0][0][0]
+    spec, section = ClipSpec.from_recipe(recipe), recipe.input
+    rng = rng or np.random.default_rng(
+        [recipe.seed, zlib.crc32(video.id.encode()), np.atleast_1d(position)[0]]
+    )
+    content = choose_content(video, position, spec, section.control, rng)
+    width, height = resized_shape(video.width, video.height, section.resize)
+    shape = window[2:] if window else (height, width)
     parts = []
-    if recipe.stream != "temporal":
-        parts.append(_load_frames(video, positions, recipe, window))
-    if recipe.stream != "spatial":
-        parts.append(load_stacks(video, positions, recipe, window, rng))
-    clip = parts[0]
-    if len(parts) > 1:
-        clip = Clip(*(torch.cat(channels, 1) for channels in zip(*parts, strict=True)))
+    if content.frames:
+        images = [crop_image(resize_image(video.rgb(i), section.resize), window) for i in content.frames]
+        planes = np.stack(images).transpose(0, 3, 1, 2)
+        parts.append((planes, *(np.tile(values, (len(planes), 1)) for values in rgb_gains(section))))
+    if content.sides:
+        pixels = section.trajectories or (width, height) != (video.width, video.height)
+        steps = len(content.sides[0].pairs)
+        planes = np.empty((steps, 2 * section.stack, *shape), np.float32 if pixels else np.uint8)
+        params = read_stacks(video, content, section, window, planes, pixels=pixels)
+        batch = FlowParams(*(values[None] for values in params))
+        parts.append((planes, *(values[0] for values in flow_gains(batch, section, np.array([False])))))
+    clip = Clip(*(torch.from_numpy(join(arrays)) for arrays in zip(*parts, strict=True)))
     return clip if np.ndim(position) else Clip(*(part[0] for part in clip))
 
 
-def _load_frames(video: Video, positions: np.ndarray, recipe: Recipe, window: Window | None) -> Clip:
-    """The RGB frames of the time steps: planes (T, 3, H, W) uint8."""
-    spec = ClipSpec.from_recipe(recipe)
-    frames = [min(spec.frame(int(p), video.step), video.num_frames - 1) for p in positions]
-    images = np.stack([crop_image(resize_image(video.rgb(i), recipe.input.resize), window) for i in frames])
-    scale, mean = (np.asarray(v, np.float32) for v in (recipe.input.rgb_scale, recipe.input.rgb_mean))
-    gain, bias = np.tile([1 / scale, -mean / scale], (len(images), 1, 1)).swapaxes(0, 1)
-    return Clip(*map(torch.from_numpy, (images.transpose(0, 3, 1, 2), gain, bias)))
+def rgb_gains(section: InputRecipe) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and bias of R, G and B, each (3,) float32."""
+    scale, mean = (np.asarray(values, np.float32) for values in (section.rgb_scale, section.rgb_mean))
+    return 1 / scale, -mean / scale

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from trainer.data.clip import Clip, Window
+
+if TYPE_CHECKING:
+    from flowprep import Video
 
 # Principal components of the RGB pixels of ImageNet on a 0-1 scale: the axes are the columns. The eigenvalues
 # have this name in section 4.1 of Krizhevsky, Sutskever and Hinton 2012. The paper prints no numbers. These
@@ -45,18 +49,45 @@ def resize_image(image: np.ndarray, short_side: int) -> np.ndarray:
     return cv2.resize(image, resized_shape(width, height, short_side), interpolation=method)
 
 
-def resize_clip(clip: Clip, size: int) -> Clip:
-    """Resize the planes of a window, (..., h, w), to (..., size, size), bilinearly.
+def stored_part(
+    video: Video, short_side: int, window: Window | None
+) -> tuple[tuple[float, float, float, float] | None, tuple[int, int] | None]:
+    """The window of stored pixels, and the size in pixels, that show a window of the resized frame.
 
-    The values stay the same: displacements remain pixels of the frame that the window is from. So does the
-    released code of Wang et al. 2015, which stretches a window of flow like a picture.
+    Args:
+        video: a video of a corpus.
+        short_side: as for resized_shape.
+        window: a window of the resized frame; None for the whole frame.
+
+    Returns:
+        `window` and `size` as `Video.codes` and `Video.rgb` take them.
     """
-    height, width = clip.planes.shape[-2:]
-    if (height, width) == (size, size):
-        return clip
-    planes = clip.planes.reshape(-1, 1, height, width).float()
-    planes = F.interpolate(planes, (size, size), mode="bilinear", align_corners=False)
-    return clip._replace(planes=planes.view(*clip.planes.shape[:-2], size, size))
+    width, height = resized_shape(video.width, video.height, short_side)
+    if (width, height) == (video.width, video.height):
+        return window, None
+    down, across = video.height / height, video.width / width
+    top, left, rows, columns = window or (0, 0, height, width)
+    return (top * down, left * across, rows * down, columns * across), (rows, columns)
+
+
+def stretch(images: np.ndarray, out: np.ndarray, axes: int = 2) -> None:
+    """Resize images bilinearly to fill `out`; images of its size are copied.
+
+    The values stay the same: displacements remain pixels of the frame that a window is from. So does the
+    released code of Wang et al. 2015, which stretches a window of flow like a picture. Codes are rounded.
+
+    Args:
+        images: (..., h, w), or (..., h, w, 3) with `axes` = 3.
+        out: (..., H, W), or (..., H, W, 3).
+        axes: number of axes of an image.
+    """
+    if images.shape == out.shape:
+        out[...] = images
+        return
+    height, width = out.shape[out.ndim - axes :][:2]
+    for place in np.ndindex(out.shape[: out.ndim - axes]):
+        image = np.ascontiguousarray(images[place])
+        out[place] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def random_window(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[int, int]:
@@ -70,7 +101,7 @@ def corner_window(rng: np.random.Generator, height: int, width: int, sides: Sequ
     The rule is that of Wang et al. 2015, arXiv 1507.02159, section 3.
     The four corners and the centre are equally likely. So are the pairs of height and width from `sides` that
     are equal or neighbours in the list: a window is at most one step away from a square. It is then resized
-    to the input of the network: see resize_clip.
+    to the input of the network: see stretch.
 
     Args:
         rng: random generator.
@@ -108,47 +139,52 @@ def flip(clip: Clip, stream: str) -> Clip:
     return Clip(planes, clip.gain * sign, clip.bias * sign)
 
 
-def colour_shift(rng: np.random.Generator, strength: float) -> torch.Tensor:
+def colour_shift(rng: np.random.Generator, strength: float) -> np.ndarray:
     """A random shift of R, G and B for all pixels, (3,) float32 on the 0-255 scale.
 
     It is the sum over the principal components of p_i (alpha_i lambda_i), where alpha_i has the standard
     deviation `strength` (Krizhevsky et al. 2012, section 4.1).
     """
     shift = RGB_AXES @ (rng.normal(0.0, strength, 3) * RGB_EIGENVALUES) * 255
-    return torch.from_numpy(shift.astype(np.float32))
+    return shift.astype(np.float32)
 
 
-def shift_colours(clip: Clip, shift: torch.Tensor) -> Clip:
-    """Add `shift`, (3,) on the 0-255 scale, to R, G and B, the first three channels."""
-    bias = clip.bias.clone()
-    bias[..., :3] += shift * clip.gain[..., :3]
-    return clip._replace(bias=bias)
-
-
-def jitter_colours(clip: Clip, rng: np.random.Generator, strength: float, grey: float) -> Clip:
-    """Change brightness, contrast and saturation of R, G and B, the first three channels, at random.
+def jitter_colours(
+    rgb: torch.Tensor, rng: np.random.Generator, strength: float, grey: float
+) -> torch.Tensor:
+    """Change brightness, contrast and saturation of the frames of a clip at random.
 
     Each is multiplied by a factor that is uniform between 1 - strength and 1 + strength (Howard 2013, arXiv
     1312.5402). The contrast is that to the mean grey level of the clip. Classes whose colours differ by
     chance are then not told by them.
 
     Args:
-        clip: a clip with planes (..., C, H, W) whose first channels are on the 0-255 scale.
+        rgb: (..., 3, H, W) on the 0-255 scale.
         rng: random generator.
         strength: greatest change of a factor.
         grey: probability that the saturation is 0.
 
     Returns:
-        The clip with float32 planes.
+        (..., 3, H, W) float32.
     """
     brightness, contrast, saturation = (1 + strength * rng.uniform(-1, 1, 3)).tolist()
     if rng.random() < grey:
         saturation = 0.0
-    planes = clip.planes.float()
-    rgb = planes[..., :3, :, :] * brightness
-    rgb = torch.lerp(_grey_level(rgb).mean(), rgb, contrast)
-    rgb = torch.lerp(_grey_level(rgb), rgb, saturation).clamp(0, 255)
-    return clip._replace(planes=torch.cat([rgb, planes[..., 3:, :, :]], -3))
+    with _one_thread():
+        rgb = rgb * brightness
+        rgb = torch.lerp(_grey_level(rgb).mean(), rgb, contrast)
+        return torch.lerp(_grey_level(rgb), rgb, saturation).clamp(0, 255)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in this thread alone: the sum of a mean depends on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _grey_level(rgb: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,7 @@ def evaluate(
     fit: Examples | None = None,
     device: str = "auto",
     workers: int = 0,
+    loader: str = "auto",
     progress: Progress = no_progress,
 ) -> Scores:
     """Class scores that a run's network gives to videos.
@@ -55,7 +56,7 @@ def evaluate(
             mean of the network's features over a video, divided by the L2 norm (Tran et al. 2015, section
             3.3).
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        workers: Loader processes. 0 loads in this process.
+        workers, loader: As for `trainer.evaluation.features.score_videos`.
         progress: Called after each clip.
 
     Raises:
@@ -85,7 +86,15 @@ def evaluate(
 
         def features(ids: Sequence[str], report: Progress) -> np.ndarray:
             return video_features(
-                model, corpus, ids, sampling, place, precision, workers=workers, progress=report
+                model,
+                corpus,
+                ids,
+                sampling,
+                place,
+                precision,
+                workers=workers,
+                loader=loader,
+                progress=report,
             )
 
         scores = _svm_scores(features, fit, examples, recipe, run.classes, frames, progress)
@@ -102,6 +111,7 @@ def evaluate(
             device=place,
             precision=precision,
             workers=workers,
+            loader=loader,
             progress=progress,
         )
     groups = [group.name for group in examples.find_groups(recipe.train.groups)]

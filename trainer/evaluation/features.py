@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from flowprep.system.progress import Progress, no_progress
 from trainer.data import dataset, transforms
 from trainer.data.clip import Clip
+from trainer.data.loaders import load_items
 from trainer.data.sampling import ClipSpec
 from trainer.errors import NotFinite
 from trainer.recipe.schema import Recipe
@@ -41,6 +43,7 @@ def score_videos(
     device: torch.device,
     precision: str = "float32",
     workers: int = 0,
+    loader: str = "auto",
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Softmax scores of videos, averaged over `frames` equally spaced clips and `crops` crops of each clip.
@@ -59,7 +62,8 @@ def score_videos(
         whole: Whole frames instead of crops.
         device: The device of the model.
         precision: The precision of the model's computation, as `pick_precision` returns it.
-        workers: Loader processes. 0 loads in this process.
+        workers: Threads or processes that load. 0 loads when a clip is needed.
+        loader: "threads", "processes", or "auto": see `trainer.data.loaders.pick_loader`.
         progress: Called after each clip.
 
     Returns:
@@ -78,7 +82,16 @@ def score_videos(
 
     sampling = Sampling(recipe, frames, crops, whole=whole)
     means = mean_outputs(
-        outputs, classes, corpus, ids, sampling, device, precision, workers=workers, progress=progress
+        outputs,
+        classes,
+        corpus,
+        ids,
+        sampling,
+        device,
+        precision,
+        workers=workers,
+        loader=loader,
+        progress=progress,
     )
     return torch.from_numpy(means).softmax(1).numpy() if of_logits else means
 
@@ -92,13 +105,14 @@ def video_features(
     precision: str,
     *,
     workers: int = 0,
+    loader: str = "auto",
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Mean over clips and crops of the vectors that the network's method `features` returns.
 
     Args:
         model: A network whose `SPEC.features` is true. It is put into evaluation mode.
-        corpus, ids, sampling, device, precision, workers, progress: as for `mean_outputs`.
+        corpus, ids, sampling, device, precision, workers, loader, progress: as for `mean_outputs`.
 
     Returns:
         (N, num_features) float32.
@@ -118,6 +132,7 @@ def video_features(
         device,
         precision,
         workers=workers,
+        loader=loader,
         progress=progress,
     )
 
@@ -164,6 +179,7 @@ def mean_outputs(
     precision: str,
     *,
     workers: int = 0,
+    loader: str = "auto",
     progress: Progress = no_progress,
 ) -> np.ndarray:
     """Mean over clips and crops of a function of the network's inputs.
@@ -177,7 +193,7 @@ def mean_outputs(
         sampling: The clips and crops of a video.
         device: The device of the inputs.
         precision: The precision of the computation.
-        workers: Loader processes.
+        workers, loader: As for `score_videos`.
         progress: Called after each clip.
 
     Returns:
@@ -188,9 +204,7 @@ def mean_outputs(
     """
     own = range(distributed.rank(), len(ids), distributed.world_size())
     clips = dataset.EvalClips(corpus, tuple(ids[i] for i in own), sampling.recipe, sampling.frames)
-    workers = dataset.workers_that_fit(workers, sampling.clip_bytes(corpus, ids))
-    # Single clips, not batches: frames of different videos may differ in size until they are cropped.
-    loader = dataset.make_loader(clips, min(workers, len(clips)), batch_size=None)
+    loaded = load_items(clips, workers, loader, sampling.clip_bytes(corpus, ids))
     sums = torch.zeros(len(ids), size)
     rows: list[int] = []  # row of `sums` of each waiting clip
     waiting: list[Clip] = []
@@ -207,17 +221,18 @@ def mean_outputs(
             part.clear()
 
     done, total = 0, len(ids) * sampling.frames
-    for count, (position, clip) in zip(clips.counts, loader, strict=True):
-        cropped, crop_counts = sampling.crop(clip)
-        if waiting and cropped.planes.shape != waiting[0].planes.shape:  # whole frames of another size
-            run_waiting()
-        rows.append(own[position])
-        waiting.append(cropped)
-        counts.append(count * crop_counts)
-        if sampling.is_full(waiting):
-            run_waiting()
-        done += count
-        progress(min(total, done * distributed.world_size()), total)
+    with closing(loaded):
+        for count, (position, clip) in zip(clips.counts, loaded, strict=True):
+            cropped, crop_counts = sampling.crop(clip)
+            if waiting and cropped.planes.shape != waiting[0].planes.shape:  # whole frames of another size
+                run_waiting()
+            rows.append(own[position])
+            waiting.append(cropped)
+            counts.append(count * crop_counts)
+            if sampling.is_full(waiting):
+                run_waiting()
+            done += count
+            progress(min(total, done * distributed.world_size()), total)
     if waiting:
         run_waiting()
     means = distributed.all_reduce_sum(sums.to(device)).cpu() / sampling.frames

@@ -65,6 +65,7 @@ def predict(
     calibrate: bool = False,
     device: str = "auto",
     workers: int = 0,
+    loader: str = "auto",
 ) -> Prediction:
     """Classify a video by training runs. Their softmax scores are averaged or fused.
 
@@ -77,7 +78,7 @@ def predict(
         method: "average" or "weighted", as for `fusion.fit_on_runs`.
         calibrate: Fit a temperature for each stream, as for `fusion.fit_on_runs`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        workers: Loader processes. 0 loads in this process.
+        workers, loader: As for `trainer.evaluation.features.score_videos`.
 
     Raises:
         UsageError: There is no such video, or several; or a run has another stream or other classes, or no
@@ -85,7 +86,7 @@ def predict(
         VideoError: The video cannot be read.
     """
     _check_video(video)
-    return predict_all([video], runs, method, calibrate, device, workers, single=True)[0][0]
+    return predict_all([video], runs, method, calibrate, device, workers, loader=loader, single=True)[0][0]
 
 
 def predict_all(
@@ -96,6 +97,7 @@ def predict_all(
     device: str = "auto",
     workers: int = 0,
     *,
+    loader: str = "auto",
     single: bool = False,
 ) -> tuple[list[Prediction], dict[str, str]]:
     """Classify several videos, as `predict` does one.
@@ -103,7 +105,7 @@ def predict_all(
     Args:
         sources: Inputs of `flowprep extract`; or a corpus and names of its videos, as for `Corpus.find`. The
             videos of a corpus are read as they are stored.
-        runs, method, calibrate, device, workers: As for `predict`.
+        runs, method, calibrate, device, workers, loader: As for `predict`.
         single: Whether only one video is allowed, and one that cannot be read is an error.
 
     Returns:
@@ -125,7 +127,7 @@ def predict_all(
             corpora, ids = _extracted(sources, opened, Path(folder), single)
             for corpus in corpora.values():
                 failures.update(corpus.failures)
-        scores = {s: _score(run, corpora[s], ids, torch_device, workers) for s, run in opened.items()}
+        scores = {s: _score(run, corpora[s], ids, torch_device, workers, loader) for s, run in opened.items()}
     classes = next(iter(opened.values())).classes
     names = list(sources) if len(sources) == len(ids) == 1 else [Path(video) for video in ids]
     predictions = []
@@ -229,7 +231,9 @@ def _extract(sources: Sequence[Path], out: Path, settings: Settings, single: boo
     return corpus
 
 
-def _score(run: Run, corpus: Corpus, ids: Sequence[str], device: torch.device, workers: int) -> np.ndarray:
+def _score(
+    run: Run, corpus: Corpus, ids: Sequence[str], device: torch.device, workers: int, loader: str
+) -> np.ndarray:
     """(N, C) scores of videos of a corpus."""
     test = run.recipe.test
     loading.check_fit(corpus, ids, run.recipe)
@@ -245,6 +249,7 @@ def _score(run: Run, corpus: Corpus, ids: Sequence[str], device: torch.device, w
         device=device,
         precision=pick_precision(run.checkpoint.precision, device),
         workers=workers,
+        loader=loader,
     )
 
 

@@ -13,7 +13,7 @@ from flowprep.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-MAX_WORKERS = 16  # loader processes by default
+MAX_WORKERS = 16  # threads or processes that load, by default
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -65,14 +65,14 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def share_cores(device: str, workers: int | None = None) -> int:
-    """Divide the CPU cores between computing and loading, and return the number of loader processes.
+    """Divide the CPU cores between computing and loading, and return the number of loading workers.
 
     If the CPU computes, torch gets all cores but one. The threads of a network wait for each other at every
     layer. If loaders or another program compete for the last core, all of them stand still.
 
     Args:
         device: as for pick_device.
-        workers: the number of loader processes, if the caller has decided it.
+        workers: the number of threads or processes that load, if the caller has decided it.
     """
     try:
         cores = len(os.sched_getaffinity(0))

@@ -21,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from flowprep.errors import UsageError
 from trainer.data.annotations import Examples
 from trainer.data.clip import Clip
+from trainer.data.dataset import TrainingClips
+from trainer.data.loaders import BatchLoader
 from trainer.data.sampling import ClipSpec
 from trainer.errors import TrainingDiverged
 from trainer.evaluation.features import score_videos
@@ -28,7 +30,6 @@ from trainer.evaluation.scores import FOLD_SCORES, TEST_SCORES, VALIDATION_SCORE
 from trainer.models import layers, registry, weights
 from trainer.recipe.schema import Recipe
 from trainer.training import batch_norm, checkpoint, distributed, run_folder
-from trainer.training.batches import make_batches
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.device import autocast, pick_device
 from trainer.training.heads import TrainingData, heads_loss, prepare_data
@@ -58,6 +59,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     workers: int = 0,
+    loader: str = "auto",
     compiled: bool = False,
     on_step: OnStep | None = None,
 ) -> bool:
@@ -78,7 +80,8 @@ def train(
         resume: continue from the last checkpoint, or begin where there is none. A finished run with more
             train.steps is prolonged. `trainer.training.resume` lists what else may change.
         device: "auto", "cpu", "cuda", ...
-        workers: loader processes; 0 loads in this process. The number changes only the speed.
+        workers: threads or processes that load; 0 loads when a batch is needed. It changes only the speed.
+        loader: "threads", "processes", or "auto": see `trainer.data.loaders.pick_loader`.
         compiled: compile the network with torch.compile, which takes a minute and saves time in every step.
             Its dropout draws other numbers; without dropout the losses differ by rounding only.
         on_step: called after each step with the number of steps done and with the row of the log, or None if
@@ -102,7 +105,14 @@ def train(
         for name in (TEST_SCORES, VALIDATION_SCORES, FOLD_SCORES):  # of the run before it was prolonged
             (out / name).unlink(missing_ok=True)
     trainer = Trainer(
-        recipe, data, out, previous=previous, device=pick_device(device), workers=workers, compiled=compiled
+        recipe,
+        data,
+        out,
+        previous=previous,
+        device=pick_device(device),
+        workers=workers,
+        loader=loader,
+        compiled=compiled,
     )
     trainer.fit(on_step)
     return True
@@ -117,7 +127,7 @@ class Trainer:
         out: the run's folder.
         previous: the checkpoint to continue from; None begins.
         device: where the network runs.
-        workers: loader processes.
+        workers, loader: as of train.
         compiled: whether to compile the network.
 
     Attributes:
@@ -139,6 +149,7 @@ class Trainer:
         previous: Checkpoint | None = None,
         device: torch.device,
         workers: int = 0,
+        loader: str = "auto",
         compiled: bool = False,
     ) -> None:
         self.recipe, self.data, self.out, self.device = recipe, data, out, device
@@ -171,7 +182,11 @@ class Trainer:
         self._parallel = DistributedDataParallel(self.model, broadcast_buffers=False) if several else None
         self._statistics = batch_norm.RunningStatistics(self.model)
         samples = np.concatenate([self._parts[part] for part in self._own_parts]).tolist()
-        self._batches = make_batches(recipe, data, samples, self.step, workers, pin=device.type == "cuda")
+        clips = TrainingClips(data.heads, recipe)
+        self._loader = BatchLoader(clips, len(samples), workers, loader, pin=device.type == "cuda")
+        self._batches = self._loader.batches(
+            [(step, sample) for sample in samples] for step in range(self.step, recipe.train.steps)
+        )
 
     def fit(self, on_step: OnStep | None = None) -> None:
         """Take the remaining steps, with validations, checkpoints and log.
@@ -185,7 +200,7 @@ class Trainer:
         if distributed.rank() == 0:
             run_folder.write_lists(self.out, self.data.training, self.data.validation)
         self._describe()
-        with closing(MetricsLog(self.out, self.step)) as metrics_log:
+        with closing(self._loader), closing(self._batches), closing(MetricsLog(self.out, self.step)) as metrics_log:
             while self.step < self.recipe.train.steps:
                 metrics_log.add(self.train_step())
                 row = self._finish_step(metrics_log)
@@ -289,6 +304,7 @@ class Trainer:
             device=self.device,
             precision=self.precision,
             workers=self._workers,
+            loader=self._loader.kind or "auto",
         )
         labels = np.array(videos.labels)
         true_scores = scores[np.arange(len(labels)), labels]

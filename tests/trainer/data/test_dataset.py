@@ -77,17 +77,6 @@ def test_colour_jitter_shifts_whole_channels():
     assert shift.mean((1, 2)).abs().max() > 0.01
 
 
-def test_a_batch_joins_codes_and_pixels():
-    """A video that has the size of the input already stays in codes; a resized one is pixels."""
-    recipe = small("temporal", input={"resize": 40, "crop": 32})
-    plain, large = (loading.load_clip(FakeVideo("x", "RedZoom", seed=s), 0, recipe) for s in (0, 1))
-    large = large._replace(planes=large.planes.float())
-    assert plain.planes.dtype == torch.uint8
-    clip, y, head = dataset.batch_clips([(plain, 2, 0), (large, 3, 1)])
-    assert y.tolist() == [2, 3] and head.tolist() == [0, 1]
-    assert torch.equal(clip.normalised(), torch.stack([plain.normalised(), large.normalised()]))
-
-
 def test_eval_clips_cover_the_video():
     corpus = FakeCorpus(clips=1)
     examples = Examples(tuple(corpus), (0,) * len(corpus), CLASSES)
@@ -98,43 +87,3 @@ def test_eval_clips_cover_the_video():
     recipe = small("temporal", input={"stack": 3})
     last = loading.load_clip(corpus[examples.ids[1]], PAIRS - 3, recipe)
     assert all(map(torch.equal, clip, last))
-
-
-@pytest.mark.slow
-def test_loaders_end_with_a_script_that_leaves_them_running():
-    code = "from trainer.data import dataset; it = iter(dataset.make_loader(range(99), 2)); next(it)"
-    code += "; print('end')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
-
-
-class _ClosesItsConnection(torch.utils.data.Dataset):
-    """Items that the loading process cannot send: the receiving process finds the connection closed."""
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, key):
-        return _Unsendable()
-
-
-class _Unsendable:
-    def __reduce__(self):
-        return _reset, ()
-
-
-def _reset():
-    raise ConnectionResetError(104, "Connection reset by peer")
-
-
-class _CannotRead(_ClosesItsConnection):
-    def __getitem__(self, key):
-        raise ConnectionResetError(104, "the disk is gone")
-
-
-def test_a_closed_connection_of_a_loader_is_the_death_of_a_loader():
-    """A killed process closes its connection before torch can see that it ended."""
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(one of 1\) ended unexpectedly: .*reset"):
-        list(dataset.make_loader(_ClosesItsConnection(), 1, batch_size=None))
-    with pytest.raises(ConnectionResetError, match="the disk is gone"):
-        list(dataset.make_loader(_CannotRead(), 1, batch_size=None))
