@@ -6,11 +6,13 @@ The loader can also be compared with the usual loader of a folder of JPEGs, on t
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +23,9 @@ from PIL import Image, ImageOps
 
 from trainer.data import loading, sampling, transforms
 from trainer.data.annotations import Examples
-from trainer.data.dataset import BalancedClips, TrainingClips, batch_clips, make_loader
+from trainer.data.dataset import BalancedClips, TrainingClips
+from trainer.data.loaders import PROCESSES, THREADS, BatchLoader, Keys
+from trainer.data.processes import make_loader
 from trainer.recipe.schema import Recipe
 from trainer.training.device import pick_device
 from trainer.training.metrics_log import LogRow
@@ -37,8 +41,19 @@ FILES = {
 }
 ROUNDS = 5
 ROUND_SECONDS = 1.0  # approximate duration of a round
+IN_PROCESS, FLOAT32, FOLDER = "in_process", "float32", "folder"
 
-LoaderRates = Callable[[torch.utils.data.Dataset[Any], Recipe, int], Generator[float, None, None]]
+Load = Callable[[list[Keys]], object]  # loads the batches of these samples
+
+
+class Rate(NamedTuple):
+    """Clips per second, by the clock and by the time of all used cores together.
+
+    Other work on the machine changes the first, and hardly the second.
+    """
+
+    clock: float
+    processor: float
 
 
 @dataclass(frozen=True)
@@ -50,18 +65,31 @@ class RecipeSpeed:
         model: training steps without loading.
         both: training.
         data_wait: share of the time of `both` in which the network waits for data.
-        folder: the usual loader of a folder of JPEGs; None if it was not timed.
-        ratio: `loader` divided by `folder`, the median over the rounds.
+        loader_kind: the kind of the loader: "in_process", "threads" or "processes".
+        loaders: the loader of each kind that this number of workers allows.
+        float32: the loader, with its batches as inputs of the network, on the CPU.
+        loader_processor: `loader` by processor time.
+        folder: the usual loader of a folder of JPEGs; None if it was not timed. It gives float32.
+        folder_processor: `folder` by processor time.
+        ratio, ratio_processor, ratio_float32: `loader` (by the clock, and by processor time) and `float32`
+            (by the clock) divided by `folder`, the median over the rounds.
     """
 
     loader: float
     model: float
     both: float
     data_wait: float
+    loader_kind: str
+    loaders: Mapping[str, float]
+    float32: float
+    loader_processor: float
     folder: float | None = None
+    folder_processor: float | None = None
     ratio: float | None = None
+    ratio_processor: float | None = None
+    ratio_float32: float | None = None
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """The speeds as JSON values, without those that are None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -73,40 +101,59 @@ class TrainingSpeed(NamedTuple):
     data_wait: float
 
 
-def loader_rates(
-    dataset: torch.utils.data.Dataset[Any], recipe: Recipe, workers: int
-) -> Generator[float, None, None]:
-    """Clips per second of a loader, an endless sequence of rounds. Between two rounds its processes rest.
+def loader_rates(loads: Mapping[str, Load], recipe: Recipe, workers: int) -> dict[str, list[Rate]]:
+    """The rates of loaders in each round. They load in turn, so that other work slows all of them down.
 
     A round ends when all requested batches are there. So a loader never works during the round of another
-    one. The first round starts processes and fills caches; it is not yielded.
+    one. The first round starts processes and fills caches; it is not counted.
 
     Args:
-        dataset: training samples by (step, position in the batch).
+        loads: the loaders by name.
         recipe: gives the size of a batch.
-        workers: number of loader processes.
+        workers: number of batches that are loaded at the same time; 0 is one.
     """
-    keys: list[list[tuple[int, int]]] = []
-    collate = batch_clips if isinstance(dataset, TrainingClips) else None
-    loader = make_loader(
-        dataset, workers, batch_sampler=keys, collate_fn=collate, persistent_workers=workers > 0
-    )
-    parallel = max(1, workers)  # batches that are loaded at the same time
-    count, step = parallel, 0
-    while True:
-        keys[:] = [[(step + k, i) for i in range(recipe.train.batch)] for k in range(count)]
-        began = time.perf_counter()
-        for _ in loader:
-            pass
-        seconds = time.perf_counter() - began
-        if step:
-            yield count * recipe.train.batch / seconds
-        step += count
-        count = parallel * max(1, round(count * ROUND_SECONDS / seconds / parallel))
+    size, parallel = recipe.train.batch, max(1, workers)
+    rates: dict[str, list[Rate]] = {name: [] for name in loads}
+    counts, steps = dict.fromkeys(loads, parallel), dict.fromkeys(loads, 0)
+    for number in range(ROUNDS + 1):
+        for name, load in loads.items():
+            count, step = counts[name], steps[name]
+            keys: list[Keys] = [[(step + k, i) for i in range(size)] for k in range(count)]
+            began, worked = time.perf_counter(), _processor_seconds()
+            load(keys)
+            seconds = time.perf_counter() - began
+            worked = max(_processor_seconds() - worked, 1e-9)
+            if number:
+                rates[name].append(Rate(count * size / seconds, count * size / worked))
+            steps[name] += count
+            counts[name] = parallel * max(1, round(count * ROUND_SECONDS / seconds / parallel))
+    return rates
+
+
+def _processor_seconds() -> float:
+    """The processor time of this process and of the processes that it started."""
+    seconds = time.process_time()
+    for process in multiprocessing.active_children():
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf(
+            "SC_CLK_TCK"
+        )  # in programs, in the system
+    return seconds
+
+
+def _exhaust(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
 
 
 def training_speed(
-    recipe: Recipe, corpus: Corpus, examples: Examples, device: str, workers: int, steps: int
+    recipe: Recipe,
+    corpus: Corpus,
+    examples: Examples,
+    device: str,
+    workers: int,
+    steps: int,
+    loader: str = "auto",
 ) -> TrainingSpeed:
     """The speed of `steps` training steps, after the same number of steps that are not timed."""
     chosen = pick_device(device)
@@ -134,6 +181,7 @@ def training_speed(
             Path(folder) / "run",
             device=device,
             workers=workers,
+            loader=loader,
             on_step=on_step,
         )
     return TrainingSpeed(rows[-1].clips_per_second, rows[-1].data_wait)
@@ -146,49 +194,94 @@ def bench(
     *,
     device: str = "auto",
     workers: int = 0,
+    loader: str = "auto",
     steps: int = 10,
     folder: bool = False,
-    rates: LoaderRates = loader_rates,
-    training: Callable[[Recipe, Corpus, Examples, str, int, int], TrainingSpeed] = training_speed,
+    rates: Callable[[Mapping[str, Load], Recipe, int], dict[str, list[Rate]]] = loader_rates,
+    training: Callable[[Recipe, Corpus, Examples, str, int, int, str], TrainingSpeed] = training_speed,
 ) -> RecipeSpeed:
     """Time a recipe on the videos of a corpus.
 
     Args:
         recipe: gives the clips, the batches and the network.
         corpus, examples: the videos.
-        device, workers: as `trainer.training.trainer.train`.
+        device, workers, loader: as `trainer.training.trainer.train`.
         steps: number of timed training steps; as many run before them.
         folder: time a loader of a folder of JPEGs, too, round by round in turn. Not for joint networks.
-        rates: times a loader.
+        rates: times loaders.
         training: times training.
 
     Raises:
         UsageError: the corpus does not fit the recipe.
     """
     loading.check_fit(corpus, examples.ids, recipe)
-    loader = rates(TrainingClips([[(corpus, examples)]], recipe), recipe, workers)
-    folder_rate = ratio = None
-    if folder:
-        with tempfile.TemporaryDirectory(prefix="trainer-bench-") as root:
-            folder_loader = rates(FolderClips(Path(root), corpus, examples, recipe), recipe, workers)
-            rounds = list(itertools.islice(zip(loader, folder_loader, strict=False), ROUNDS))
-            folder_loader.close()
-        loader_rate, folder_rate = (statistics.median(column) for column in zip(*rounds, strict=True))
-        ratio = statistics.median(own / other for own, other in rounds)
-    else:
-        loader_rate = statistics.median(itertools.islice(loader, ROUNDS))
-    loader.close()
+    clips = TrainingClips([[(corpus, examples)]], recipe)
+    kinds = {IN_PROCESS: (0, loader)}
+    if workers:
+        kinds.update({kind: (workers, kind) for kind in (THREADS, PROCESSES)})
+    with ExitStack() as stack:
+        size = recipe.train.batch
+        chosen = stack.enter_context(closing(BatchLoader(clips, size, workers, loader)))
+        own = chosen.kind or IN_PROCESS
+        timed: dict[str, Load] = {}
+        for name, kind in kinds.items():
+            timed_loader = chosen if name == own else BatchLoader(clips, size, *kind)
+            timed[name] = _batches_of(stack.enter_context(closing(timed_loader)))
+        spec = sampling.ClipSpec.from_recipe(recipe)
+        timed[FLOAT32] = lambda keys: _exhaust(spec.tensors(clip) for clip, *_ in chosen.batches(keys))
+        if folder:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainer-bench-")))
+            timed[FOLDER] = _folder_loader(FolderClips(root, corpus, examples, recipe), workers)
+        by_name = rates(timed, recipe, workers)
     # In one process, all loading is waiting. Without it, the rest is the time of the network.
-    alone = training(recipe, corpus, examples, device, 0, steps)
-    both = training(recipe, corpus, examples, device, workers, steps)
-    return RecipeSpeed(
-        loader=loader_rate,
+    alone = training(recipe, corpus, examples, device, 0, steps, loader)
+    both = training(recipe, corpus, examples, device, workers, steps, loader)
+    medians = {name: Rate(*map(statistics.median, zip(*each, strict=True))) for name, each in by_name.items()}
+    speed = RecipeSpeed(
+        loader=medians[own].clock,
         model=alone.clips_per_second / max(1e-9, 1 - alone.data_wait),
         both=both.clips_per_second,
         data_wait=both.data_wait,
-        folder=folder_rate,
-        ratio=ratio,
+        loader_kind=own,
+        loaders={name: medians[name].clock for name in kinds},
+        float32=medians[FLOAT32].clock,
+        loader_processor=medians[own].processor,
     )
+    if not folder:
+        return speed
+    return dataclasses.replace(
+        speed,
+        folder=medians[FOLDER].clock,
+        folder_processor=medians[FOLDER].processor,
+        ratio=_ratio(by_name[own], by_name[FOLDER]).clock,
+        ratio_processor=_ratio(by_name[own], by_name[FOLDER]).processor,
+        ratio_float32=_ratio(by_name[FLOAT32], by_name[FOLDER]).clock,
+    )
+
+
+def _batches_of(loader: BatchLoader) -> Load:
+    return lambda keys: _exhaust(loader.batches(keys))
+
+
+def _folder_loader(clips: FolderClips, workers: int) -> Load:
+    """A DataLoader, as most code has it. Its processes stay between the rounds."""
+    batches: list[Keys] = []
+    loader = make_loader(clips, workers, batch_sampler=batches, persistent_workers=workers > 0)
+
+    def load(keys: list[Keys]) -> None:
+        batches[:] = keys
+        _exhaust(loader)
+
+    return load
+
+
+def _ratio(own: list[Rate], other: list[Rate]) -> Rate:
+    """The medians over the rounds of one rate divided by the other."""
+    clock, processor = (
+        statistics.median(a / b for a, b in zip(*columns, strict=True))
+        for columns in zip(zip(*own, strict=True), zip(*other, strict=True), strict=True)
+    )
+    return Rate(clock, processor)
 
 
 class FolderClips(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):

@@ -107,7 +107,7 @@ class Benchmark:
         clips = dataset.TrainingClips([[(self.corpus, self.examples)]], self.recipe)
         spec = ClipSpec.from_recipe(self.recipe)
         for step in range(WARM_UP_STEPS + TIMED_STEPS):
-            clip, labels, _ = dataset.batch_clips([clips[step, i] for i in range(self.recipe.train.batch)])
+            clip, labels, _ = clips.batch([(step, i) for i in range(self.recipe.train.batch)])
             yield spec.tensors(clip.to(self.device)), labels.to(self.device)
 
     def evaluation(self, model: torch.nn.Module) -> float:

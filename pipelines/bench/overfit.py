@@ -21,6 +21,7 @@ import torch
 from flowprep import Corpus, open_corpus
 from trainer.data import dataset, loading
 from trainer.data.annotations import Examples, corpus_examples
+from trainer.data.clip import Clip
 from trainer.data.sampling import ClipSpec
 from trainer.models import layers, objective, registry, weights
 from trainer.recipe.schema import Recipe
@@ -73,7 +74,8 @@ def draw_batch(
     items = [
         dataset.TrainingClips([[(corpus, examples.subset([k]))]], recipe)[0, k] for k in range(len(examples))
     ]
-    clip, labels, _ = dataset.batch_clips(items)
+    clip = Clip(*map(torch.stack, zip(*(clip for clip, *_ in items), strict=True)))
+    labels = torch.tensor([label for _, label, _ in items])
     return ClipSpec.from_recipe(recipe).tensors(clip.to(device)), labels.to(device)
 
 

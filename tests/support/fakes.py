@@ -29,8 +29,8 @@ CLASSES = tuple(sorted(c + m for c in COLOURS for m in MOTIONS))
 class Coded:
     """The codes of a video in memory; `exact(start, count, backward)` gives its flow."""
 
-    def codes(self, start, count=None, backward=False, window=None, *, size=None, mirror=False, out=None):
-        return shown(self._selected(start, count, backward)[0], window, size, mirror, out)
+    def codes(self, start, count=None, backward=False, window=None, *, out=None, **options):
+        return shown(self._selected(start, count, backward)[0], window, out=out, **options)
 
     def quant_params(self, start, count=None, backward=False):
         return QuantParams(*self._selected(start, count, backward)[1:])
@@ -58,14 +58,17 @@ class Coded:
         return codes, scale, np.full_like(scale, 128), means[start : start + count].astype(np.float32)
 
 
-def shown(planes, window=None, size=None, mirror=False, out=None):
+def shown(planes, window=None, size=None, antialias=True, mirror=False, out=None):
     """A part of (N, C, H, W), as `Video.codes` shows it.
 
     Windows with a size are those of a resized picture: the picture is resized as a whole, and then cut.
     """
     top, left, height, width = window or (0, 0, *planes.shape[2:])
-    if size:
-        whole = [round(n * side / part) for n, side, part in zip(planes.shape[2:], size, (height, width))]
+    if not antialias:
+        planes = interpolated(planes, (top, left, height, width), size)
+        top, left, (height, width) = 0, 0, size
+    elif size:
+        whole = round(planes.shape[2] * size[0] / height), round(planes.shape[3] * size[1] / width)
         top, left = round(top * size[0] / height), round(left * size[1] / width)
         planes, (height, width) = resized(planes, whole), size
     planes = planes[:, :, top : top + height, left : left + width]
@@ -75,6 +78,19 @@ def shown(planes, window=None, size=None, mirror=False, out=None):
     assert out.shape == planes.shape and out.dtype == planes.dtype and out.flags.c_contiguous
     out[:] = planes
     return out
+
+
+def interpolated(planes, window, size):
+    """A window of (N, C, H, W) at another size, bilinearly; values are rounded."""
+    top, left, height, width = window
+    for axis, start, part, length in ((2, top, height, size[0]), (3, left, width, size[1])):
+        place = (start + (np.arange(length) + 0.5) * part / length - 0.5).clip(0, planes.shape[axis] - 1)
+        low = np.minimum(place.astype(int), planes.shape[axis] - 2)
+        shape = [1, 1, 1, 1]
+        shape[axis] = length
+        weight = (place - low).reshape(shape)
+        planes = planes.take(low, axis) * (1 - weight) + planes.take(low + 1, axis) * weight
+    return np.rint(planes).astype(np.uint8)
 
 
 def resized(planes, size):
@@ -98,11 +114,11 @@ class FakeVideo(Coded):
         self._seed = seed
         self._speed = 0.04 * (1 + seed % 5 / 5) * (-1 if seed % 2 else 1)
 
-    def rgb(self, start, count=None, window=None, *, size=None, mirror=False, out=None):
+    def rgb(self, start, count=None, window=None, *, out=None, **options):
         if np.ndim(start) == 0:
             return self._frame(start)
         frames = np.stack([self._frame(i) for i in start]).transpose(0, 3, 1, 2)
-        frames = shown(frames, window, size, mirror).transpose(0, 2, 3, 1)
+        frames = shown(frames, window, **options).transpose(0, 2, 3, 1)
         if out is None:
             return frames
         assert out.shape == frames.shape and out.dtype == frames.dtype and out.flags.c_contiguous

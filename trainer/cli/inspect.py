@@ -177,8 +177,12 @@ def bench(
     both     training
     waiting  share of the time that training waits for data
 
+    The second line has the loader without workers (in process), in threads and in processes, and with batches
+    that are inputs of a network (to float32).
+
     With --folder, the usual loader of two-stream networks is measured in turn with this loader. It reads the
-    same JPEGs with Pillow, as files in one folder per video.
+    same JPEGs with Pillow, as files in one folder per video, and gives float32. Processor time is that of all
+    processes of a loader together. Other work on the machine hardly changes it.
     """
     from trainer.recipe.toml import read_recipe
 
@@ -196,7 +200,16 @@ def bench(
     loaders = share_cores(device, workers)
     rows = []
     for path, recipe in zip(recipes, parsed, strict=True):
-        speed = bench(recipe, opened, examples, device=device, workers=loaders, steps=steps, folder=folder)
+        speed = bench(
+            recipe,
+            opened,
+            examples,
+            device=device,
+            workers=loaders,
+            loader=loader,
+            steps=steps,
+            folder=folder,
+        )
         run = {"recipe": str(path), "stream": recipe.stream, "workers": loaders}
         rows.append({**run, **speed.to_dict()})
 
@@ -206,6 +219,15 @@ def bench(
             text = f"{row['stream']:8}" + "".join(f"{row[key]:9.1f}" for key in ("loader", "model", "both"))
             text += f"{row['data_wait']:9.1%}"
             click.echo(text + (f"{row['folder']:9.1f}  {row['ratio']:.1f} times as fast" if folder else ""))
+            kinds = {**row["loaders"], "to float32": row["float32"]}
+            click.echo(
+                "  " + ", ".join(f"{name.replace('_', ' ')} {rate:.1f}" for name, rate in kinds.items())
+            )
+            if folder:
+                click.echo(
+                    f"  as float32 {row['ratio_float32']:.1f} times as fast as the folder, by processor time "
+                    f"{row['ratio_processor']:.1f} times"
+                )
 
     print_result(rows, show)
 

@@ -159,8 +159,8 @@ loading_options = add_options(
         type=click.IntRange(0),
         default=None,
         show_default="one per core with a GPU, else one per two cores; at most 16",
-        help="Number of threads or processes that load and decode. 0 loads when a batch is needed. It changes "
-        "only the speed.",
+        help="Number of threads or processes that load and decode. 0 loads when a batch is needed. It "
+        "changes only the speed.",
     ),
     click.option(
         "--loader",

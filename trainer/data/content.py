@@ -65,5 +65,7 @@ def choose_content(
             halves = [(forward, False), (backward, True)] if spec.bidirectional else [(forward, False)]
             sides, sign = apply_control(halves, control, rng)
             stacks.append(sides)
-    together = [Side(np.stack([pairs for pairs, _ in side]), side[0][1]) for side in zip(*stacks, strict=True)]
+    together = [
+        Side(np.stack([pairs for pairs, _ in side]), side[0][1]) for side in zip(*stacks, strict=True)
+    ]
     return ClipContent(frames, together, sign)

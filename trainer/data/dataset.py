@@ -113,7 +113,7 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         return num_starts(stream_length(video, self._recipe.stream), self._spec.length(video.step))
 
     def shape(self, count: int) -> tuple[int, ...]:
-        """The shape of the planes of `count` samples in memory: (count, T, S, S, 3) or (count, T, C, S, S)."""
+        """The shape of the planes of `count` samples in memory: (count, T, C, S, S), or (..., S, S, 3)."""
         steps, side = max(1, self._spec.time_steps), self._recipe.input.crop
         if self._recipe.stream == "spatial":
             return count, steps, side, side, 3
@@ -189,12 +189,12 @@ class TrainingClips(torch.utils.data.Dataset[tuple[Clip, int, int]]):
         section, video, frames = self._recipe.input, sample.video, sample.content.frames
         spatial = self._recipe.stream == "spatial"
         out = planes if spatial else planes[:, :3].transpose(0, 2, 3, 1)  # (T, S, S, 3)
-        part, size = transforms.stored_part(video, section.resize, sample.window)
-        direct = spatial and planes.dtype == np.uint8 and sample.window[2:] == out.shape[1:3]
-        target = out if direct else None
-        images = video.rgb(frames, None, part, size=size, mirror=sample.mirror, out=target)
-        if not direct:
-            transforms.stretch(images, out, axes=3)
+        size: tuple[int, int] = out.shape[1:3]
+        options = transforms.reading_options(video, section.resize, sample.window, size)
+        if spatial and planes.dtype == np.uint8 and options.get("size", size) == size:
+            video.rgb(frames, mirror=sample.mirror, out=out, **options)
+        else:
+            transforms.stretch(video.rgb(frames, mirror=sample.mirror, **options), out, axes=3)
         if self._jitters:
             rgb = torch.from_numpy(out.transpose(0, 3, 1, 2))  # (T, 3, S, S)
             rgb.copy_(transforms.jitter_colours(rgb, sample.rng, section.colour, section.grey))

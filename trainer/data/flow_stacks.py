@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.data.clip import Window
 from trainer.data.content import ClipContent, Side
-from trainer.data.transforms import crop_image, resize_image, resized_shape, stored_part, stretch
+from trainer.data.transforms import crop_image, reading_options, resize_image, resized_shape, stretch
 from trainer.recipe.schema import InputRecipe
 
 if TYPE_CHECKING:
@@ -97,22 +97,23 @@ def _read_codes(
     out: np.ndarray,
 ) -> FlowParams:
     """Fill `out` with the codes of pairs (T, n); `sign` is the factor of their flow."""
-    part, size = stored_part(video, section.resize, window)
-    height, width = size or (part[2:] if part else (video.height, video.width))
-    # Several time steps may show the same pair: it is decoded once.
-    pairs, order = (side.pairs[0], None) if len(side.pairs) == 1 else np.unique(side.pairs, return_inverse=True)
-    direct = order is None and out.dtype == np.uint8 and out.shape[2:] == (height, width)
-    target = out.reshape(len(pairs), 2, height, width) if direct else None
-    codes = video.codes(pairs, None, side.backward, part, size=size, mirror=mirror, out=target)
+    size: tuple[int, int] = out.shape[2:]
+    options = reading_options(video, section.resize, window, size)
+    pairs, order = side.pairs[0], None
+    if len(side.pairs) > 1:  # several time steps may show the same pair: it is decoded once
+        pairs, order = np.unique(side.pairs, return_inverse=True)
+    if order is None and out.dtype == np.uint8 and options.get("size", size) == size:
+        target = out.reshape(-1, 2, *size)
+        video.codes(pairs, None, side.backward, mirror=mirror, out=target, **options)
+    else:
+        codes = video.codes(pairs, None, side.backward, mirror=mirror, **options)
+        codes = codes if order is None else codes[order.ravel()]
+        stretch(codes.reshape(*out.shape[:2], *codes.shape[2:]), out)
     params = video.quant_params(pairs, None, side.backward)
-    shape = (*side.pairs.shape, 2)
-    if order is not None:
-        order = order.ravel()
-        codes = codes[order]
-        params = (values[order] for values in params)
-    if not direct:
-        stretch(codes.reshape(*out.shape[:2], height, width), out)
-    scale, zero_point, mean = (values.reshape(shape) for values in params)
+    scale, zero_point, mean = (
+        (values if order is None else values[order.ravel()]).reshape(*side.pairs.shape, 2)
+        for values in params
+    )
     factor = sign * _ratio(video, section.resize)
     return FlowParams(factor * scale, zero_point, factor * mean)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import logging
 import mmap
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from flowprep.system.processes import usable_cores
 from trainer.data.clip import Clip
 from trainer.data.dataset import BatchParts, TrainingClips
 from trainer.data.processes import make_loader, workers_that_fit
@@ -58,18 +58,10 @@ def pick_loader(loader: str, workers: int, load: Callable[[int], object]) -> str
         loader = THREADS
         if workers > 1:
             speedup = thread_speedup(load, workers)
-            loader = THREADS if speedup >= _WORTHWHILE * min(workers, _cores()) else PROCESSES
+            loader = THREADS if speedup >= _WORTHWHILE * min(workers, usable_cores()) else PROCESSES
             reason = f": {workers} threads load {speedup:.1f} times as fast as one"
     log.info("loading in %d %s%s", workers, loader if workers > 1 else loader.rstrip("es"), reason)
     return loader
-
-
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 class BatchLoader:
@@ -194,9 +186,7 @@ def _unchanged(item: Any) -> Any:
     return item
 
 
-def load_items(
-    items: Items[_Item], workers: int, loader: str, size: int
-) -> Generator[_Item, None, None]:
+def load_items(items: Items[_Item], workers: int, loader: str, size: int) -> Generator[_Item, None, None]:
     """All items, in order.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -49,32 +49,34 @@ def resize_image(image: np.ndarray, short_side: int) -> np.ndarray:
     return cv2.resize(image, resized_shape(width, height, short_side), interpolation=method)
 
 
-def stored_part(
-    video: Video, short_side: int, window: Window | None
-) -> tuple[tuple[float, float, float, float] | None, tuple[int, int] | None]:
-    """The window of stored pixels, and the size in pixels, that show a window of the resized frame.
+def reading_options(
+    video: Video, short_side: int, window: Window | None, size: tuple[int, int]
+) -> dict[str, Any]:
+    """The options of `Video.codes` and `Video.rgb` that show a window of the resized frame.
+
+    A window of the stored frame is stretched bilinearly, without antialiasing, as by the released code of
+    Wang et al. 2015. Values stay the same: displacements remain pixels of the frame that a window is from.
+    A window of a resized frame comes as it is: see stretch.
 
     Args:
         video: a video of a corpus.
         short_side: as for resized_shape.
         window: a window of the resized frame; None for the whole frame.
-
-    Returns:
-        `window` and `size` as `Video.codes` and `Video.rgb` take them.
+        size: (height, width) of the input of the network.
     """
     width, height = resized_shape(video.width, video.height, short_side)
-    if (width, height) == (video.width, video.height):
-        return window, None
-    down, across = video.height / height, video.width / width
     top, left, rows, columns = window or (0, 0, height, width)
-    return (top * down, left * across, rows * down, columns * across), (rows, columns)
+    if (width, height) != (video.width, video.height):
+        down, across = video.height / height, video.width / width
+        part = (top * down, left * across, rows * down, columns * across)
+        return {"window": part, "size": (rows, columns)}
+    if (rows, columns) != size:
+        return {"window": window, "size": size, "antialias": False}
+    return {"window": window}
 
 
 def stretch(images: np.ndarray, out: np.ndarray, axes: int = 2) -> None:
     """Resize images bilinearly to fill `out`; images of its size are copied.
-
-    The values stay the same: displacements remain pixels of the frame that a window is from. So does the
-    released code of Wang et al. 2015, which stretches a window of flow like a picture. Codes are rounded.
 
     Args:
         images: (..., h, w), or (..., h, w, 3) with `axes` = 3.
@@ -101,7 +103,7 @@ def corner_window(rng: np.random.Generator, height: int, width: int, sides: Sequ
     The rule is that of Wang et al. 2015, arXiv 1507.02159, section 3.
     The four corners and the centre are equally likely. So are the pairs of height and width from `sides` that
     are equal or neighbours in the list: a window is at most one step away from a square. It is then resized
-    to the input of the network: see stretch.
+    to the input of the network: see reading_options.
 
     Args:
         rng: random generator.
@@ -149,9 +151,7 @@ def colour_shift(rng: np.random.Generator, strength: float) -> np.ndarray:
     return shift.astype(np.float32)
 
 
-def jitter_colours(
-    rgb: torch.Tensor, rng: np.random.Generator, strength: float, grey: float
-) -> torch.Tensor:
+def jitter_colours(rgb: torch.Tensor, rng: np.random.Generator, strength: float, grey: float) -> torch.Tensor:
     """Change brightness, contrast and saturation of the frames of a clip at random.
 
     Each is multiplied by a factor that is uniform between 1 - strength and 1 + strength (Howard 2013, arXiv

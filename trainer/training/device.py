@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from flowprep.errors import UsageError
+from flowprep.system.processes import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +75,8 @@ def share_cores(device: str, workers: int | None = None) -> int:
         device: as for pick_device.
         workers: the number of threads or processes that load, if the caller has decided it.
     """
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        cores = os.cpu_count() or 1
-    cores = max(
-        1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    )  # the share of this torchrun process
+    # The share of this process of those that torchrun starts.
+    cores = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if pick_device(device).type != "cpu":
         return min(cores, MAX_WORKERS) if workers is None else workers
     if "OMP_NUM_THREADS" not in os.environ:

@@ -200,7 +200,11 @@ class Trainer:
         if distributed.rank() == 0:
             run_folder.write_lists(self.out, self.data.training, self.data.validation)
         self._describe()
-        with closing(self._loader), closing(self._batches), closing(MetricsLog(self.out, self.step)) as metrics_log:
+        with (
+            closing(self._loader),
+            closing(self._batches),
+            closing(MetricsLog(self.out, self.step)) as metrics_log,
+        ):
             while self.step < self.recipe.train.steps:
                 metrics_log.add(self.train_step())
                 row = self._finish_step(metrics_log)

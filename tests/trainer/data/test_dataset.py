@@ -1,14 +1,11 @@
 """Training samples, evaluated clips and their loaders."""
 
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
-import pytest
 import torch
 
-from tests.support.fakes import CLASSES, PAIRS, FakeCorpus, FakeVideo, examples_of, small
+from tests.support.fakes import CLASSES, PAIRS, FakeCorpus, examples_of, small
 from trainer.data import dataset, loading, transforms
 from trainer.data.annotations import Examples
 

@@ -200,7 +200,10 @@ def test_samples_are_those_of_the_plain_implementation(name, step):
 
 def test_each_head_has_samples_of_its_own():
     first, second = FakeCorpus(clips=2), FakeCorpus(clips=1, prefix="Other")
-    heads = [(first, examples_of(first)), (second, Examples(tuple(second), (0, 0, 1, 1, 0, 0, 1, 1), ("a", "b")))]
+    heads = [
+        (first, examples_of(first)),
+        (second, Examples(tuple(second), (0, 0, 1, 1, 0, 0, 1, 1), ("a", "b"))),
+    ]
     recipe = small("temporal", input=FLOW)
     clips = TrainingClips([[head] for head in heads], recipe)
     keys = [(3, i) for i in range(8)]
