@@ -135,9 +135,8 @@ def _processor_seconds() -> float:
     seconds = time.process_time()
     for process in multiprocessing.active_children():
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf(
-            "SC_CLK_TCK"
-        )  # in programs, in the system
+        ticks = int(fields[11]) + int(fields[12])  # in programs and in the system
+        seconds += ticks / os.sysconf("SC_CLK_TCK")
     return seconds
 
 

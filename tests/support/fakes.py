@@ -30,7 +30,8 @@ class Coded:
     """The codes of a video in memory; `exact(start, count, backward)` gives its flow."""
 
     def codes(self, start, count=None, backward=False, window=None, *, out=None, **options):
-        return shown(self._selected(start, count, backward)[0], window, out=out, **options)
+        codes = self._selected(start, count, backward)[0][..., : self.height, : self.width]
+        return shown(codes, window, out=out, **options)
 
     def quant_params(self, start, count=None, backward=False):
         return QuantParams(*self._selected(start, count, backward)[1:])

@@ -11,7 +11,7 @@ import mmap
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -104,7 +104,7 @@ class BatchLoader:
                 clip = self._clips.as_clip(self._planes[slot], parts)
                 yield clip, torch.from_numpy(parts.classes), torch.from_numpy(parts.heads)
                 if self._pin:
-                    copied.append(torch.cuda.Event())
+                    copied.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
                     copied[-1].record()
                     if len(copied) == self._held:
                         copied.popleft().synchronize()
@@ -204,4 +204,5 @@ def load_items(items: Items[_Item], workers: int, loader: str, size: int) -> Gen
             yield from (item for _, item in loaded)
     else:
         # Single clips, not batches: frames of different videos may differ in size until they are cropped.
-        yield from make_loader(items, workers_that_fit(workers, size), batch_size=None)
+        dataset = cast("torch.utils.data.Dataset[_Item]", items)
+        yield from make_loader(dataset, workers_that_fit(workers, size), batch_size=None)

@@ -148,7 +148,7 @@ def colour_shift(rng: np.random.Generator, strength: float) -> np.ndarray:
     deviation `strength` (Krizhevsky et al. 2012, section 4.1).
     """
     shift = RGB_AXES @ (rng.normal(0.0, strength, 3) * RGB_EIGENVALUES) * 255
-    return shift.astype(np.float32)
+    return np.asarray(shift, np.float32)
 
 
 def jitter_colours(rgb: torch.Tensor, rng: np.random.Generator, strength: float, grey: float) -> torch.Tensor:

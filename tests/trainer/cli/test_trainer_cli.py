@@ -257,8 +257,8 @@ def test_refusals(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_an_error_in_a_loader_process_is_one_line_and_exit_1(tmp_path, setting, opened, monkeypatch):
-    def damaged(self, i):
-        raise CorpusDamaged(f"{self.id}: image {i} does not match its checksum")
+    def damaged(self, frames, **_):
+        raise CorpusDamaged(f"{self.id}: image {frames[0]} does not match its checksum")
 
     monkeypatch.setattr(type(next(iter(opened.videos.values()))), "rgb", damaged)
     done = call("train", tmp_path / "spatial.toml", *setting, "--workers", 1, "--out", tmp_path / "run")

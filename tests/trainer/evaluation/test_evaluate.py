@@ -1,14 +1,13 @@
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from flowprep.errors import UsageError
-from tests.support.fakes import CLASSES, FakeCorpus, cut, recipe_for, small
-from trainer.data import dataset, loading, transforms
+from tests.support.fakes import CLASSES, FakeCorpus, recipe_for, small
+from trainer.data import dataset, loaders, loading, transforms
 from trainer.data.annotations import Examples
 from trainer.data.sampling import ClipSpec, spaced_starts
 from trainer.errors import NotFinite
@@ -138,11 +137,11 @@ def test_shared_memory_limits_the_loader_processes(monkeypatch, caplog, tmp_path
     frame = 4 * 3 * 56 * 40
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * frame * 2))
     counts = []
-    make = dataset.make_loader
-    monkeypatch.setattr(dataset, "make_loader", lambda c, n, **o: counts.append(n) or make(c, 0, **o))
+    make = loaders.make_loader
+    monkeypatch.setattr(loaders, "make_loader", lambda c, n, **o: counts.append(n) or make(c, 0, **o))
     corpus = FakeCorpus(clips=1)
     options = {"classes": 3, "frames": 1, "crops": 1, "device": CPU}
-    score_videos(Linear(3), corpus, list(corpus), small(), workers=5, **options)
+    score_videos(Linear(3), corpus, list(corpus), small(), workers=5, loader="processes", **options)
     assert counts == [2] and "room for 2 loader processes, not 5" in caplog.text
 
 
@@ -163,10 +162,6 @@ def test_controls_change_the_input(tmp_path):
     assert np.array_equal(reversed_scores, evaluate(tmp_path / "turned", corpus, subset).scores)
 
 
-def _cut_codes(codes, size, start, count, backward=False, window=None):
-    return cut(cut(codes(start, count, backward), size), window)
-
-
 @pytest.mark.parametrize("size", [(56, 40), (32, 40), (32, 32)])
 @pytest.mark.parametrize("pairs", [14, 4])
 def test_a_view_that_occurs_twice_is_scored_once(size, pairs):
@@ -176,7 +171,6 @@ def test_a_view_that_occurs_twice_is_scored_once(size, pairs):
     for video in corpus.videos.values():
         video.num_pairs, video.num_frames = pairs, pairs + 1
         video.width, video.height = size
-        video.codes = partial(_cut_codes, video.codes, (0, 0, *size[::-1]))
     ids = list(corpus)[:3]
     seen = []
 

@@ -35,7 +35,7 @@ def network(monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(prediction, "open_run", lambda path: run)
 
-    def score(run, corpus, ids, device, workers):
+    def score(run, corpus, ids, device, workers, loader):
         return np.array([[0.9, 0.1] if "left" in corpus[video].id else [0.2, 0.8] for video in ids])
 
     monkeypatch.setattr(prediction, "_score", score)
