@@ -90,10 +90,11 @@ def _sequence(values: Any, count: int | None, total: int, kind: str, video_id: s
         raise UsageError(f"start is {values!r}; allowed: the first {kind}, or a sequence of {kind}s")
     if count is not None:
         raise UsageError(f"count is {count} and start is a sequence; allowed: one of them")
-    if array.size and (array.min() < 0 or array.max() >= total):
+    positions = array.astype(np.int64)
+    if positions.size and positions.view(np.uint64).max() >= total:  # without its sign, -1 is a large number
         wrong = next(int(value) for value in array if not 0 <= value < total)
         raise OutOfRange(f"{kind} {wrong} of {video_id}; it has {kind}s 0 to {total - 1}")
-    return array.astype(np.int64)
+    return positions
 
 
 def lay_out(

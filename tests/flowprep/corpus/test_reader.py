@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import h5py
 import numpy as np
@@ -149,11 +150,12 @@ def sum_of_flow(corpus) -> float:
     return float(corpus["a/öne.mp4"].flow(0, 5).sum())
 
 
-def test_corpus_can_be_sent_to_other_processes(corpus):
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_corpus_can_be_sent_to_other_processes(corpus, start):
     opened = open_corpus(corpus)
     here = sum_of_flow(opened)
     assert sum_of_flow(pickle.loads(pickle.dumps(opened))) == here
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, get_context(start)) as pool:
         assert pool.submit(sum_of_flow, opened).result() == here
 
 
