@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.clips.draws import Draws
 from flowprep.validation import check
 
 CROPS = (1, 5, 10)
@@ -93,33 +94,31 @@ class ClipLayout:
         last = np.maximum(0, available - self.reach)
         return last // self.stride + 1
 
-    def starts(self, available: int, number: int, rng: np.random.Generator | None) -> npt.NDArray[np.int64]:
+    def starts(self, available: int, number: int, draws: Draws | None) -> npt.NDArray[np.int64]:
         """Where clip `number` of a video begins: (1,), or (segments,).
 
         A video is divided into as many equal parts as there are segments. A segment begins at a random place
-        of its part, or in the middle without `rng` (Wang et al. 2016, arXiv 1608.00859).
+        of its part, or in the middle without `draws` (Wang et al. 2016, arXiv 1608.00859).
         """
         if self.stride:
             return np.array([number * self.stride])
         parts = self.segments or 1
-        where = 0.5 if rng is None else rng.random(parts)
         width = max(1, available - self.reach + 1) / parts
-        begin: npt.NDArray[np.int64] = ((np.arange(parts) + where) * width).astype(np.int64)
-        return begin
+        places = [0.5 if draws is None else draws.uniform() for _ in range(parts)]
+        return np.array([int((part + place) * width) for part, place in enumerate(places)])
 
     def positions(self, starts: npt.NDArray[np.int64], available: int) -> npt.NDArray[np.int64]:
         """The frames or pairs of a clip in its order: (len(starts) * length,). Past the end, the last one."""
         shown: npt.NDArray[np.int64] = starts[:, None] + self.spacing * np.arange(self.length)
         return np.minimum(shown, available - 1).ravel()
 
-    def view(self, height: int, width: int, rng: np.random.Generator | None) -> View:
+    def view(self, height: int, width: int, draws: Draws | None) -> View:
         """The part of a frame of height x width pixels that a clip shows."""
         frame = height, width
         if self.resize:
             low, high = self.resize
-            frame = resized(
-                height, width, low if rng is None or low == high else int(rng.integers(low, high + 1))
-            )
+            side = low if draws is None else low + draws.below(high - low + 1)
+            frame = resized(height, width, side)
         size = self.crop or frame
         bottom, right = frame[0] - size[0], frame[1] - size[1]
         centre = (bottom // 2, right // 2)
@@ -127,10 +126,10 @@ class ClipLayout:
             corners = ((0, 0), (0, right), (bottom, 0), (bottom, right), centre)
             times = self.crops // 5
             return View(frame, size, corners * times, (False,) * 5 + (True,) * 5 * (times - 1))
-        if rng is None:
+        if draws is None:
             return View(frame, size, (centre,), (False,))
-        place = (int(rng.integers(bottom + 1)), int(rng.integers(right + 1))) if self.crop else (0, 0)
-        return View(frame, size, (place,), (self.mirror and bool(rng.random() < 0.5),))
+        place = (draws.below(bottom + 1), draws.below(right + 1))
+        return View(frame, size, (place,), (self.mirror and draws.uniform() < 0.5,))
 
     def smallest(self, height: int, width: int) -> tuple[int, int]:
         """The smallest (height, width) that a resized frame may have."""

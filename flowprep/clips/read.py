@@ -12,6 +12,7 @@ from flowprep.clips.layout import View
 from flowprep.corpus.video import Video
 
 CONTENTS = ("flow", "codes", "rgb")
+Place = tuple[int, int] | tuple[npt.NDArray[np.int64], None]
 Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
@@ -34,7 +35,7 @@ def pixel_shapes(contents: Sequence[str], lead: tuple[int, ...], size: tuple[int
 
 def read_pixels(
     video: Video,
-    positions: npt.NDArray[np.int64],
+    place: Place,
     view: View,
     out: Mapping[str, npt.NDArray[Any]],
     *,
@@ -44,7 +45,7 @@ def read_pixels(
 
     Args:
         video: the video.
-        positions: its frames or pairs, in the order of the clip; a pair may occur several times.
+        place: the first frame or pair and the number of them; or their positions and None.
         view: the part of each frame.
         out: the arrays of `pixel_shapes`, which are filled.
         subtract_mean: subtract the mean of each displacement field, that of the whole frame.
@@ -52,12 +53,10 @@ def read_pixels(
     for content in CONTENTS:
         if content in out:
             pixels = out[content]
-            _read_views(
-                video, positions, content, view, pixels.reshape(len(view.places), -1, *pixels.shape[-3:])
-            )
+            _read_views(video, place, content, view, pixels.reshape(len(view.places), -1, *pixels.shape[-3:]))
     if not subtract_mean and "codes" not in out:
         return
-    scale, zero_point, mean = video.quant_params(positions)
+    scale, zero_point, mean = video.quant_params(*place)
     # Displacements of a resized frame are smaller or larger; those of u change their sign in a mirror.
     across, down = view.frame[1] / video.width, view.frame[0] / video.height
     factors = np.array([[[-across if m else across, down]] for m in view.mirrored], np.float32)
@@ -72,9 +71,7 @@ def read_pixels(
         out["zero_point"].reshape(shape)[:] = zero_point
 
 
-def _read_views(
-    video: Video, positions: npt.NDArray[np.int64], content: str, view: View, out: npt.NDArray[Any]
-) -> None:
+def _read_views(video: Video, place: Place, content: str, view: View, out: npt.NDArray[Any]) -> None:
     """Read the crops of frames or pairs, (C, n, ...). Several are cut from frames that are read once."""
     read = getattr(video, content)
     stored, frame, (height, width) = (video.height, video.width), view.frame, view.size
@@ -85,9 +82,9 @@ def _read_views(
         if size:
             down, across = stored[0] / frame[0], stored[1] / frame[1]
             window = (top * down, left * across, height * down, width * across)
-        read(positions, window=window, size=size, mirror=view.mirrored[0], out=out[0])
+        read(*place, window=window, size=size, mirror=view.mirrored[0], out=out[0])
         return
-    whole = read(positions, size=frame if size else None)
+    whole = read(*place, size=frame if size else None)
     for crop, (top, left), mirrored in zip(out, view.places, view.mirrored, strict=True):
         rows, columns = slice(top, top + height), slice(left, left + width)
         cut = whole[:, rows, columns] if content == "rgb" else whole[..., rows, columns]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.clips.buffers import BufferPool
+from flowprep.clips.draws import Draws
 from flowprep.clips.layout import ClipLayout, View, as_pair
 from flowprep.clips.read import CONTENTS, Shapes, pixel_shapes, read_pixels
 from flowprep.clips.videos import Labels, choose_videos, video_table
@@ -247,16 +248,18 @@ class ClipSource:
             raise IndexError(f"clip {item}; the source has {len(self)} clips")
         item %= len(self)
         number = int(np.searchsorted(self._first, item, "right")) - 1 if self.layout.stride else item
-        rng = epoch if isinstance(epoch, np.random.Generator) else None
-        if not self.layout.random:
-            rng = None
-        elif not isinstance(epoch, np.random.Generator):
-            rng = np.random.default_rng([self.seed, epoch, item])
+        draws = None
+        if self.layout.random:
+            draws = (
+                Draws(int(epoch.integers(1 << 63)))
+                if isinstance(epoch, np.random.Generator)
+                else Draws(self.seed, operator.index(epoch), item)
+            )
         video = self._video(number)
         available = int(self._available[number])
-        starts = self.layout.starts(available, item - int(self._first[number]), rng)
+        starts = self.layout.starts(available, item - int(self._first[number]), draws)
         positions = self.layout.positions(starts, available)
-        return _Item(video, number, starts, positions, self.layout.view(video.height, video.width, rng))
+        return _Item(video, number, starts, positions, self.layout.view(video.height, video.width, draws))
 
     def _video(self, number: int) -> Video:
         """A video. Those that were used last are kept."""
@@ -271,7 +274,10 @@ class ClipSource:
         return pixel_shapes(self.contents, self.layout.lead, view.size)
 
     def _read(self, plan: _Item, out: Mapping[str, npt.NDArray[Any]]) -> None:
-        read_pixels(plan.video, plan.positions, plan.view, out, subtract_mean=self.subtract_mean)
+        layout, first, last = self.layout, int(plan.positions[0]), int(plan.positions[-1])
+        is_run = layout.spacing == 1 and not layout.segments and last - first == layout.length - 1
+        place = (first, layout.length) if is_run else (plan.positions, None)
+        read_pixels(plan.video, place, plan.view, out, subtract_mean=self.subtract_mean)
 
     def _describe(self, plan: _Item) -> Arrays:
         """The entries of a clip that are not pixels."""
