@@ -193,6 +193,23 @@ def spectral(start: int, end: int, approximation: int) -> bytes:
     return changed(GREY, SOS, lambda payload: payload[:-3] + tail)
 
 
+def with_unused_code(kind: int, symbol: int) -> bytes:
+    """One of the tables has one more code, of 16 bits, which the scan does not use."""
+
+    def change(payload: bytes) -> bytes:
+        tables = []
+        while payload:
+            counts, end = payload[1:17], 17 + sum(payload[1:17])
+            more = payload[0] == kind
+            tables.append(
+                payload[:16] + bytes([counts[15] + more]) + payload[17:end] + bytes([symbol]) * more
+            )
+            payload = payload[end:]
+        return b"".join(tables)
+
+    return changed(FIELD, DHT, change)
+
+
 UNUSUAL: dict[str, Callable[[], bytes]] = {
     **{
         f"sampling {factor:02x}": lambda f=factor: of_sampling(f) for factor in (0x11, 0x22, 0x21, 0x41, 0x44)
@@ -266,6 +283,12 @@ UNUSUAL: dict[str, Callable[[], bytes]] = {
     "two tables of steps, the second counts": lambda: inserted(FIELD, -1, (DQT, b"\0" + b"\x09" * 64)),
     "other Huffman tables first": lambda: inserted(FIELD, 0, *(p for p in split(GREY)[0] if p[0] == DHT)),
     "other Huffman tables last": lambda: inserted(FIELD, -1, *(p for p in split(GREY)[0] if p[0] == DHT)),
+    **{
+        f"an unused code of symbol {s:02x} in table {kind:02x}": lambda kind=kind, s=s: with_unused_code(
+            kind, s
+        )
+        for kind, s in ((0x00, 0x0C), (0x00, 0x0F), (0x00, 0x10), (0x00, 0x97), (0x10, 0x0B), (0x10, 0xFF))
+    },
     "Huffman tables of no codes": lambda: changed(
         FIELD, DHT, lambda p: b"\0" + bytes(16) + b"\x10" + bytes(16)
     ),

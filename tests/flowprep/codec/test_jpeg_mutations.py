@@ -31,7 +31,7 @@ print(json.dumps([try_mutants(300, 5).otherwise, compile_for_arm("flowprep.codec
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86 processors")
-@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v2", "x86-64-v3"])
+@pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3"])
 def test_other_processors_give_the_same_bytes(processor: str) -> None:
     program = ("-m", "tests.support.jpeg_mutations", "1000", "3")
     result = json.loads(run_python(*program, **of_processor(processor)))
@@ -40,10 +40,10 @@ def test_other_processors_give_the_same_bytes(processor: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processor", ["", "x86-64"])
-def test_the_decoder_compiles_for_arm(processor: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the name of an x86 processor")
+def test_the_decoder_compiles_for_arm(tmp_path: Path) -> None:
     """LLVM translates it, and it has no instruction of x86. No test runs it on ARM."""
-    variables = {"NUMBA_CACHE_DIR": str(tmp_path), **(of_processor(processor) if processor else {})}
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path), **of_processor("x86-64")}
     otherwise, foreign = json.loads(run_python("-c", COMPILE_FOR_ARM, **variables))
     assert otherwise == []
     assert {name: names for name, names in foreign.items() if names} == {}
