@@ -189,7 +189,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDA
     """The array to fill: `out` after a check, or a new one.
 
     Raises:
-        UsageError: `out` has another shape or type, is not C-contiguous, or cannot be written.
+        UsageError: `out` has another shape or type, is not C-contiguous or aligned, or is read-only.
     """
     if out is None:
         return np.empty(shape, dtype)
@@ -198,6 +198,8 @@ def output(out: Any, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDA
     if out.shape != shape or out.dtype != dtype:
         wanted = f"{np.dtype(dtype).name} of the shape {shape}"
         raise UsageError(f"out is {out.dtype.name} of the shape {out.shape}; allowed here: {wanted}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        raise UsageError("out is not C-contiguous or is read-only; allowed: a contiguous array to write to")
+    if not out.flags.carray:
+        raise UsageError(
+            "out is not C-contiguous, not aligned or read-only; allowed: an array as of np.empty"
+        )
     return out

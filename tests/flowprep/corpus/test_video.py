@@ -107,7 +107,7 @@ def test_without_antialiasing_a_smaller_picture_is_interpolated(video):
     assert np.allclose(flow, np.array(expected) / 2, atol=1e-4)
 
 
-def test_a_given_array_is_filled_and_returned(video):
+def test_a_given_array_is_filled_and_returned(video, tmp_path):
     for read, kind, shape in (
         (video.flow, np.float32, (7, 2, 6, 7)),
         (video.codes, np.uint8, (7, 2, 6, 7)),
@@ -119,6 +119,9 @@ def test_a_given_array_is_filled_and_returned(video):
             out = read(0, 7, window=window, out=batch[1], **options)
             assert out.base is batch and (batch[0] == 99).all()
             assert np.array_equal(batch[1], read(0, 7, window=window, **options))
+            mapped = np.memmap(tmp_path / "array", kind, "w+", shape=shape)
+            assert read(0, 7, window=window, out=mapped, **options) is mapped
+            assert np.array_equal(mapped, batch[1])
     one = np.empty((*SHAPE, 3), np.uint8)
     assert video.rgb(4, out=one) is one and np.array_equal(one, video.rgb(4))
 
@@ -210,11 +213,19 @@ def test_a_clip_without_a_stream_has_none_of_it(tmp_path, missing):
         ),
         ({"start": [0], "out": np.empty((1, 2, *SHAPE))}, "out is float64 of the shape"),
         ({"start": [0], "out": np.empty((1, 2, *SHAPE[::-1]), np.uint8).swapaxes(2, 3)}, "not C-contiguous"),
+        ({"start": [0], "out": np.broadcast_to(np.uint8(0), (1, 2, *SHAPE))}, "read-only"),
     ],
 )
 def test_wrong_arguments_are_refused(video, options, message):
     with pytest.raises(UsageError, match=message):
         video.codes(**options)
+
+
+def test_an_array_between_the_places_of_numbers_is_refused(video):
+    memory = np.empty(4 * 2 * SHAPE[0] * SHAPE[1] + 1, np.uint8)
+    out = memory[1:].view(np.float32).reshape(1, 2, *SHAPE)
+    with pytest.raises(UsageError, match="not aligned"):
+        video.flow([0], out=out)
 
 
 def test_frames_that_do_not_exist_are_named(video):
