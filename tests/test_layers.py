@@ -60,6 +60,7 @@ PUBLIC = {
     "flowprep.system.atomic",
     "flowprep.system.disk",
     "flowprep.system.files",
+    "flowprep.system.jit",
     "flowprep.system.leases",
     "flowprep.system.paths",
     "flowprep.system.processes",

@@ -32,5 +32,10 @@ class Clip(NamedTuple):
         return Clip(*(part.to(device, non_blocking=True) for part in self))
 
     def normalised(self) -> torch.Tensor:
-        """The input of the network, (..., C, H, W) float32."""
+        """The input of the network, (..., C, H, W) float32, in the order in memory of the planes."""
+        if self.planes.dtype == torch.uint8 and self.planes.device.type == "cpu":
+            from trainer.data.normalise import normalise  # compiled
+
+            if (result := normalise(*self)) is not None:
+                return result
         return (self.planes * self.gain[..., None, None]).add_(self.bias[..., None, None])

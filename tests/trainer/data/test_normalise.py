@@ -1,0 +1,30 @@
+"""The float32 input of a network: bit by bit that of torch."""
+
+import pytest
+import torch
+
+from trainer.data.clip import Clip
+from trainer.data.normalise import normalise
+
+
+@pytest.mark.parametrize("shape", [(20, 7, 9), (3, 6, 7, 9), (2, 3, 5, 7, 9)])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "cut"])
+def test_the_input_is_that_of_torch(shape, layout):
+    generator = torch.Generator().manual_seed(1)
+    planes = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    if layout == "channels last":
+        planes = planes.movedim(-3, -1).contiguous().movedim(-1, -3)
+    elif layout == "cut":
+        planes = planes[..., 1:, 2:]
+    gain, bias = (torch.randn(shape[:-2], generator=generator) for _ in range(2))
+    want = (planes * gain[..., None, None]).add_(bias[..., None, None])
+    got = Clip(planes, gain, bias).normalised()
+    assert torch.equal(got, want) and got.stride() == want.stride()
+    assert (normalise(planes, gain, bias) is None) == (layout == "cut")
+
+
+def test_a_gain_of_every_second_channel_is_its_own():
+    """Gains may be views of larger tensors."""
+    planes = torch.full((2, 3, 4, 5), 2, dtype=torch.uint8)
+    gain, bias = torch.arange(12.0).view(2, 6)[:, ::2], torch.zeros(2, 3)
+    assert Clip(planes, gain, bias).normalised()[:, :, 0, 0].tolist() == [[0, 4, 8], [12, 16, 20]]
