@@ -66,6 +66,6 @@ def choose_content(
             sides, sign = apply_control(halves, control, rng)
             stacks.append(sides)
     together = [
-        Side(np.stack([pairs for pairs, _ in side]), side[0][1]) for side in zip(*stacks, strict=True)
+        Side(np.array([pairs for pairs, _ in side]), side[0][1]) for side in zip(*stacks, strict=True)
     ]
     return ClipContent(frames, together, sign)

@@ -47,7 +47,9 @@ class BalancedClips:
 
     def draw(self, step: int, i: int) -> tuple[int, int, np.random.Generator]:
         """(number of the video, position at which the clip starts, generator of the augmentation)."""
-        rng = np.random.default_rng([self._seed, step, i])
+        words = [self._seed, step, i]
+        # An array gives the same numbers as a list, and is read in half the time.
+        rng = np.random.default_rng(np.array(words, np.uint32) if max(words) < 2**32 else words)
         videos = self._classes[rng.integers(len(self._classes))]
         video = videos[rng.integers(len(videos))]
         return video, int(rng.integers(self._starts[video])), rng

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FlowParams(NamedTuple):
-    """The meaning of the planes of stacks: displacements in pixels are (plane - zero_point) * scale.
+    """The meaning of the planes of stacks: displacements in pixels are (plane - zero_point) * scale * factor.
 
     The mean is that of the whole flow and not of the window. It stands for the motion of the camera, which a
     window of a moving person would not show. All windows of a flow stay comparable. The corpus stores the
@@ -27,12 +27,14 @@ class FlowParams(NamedTuple):
     Attributes:
         scale: (..., T, L, 2) pixels per unit of a plane.
         zero_point: (..., T, L, 2) value of a plane that means no motion.
-        mean: (..., T, L, 2) mean displacement in pixels.
+        mean: (..., T, L, 2) mean displacement; times the factor, it is in pixels.
+        factor: (..., 2) of all u and of all v, for resizing and controls.
     """
 
     scale: np.ndarray
     zero_point: np.ndarray
     mean: np.ndarray
+    factor: tuple[float, float] | np.ndarray
 
 
 def read_stacks(
@@ -62,7 +64,11 @@ def read_stacks(
         end = first + 2 * side.pairs.shape[1]
         parts.append(read(video, side, content.sign, section, window, mirror, out[:, first:end]))
         first = end
-    return FlowParams(*map(join, zip(*parts, strict=True)))
+    if len(parts) == 1:
+        return parts[0]
+    *columns, factors = zip(*parts, strict=True)
+    scale, zero_point, mean = map(join, columns)
+    return FlowParams(scale, zero_point, mean, factors[0])
 
 
 def flow_gains(
@@ -74,17 +80,17 @@ def flow_gains(
     the right is a motion to the left in the mirrored scene: u and its mean change their sign.
 
     Args:
-        params: each (N, T, L, 2).
+        params: each (N, T, L, 2), and factors (N, 2).
         section: the scale, and whether the mean is subtracted.
         mirrored: (N,) whether left and right of a stack were exchanged.
     """
-    mean = params.mean if section.subtract_mean else np.zeros_like(params.mean)
-    gain, bias = params.scale / section.flow_scale, -(params.zero_point * params.scale + mean)
-    bias /= section.flow_scale
-    for values in (gain, bias):
-        values[mirrored, ..., 0] *= -1
-    shape = (*gain.shape[:-2], -1)
-    return gain.astype(np.float32, copy=False).reshape(shape), bias.reshape(shape)
+    factor = np.array(params.factor, np.float32)
+    factor[mirrored, 0] *= -1
+    factor = factor[:, None, None]
+    scale = params.scale * factor
+    bias = -(params.zero_point * scale + params.mean * factor * section.subtract_mean)
+    shape = (*scale.shape[:-2], -1)
+    return (scale / section.flow_scale).reshape(shape), (bias / section.flow_scale).reshape(shape)
 
 
 def _read_codes(
@@ -114,8 +120,8 @@ def _read_codes(
         (values if order is None else values[order.ravel()]).reshape(*side.pairs.shape, 2)
         for values in params
     )
-    factor = sign * _ratio(video, section.resize)
-    return FlowParams(factor * scale, zero_point, factor * mean)
+    across, down = _ratio(video, section.resize)
+    return FlowParams(scale, zero_point, mean, (sign * across, sign * down))
 
 
 def _read_pixels(
@@ -131,7 +137,7 @@ def _read_pixels(
     pairs, order = np.unique(side.pairs, return_inverse=True)
     flow = video.flow(pairs, None, side.backward)
     mean = video.quant_params(pairs, None, side.backward).mean
-    ratio = _ratio(video, section.resize)
+    ratio = np.array(_ratio(video, section.resize), np.float32)
     if section.resize not in (0, min(video.height, video.width)):
         resized = np.stack([[resize_image(plane, section.resize) for plane in field] for field in flow])
         flow, mean = resized * ratio[:, None, None], mean * ratio
@@ -141,13 +147,13 @@ def _read_pixels(
         flow = np.stack([along_trajectories(stack, video.step) for stack in flow])
     planes = crop_image(flow.reshape(len(flow), -1, *flow.shape[3:]), window)
     stretch(planes[..., ::-1] if mirror else planes, out)
-    return FlowParams(np.ones_like(mean), np.zeros_like(mean), mean)
+    return FlowParams(np.ones_like(mean), np.zeros_like(mean), mean, (1.0, 1.0))
 
 
-def _ratio(video: Video, short_side: int) -> np.ndarray:
-    """Pixels of the resized frame per stored pixel, of u and of v: (2,) float32."""
+def _ratio(video: Video, short_side: int) -> tuple[float, float]:
+    """Pixels of the resized frame per stored pixel, of u and of v."""
     width, height = resized_shape(video.width, video.height, short_side)
-    return np.array([width / video.width, height / video.height], np.float32)
+    return width / video.width, height / video.height
 
 
 def join(arrays: Sequence[np.ndarray]) -> np.ndarray:

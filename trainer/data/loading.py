@@ -112,7 +112,7 @@ def load_clip(
         steps = len(content.sides[0].pairs)
         planes = np.empty((steps, 2 * section.stack, *shape), np.float32 if pixels else np.uint8)
         params = read_stacks(video, content, section, window, planes, pixels=pixels)
-        batch = FlowParams(*(values[None] for values in params))
+        batch = FlowParams(*(np.asarray(values)[None] for values in params))
         parts.append((planes, *(values[0] for values in flow_gains(batch, section, np.array([False])))))
     clip = Clip(*(torch.from_numpy(join(arrays)) for arrays in zip(*parts, strict=True)))
     return clip if np.ndim(position) else Clip(*(part[0] for part in clip))

@@ -30,8 +30,8 @@ def normalise(planes: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> t
     else:
         return None
     out = torch.empty(planes.shape)
-    rows = (part.contiguous().numpy().reshape(shape[0], shape[2]) for part in (gain, bias))
-    _multiply_and_add(planes.numpy().reshape(shape), *rows, out.numpy().reshape(shape))
+    scale, offset = (part.contiguous().numpy().reshape(shape[0], shape[2]) for part in (gain, bias))
+    _multiply_and_add(planes.numpy().reshape(shape), scale, offset, out.numpy().reshape(shape))
     return out if shape[2] == 1 else out.movedim(-1, -3)
 
 
