@@ -23,6 +23,10 @@ from torch.utils.data import DataLoader
 
 import flowprep
 from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, ClipStream, collate
+from trainer.data.annotations import corpus_examples
+from trainer.data.dataset import TrainingClips
+from trainer.data.loaders import BatchLoader
+from trainer.recipe.toml import read_recipe
 
 BATCH = 25
 # Several clips a video, so that the start of worker processes does not count much.
@@ -35,6 +39,23 @@ def loader(corpus: flowprep.Corpus, **options: Any) -> Callable[[], Iterable[Any
     clips = ClipDataset(corpus, random=True, **{**COMMON, **options})
     sampler = ClipSampler(clips)
     return lambda: DataLoader(clips, BATCH, sampler=sampler, num_workers=workers, collate_fn=collate_fn)
+
+
+def trainer_loader(corpus: flowprep.Corpus, crop: int, *, floats: bool) -> Callable[[], Iterable[Any]]:
+    """The loader of trainer in one process, with its conversion to float32 on the processor if `floats`."""
+    changes = ["input.resize=0", f"input.crop={crop}", "input.stack=10", f"train.batch={BATCH}"]
+    recipe = read_recipe(Path(__file__).parents[1] / "ucf101" / "small" / "temporal.toml", changes)
+    clips = TrainingClips([[(corpus, corpus_examples(corpus, "all"))]], recipe)
+    batches, steps = BatchLoader(clips, BATCH, workers=0), itertools.count()
+
+    def read() -> Iterable[Any]:
+        keys = [[(step, i) for i in range(BATCH)] for step in itertools.islice(steps, 20)]
+        for clip, labels, _ in batches.batches(keys):
+            if floats:
+                clip.normalised()
+            yield {"label": labels}
+
+    return read
 
 
 def ways(corpus: flowprep.Corpus, crop: int) -> dict[str, Callable[[], Iterable[Any]]]:
@@ -50,9 +71,11 @@ def ways(corpus: flowprep.Corpus, crop: int) -> dict[str, Callable[[], Iterable[
 
     return {
         "stacks of 10 codes": loader(corpus, crop=crop),
+        "trainer": trainer_loader(corpus, crop, floats=False),
         "content=flow": loader(corpus, crop=crop, content="flow"),
         "subtract_mean": loader(corpus, crop=crop, subtract_mean=True),
         "content=flow, subtract_mean": loader(corpus, crop=crop, content="flow", subtract_mean=True),
+        "trainer, to float32": trainer_loader(corpus, crop, floats=True),
         "whole frames": loader(corpus),
         "crops=10": loader(corpus, crop=crop, crops=10, mirror=False),
         "segments=3": loader(corpus, crop=crop, segments=3, stride=0),
