@@ -31,8 +31,13 @@ class Clip(NamedTuple):
         """The clip on a device."""
         return Clip(*(part.to(device, non_blocking=True) for part in self))
 
+    def channels(self, begin: int, end: int | None) -> Clip:
+        """The channels from `begin` to `end`."""
+        planes = self.planes[..., begin:end, :, :]
+        return Clip(planes, self.gain[..., begin:end], self.bias[..., begin:end])
+
     def normalised(self) -> torch.Tensor:
-        """The input of the network, (..., C, H, W) float32, in the order in memory of the planes."""
+        """The input of the network, (..., C, H, W) float32. That of codes is channels last in memory."""
         if self.planes.dtype == torch.uint8 and self.planes.device.type == "cpu":
             from trainer.data.normalise import normalise  # compiled
 

@@ -126,10 +126,10 @@ class ClipSpec:
         Returns:
             One float32 tensor, or two with both streams: (N, C, S, S), or (N, C, T, S, S) with time steps.
         """
-        x = clip.normalised()
+        clips = [clip] if self.stream != "both" else [clip.channels(0, 3), clip.channels(3, None)]
+        parts = [part.normalised() for part in clips]
         if self.time_steps:
-            x = x.transpose(1, 2)
-        parts = [x] if self.stream != "both" else [x[:, :3], x[:, 3:]]
+            parts = [part.transpose(1, 2) for part in parts]
         if self.bgr:
             parts[0] = parts[0].flip(1)
         return [channels_last(part) for part in parts]
