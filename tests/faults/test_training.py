@@ -14,6 +14,7 @@ from tests.support.faults import ROOT, children, wait_for
 
 pytest.importorskip("trainer.training.trainer")
 SIGNALS = [signal.SIGINT, signal.SIGTERM] * 2 + [signal.SIGKILL]  # the last to a loader alone
+LOADERS = ["threads"] * 2 + ["processes"] * 3
 
 
 def test_signals_end_it_in_one_line(frames_of_samples, tmp_path):
@@ -38,9 +39,13 @@ def test_signals_end_it_in_one_line(frames_of_samples, tmp_path):
         )
         return [row["step"] for row in rows if "loss" in row]
 
-    for number in SIGNALS:
+    for number, loader in zip(SIGNALS, LOADERS, strict=True):
         process = subprocess.Popen(
-            list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*map(str, command), "--loader", loader],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         try:
             wait_for(lambda p=process, n=done: steps()[-1:] > [n + 4] or p.poll() is not None)
