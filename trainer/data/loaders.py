@@ -26,7 +26,7 @@ from trainer.data.threads import in_threads, thread_speedup
 log = logging.getLogger(__name__)
 
 AUTO, THREADS, PROCESSES = LOADERS = ("auto", "threads", "processes")
-_WORTHWHILE = 0.7  # share of the speed-up of ideal threads from which on threads load, not processes
+_WORTHWHILE = 0.6  # share of the speed-up of ideal threads from which on threads load, not processes
 _PREFETCH = 2  # batches that a loader process has waiting or in work
 
 Keys = Sequence[tuple[int, int]]  # (step, sample) of the samples of a batch

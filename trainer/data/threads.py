@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -129,14 +130,25 @@ def thread_speedup(load: Callable[[int], object], threads: int) -> float:
 
 
 def _rate(load: Callable[[int], object], threads: int) -> float:
-    """Items per second."""
+    """Items per second, without the time in which other programs had the cores."""
     numbers = itertools.count()
     began = time.perf_counter()
 
-    def load_many(_: int) -> None:
+    def load_many(_: int) -> float:
+        waited = _seconds_without_core()
         while time.perf_counter() < began + _ROUND_SECONDS:
             load(next(numbers))
+        return _seconds_without_core() - waited
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(load_many, range(threads)))
-    return next(numbers) / (time.perf_counter() - began)
+        waited = sum(pool.map(load_many, range(threads))) / threads
+    seconds = time.perf_counter() - began
+    return next(numbers) / max(seconds - waited, seconds / 10)
+
+
+def _seconds_without_core() -> float:
+    """How long this thread could run and had to wait for a core; 0 where the system does not tell it."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
