@@ -211,3 +211,29 @@ def test_each_head_has_samples_of_its_own():
         want, *expected = sample(heads, recipe, *key)
         assert labels == expected and labels[1] == key[1] % 2
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("stream", ["spatial", "temporal"])
+@pytest.mark.parametrize(
+    ("section", "codes"),
+    [
+        ({"resize": 34}, 0.55),
+        ({"resize": 48}, 0.9),  # OpenCV, in the video in memory, rounds twice
+        ({"scales": [40, 32, 24]}, 0.55),
+        ({"resize": 36, "scales": [36, 32, 24]}, 1.6),  # rounded at both steps
+    ],
+)
+def test_resized_samples_are_rounded_codes(stream, section, codes):
+    """But for the outermost pixels of a stretched window, which see the pixels beside it."""
+    corpus = FakeCorpus(clips=1)
+    heads = [(corpus, examples_of(corpus))]
+    recipe = small(stream, input={"crop": 32, "stack": 2, **section})
+    clips = TrainingClips([[head] for head in heads], recipe)
+    edge = 1 if "scales" in section else 0
+    inner = slice(edge, 32 - edge)
+    for i in range(16):
+        clip, *labels = clips[0, i]
+        want, *expected = sample(heads, recipe, 0, i)
+        assert labels == expected and str(clip.planes.dtype) == "torch.uint8"
+        error = np.abs(clip.normalised().numpy() - want[0])[:, inner, inner]
+        assert (error / np.abs(clip.gain.numpy())[:, None, None]).max() < codes
