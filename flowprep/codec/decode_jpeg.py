@@ -30,9 +30,14 @@ from flowprep.codec.jpeg_header import (
 )
 from flowprep.codec.pixels import new_band, write_window
 from flowprep.codec.scan import SLACK, read_blocks
+from flowprep.settings import MAX_SIDE
 from flowprep.system.jit import jit
 
 DECODED, BAD_CHECKSUM, REFUSED = 0, 1, 2
+
+# Bounds of files that are decoded, so that a forged one cannot ask for much memory. A block has 2 bits or
+# more. It has 64 coefficients of 27 bits or less, and stuffing doubles them at most.
+_BLOCKS_OF_A_BYTE, _BYTES_OF_A_BLOCK, _BYTES_OF_SEGMENTS = 4, 512, 1 << 16
 
 
 def decode_fields(
@@ -70,6 +75,8 @@ def decode_fields(
         raise ValueError(f"out is {out.dtype} {out.shape}; needed: contiguous uint8 {needed}")
     if min(window) < 0 or top + height > shape[0] or left + width > shape[1]:
         raise ValueError(f"window {window} is not inside pictures of shape {shape}")
+    if not 1 <= min(shape) <= max(shape) <= MAX_SIDE:  # no JPEG has this size
+        return np.full(len(offsets), REFUSED, np.uint8)
     statuses = np.empty(len(offsets), np.uint8)
     data = data.view()
     data.flags.writeable = False  # so that the code is compiled once, for mapped files and for others
@@ -89,11 +96,12 @@ def _decode_fields(
     mirror: bool,
     statuses: Any,
 ) -> None:
+    blocks = ((shape[0] + 7) // 8) * ((shape[1] + 7) // 8)
+    most = min(data.size, _BYTES_OF_SEGMENTS + _BYTES_OF_A_BLOCK * blocks)
     longest = np.int64(0)
     for size in sizes:
-        longest = max(longest, min(size, data.size))
-    blocks = ((shape[0] + 7) // 8) * ((shape[1] + 7) // 8)
-    work = _new_work(longest, min(blocks, 4 * longest), shape, window)
+        longest = max(longest, min(size, most))
+    work = _new_work(longest, min(blocks, _BLOCKS_OF_A_BYTE * longest), shape)
     area = window[2] * window[3]
     for n in range(offsets.size):
         start, size = offsets[n], sizes[n]
@@ -101,9 +109,10 @@ def _decode_fields(
         end = start + size
         if not is_inside or crc32(data, start, end) != checksums[n]:
             statuses[n] = BAD_CHECKSUM
-        # A block has two bits or more. So a small file cannot ask for much memory.
-        elif blocks <= 4 * size and _decode(
-            data, start, end, shape, blocks, window, out, n * area, mirror, work
+        elif (
+            blocks <= _BLOCKS_OF_A_BYTE * size
+            and size <= most
+            and _decode(data, start, end, shape, blocks, window, out, n * area, mirror, work)
         ):
             statuses[n] = DECODED
         else:
@@ -111,7 +120,7 @@ def _decode_fields(
 
 
 @jit
-def _new_work(longest: int, blocks: int, shape: Any, window: Any) -> Any:
+def _new_work(longest: int, blocks: int, shape: Any) -> Any:
     """Arrays for files of up to `longest` bytes and up to so many blocks: see `_decode`."""
     tables = (
         np.empty(HEADER_SIZE, np.int64),
@@ -124,7 +133,7 @@ def _new_work(longest: int, blocks: int, shape: Any, window: Any) -> Any:
         np.empty(blocks + SLACK, np.int64),
         np.empty(4 * (longest + 2 * SLACK), np.int64),
     )
-    return tables, coefficients, new_band(shape, window)
+    return tables, coefficients, new_band(shape)
 
 
 @jit
@@ -153,7 +162,6 @@ def _decode(
     coefficients, events = work[1]
     if not read_blocks(stream, size, blocks, data, table, lengths, repeated_bits, coefficients, events):
         return False
-    coefficients[blocks + 1 : blocks + SLACK] = 0  # pixels are made 16 blocks at a time
     for i in range(64):
         steps[i] = data[header[STEPS] + i]
     return write_window(coefficients, events, steps, shape, window, mirror, work[2], out, at)

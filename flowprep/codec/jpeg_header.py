@@ -148,8 +148,8 @@ def make_tables(data: Any, header: Any, table: Any, lengths: Any) -> int:
         lengths: (2 LENGTHS_SIZE,) int64, overwritten: the numbers for DC and for AC codes.
 
     Returns:
-        The number of bits of a block that repeats the last one; 0 if there is no code for it. -1 if the codes
-        are not those of a baseline JPEG.
+        The number of bits of a block that repeats the last one; more than INDEX_BITS if no entry has one.
+        -1 if the codes are not those of a baseline JPEG.
     """
     if not _make_lengths(data, header[DC_CODES], False, lengths[:LENGTHS_SIZE]):
         return -1

@@ -33,7 +33,7 @@ _LOW = 0xFFFFFFFF  # of an element of `blocks`: the index of its last event, plu
 
 
 @jit
-def new_band(shape: Any, window: Any) -> Any:
+def new_band(shape: Any) -> Any:
     """The number of rows of blocks in a band, and arrays for `write_window`."""
     all_columns = (shape[1] + 7) >> 3
     rows = min(max(1, _BAND_BLOCKS // all_columns), (shape[0] + 7) >> 3)

@@ -22,12 +22,24 @@ from flowprep.codec.jpeg_header import (
     value_of,
 )
 from flowprep.system.jit import jit
-from flowprep.system.simd import load_word, store_8_times, swap_bytes
+from flowprep.system.simd import (
+    LANES,
+    absolute_ints,
+    largest_ints,
+    largest_lane,
+    load_high_ints,
+    load_word,
+    splat_ints,
+    store_8_times,
+    swap_bytes,
+)
 
 _INDEX_SHIFT = np.uint64(64 - INDEX_BITS)
 _NOTHING, _ONE, _AC = np.uint64(0), np.uint64(1), np.uint64(HALF_TABLE)
 # Elements after the last block that are written or read, too.
 SLACK = 24
+# libjpeg keeps coefficients in 16 bits. Products with a step of 8 bits then fit in 32 bits.
+_MAX_DC = 2**15 - 1
 
 _SYMBOLS_OF_A_WORD = 5  # after a refill, 56 bits are valid
 
@@ -58,11 +70,13 @@ def read_blocks(
         repeated_bits: the result of `make_tables`.
         blocks: (count + SLACK,) int64. Element b + 1 receives of block b: its DC coefficient, in units of its
             step, << 32 | the index in `events` after its last AC coefficient. Element 0 is that for block 0.
+            The elements after the last block become 0.
         events: int64, receives the AC coefficients, from index 1 on: value << 32 | block << 6 | position.
                 A coefficient has two bits or more, so 4 (size + 2 SLACK) elements are enough.
 
     Returns:
-        False if the stream has an error, is too short, or has further bytes.
+        False if the stream has an error, is too short, or has further bytes; or if a DC coefficient does not
+        fit in 16 bits.
     """
     word, valid, at = _NOTHING, 0, 0  # the next bits, the first one highest; how many are valid
     b, n = 0, _ONE
@@ -98,7 +112,21 @@ def read_blocks(
                 break
     valid += (b - count) * repeated_bits  # blocks that were read from the bits after the last block
     unused = 8 * size - (8 * at - valid)
-    return 0 <= unused < 8
+    blocks[count + 1 : count + SLACK] = 0
+    return 0 <= unused < 8 and _largest_dc(blocks, count) <= _MAX_DC
+
+
+@jit
+def _largest_dc(blocks: Any, count: int) -> Any:
+    """The largest absolute DC coefficient of all blocks.
+
+    A coefficient may have lost its bits above the lowest 32. But it differs from the last one by 2,047 at
+    most. So one before it is then too large for 16 bits, and has lost none.
+    """
+    largest = splat_ints(np.int32(0))
+    for b in range(1, count + 1, LANES):
+        largest = largest_ints(largest, absolute_ints(load_high_ints(blocks, b)))
+    return largest_lane(largest)
 
 
 @jit

@@ -2,7 +2,7 @@
 
 A vector is a numba value in registers. Operations use LLVM's generic vectors. LLVM translates each to the
 instructions of the processor: one of AVX-512, two of AVX2, four of NEON or SSE. So no operation depends on
-one processor. `engines.cpu.simd` has the operations of the solver, and `codec.words` those of the decoder.
+one processor. `engines.cpu.simd` has the operations of the solver, and `codec.tiles` those of resampling.
 """
 
 from __future__ import annotations

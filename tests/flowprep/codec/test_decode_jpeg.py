@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flowprep.codec import encode_jpeg
-from flowprep.codec.decode_jpeg import REFUSED
+from flowprep.codec.decode_jpeg import DECODED, REFUSED
 from flowprep.codec.quantise import encode_field, encode_pair
 from flowprep.settings import Settings
 from tests.support.decoder_checks import check_decoded, check_fields
@@ -326,6 +326,41 @@ def test_these_are_always_refused(kind: str) -> None:
     assert check_fields([file], shape) == [REFUSED]
 
 
+def of_differences(columns: int, differences: list[int], step: int) -> bytes:
+    """A file of flat blocks with these differences of DC coefficients."""
+    sides = (8 * len(differences) // columns).to_bytes(2, "big") + (8 * columns).to_bytes(2, "big")
+    dc_codes = bytes([0, *(0, 0, 0, 12), *bytes(12), *range(12)])  # of a size: 4 bits
+    ac_codes = bytes([16, 1, *bytes(15), 0])  # the end of a block: 1 bit
+    bits = ""
+    for difference in differences:
+        size = abs(difference).bit_length()
+        value = difference if difference >= 0 else difference + (1 << size) - 1
+        bits += f"{size:04b}" + (f"{value:0{size}b}" if size else "") + "0"
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    parts = [
+        (DQT, bytes([0] + [step] * 64)),
+        (SOF0, b"\x08" + sides + b"\1\1\x11\0"),
+        (DHT, dc_codes + ac_codes),
+        (SOS, b"\1\1\0\0\x3f\0"),
+    ]
+    return join(parts, scan + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("step", [1, 128, 255])
+@pytest.mark.parametrize("last", [5, 2**15 - 1, 2**15, 2**24, -(2**24), 16843009])
+def test_dc_coefficients_that_overflow(step: int, last: int) -> None:
+    """The window has the last block alone. Some products with the step are small again in 16 or 32 bits."""
+    sign = 1 if last > 0 else -1
+    steps, rest = divmod(abs(last), 2047)
+    differences = [sign * 2047] * steps + [sign * rest]
+    differences += [0] * (len(differences) % 2)
+    columns = len(differences) // 2
+    file, shape = of_differences(columns, differences, step), (16, 8 * columns)
+    statuses = check_fields([file], shape, window=(8, 8 * columns - 8, 8, 8))
+    assert statuses == [DECODED if abs(last) * step < 5000 else REFUSED]
+
+
 @pytest.mark.parametrize("shape", [(24, 39), (25, 40), (40, 24), (1, 1), (65500, 65500 // 8)], ids=str)
 def test_a_file_of_another_size_is_refused(shape: tuple[int, int]) -> None:
     assert set(check_fields([FIELD, GREY], shape, window=(0, 0, 1, 1))) == {REFUSED}
@@ -340,3 +375,10 @@ def test_forged_sides_are_refused_or_decoded_like_opencv(sides: tuple[int, int])
     assert check_fields([forged], (24, 40)) == [REFUSED]
     if min(sides):
         check_fields([forged], sides, window=(0, 0, 1, 1))
+
+
+def test_much_data_around_a_small_picture_is_left_to_the_library() -> None:
+    """Memory for the coefficients of so many bytes is not allocated."""
+    comments = [(COM, bytes(60_000)) for _ in range(20)]
+    assert check_fields([inserted(FIELD, 1, *comments)], (24, 40)) == [REFUSED]
+    assert check_fields([inserted(FIELD, 1, *comments[:1])], (24, 40)) == [DECODED]
