@@ -58,6 +58,7 @@ PUBLIC = {
     "flowprep.planning.list_matching",
     "flowprep.planning.video_lists",
     "flowprep.system.atomic",
+    "flowprep.system.buffers",
     "flowprep.system.disk",
     "flowprep.system.files",
     "flowprep.system.jit",

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.clips.buffers import BufferPool
 from flowprep.clips.draws import Draws
 from flowprep.clips.layout import ClipLayout, View, as_pair
 from flowprep.clips.read import CONTENTS, Shapes, pixel_shapes, read_pixels
@@ -22,6 +21,7 @@ from flowprep.clips.videos import Labels, choose_videos, video_table
 from flowprep.corpus.reader import Corpus, open_corpus
 from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
+from flowprep.system.buffers import BufferPool
 from flowprep.validation import check
 
 log = logging.getLogger(__name__)

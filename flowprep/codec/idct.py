@@ -23,10 +23,12 @@ from flowprep.system.simd import (
     store_ints,
 )
 
-# Some decoders compute in 16 bits. They add two coefficients, or two results of the first pass, of columns 0
-# and 4, 2 and 6, 3 and 7, 1 and 5, 1 and 7, 3 and 5. A result of the first pass is at most 5.55 times the sum
-# of the absolute coefficients of its column. So up to this sum of two columns nothing overflows, and all
-# decoders give the same pixels. Blocks of pixels from 0 to 255 have 4,096 at most, apart from rounding.
+# The vector code of libjpeg-turbo computes in 16 bits. It adds two coefficients, or two results of the first
+# pass, of columns 0 and 4, 2 and 6, 3 and 7, 1 and 5, 1 and 7, 3 and 5. A result of the first pass is at most
+# 5.55 times the sum of the absolute coefficients of its column. So up to this sum of two columns nothing
+# overflows. Blocks of pixels from 0 to 255 have 4,096 at most, apart from rounding. Pixels far outside 0 to
+# 255, which only forged files have, are limited as in the vector code. The plain C code of libjpeg, which
+# x86 and ARM processors do not use, wraps them beyond -384 and 640.
 MAX_SUM = 5000
 
 BLOCK = 64 * LANES  # numbers of 16 blocks

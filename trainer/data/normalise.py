@@ -6,10 +6,15 @@ bit by bit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from flowprep.system.buffers import BufferPool
 from flowprep.system.jit import jit
+
+_memory = BufferPool(most_free=2)
 
 
 def normalise(planes: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> torch.Tensor | None:
@@ -27,18 +32,18 @@ def normalise(planes: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> t
         codes = planes.view(-1, channels, height * width)  # of planes, or of pixels
     except RuntimeError:
         return None
-    out = torch.empty((*planes.shape[:-3], height, width, channels))
+    out = _memory.empty((*planes.shape[:-3], height, width, channels), np.float32)
     scale, offset = (part.reshape(-1, channels).contiguous().numpy() for part in (gain, bias))
-    _multiply_and_add(codes.numpy(), scale, offset, out.view(len(codes), -1, channels).numpy())
-    return out.movedim(-1, -3)
+    _multiply_and_add(codes.numpy(), scale, offset, out.reshape(len(codes), -1, channels))
+    return torch.from_numpy(out).movedim(-1, -3)
 
 
 @jit
-def _multiply_and_add(codes: np.ndarray, scale: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
+def _multiply_and_add(codes: Any, scale: Any, offset: Any, out: Any) -> None:
     """Fill `out`, (clips, pixels, channels), from codes (clips, channels, pixels)."""
     clips, channels, pixels = codes.shape
     for clip in range(clips):
-        for pixel in range(pixels):
-            for channel in range(channels):
+        for pixel in range(np.uint64(pixels)):
+            for channel in range(np.uint64(channels)):
                 code = np.float32(codes[clip, channel, pixel])
                 out[clip, pixel, channel] = code * scale[clip, channel] + offset[clip, channel]

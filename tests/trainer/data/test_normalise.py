@@ -36,3 +36,10 @@ def test_a_gain_of_every_second_channel_is_its_own():
     planes = torch.full((2, 3, 4, 5), 2, dtype=torch.uint8)
     gain, bias = torch.arange(12.0).view(2, 6)[:, ::2], torch.zeros(2, 3)
     assert Clip(planes, gain, bias).normalised()[:, :, 0, 0].tolist() == [[0, 4, 8], [12, 16, 20]]
+
+
+def test_an_input_keeps_its_values_while_it_is_used():
+    planes, gain, bias = torch.zeros(2, 3, 40, 50, dtype=torch.uint8), torch.ones(2, 3), torch.zeros(2, 3)
+    first, second = normalise(planes, gain, bias), normalise(planes + 1, gain, bias)
+    assert normalise(planes + 2, gain, bias).unique().tolist() == [2]
+    assert first.unique().tolist() == [0] and second.unique().tolist() == [1]

@@ -1,4 +1,4 @@
-"""Memory of batches that is used again when nobody refers to a batch any more."""
+"""Memory of arrays that is used again when nobody refers to an array any more."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_MOST_FREE = 8  # pieces of memory that wait to be used
-
 
 class BufferPool:
     """Gives arrays. Their memory returns to the pool when the array and all its views are gone.
 
     Fresh memory costs as much as decoding: the system clears each page when it is first written.
+
+    Args:
+        most_free: the number of pieces of memory that may wait to be used.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_free: int = 8) -> None:
+        self._most_free = most_free
         self._free: list[memoryview] = []
         self._lock = threading.RLock()  # a collection of garbage may give memory back at any point
 
@@ -44,5 +46,5 @@ class BufferPool:
 
     def _give_back(self, memory: memoryview) -> None:
         with self._lock:
-            if len(self._free) < _MOST_FREE:
+            if len(self._free) < self._most_free:
                 self._free.append(memory)
