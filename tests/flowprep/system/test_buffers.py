@@ -27,7 +27,8 @@ def test_smaller_arrays_leave_larger_memory_to_others():
     small, large = pool.empty((10,), np.uint8), pool.empty((1000,), np.uint8)
     starts = place(small), place(large)
     del small, large
-    assert place(small := pool.empty((9,), np.uint8)) == starts[0]
+    again = pool.empty((9,), np.uint8)
+    assert place(again) == starts[0]
     array = pool.empty((900,), np.uint8)
     assert place(array) == starts[1] and array.shape == (900,)
 
