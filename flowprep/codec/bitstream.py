@@ -74,9 +74,8 @@ def remove_stuffing(data: Any, start: int, end: int, out: Any) -> int:
             word = load_word(data, i)
             store_word(out, n, word)
             ones = ~word
-            stop = (
-                (ones - _LOW_BITS) & ~ones & _HIGH_BITS
-            )  # the lowest bit that is set is that of the first FF
+            # The lowest bit that is set is that of the first FF.
+            stop = (ones - _LOW_BITS) & ~ones & _HIGH_BITS
             if stop == 0:
                 i += 8
                 n += 8

@@ -11,23 +11,25 @@ from typing import Any
 from llvmlite import ir
 
 from flowprep.system.simd import (
+    BYTES,
     FLOAT,
     FLOAT_ARRAY,
     FLOATS,
     INDEX,
-    L32,
+    INTS,
     LANES,
+    in_all_lanes,
+    load,
     operation,
     pointer,
     shuffle,
+    store,
     types,
 )
 
 TILE = LANES * LANES
 
-_BYTES = types.Array(types.uint8, 1, "C")
 _BYTE_LANES = ir.VectorType(ir.IntType(8), LANES)
-_INT_LANES = ir.VectorType(L32, LANES)
 
 
 @operation(FLOATS)
@@ -36,13 +38,13 @@ def zeros(context: Any, builder: ir.IRBuilder) -> Any:
     return ir.Constant(FLOATS.llvm, [0.0] * LANES)
 
 
-@operation(FLOATS, FLOATS, FLOAT_ARRAY, INDEX, _BYTES, INDEX)
+@operation(FLOATS, FLOATS, FLOAT_ARRAY, INDEX, BYTES, INDEX)
 def add_bytes(
     context: Any, builder: ir.IRBuilder, total: Any, weights: Any, k: Any, array: Any, index: Any
 ) -> Any:
     """total + weights[k] * array[index : index + 16]."""
-    values = builder.load(pointer(context, builder, array, index, _BYTE_LANES, _BYTES), align=1)
-    values = builder.sitofp(builder.zext(values, _INT_LANES), FLOATS.llvm)
+    values = builder.load(pointer(context, builder, array, index, _BYTE_LANES, BYTES), align=1)
+    values = builder.sitofp(builder.zext(values, INTS.llvm), FLOATS.llvm)
     return builder.fadd(total, builder.fmul(values, _weight(context, builder, weights, k)))
 
 
@@ -51,30 +53,30 @@ def add_floats(
     context: Any, builder: ir.IRBuilder, total: Any, weights: Any, k: Any, array: Any, index: Any
 ) -> Any:
     """total + weights[k] * array[index : index + 16]."""
-    values = _load(context, builder, array, index)
+    values = load(context, builder, array, index)
     return builder.fadd(total, builder.fmul(values, _weight(context, builder, weights, k)))
 
 
 @operation(types.void, FLOAT_ARRAY, INDEX, FLOATS)
 def set_row(context: Any, builder: ir.IRBuilder, tile: Any, row: Any, values: Any) -> None:
     """Set one row of a tile."""
-    _store(context, builder, tile, builder.mul(row, ir.Constant(row.type, LANES)), values)
+    store(context, builder, tile, builder.mul(row, ir.Constant(row.type, LANES)), values)
 
 
 @operation(types.void, FLOAT_ARRAY, FLOAT_ARRAY, INDEX)
 def transpose(context: Any, builder: ir.IRBuilder, tile: Any, out: Any, index: Any) -> None:
     """out[index : index + 256] = the tile, with rows and columns exchanged."""
     for row, values in enumerate(_transposed(context, builder, tile)):
-        _store(context, builder, out, _plus(builder, index, row * LANES), values)
+        store(context, builder, out, _plus(builder, index, row * LANES), values)
 
 
-@operation(types.void, FLOAT_ARRAY, _BYTES, INDEX, INDEX)
+@operation(types.void, FLOAT_ARRAY, BYTES, INDEX, INDEX)
 def put_bytes(context: Any, builder: ir.IRBuilder, tile: Any, out: Any, index: Any, row_length: Any) -> None:
     """Exchange rows and columns of a tile, round it, and write it into rows of bytes, from `index` on."""
     half = ir.Constant(FLOATS.llvm, [0.5] * LANES)
     for values in _transposed(context, builder, tile):
-        numbers = builder.fptosi(builder.fadd(values, half), _INT_LANES)
-        place = pointer(context, builder, out, index, _BYTE_LANES, _BYTES)
+        numbers = builder.fptosi(builder.fadd(values, half), INTS.llvm)
+        place = pointer(context, builder, out, index, _BYTE_LANES, BYTES)
         builder.store(builder.trunc(numbers, _BYTE_LANES), place, align=1)
         index = builder.add(index, row_length)
 
@@ -91,16 +93,16 @@ def put_pixels(
     row_length: Any,
 ) -> None:
     """Exchange rows and columns of a tile of codes, and write (code - zero_point) * scale into rows."""
-    factor, subtracted = _splat(builder, scale), _splat(builder, zero_point)
+    factor, subtracted = in_all_lanes(builder, scale), in_all_lanes(builder, zero_point)
     for values in _transposed(context, builder, tile):
-        _store(context, builder, out, index, builder.fmul(builder.fsub(values, subtracted), factor))
+        store(context, builder, out, index, builder.fmul(builder.fsub(values, subtracted), factor))
         index = builder.add(index, row_length)
 
 
 def _transposed(context: Any, builder: ir.IRBuilder, tile: Any) -> list[Any]:
     """The columns of a tile. In four steps, halves of blocks of 2, 4, 8 and 16 lanes change places."""
     zero = ir.Constant(ir.IntType(64), 0)
-    rows = [_load(context, builder, tile, _plus(builder, zero, row * LANES)) for row in range(LANES)]
+    rows = [load(context, builder, tile, _plus(builder, zero, row * LANES)) for row in range(LANES)]
     for distance in (1, 2, 4, 8):
         upper = [bool(lane & distance) for lane in range(LANES)]
         low_lanes = [LANES + lane - distance if is_upper else lane for lane, is_upper in enumerate(upper)]
@@ -112,23 +114,10 @@ def _transposed(context: Any, builder: ir.IRBuilder, tile: Any) -> list[Any]:
     return rows
 
 
-def _load(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
-    return builder.load(pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
-
-
-def _store(context: Any, builder: ir.IRBuilder, array: Any, index: Any, values: Any) -> None:
-    builder.store(values, pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
-
-
 def _weight(context: Any, builder: ir.IRBuilder, weights: Any, k: Any) -> Any:
     """weights[k] in all lanes."""
     place = pointer(context, builder, weights, k, ir.FloatType(), FLOAT_ARRAY)
-    return _splat(builder, builder.load(place))
-
-
-def _splat(builder: ir.IRBuilder, value: Any) -> Any:
-    empty = ir.Constant(FLOATS.llvm, ir.Undefined)
-    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
+    return in_all_lanes(builder, builder.load(place))
 
 
 def _plus(builder: ir.IRBuilder, index: Any, number: int) -> Any:

@@ -125,7 +125,8 @@ def lay_out(
             raise OutOfRange(f"window is {window}; allowed: whole pixels, or fractions with a size")
     else:
         size = _checked_size(size)
-    return _geometry(shape, part, size, antialias, mirror)
+    # Compiled functions are compiled once more for arguments of another type, such as 1 for True.
+    return _geometry(shape, part, size, bool(antialias), bool(mirror))
 
 
 def reduce(geometry: Geometry, antialias: bool) -> tuple[int, Geometry]:
@@ -143,7 +144,7 @@ def reduce(geometry: Geometry, antialias: bool) -> tuple[int, Geometry]:
             shape = (-(-geometry.shape[0] // factor), -(-geometry.shape[1] // factor))
             top, left, height, width = (value / factor for value in geometry.part)
             part = (top, left, height, width)
-            return factor, _geometry(shape, part, geometry.size, antialias, geometry.mirror)
+            return factor, _geometry(shape, part, geometry.size, bool(antialias), geometry.mirror)
     return 1, geometry
 
 

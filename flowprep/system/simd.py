@@ -102,6 +102,27 @@ def shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: Sequence[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(L32, len(lanes)), list(lanes)))
 
 
+def in_all_lanes(builder: ir.IRBuilder, value: Any) -> Any:
+    """A vector with the same value in all lanes."""
+    empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
+
+
+# Vectors of floats
+
+
+@operation(FLOATS, FLOAT_ARRAY, INDEX)
+def load(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
+    """array[index : index + 16]."""
+    return builder.load(pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
+
+
+@operation(types.void, FLOAT_ARRAY, INDEX, FLOATS)
+def store(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
+    """array[index : index + 16] = value."""
+    builder.store(value, pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
+
+
 # Vectors of integers, lane by lane
 
 
@@ -136,8 +157,7 @@ def store_8_times(context: Any, builder: ir.IRBuilder, array: Any, index: Any, v
 @operation(INTS, INT)
 def splat_ints(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
     """A vector with the same value in all lanes."""
-    empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
+    return in_all_lanes(builder, value)
 
 
 @operation(INTS, INTS, INTS, key=operator.add)

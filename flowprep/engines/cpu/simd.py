@@ -28,30 +28,21 @@ from flowprep.system.simd import (
     L32,
     call,
     cgutils,
+    in_all_lanes,
     operation,
     pointer,
     shuffle,
     types,
 )
 from flowprep.system.simd import LANES as LANES
+from flowprep.system.simd import load as load
 from flowprep.system.simd import splat_ints as splat_ints
+from flowprep.system.simd import store as store
 from flowprep.system.simd import store_ints as store_ints
 
 _FOUR = types.UniTuple(FLOATS, 4)
 
 # Memory
-
-
-@operation(FLOATS, FLOAT_ARRAY, INDEX)
-def load(context: Any, builder: ir.IRBuilder, array: Any, index: Any) -> Any:
-    """array[index : index + 16]."""
-    return builder.load(pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
-
-
-@operation(types.void, FLOAT_ARRAY, INDEX, FLOATS)
-def store(context: Any, builder: ir.IRBuilder, array: Any, index: Any, value: Any) -> None:
-    """array[index : index + 16] = value."""
-    builder.store(value, pointer(context, builder, array, index, FLOATS.llvm, FLOAT_ARRAY), align=4)
 
 
 @operation(types.void, FLOAT_ARRAY, INDEX, FLOATS, FLOATS, FLOATS, FLOATS)
@@ -105,8 +96,7 @@ def load_each_four_times(context: Any, builder: ir.IRBuilder, array: Any, index:
 @operation(FLOATS, FLOAT)
 def splat(context: Any, builder: ir.IRBuilder, value: Any) -> Any:
     """A vector with the same value in all lanes."""
-    empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
+    return in_all_lanes(builder, value)
 
 
 @operation(FLOATS)
