@@ -35,9 +35,7 @@ from flowprep.system.jit import jit
 
 DECODED, BAD_CHECKSUM, REFUSED = 0, 1, 2
 
-# Bounds of files that are decoded, so that a forged one cannot ask for much memory. A block has 2 bits or
-# more. It has 64 coefficients of 27 bits or less, and stuffing doubles them at most.
-_BLOCKS_OF_A_BYTE, _BYTES_OF_A_BLOCK, _BYTES_OF_SEGMENTS = 4, 512, 1 << 16
+_BLOCKS_OF_A_BYTE = 4  # or fewer: a block has two bits or more. So a small file cannot ask for much memory.
 
 
 def decode_fields(
@@ -97,10 +95,9 @@ def _decode_fields(
     statuses: Any,
 ) -> None:
     blocks = ((shape[0] + 7) // 8) * ((shape[1] + 7) // 8)
-    most = min(data.size, _BYTES_OF_SEGMENTS + _BYTES_OF_A_BLOCK * blocks)
     longest = np.int64(0)
     for size in sizes:
-        longest = max(longest, min(size, most))
+        longest = max(longest, min(size, data.size))
     work = _new_work(longest, min(blocks, _BLOCKS_OF_A_BYTE * longest), shape)
     area = window[2] * window[3]
     for n in range(offsets.size):
@@ -109,10 +106,8 @@ def _decode_fields(
         end = start + size
         if not is_inside or crc32(data, start, end) != checksums[n]:
             statuses[n] = BAD_CHECKSUM
-        elif (
-            blocks <= _BLOCKS_OF_A_BYTE * size
-            and size <= most
-            and _decode(data, start, end, shape, blocks, window, out, n * area, mirror, work)
+        elif blocks <= _BLOCKS_OF_A_BYTE * size and _decode(
+            data, start, end, shape, blocks, window, out, n * area, mirror, work
         ):
             statuses[n] = DECODED
         else:
@@ -131,7 +126,7 @@ def _new_work(longest: int, blocks: int, shape: Any) -> Any:
     )
     coefficients = (
         np.empty(blocks + SLACK, np.int64),
-        np.empty(4 * (longest + 2 * SLACK), np.int64),
+        np.empty(min(4 * (longest + 2 * SLACK), 64 * blocks + SLACK), np.int64),
     )
     return tables, coefficients, new_band(shape)
 

@@ -72,7 +72,8 @@ def read_blocks(
             step, << 32 | the index in `events` after its last AC coefficient. Element 0 is that for block 0.
             The elements after the last block become 0.
         events: int64, receives the AC coefficients, from index 1 on: value << 32 | block << 6 | position.
-                A coefficient has two bits or more, so 4 (size + 2 SLACK) elements are enough.
+                A coefficient has two bits or more, and a block has at most 63. So 4 (size + 2 SLACK) elements
+                are enough, and so are 64 count + SLACK.
 
     Returns:
         False if the stream has an error, is too short, or has further bytes; or if a DC coefficient does not
