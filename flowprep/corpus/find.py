@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Container, Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import islice
 
 _COMPARED = 20_000  # ids in the search for the nearest ones
+_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 
 
 def find_videos(labels: Mapping[str, str], name: str) -> list[str]:
@@ -34,9 +36,15 @@ def find_videos(labels: Mapping[str, str], name: str) -> list[str]:
 
 def nearest_videos(ids: Iterable[str], name: str) -> list[str]:
     """Up to three ids that are spelt most like a name. Of a large corpus, the first 20,000 are compared."""
-    short = "/" not in name
-    spelt = {video.rpartition("/")[2] if short else video: video for video in islice(ids, _COMPARED)}
-    return [spelt[near] for near in difflib.get_close_matches(name, spelt, 3)]
+    without_folder, without_suffix = "/" not in name, "." not in name
+
+    def spelling(video: str) -> str:
+        """The part that the name has, too. Zeros before numbers, as in g01, are often left out."""
+        part = video.rpartition("/")[2] if without_folder else video
+        return _ZEROS.sub("", part.rpartition(".")[0] or part if without_suffix else part)
+
+    spelt = {spelling(video): video for video in islice(ids, _COMPARED)}
+    return [spelt[near] for near in difflib.get_close_matches(spelling(name), spelt, 3)]
 
 
 def unknown_video(ids: Iterable[str], name: str, where: object, failures: Mapping[str, str] = {}) -> str:

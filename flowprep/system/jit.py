@@ -40,7 +40,7 @@ def _cache() -> Path | None:
     name = cache_name(package / "codec", package / "engines", package / "system")
     folder = cache_folder(name, os.environ.get("NUMBA_CACHE_DIR"))
     if folder is None:
-        _log.warning("no cache folder is writable: each process compiles the engine again (about 15 s)")
+        _log.warning("no cache folder is writable: each process compiles the code again (15 to 30 s)")
     return folder
 
 
@@ -58,7 +58,7 @@ class _CompilationNotice(event.Listener):
             (_CACHE / "told").touch(exist_ok=False)
         except OSError:  # logged already
             return
-        _log.warning("compiling for this processor, once: this takes about 15 s")
+        _log.warning("compiling for this processor, once: this takes 15 to 30 s")
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing; numba requires the method."""

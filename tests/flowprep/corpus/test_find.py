@@ -47,11 +47,13 @@ def test_an_id_is_not_taken_for_a_label():
     ("name", "nearest"),
     [
         ("v_Punch_g01_c1", "Punch/v_Punch_g01_c01.avi"),
+        ("v_Punch_g1_c01", "Punch/v_Punch_g01_c01.avi"),  # not g21, which is as near by letters
         ("Punch/v_Punch_g1_c02.avi", "Punch/v_Punch_g01_c02.avi"),
     ],
 )
 def test_the_nearest_id_is_suggested(name, nearest):
-    assert nearest_videos(LABELS, name)[0] == nearest
+    more = ["Punch/v_Punch_g21_c01.avi", *LABELS]
+    assert nearest_videos(more, name)[0] == nearest
     assert f"did you mean {nearest}" in unknown_video(LABELS, name, "corpus")
 
 

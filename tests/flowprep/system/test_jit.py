@@ -16,7 +16,7 @@ from flowprep.system.jit import cache_name
 SOURCES = Path(flowprep.__file__).parents[1]
 ENGINES = SOURCES / "flowprep" / "engines"
 NOWHERE = "/dev/null/none"
-NOTICE = "WARNING:flowprep.system.jit:compiling for this processor, once: this takes about 15 s\n"
+NOTICE = "WARNING:flowprep.system.jit:compiling for this processor, once: this takes 15 to 30 s\n"
 
 # Two small functions of engine cpu: compiling all of it would take about 15 s.
 COMPILE = """
