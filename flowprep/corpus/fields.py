@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flowprep.codec import images
+from flowprep.codec import images, quantise
 from flowprep.corpus.segments import Segments
 from flowprep.corpus.selection import Geometry, Size
 from flowprep.corpus.shard_reader import Shard
+
+# OpenCV decodes the first fields of a process. To load the compiled decoder takes as long as 10,000 of them,
+# and to compile it, once on a machine, as long as 300,000.
+_BEFORE_LOADING = 1000
+_DECODER = "flowprep.codec.decode_jpeg"
+_seen = 0
 
 _CACHE_BYTES = 1 << 18  # of decoded codes before they are resampled: they stay in the processor's cache
 
@@ -64,12 +71,16 @@ def read_flow(
     Raises:
         CorpusDamaged: as `read_codes`.
     """
-    from flowprep.codec import resample
-
     results = out.reshape(-1, *geometry.size)
     scale, zero_point = (values.ravel() for values in quant_params)
     for place, codes in _decoded(segments, streams, pairs, geometry):
         values = scale[place], zero_point[place], results[place]
+        if geometry.resampling is None and not _is_loaded():
+            for field in zip(codes, *values, strict=True):
+                quantise.to_pixels(*field)
+            continue
+        from flowprep.codec import resample
+
         if geometry.resampling is None:
             resample.to_pixels(codes, *values)
         else:
@@ -90,6 +101,10 @@ def not_decoded(shard: Shard, rows: npt.NDArray[np.int64], shape: Size) -> Itera
         part = fields.part(begin, begin + at_once)
         places = part.decode(shape, (0, 0, *shape), scratch[: len(part.rows)])
         yield from part.rows[places].tolist()
+
+
+def _is_loaded() -> bool:
+    return _DECODER in sys.modules
 
 
 def _at_once(height: int, width: int) -> int:
@@ -144,7 +159,11 @@ class _Fields(NamedTuple):
         Returns:
             The places of the fields that were not decoded: they are damaged, or need a library.
         """
-        from flowprep.codec.decode_jpeg import decode_fields  # compiled loops, loaded on first use
+        global _seen
+        if not _is_loaded() and _seen + len(self.rows) <= _BEFORE_LOADING:
+            _seen += len(self.rows)
+            return np.arange(len(self.rows))
+        from flowprep.codec.decode_jpeg import decode_fields
 
         where = self.offsets, self.sizes, self.checksums
         return np.flatnonzero(decode_fields(self.shard.data, *where, shape, window, out, mirror))

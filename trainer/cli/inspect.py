@@ -226,7 +226,8 @@ def bench(
             if folder:
                 click.echo(
                     f"  times the folder: as loaded {row['ratio']:.1f}, by processor time"
-                    f" {row['ratio_processor']:.1f}; as float32, like the folder's, {row['ratio_float32']:.1f}"
+                    f" {row['ratio_processor']:.1f}; as float32, as the folder's are,"
+                    f" {row['ratio_float32']:.1f}"
                 )
 
     print_result(rows, show)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
+import flowprep.codec.decode_jpeg  # noqa: F401  # else OpenCV would decode the few fields of these tests
 from flowprep import open_corpus
 from flowprep.codec.quantise import EncodedField
 from flowprep.corpus import fields
@@ -179,3 +183,24 @@ def test_tables_that_end_early_are_named(tmp_path):
     with pytest.raises(CorpusDamaged, match=r"^a/video: 0000\.h5: its tables end before its last pair$"):
         video.flow(0, 1)
     assert len(video.flow([4, 8])) == 2  # of other segments
+
+
+def test_few_fields_need_no_compiled_code(tmp_path):
+    """Loading it takes a second, and compiling it, on a new machine, half a minute."""
+    store(tmp_path / "c", Settings(rgb=False))
+    program = f"""
+import sys
+import numpy as np
+import flowprep
+video = flowprep.open_corpus({str(tmp_path / "c")!r})["a/video"]
+def read():
+    part = video.flow(1, 3, window=(1, 2, 9, 7), mirror=True)
+    return video.codes(0, {PAIRS}), video.flow(0, {PAIRS}), part
+first = read()
+assert "numba" not in sys.modules
+for _ in range(40):
+    later = read()
+assert "numba" in sys.modules
+assert all(np.array_equal(a, b) for a, b in zip(first, later, strict=True))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
