@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+from flowprep.clips.layout import is_count
 from flowprep.clips.order import check_rank, epoch_order
 from flowprep.clips.source import ClipSource, Key
 from flowprep.errors import UsageError
@@ -35,7 +36,7 @@ class _Epochs:
         self.source, self.epoch, self.used = source, 0, 0
         self._shuffle = source.layout.random if shuffle is None else shuffle
         self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
-        self._resumed = False
+        self._begun = False  # whether a loop has gone on from the place
 
     def state_dict(self) -> dict[str, Any]:
         """The place that the loop has reached, in plain types. All processes have the same."""
@@ -47,13 +48,23 @@ class _Epochs:
         Raises:
             UsageError: the state is of other clips, or of another number of processes.
         """
+        missing = {"epoch", "used", "of"} - set(state)
+        check(not missing, "state", f"without {', '.join(sorted(missing))}", "what state_dict() returned")
         if state["of"] != self._identity():
             raise UsageError(f"the state is of {state['of']}; this is {self._identity()}")
         self.set_epoch(state["epoch"], state["used"])
 
     def set_epoch(self, epoch: int, used: int = 0) -> None:
-        """Begin at a place of an epoch: after `used` clips. Without it, each loop is the next epoch."""
-        self.epoch, self.used, self._resumed = epoch, used, True
+        """Begin at a place of an epoch: after `used` clips. Without it, each loop is the next epoch.
+
+        Raises:
+            SettingsError: a number is negative or no whole number, or the epoch has fewer clips.
+        """
+        check(is_count(epoch, 0), "epoch", repr(epoch), "a whole number from 0")
+        share = self._share()
+        allowed = f"0 to {share}, the number of clips of an epoch in this process"
+        check(is_count(used, 0) and used <= share, "used", repr(used), allowed)
+        self.epoch, self.used, self._begun = int(epoch), int(used), False
 
     def _identity(self) -> str:
         options = f"shuffle={self._shuffle}, drop_last={self._drop_last}, world_size={self._world_size}"
@@ -64,24 +75,27 @@ class _Epochs:
         count = len(self.source)
         return count // self._world_size if self._drop_last else -(-count // self._world_size)
 
-    def _rest(self) -> list[Key]:
-        """The keys (epoch, clip) of the rest of the epoch; of the next one if a loop was left early."""
-        if self.used and not self._resumed:
-            self.epoch, self.used = self.epoch + 1, 0
-        self._resumed = False
+    def _begin(self) -> None:
+        """Begin a loop: at the place that was set, or with the next epoch if a loop was left early."""
+        if self._begun:
+            self.set_epoch(self.epoch + 1)
+
+    def _rest(self, epoch: int, used: int) -> list[Key]:
+        """The keys (epoch, clip) of an epoch after `used` of them."""
         order = epoch_order(
             len(self.source),
-            self.epoch,
+            epoch,
             shuffle=self._shuffle,
             seed=self.source.seed,
             rank=self._rank,
             world_size=self._world_size,
             drop_last=self._drop_last,
         )
-        return [(self.epoch, i) for i in order[self.used :].tolist()]
+        return [(epoch, i) for i in order[used:].tolist()]
 
-    def _end(self) -> None:
-        self.epoch, self.used = self.epoch + 1, 0
+    def _reach(self, epoch: int, used: int) -> None:
+        """Note the place that a loop has reached."""
+        self.epoch, self.used, self._begun = epoch, used, True
 
 
 class ClipSampler(_Epochs):
@@ -108,10 +122,42 @@ class ClipSampler(_Epochs):
         return self._share()
 
     def __iter__(self) -> Iterator[Key]:
-        for key in self._rest():
-            self.used += 1
+        self._begin()
+        return _Keys(self)
+
+
+class _Keys(Iterator[Key]):
+    """One loop over a sampler.
+
+    `StatefulDataLoader` saves the place of a loop beside that of its sampler. After the last key, the sampler
+    is at the next epoch, and the loop is at the end of its own. A loop that is loaded has begun. So it is
+    followed by the next epoch, also if the loader drops it because the saved loop was over.
+    """
+
+    def __init__(self, sampler: ClipSampler) -> None:
+        self._sampler, self._epoch, self._used = sampler, sampler.epoch, sampler.used
+        self._keys: Iterator[Key] | None = None
+
+    def __next__(self) -> Key:
+        if self._keys is None:
+            self._keys = self._draw()
+        return next(self._keys)
+
+    def _draw(self) -> Iterator[Key]:
+        for key in self._sampler._rest(self._epoch, self._used):
+            self._used += 1
+            self._sampler._reach(self._epoch, self._used)
             yield key
-        self._end()
+        self._sampler.set_epoch(self._epoch + 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """The place that this loop has reached."""
+        return {"epoch": self._epoch, "used": self._used}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue this loop at a place."""
+        self._epoch, self._used, self._keys = state["epoch"], state["used"], None
+        self._sampler._reach(self._epoch, self._used)
 
 
 class ClipBatches(_Epochs):
@@ -155,14 +201,15 @@ class ClipBatches(_Epochs):
         return share // self._batch_size if self._drop_last else -(-share // self._batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        keys, size = self._rest(), self._batch_size
+        self._begin()
+        keys, size = self._rest(self.epoch, self.used), self._batch_size
         groups = [keys[i : i + size] for i in range(0, len(keys), size)]
         if self._drop_last and groups and len(groups[-1]) < size:
             groups.pop()
         for group, batch in zip(groups, self._read(groups), strict=True):
-            self.used += len(group)
+            self._reach(self.epoch, self.used + len(group))
             yield batch
-        self._end()
+        self.set_epoch(self.epoch + 1)
 
     def _batch(self, keys: Sequence[Key]) -> Any:
         """The batch of some clips."""

@@ -52,11 +52,11 @@ class ClipLayout:
     def __post_init__(self) -> None:
         for name, least in (("length", 1), ("spacing", 1), ("stride", 0), ("segments", 0)):
             value = getattr(self, name)
-            check(_is_count(value, least), name, repr(value), f"a whole number from {least}")
+            check(is_count(value, least), name, repr(value), f"a whole number from {least}")
         check(self.crops in CROPS, "crops", repr(self.crops), "1, 5 (corners and centre), 10 (and mirrored)")
         for name in ("resize", "crop"):
             value = getattr(self, name)
-            ok = value is None or (len(value) == 2 and all(_is_count(side, 1) for side in value))
+            ok = value is None or (len(value) == 2 and all(is_count(side, 1) for side in value))
             check(ok, name, repr(value), "a whole number of pixels, or two of them")
         for name in ("random", "mirror"):
             value = getattr(self, name)
@@ -149,5 +149,6 @@ def as_pair(value: Any) -> Any:
     return value if value is None else (value, value)
 
 
-def _is_count(value: object, least: int) -> bool:
+def is_count(value: object, least: int) -> bool:
+    """Whether a value is a whole number from `least` on, of Python or of NumPy."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least

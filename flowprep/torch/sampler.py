@@ -10,6 +10,7 @@ import torch.distributed
 from flowprep.clips import epochs
 from flowprep.clips.source import ClipSource, Key
 from flowprep.torch.datasets import ClipDataset
+from flowprep.validation import check
 
 
 class ClipSampler(epochs.ClipSampler):
@@ -91,10 +92,15 @@ class ClipLoader(epochs.ClipBatches):
 
 
 def place_of_process(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """The number of this process and of all processes: as given, or as torch.distributed has them."""
+    """The number of this process and of all processes: as given, or as torch.distributed has them.
+
+    Raises:
+        SettingsError: one of the two is given, and the other is not.
+    """
+    given, lacking = ("rank", "world_size") if world_size is None else ("world_size", "rank")
+    value = rank if world_size is None else world_size
+    check((rank is None) == (world_size is None), given, f"{value} and {lacking} is missing", "both, or none")
     grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if rank is None:
-        rank = torch.distributed.get_rank() if grouped else 0
-    if world_size is None:
-        world_size = torch.distributed.get_world_size() if grouped else 1
+    if rank is None or world_size is None:
+        return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if grouped else (0, 1)
     return rank, world_size

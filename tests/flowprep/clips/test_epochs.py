@@ -125,3 +125,23 @@ def test_memory_is_used_again_in_a_loop(source):
 def test_wrong_arguments(source, options, says):
     with pytest.raises(SettingsError, match=says):
         flowprep.ClipBatches(source, **{"batch_size": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ((-1,), "epoch is -1; allowed: a whole number from 0"),
+        (("a",), "epoch is 'a'; allowed"),
+        ((0, 1000), "used is 1000; allowed: 0 to 7, the number of clips of an epoch in this process"),
+        ((0, -1), "used is -1; allowed"),
+        ((0, 2.5), "used is 2.5; allowed"),
+    ],
+)
+def test_places_that_do_not_exist(source, place, says):
+    for loader in (ClipSampler(source), flowprep.ClipBatches(source, 2)):
+        with pytest.raises(SettingsError, match=says):
+            loader.set_epoch(*place)
+        with pytest.raises(SettingsError, match="state is without epoch, of, used; allowed: what state_dict"):
+            loader.load_state_dict({})
+        loader.set_epoch(np.int64(2), 7)
+        assert list(loader) == [] and loader.epoch == 3

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 import flowprep
 from flowprep.errors import SettingsError
-from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, FlowDataset, collate
+from flowprep.torch import ClipDataset, ClipLoader, ClipSampler, ClipStream, FlowDataset, collate
 from tests.support.clip_corpus import IDS, LABELS, same
 
 RANDOM = {"crop": 8, "random": True, "mirror": True}
@@ -150,6 +150,64 @@ def test_stateful_loaders_resume_exactly(clip_corpus, workers, done):
             assert torch.equal(x, x2) and torch.equal(y, y2)
 
 
+class Numbers(torch.utils.data.Dataset):
+    """Gives the keys of a sampler, so that a test sees them."""
+
+    def __getitem__(self, key: tuple[int, int]) -> torch.Tensor:
+        return torch.tensor(key)
+
+
+@pytest.mark.filterwarnings("ignore:.*set_vital")  # of torchdata with a newer torch
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("batch_size", [7, 3, 1])  # the last batch is full, or not; keys drawn ahead, or not
+def test_a_state_goes_on_as_the_loop_that_was_saved(clip_corpus, workers, batch_size):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    source = flowprep.ClipSource(clip_corpus, 3, **RANDOM)
+    batches = -(-7 // batch_size)
+
+    def keys(loader) -> list[list[int]]:
+        return [key for batch in loader for key in batch.tolist()]
+
+    def make():
+        sampler = ClipSampler(source)
+        return sampler, stateful.StatefulDataLoader(
+            Numbers(), batch_size, sampler=sampler, num_workers=workers
+        )
+
+    def resumed(loader) -> list[list[list[int]]]:
+        """Two loops after a state, and what a second copy of the state gives."""
+        other = make()[1]
+        other.load_state_dict(pickle.loads(pickle.dumps(loader.state_dict())))
+        again = make()[1]
+        again.load_state_dict(pickle.loads(pickle.dumps(other.state_dict())))
+        first = keys(other)
+        assert keys(again) == first
+        return [first, keys(other)]
+
+    expected = []
+    for epoch in range(4):
+        sampler = ClipSampler(source)
+        sampler.set_epoch(epoch)
+        expected.append([list(key) for key in sampler])
+    sampler, loader = make()
+    assert resumed(loader) == expected[:2]  # before the first loop
+    assert keys(loader) == expected[0] and resumed(loader) == expected[1:3]  # after an epoch
+    loop = iter(loader)
+    assert resumed(loader) == expected[1:3]  # before the first batch of a loop
+    next(loop)
+    assert resumed(loader) == [expected[1][batch_size:], expected[2]]  # in the loop, or at its last batch
+    for _ in range(batches - 1):
+        next(loop)
+    assert resumed(loader) == [[], expected[2]]  # at the last batch: nothing is left of this loop
+    assert list(loop) == [] and resumed(loader) == expected[2:]  # after two epochs
+    next(iter(loader))  # a loop that is left early
+    assert keys(loader) == expected[3]
+    sampler.set_epoch(1, 4)
+    assert keys(loader) == expected[1][4:] and keys(loader) == expected[2]
+    sampler.set_epoch(0)
+    assert keys(loader) == expected[0]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_plain_loader_resumes_by_the_number_of_clips(clip_corpus, workers):
     clips = FlowDataset(clip_corpus, 3, **RANDOM)
@@ -193,3 +251,17 @@ def test_ranks_come_from_torch_distributed(clip_corpus, tmp_path):
         assert [i for _, i in ClipSampler(clips, rank=1, world_size=2)] == [1, 3, 5, 0]
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"world_size": 2}, "world_size is 2 and rank is missing; allowed: both, or none"),
+        ({"rank": 0}, "rank is 0 and world_size is missing; allowed: both, or none"),
+    ],
+)
+def test_the_number_of_a_process_and_that_of_all_belong_together(clip_corpus, given, says):
+    clips = FlowDataset(clip_corpus, 3, crop=8)
+    for make in (ClipSampler, lambda c, **o: ClipLoader(c, 2, **o), ClipStream):
+        with pytest.raises(SettingsError, match=says):
+            make(clips, **given)
