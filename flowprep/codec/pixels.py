@@ -23,7 +23,7 @@ from flowprep.system.simd import (
 )
 
 # The blocks of a band are transformed together. So many keep the coefficients in the cache.
-_BAND_BLOCKS = 1024
+_BAND_BLOCKS = 2048
 
 # Blocks are sorted by the place of their last coefficient in file order: up to the second or the ninth, all
 # of them are in the first 2 or 4 rows and columns.
@@ -93,8 +93,9 @@ def write_window(
             first_event, last_event = blocks[b + first_column] & _LOW, blocks[b + last_column] & _LOW
             for n in range(np.uint64(first_event), np.uint64(last_event)):
                 event = events[n]
-                k, block = np.uint64(event & 63), event >> 6 & 0x3FFFFFF
-                place = places[block - base] + ZIGZAG[k] * LANES
+                # Indices without a sign need no check for one.
+                k, block = np.uint64(event & 63), np.uint64((event >> 6 & 0x3FFFFFF) - base)
+                place = np.uint64(places[block] + ZIGZAG[k] * LANES)
                 coefficients[place] = (event >> 32) * steps[k]
         start = np.int64(0)  # a plain 0 would be a type of its own, with its own machine code
         for kind in range(3):
@@ -109,9 +110,8 @@ def write_window(
                 return False
             while n < counts[3] and kinds[3, n] < end:
                 block = kinds[3, n]
-                _write_block(
-                    pixels, places[block - base], row, block - row * columns, window, mirror, out, at
-                )
+                place = np.uint64(places[np.uint64(block - base)])
+                _write_block(pixels, place, row, block - row * columns, window, mirror, out, at)
                 n += 1
     return True
 
