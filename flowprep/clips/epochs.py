@@ -32,6 +32,8 @@ class _Epochs:
         world_size: int = 1,
         drop_last: bool = False,
     ) -> None:
+        allowed = "a ClipSource; for a data set of torch use flowprep.torch.ClipLoader"
+        check(isinstance(source, ClipSource), "source", f"a {type(source).__name__}", allowed)
         check_rank(rank, world_size)
         self.source, self.epoch, self.used = source, 0, 0
         self._shuffle = source.layout.random if shuffle is None else shuffle

@@ -55,8 +55,13 @@ def shard_order(
     place = np.unique(shards, return_inverse=True)[1]
     if shuffle and len(place):
         place = np.random.default_rng([seed, epoch]).permutation(place.max() + 1)[place]
-    edges = np.linspace(0, len(place), parts + 1).astype(np.int64)
-    return np.argsort(place, kind="stable")[edges[part] : edges[part + 1]]
+    return np.argsort(place, kind="stable")[part_of(len(place), part, parts)]
+
+
+def part_of(count: int, part: int, parts: int) -> range:
+    """The places of one of several parts of `count` clips. Parts differ by at most one clip."""
+    edges = np.linspace(0, count, parts + 1).astype(np.int64).tolist()
+    return range(edges[part], edges[part + 1])
 
 
 def shuffled_by_buffer(

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from flowprep.clips.draws import Draws
-from flowprep.clips.layout import ClipLayout, View, as_pair
+from flowprep.clips.layout import ClipLayout, View, as_pair, is_count
 from flowprep.clips.read import CONTENTS, Shapes, pixel_shapes, read_pixels
 from flowprep.clips.videos import Labels, choose_videos, video_table
 from flowprep.corpus.reader import Corpus, open_corpus
+from flowprep.corpus.selection import output
 from flowprep.corpus.video import Video
 from flowprep.errors import UsageError
 from flowprep.system.buffers import BufferPool
-from flowprep.validation import check
+from flowprep.validation import check, check_count
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class ClipSource:
             `flowprep extract` and `trainer train`; the classes of a file come first.
         labels: class of each video by id, a name or a number; None takes that of the list or of the corpus.
         classes: names of the classes in the order of their numbers, or a classInd.txt; None sorts the names.
-        allow_missing: leave out videos of the list that the corpus does not have, with a warning.
+        allow_missing: leave out videos of the list that the corpus does not have, with a warning; and such
+            videos of `labels`.
         short: what becomes of a video that is shorter than a clip: "repeat" repeats its last frame or pair,
             "drop" leaves it out.
         seed: seed of all random choices. They depend on (seed, epoch, number of the clip) only.
@@ -116,7 +118,7 @@ class ClipSource:
         seed: int = 0,
     ) -> None:
         check(short in ("repeat", "drop"), "short", repr(short), '"repeat" or "drop"')
-        check(operator.index(seed) >= 0, "seed", repr(seed), "a whole number from 0")
+        check(is_count(seed, 0), "seed", repr(seed), "a whole number from 0")
         self.layout = ClipLayout(
             length, spacing, stride, segments, as_pair(resize), as_pair(crop), crops, random, mirror
         )
@@ -149,7 +151,7 @@ class ClipSource:
 
     def __getitem__(self, key: Key) -> Arrays:
         """Clip i of epoch 0, or of epoch e with the key (e, i)."""
-        return self.sample(key[1], key[0]) if isinstance(key, tuple) else self.sample(key)
+        return self.sample(*_item_and_epoch(key))
 
     def __iter__(self) -> Iterator[Arrays]:
         return (self[i] for i in range(len(self)))
@@ -192,14 +194,20 @@ class ClipSource:
                 batches that nobody refers to any more is used again.
 
         Raises:
-            UsageError: frames have different sizes: give crop=.
+            UsageError: frames have different sizes: give crop=; or `out` does not fit, or there is no key.
             IndexError, CorpusDamaged: as `sample`.
         """
-        plans = [self._plan(*(key[1], key[0]) if isinstance(key, tuple) else (key, 0)) for key in keys]
+        check(len(keys) > 0, "keys", repr(keys), "one clip or more")
+        plans = [self._plan(*_item_and_epoch(key)) for key in keys]
         shapes = self._shapes(plans[0].view)
         if out is None:
             empty = self._pool.empty
             out = {name: empty((len(plans), *shape), dtype) for name, (shape, dtype) in shapes.items()}
+        elif set(out) == set(shapes):
+            for name, (shape, dtype) in shapes.items():
+                output(out[name], (len(plans), *shape), dtype, f"out[{name!r}]")
+        else:
+            raise UsageError(f"out has the names {', '.join(out)}; allowed here: {', '.join(shapes)}")
         described = []
         for i, plan in enumerate(plans):
             if plan.view.size != plans[0].view.size:
@@ -232,9 +240,12 @@ class ClipSource:
             for video, stored in zip(ids, sizes, strict=True):
                 height, width = self.layout.smallest(*stored)
                 if crop[0] > height or crop[1] > width:
-                    shown = f"{width}x{height} pixels" + (" after resize" if self.layout.resize else "")
+                    after, advice = ("", "set resize")
+                    if self.layout.resize:
+                        after, advice = (" after resize", "make resize larger")
+                    shown = f"{width}x{height} pixels{after}"
                     raise UsageError(
-                        f"crop is {crop[1]}x{crop[0]} and {video} is {shown}: make crop smaller, set resize,"
+                        f"crop is {crop[1]}x{crop[0]} and {video} is {shown}: make crop smaller, {advice},"
                         " or extract at a larger --size"
                     )
         if "rgb" not in self.contents:
@@ -253,7 +264,7 @@ class ClipSource:
             draws = (
                 Draws(int(epoch.integers(1 << 63)))
                 if isinstance(epoch, np.random.Generator)
-                else Draws(self.seed, operator.index(epoch), item)
+                else Draws(self.seed, check_count("epoch", operator.index(epoch)), item)
             )
         video = self._video(number)
         available = int(self._available[number])
@@ -289,6 +300,14 @@ class ClipSource:
             "start": plan.starts if layout.segments else plan.starts[0],
             "times": times.reshape(-1, layout.length) if layout.segments else times,
         }
+
+
+def _item_and_epoch(key: Any) -> tuple[Any, Any]:
+    """The number of a clip and the epoch: 0 if the key is the number alone."""
+    if not isinstance(key, tuple):
+        return key, 0
+    check(len(key) == 2, "the key of a clip", repr(key), "its number, or (epoch, number)")
+    return key[1], key[0]
 
 
 def _check_contents(corpus: Corpus, content: str | Sequence[str]) -> tuple[str, ...]:

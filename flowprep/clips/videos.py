@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowprep.corpus.find import nearest_videos
 from flowprep.corpus.reader import Corpus
 from flowprep.errors import UsageError
 from flowprep.planning.class_index import read_class_index
@@ -82,7 +83,7 @@ def choose_videos(
         numbers = [label for label in labels.values() if not isinstance(label, str)]
         if names is None and numbers:
             names = [str(number) for number in range(max(numbers) + 1)]
-        chosen = _relabelled(corpus, chosen, labels, names or ())
+        chosen = _relabelled(corpus, chosen, labels, names or (), allow_missing=allow_missing)
     if not chosen:
         raise UsageError(f"the corpus {corpus.path} has no video")
     return _numbered(chosen, names)
@@ -109,11 +110,24 @@ def _named_classes(
 
 
 def _relabelled(
-    corpus: Corpus, chosen: Mapping[str, str], labels: Labels, classes: Sequence[str]
+    corpus: Corpus,
+    chosen: Mapping[str, str],
+    labels: Labels,
+    classes: Sequence[str],
+    *,
+    allow_missing: bool,
 ) -> dict[str, str]:
     """The chosen videos with the classes of `labels`."""
     matcher = NameMatcher(corpus.labels)
     by_id = {matcher.find(name): label for name, label in labels.items()}
+    unknown = [name for name in labels if name not in matcher] if None in by_id else []
+    if unknown and not allow_missing:
+        near = nearest_videos(corpus.labels, unknown[0])
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(
+            f"labels has {len(unknown)} videos that the corpus {corpus.path} does not have:"
+            f" {join_names(unknown)}{hint}; allow_missing=True leaves them out"
+        )
     if lacking := [video for video in chosen if video not in by_id]:
         raise UsageError(f"labels has no class for {len(lacking)} videos: {join_names(lacking)}")
     named = {}

@@ -186,8 +186,8 @@ def _checked_size(size: Any) -> Size:
     return height, width
 
 
-def output(out: Any, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """The array to fill: `out` after a check, or a new one.
+def output(out: Any, shape: tuple[int, ...], dtype: npt.DTypeLike, name: str = "out") -> npt.NDArray[Any]:
+    """The array to fill: `out` after a check, or a new one. Messages call it `name`.
 
     Raises:
         UsageError: `out` has another shape or type, is not C-contiguous or aligned, or is read-only.
@@ -195,12 +195,14 @@ def output(out: Any, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDA
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
-        raise UsageError(f"out is a {type(out).__name__}; allowed: a NumPy array (of a tensor: `.numpy()`)")
+        raise UsageError(
+            f"{name} is a {type(out).__name__}; allowed: a NumPy array (of a tensor: `.numpy()`)"
+        )
     if out.shape != shape or out.dtype != dtype:
         wanted = f"{np.dtype(dtype).name} of the shape {shape}"
-        raise UsageError(f"out is {out.dtype.name} of the shape {out.shape}; allowed here: {wanted}")
+        raise UsageError(f"{name} is {out.dtype.name} of the shape {out.shape}; allowed here: {wanted}")
     if not out.flags.carray:
         raise UsageError(
-            "out is not C-contiguous, not aligned or read-only; allowed: an array as of np.empty"
+            f"{name} is not C-contiguous, not aligned or read-only; allowed: an array as of np.empty"
         )
     return out

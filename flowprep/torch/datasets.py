@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from flowprep.clips.source import ClipSource, Key
 from flowprep.corpus.reader import Corpus
 from flowprep.errors import SettingsError
+from flowprep.validation import check
 
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
@@ -26,7 +29,7 @@ class ClipDataset(Dataset[Any]):
 
     Args:
         corpus: a corpus, its folder, or a ClipSource.
-        length: L, the number of frames or pairs in a clip.
+        length: L, the number of frames or pairs in a clip; 10 by default.
         transform: called with the pixels of each clip, (..., C, h, w), such as a transform of
             torchvision.transforms.v2. With several contents: a transform by content. Mirror with mirror=True
             instead of a transform: horizontal flow has to change its sign.
@@ -43,12 +46,19 @@ class ClipDataset(Dataset[Any]):
     def __init__(
         self,
         corpus: str | Path | Corpus | ClipSource,
-        length: int = 10,
+        length: int | None = None,
         *,
         transform: Transform | Mapping[str, Transform] | None = None,
         **options: Any,
     ) -> None:
-        self.source = corpus if isinstance(corpus, ClipSource) else ClipSource(corpus, length, **options)
+        if length is not None:
+            options = {"length": length, **options}
+        known = list(inspect.signature(ClipSource).parameters)
+        if unknown := [name for name in options if name not in known]:
+            near = difflib.get_close_matches(unknown[0], known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known[1:])}"
+            raise SettingsError(f"there is no option {unknown[0]}; {hint}")
+        self.source = corpus if isinstance(corpus, ClipSource) else ClipSource(corpus, **options)
         if isinstance(corpus, ClipSource) and options:
             raise SettingsError(f"{', '.join(options)}: with a ClipSource, its own options count")
         self._transforms = self._named_transforms(transform)
@@ -106,6 +116,8 @@ class ClipDataset(Dataset[Any]):
         contents = self.source.contents
         if transform is None:
             return {}
+        for function in transform.values() if isinstance(transform, Mapping) else (transform,):
+            check(callable(function), "transform", repr(function), "a function of the pixels of a clip")
         if not isinstance(transform, Mapping):
             if len(contents) > 1:
                 raise SettingsError(
@@ -128,7 +140,7 @@ class FlowDataset(ClipDataset):
     def __init__(
         self,
         corpus: str | Path | Corpus | ClipSource,
-        length: int = 10,
+        length: int | None = None,
         *,
         transform: Transform | None = None,
         **options: Any,
@@ -141,6 +153,17 @@ class FlowDataset(ClipDataset):
         batch["flow"] = batch["flow"].flatten(-4, -3)
         batch = super()._arrange(batch)
         return batch["flow"], batch["label"]
+
+
+def as_dataset(clips: ClipDataset | ClipSource) -> ClipDataset:
+    """The data set itself, or the one of a source.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    allowed = "a ClipDataset, a FlowDataset or a ClipSource; choose a part of it by videos=, not by Subset"
+    check(isinstance(clips, ClipDataset | ClipSource), "clips", f"a {type(clips).__name__}", allowed)
+    return clips if isinstance(clips, ClipDataset) else ClipDataset(clips)
 
 
 class ClipBatch(Sequence[Any]):

@@ -9,7 +9,8 @@ import torch.distributed
 
 from flowprep.clips import epochs
 from flowprep.clips.source import ClipSource, Key
-from flowprep.torch.datasets import ClipDataset
+from flowprep.errors import SettingsError
+from flowprep.torch.datasets import ClipDataset, as_dataset
 from flowprep.validation import check
 
 
@@ -44,7 +45,7 @@ class ClipSampler(epochs.ClipSampler):
         world_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
-        source = clips.source if isinstance(clips, ClipDataset) else clips
+        source = as_dataset(clips).source
         rank, world_size = place_of_process(rank, world_size)
         super().__init__(source, shuffle, rank=rank, world_size=world_size, drop_last=drop_last)
 
@@ -57,7 +58,7 @@ class ClipLoader(epochs.ClipBatches):
     more. A transform in Python keeps other threads waiting: worker processes may then be faster.
 
     Args:
-        clips: a data set.
+        clips: a data set, or its source.
         batch_size: clips in a batch.
         shuffle: give a random order in each epoch; None does so if the clips are random.
         threads: number of decoding threads; 0 decodes when a batch is asked for.
@@ -73,7 +74,7 @@ class ClipLoader(epochs.ClipBatches):
 
     def __init__(
         self,
-        clips: ClipDataset,
+        clips: ClipDataset | ClipSource,
         batch_size: int,
         shuffle: bool | None = None,
         *,
@@ -81,11 +82,14 @@ class ClipLoader(epochs.ClipBatches):
         rank: int | None = None,
         world_size: int | None = None,
         drop_last: bool = False,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise SettingsError(f"there is no option {', '.join(unknown)}; threads= is that for num_workers=")
+        self._clips = as_dataset(clips)
         rank, world_size = place_of_process(rank, world_size)
         options = {"threads": threads, "rank": rank, "world_size": world_size}
-        super().__init__(clips.source, batch_size, shuffle, drop_last=drop_last, **options)
-        self._clips = clips
+        super().__init__(self._clips.source, batch_size, shuffle, drop_last=drop_last, **options)
 
     def _batch(self, keys: Sequence[Key]) -> Any:
         return self._clips.__getitems__(keys).batch

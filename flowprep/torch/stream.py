@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from flowprep.clips.order import check_rank, shard_order, shuffled_by_buffer
+from flowprep.clips.order import check_rank, part_of, shard_order, shuffled_by_buffer
+from flowprep.clips.source import ClipSource
 from flowprep.errors import UsageError
-from flowprep.torch.datasets import ClipDataset
+from flowprep.torch.datasets import ClipDataset, as_dataset
 from flowprep.torch.sampler import place_of_process
 from flowprep.validation import check
 
@@ -32,10 +33,13 @@ class ClipStream(IterableDataset[Any]):
     With another number of workers an epoch has the same clips with the same random choices. Their order and
     their division into batches differ.
 
+    `len` is the number of clips in this process, or of batches if batch_size is given. Without workers it is
+    exact. With workers, each has its own last batch, so there may be up to one batch more or less for each.
+
     Call `set_epoch` before each epoch. For exact resumption use `torchdata.StatefulDataLoader`.
 
     Args:
-        clips: the data set.
+        clips: the data set, or its source.
         batch_size: give batches of this size, for DataLoader(batch_size=None): they are decoded into one
             tensor. 0 gives clips.
         buffer: clips in the shuffle buffer, of each worker. 0 shuffles nothing, neither clips nor shards.
@@ -45,7 +49,7 @@ class ClipStream(IterableDataset[Any]):
 
     def __init__(
         self,
-        clips: ClipDataset,
+        clips: ClipDataset | ClipSource,
         batch_size: int = 0,
         *,
         buffer: int = 1000,
@@ -55,7 +59,12 @@ class ClipStream(IterableDataset[Any]):
     ) -> None:
         for name, value in (("batch_size", batch_size), ("buffer", buffer)):
             check(value >= 0, name, repr(value), "a whole number from 0")
-        self.clips, self.batch_size, self.buffer, self.drop_last = clips, batch_size, buffer, drop_last
+        self.clips, self.batch_size, self.buffer, self.drop_last = (
+            as_dataset(clips),
+            batch_size,
+            buffer,
+            drop_last,
+        )
         self.rank, self.world_size = place_of_process(rank, world_size)
         check_rank(self.rank, self.world_size)
         # Workers that live for several epochs see changes of shared memory only.
@@ -65,6 +74,12 @@ class ClipStream(IterableDataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the epoch that the next loop reads."""
         self._epochs[0] = epoch
+
+    def __len__(self) -> int:
+        count, size = len(self.clips), max(1, self.batch_size)
+        if self.drop_last:
+            return count // self.world_size // size
+        return -(-len(part_of(count, self.rank, self.world_size)) // size)
 
     def __iter__(self) -> StreamIterator:
         worker = get_worker_info()

@@ -145,3 +145,10 @@ def test_places_that_do_not_exist(source, place, says):
             loader.load_state_dict({})
         loader.set_epoch(np.int64(2), 7)
         assert list(loader) == [] and loader.epoch == 3
+
+
+def test_only_a_source_can_be_read(source):
+    with pytest.raises(
+        SettingsError, match="source is a list; allowed: a ClipSource; for a data set of torch"
+    ):
+        flowprep.ClipBatches([source], 2)

@@ -245,6 +245,7 @@ def test_repr_is_stable_and_tells_sources_apart(clip_corpus):
         ({"resize": (20, 22), "random": True}, "allowed: one number without crop="),
         ({"short": "pad"}, "short is 'pad'"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": "x"}, "seed is 'x'; allowed: a whole number from 0"),
         ({"content": "flows"}, "content is 'flows'; allowed: flow, codes, rgb.*did you mean 'flow'"),
         ({"content": ()}, r"content is \(\); allowed: different names"),
     ],
@@ -257,6 +258,44 @@ def test_arguments_that_are_not_allowed(clip_corpus, options, says):
 def test_a_crop_that_is_larger_than_a_video(clip_corpus):
     with pytest.raises(UsageError, match="crop is 32x32 and Jump/a1 is 40x24 pixels: make crop smaller"):
         flowprep.ClipSource(clip_corpus, crop=32)
-    with pytest.raises(UsageError, match="crop is 20x20 and Jump/a1 is 27x16 pixels after resize"):
+    with pytest.raises(
+        UsageError, match=r"crop is 20x20 and Jump/a1 is 27x16 pixels after resize: .*make resize larger"
+    ):
         flowprep.ClipSource(clip_corpus, crop=20, resize=16)
     assert flowprep.ClipSource(clip_corpus, 2, crop=32, resize=48)[0]["flow"].shape == (2, 2, 32, 32)
+
+
+def test_a_batch_fills_the_arrays_it_is_given_and_refuses_others(clip_corpus):
+    source = flowprep.ClipSource(clip_corpus, 2, crop=8, content="codes")
+    shapes = source.shapes()
+    out = {name: np.empty((2, *shape), dtype) for name, (shape, dtype) in shapes.items()}
+    batch = source.batch([1, 3], out)
+    assert all(batch[name] is array for name, array in out.items())
+    assert same(batch, source.batch([1, 3]))
+    codes, rest = out["codes"], {name: out[name] for name in ("scale", "zero_point")}
+    for wrong, says in (
+        (rest, "out has the names scale, zero_point; allowed here: codes, scale, zero_point"),
+        ({**out, "label": np.empty(2)}, "out has the names .*label; allowed here"),
+        (
+            {**rest, "codes": codes[:1]},
+            r"out\['codes'\] is uint8 of the shape \(1, 2, 2, 8, 8\); allowed here",
+        ),
+        ({**rest, "codes": codes.astype(np.float32)}, r"out\['codes'\] is float32"),
+        ({**rest, "codes": codes[..., ::-1]}, r"out\['codes'\] is not C-contiguous"),
+        ({**rest, "codes": codes.tolist()}, r"out\['codes'\] is a list"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            source.batch([1, 3], wrong)
+
+
+def test_keys_that_do_not_exist(clip_corpus):
+    source = flowprep.ClipSource(clip_corpus, 2, crop=8, random=True)
+    with pytest.raises(SettingsError, match=r"keys is \[\]; allowed: one clip or more"):
+        source.batch([])
+    for key, says in (
+        ((0, 1, 2), r"the key of a clip is \(0, 1, 2\); allowed: its number, or \(epoch, number\)"),
+        ((-1, 1), "epoch is -1; allowed: a whole number from 0"),
+    ):
+        for read in (source.__getitem__, lambda key: source.batch([key])):
+            with pytest.raises(SettingsError, match=says):
+                read(key)

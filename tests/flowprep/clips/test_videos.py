@@ -39,7 +39,9 @@ def test_names_in_a_list_of_ids_need_no_folder(clip_corpus):
 
 def test_labels_from_a_mapping(clip_corpus):
     moving = {i: "still" if "Sit" in i else "moving" for i in IDS}
-    source = flowprep.ClipSource(clip_corpus, 2, labels={**moving, "else/where": "moving"})
+    source = flowprep.ClipSource(
+        clip_corpus, 2, labels={**moving, "else/where": "moving"}, allow_missing=True
+    )
     assert labelled(source) == moving
     numbers = flowprep.ClipSource(clip_corpus, 2, labels=dict(zip(IDS, range(20, 13, -1), strict=True)))
     assert numbers.labels.tolist() == list(range(20, 13, -1)) and len(numbers.classes) == 21
@@ -66,6 +68,10 @@ def test_missing_videos_are_refused_or_left_out(clip_corpus, caplog):
     [
         ({"classes": ["Jump", "Runs", "Sit"]}, "classes= lacks: Run; did you mean Runs"),
         ({"classes": ["Jump", "Run", "Sit", "Run"]}, "classes has 'Run' twice"),
+        (
+            {"labels": {**dict.fromkeys(IDS, "x"), "Jump/a11": "x"}},
+            "labels has 1 videos that .* does not have: Jump/a11; did you mean Jump/a1 .*allow_missing=True",
+        ),
         ({"labels": {"Jump/a1": "x"}}, "labels has no class for 6 videos: Jump/a2, Run/b1"),
         ({"labels": dict.fromkeys(IDS, 3), "classes": ["x"]}, "Jump/a1 has class 3; classes has 0 to 0"),
         ({"videos": ["Run/b1", "b1.avi"]}, "videos: named more than once: Run/b1"),

@@ -123,6 +123,27 @@ def test_wrong_sources(clip_corpus):
         FlowDataset(source)
     with pytest.raises(SettingsError, match="crop: with a ClipSource, its own options count"):
         ClipDataset(source, crop=8)
+    with pytest.raises(SettingsError, match="length: with a ClipSource, its own options count"):
+        ClipDataset(source, 7)
+    with pytest.raises(SettingsError, match=r"there is no option stirde; did you mean stride\?"):
+        FlowDataset(clip_corpus, stirde=5)
+    for transform in (5, {"codes": 5}):
+        with pytest.raises(SettingsError, match="transform is 5; allowed: a function"):
+            ClipDataset(source, transform=transform)
+    assert FlowDataset(clip_corpus).source.layout.length == 10
+
+
+def test_loaders_take_data_sets_and_sources_only(clip_corpus):
+    clips = ClipDataset(clip_corpus, 3, crop=8)
+    (batch,) = ClipLoader(clips.source, 7)
+    assert same(numpy_of(batch), {k: np.asarray(v) for k, v in clips.source.batch(range(7)).items()})
+    assert [clip["id"] for clip in ClipStream(clips.source, buffer=0)] == IDS
+    part = torch.utils.data.Subset(clips, [0, 1])
+    for make in (ClipSampler, lambda part: ClipLoader(part, 2), ClipStream):
+        with pytest.raises(SettingsError, match=r"clips is a Subset; allowed: .* a part of it by videos="):
+            make(part)
+    with pytest.raises(SettingsError, match="there is no option num_workers; threads= is that for"):
+        ClipLoader(clips, 2, num_workers=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*set_vital")  # of torchdata with a newer torch

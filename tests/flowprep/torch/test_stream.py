@@ -160,6 +160,16 @@ def test_stateful_loaders_resume_exactly(clips, workers, batch_size):
         assert batch["id"] == other["id"] and torch.equal(batch["flow"], other["flow"])
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [0, 3])
+def test_the_length_is_the_number_of_items_in_this_process(clips, batch_size, drop_last):
+    options = {"batch_size": batch_size, "drop_last": drop_last, "world_size": 3}
+    streams = [ClipStream(clips, rank=rank, **options) for rank in range(3)]
+    assert [len(stream) for stream in streams] == [len(list(stream)) for stream in streams]
+    if not drop_last and not batch_size:
+        assert sum(len(stream) for stream in streams) == len(clips)
+
+
 def test_a_state_of_another_stream_is_refused(clips):
     state = iter(ClipStream(clips, 2)).state_dict()
     with pytest.raises(UsageError, match=r"the state is of .*buffer=1000, .*; this is .*buffer=7"):
