@@ -164,7 +164,8 @@ def evaluate(
         class_index: as for `train`.
         allow_missing: as for `train`.
         device: as for `train`.
-        workers, loader: as for `train`.
+        workers: as for `train`.
+        loader: as for `train`.
         show_progress: as for `train`.
 
     Raises:

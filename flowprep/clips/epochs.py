@@ -112,7 +112,8 @@ class ClipSampler(_Epochs):
     Args:
         source: the clips.
         shuffle: give a random order in each epoch; None does so if the source is random.
-        rank, world_size: number of this process, and of all processes. Each has the same number of clips.
+        rank: number of this process.
+        world_size: number of all processes. Each has the same number of clips.
         drop_last: if the clips cannot be divided equally, leave some out; else some are read twice.
 
     Attributes:
@@ -173,7 +174,8 @@ class ClipBatches(_Epochs):
         batch_size: clips in a batch.
         shuffle: give a random order in each epoch; None does so if the source is random.
         threads: number of decoding threads; 0 decodes when a batch is asked for.
-        rank, world_size: number of this process, and of all processes. Each has the same number of clips.
+        rank: number of this process.
+        world_size: number of all processes. Each has the same number of clips.
         drop_last: leave out clips that do not fill a batch, or cannot be divided equally among processes;
             else the last batch is smaller, and some clips are read twice.
 

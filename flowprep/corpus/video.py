@@ -181,7 +181,12 @@ class Video:
         """The stored codes of pairs. `quant_params` gives their meaning.
 
         Args:
-            start, count, backward, window, antialias, out: as of `flow`.
+            start: as of `flow`.
+            count: as of `flow`.
+            backward: as of `flow`.
+            window: as of `flow`.
+            antialias: as of `flow`.
+            out: as of `flow`.
             size: as of `flow`. The codes are rounded. They keep their scale, so that displacements are pixels
                 of the stored picture: multiply those of u by size[1] / width of the window, and those of v by
                 size[0] / its height.
@@ -204,7 +209,9 @@ class Video:
         """The parameters of the codes of pairs.
 
         Args:
-            start, count, backward: as of `flow`.
+            start: as of `flow`.
+            count: as of `flow`.
+            backward: as of `flow`.
 
         Raises:
             OutOfRange, UsageError: as `flow`.
@@ -229,7 +236,11 @@ class Video:
             start: a frame; the first frame, with `count`; or a sequence of frames, in any order and with
                 repeats.
             count: the number of frames; None for one frame, or with a sequence.
-            window, size, antialias, mirror, out: as of `flow`.
+            window: as of `flow`.
+            size: as of `flow`.
+            antialias: as of `flow`.
+            mirror: as of `flow`.
+            out: as of `flow`.
             draft: decode a smaller picture where the result is at most a half, a quarter or an eighth of the
                 window. This is faster. On frames of UCF-101, the mean error is 0.3 to 1.7 grey levels at a
                 half, and 0.4 to 2.4 at a quarter.
@@ -271,7 +282,10 @@ class Video:
         Args:
             start: the first frame.
             length: the number of frames.
-            window, size, antialias, mirror: as of `flow`, for frames and flow alike.
+            window: as of `flow`, for frames and flow alike.
+            size: as of `flow`, for frames and flow alike.
+            antialias: as of `flow`, for frames and flow alike.
+            mirror: as of `flow`, for frames and flow alike.
             draft: as of `rgb`.
 
         Raises:

@@ -27,8 +27,8 @@ class ClipSampler(epochs.ClipSampler):
     Args:
         clips: a data set, or its source.
         shuffle: give a random order in each epoch; None does so if the clips are random.
-        rank, world_size: number of this process, and of all processes. By default those of torch.distributed.
-            Each process has the same number of clips.
+        rank: number of this process; by default that of torch.distributed.
+        world_size: number of all processes, likewise. Each has the same number of clips.
         drop_last: if the clips cannot be divided equally, leave some out; else some are read twice.
 
     Attributes:
@@ -62,8 +62,8 @@ class ClipLoader(epochs.ClipBatches):
         batch_size: clips in a batch.
         shuffle: give a random order in each epoch; None does so if the clips are random.
         threads: number of decoding threads; 0 decodes when a batch is asked for.
-        rank, world_size: number of this process, and of all processes. By default those of torch.distributed.
-            Each process has the same number of clips.
+        rank: number of this process; by default that of torch.distributed.
+        world_size: number of all processes, likewise. Each has the same number of clips.
         drop_last: leave out clips that do not fill a batch, or cannot be divided equally among processes;
             else the last batch is smaller, and some clips are read twice.
 

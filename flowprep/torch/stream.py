@@ -43,7 +43,8 @@ class ClipStream(IterableDataset[Any]):
         batch_size: give batches of this size, for DataLoader(batch_size=None): they are decoded into one
             tensor. 0 gives clips.
         buffer: clips in the shuffle buffer, of each worker. 0 shuffles nothing, neither clips nor shards.
-        rank, world_size: number of this process, and of all processes. By default those of torch.distributed.
+        rank: number of this process; by default that of torch.distributed.
+        world_size: number of all processes, likewise.
         drop_last: leave out clips so that all parts are equal, and those that do not fill a batch.
     """
 

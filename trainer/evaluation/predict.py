@@ -78,7 +78,8 @@ def predict(
         method: "average" or "weighted", as for `fusion.fit_on_runs`.
         calibrate: Fit a temperature for each stream, as for `fusion.fit_on_runs`.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        workers, loader: As for `trainer.evaluation.features.score_videos`.
+        workers: As for `trainer.evaluation.features.score_videos`.
+        loader: As for `trainer.evaluation.features.score_videos`.
 
     Raises:
         UsageError: There is no such video, or several; or a run has another stream or other classes, or no
