@@ -18,7 +18,7 @@ RECIPE ?= $(if $(VIDEOS),pipelines/ucf101/small,pipelines/demo)
 EXTRACT ?= $(if $(VIDEOS),,--size source)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extract train test test-all test-faults test-pythons soak lint docs dist bench clean
+.PHONY: help setup extract train test test-slow test-all test-faults test-pythons soak lint docs dist bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 test: setup ## run the quick tests in parallel (a few minutes)
 	$(PYTEST) -m "not slow"
 	@echo "left out: tests marked slow (make test-all), runs that are killed and starved (make test-faults)"
+
+test-slow: setup ## run the tests that `make test` leaves out, but not the faults
+	$(PYTEST) -m slow
 
 test-all: setup ## run every test but the faults
 	$(PYTEST)
