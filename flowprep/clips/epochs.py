@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from flowprep.clips.layout import is_count
-from flowprep.clips.order import check_rank, epoch_order
+from flowprep.clips.order import epoch_order, place_of_process
 from flowprep.clips.source import ClipSource, Key
 from flowprep.errors import UsageError
 from flowprep.validation import check
@@ -28,16 +28,16 @@ class _Epochs:
         source: ClipSource,
         shuffle: bool | None = None,
         *,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
         allowed = "a ClipSource; for a data set of torch use flowprep.torch.ClipLoader"
         check(isinstance(source, ClipSource), "source", f"a {type(source).__name__}", allowed)
-        check_rank(rank, world_size)
         self.source, self.epoch, self.used = source, 0, 0
         self._shuffle = source.layout.random if shuffle is None else shuffle
-        self._rank, self._world_size, self._drop_last = rank, world_size, drop_last
+        self._rank, self._world_size = place_of_process(rank, world_size)
+        self._drop_last = drop_last
         self._begun = False  # whether a loop has gone on from the place
 
     def state_dict(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class ClipSampler(_Epochs):
     Args:
         source: the clips.
         shuffle: give a random order in each epoch; None does so if the source is random.
-        rank: number of this process.
+        rank: number of this process; give it and `world_size`, or none of them.
         world_size: number of all processes. Each has the same number of clips.
         drop_last: if the clips cannot be divided equally, leave some out; else some are read twice.
 
@@ -174,7 +174,7 @@ class ClipBatches(_Epochs):
         batch_size: clips in a batch.
         shuffle: give a random order in each epoch; None does so if the source is random.
         threads: number of decoding threads; 0 decodes when a batch is asked for.
-        rank: number of this process.
+        rank: number of this process; give it and `world_size`, or none of them.
         world_size: number of all processes. Each has the same number of clips.
         drop_last: leave out clips that do not fill a batch, or cannot be divided equally among processes;
             else the last batch is smaller, and some clips are read twice.
@@ -191,8 +191,8 @@ class ClipBatches(_Epochs):
         shuffle: bool | None = None,
         *,
         threads: int = 2,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
         check(batch_size >= 1, "batch_size", repr(batch_size), "a whole number from 1")

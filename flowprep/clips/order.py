@@ -90,3 +90,20 @@ def check_rank(rank: int, world_size: int) -> None:
     """
     check(world_size >= 1, "world_size", repr(world_size), "a whole number from 1")
     check(0 <= rank < world_size, "rank", repr(rank), f"0 to {world_size - 1}, as world_size is {world_size}")
+
+
+def place_of_process(
+    rank: int | None, world_size: int | None, default: tuple[int, int] = (0, 1)
+) -> tuple[int, int]:
+    """The number of this process and of all processes: as given, or `default`.
+
+    Raises:
+        SettingsError: one of the two is given and the other is not, or there is no such process.
+    """
+    given, lacking = ("rank", "world_size") if world_size is None else ("world_size", "rank")
+    value = rank if world_size is None else world_size
+    check((rank is None) == (world_size is None), given, f"{value} and {lacking} is missing", "both, or none")
+    if rank is None or world_size is None:
+        return default
+    check_rank(rank, world_size)
+    return rank, world_size

@@ -8,10 +8,10 @@ from typing import Any
 import torch.distributed
 
 from flowprep.clips import epochs
+from flowprep.clips.order import place_of_process
 from flowprep.clips.source import ClipSource, Key
 from flowprep.errors import SettingsError
 from flowprep.torch.datasets import ClipDataset, as_dataset
-from flowprep.validation import check
 
 
 class ClipSampler(epochs.ClipSampler):
@@ -46,7 +46,7 @@ class ClipSampler(epochs.ClipSampler):
         drop_last: bool = False,
     ) -> None:
         source = as_dataset(clips).source
-        rank, world_size = place_of_process(rank, world_size)
+        rank, world_size = place_in_group(rank, world_size)
         super().__init__(source, shuffle, rank=rank, world_size=world_size, drop_last=drop_last)
 
 
@@ -87,7 +87,7 @@ class ClipLoader(epochs.ClipBatches):
         if unknown:
             raise SettingsError(f"there is no option {', '.join(unknown)}; threads= is that for num_workers=")
         self._clips = as_dataset(clips)
-        rank, world_size = place_of_process(rank, world_size)
+        rank, world_size = place_in_group(rank, world_size)
         options = {"threads": threads, "rank": rank, "world_size": world_size}
         super().__init__(self._clips.source, batch_size, shuffle, drop_last=drop_last, **options)
 
@@ -95,16 +95,12 @@ class ClipLoader(epochs.ClipBatches):
         return self._clips.__getitems__(keys).batch
 
 
-def place_of_process(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def place_in_group(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """The number of this process and of all processes: as given, or as torch.distributed has them.
 
     Raises:
-        SettingsError: one of the two is given, and the other is not.
+        SettingsError: one of the two is given and the other is not, or there is no such process.
     """
-    given, lacking = ("rank", "world_size") if world_size is None else ("world_size", "rank")
-    value = rank if world_size is None else world_size
-    check((rank is None) == (world_size is None), given, f"{value} and {lacking} is missing", "both, or none")
     grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if rank is None or world_size is None:
-        return (torch.distributed.get_rank(), torch.distributed.get_world_size()) if grouped else (0, 1)
-    return rank, world_size
+    default = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if grouped else (0, 1)
+    return place_of_process(rank, world_size, default)

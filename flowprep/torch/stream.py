@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from flowprep.clips.order import check_rank, part_of, shard_order, shuffled_by_buffer
+from flowprep.clips.order import part_of, shard_order, shuffled_by_buffer
 from flowprep.clips.source import ClipSource
 from flowprep.errors import UsageError
 from flowprep.torch.datasets import ClipDataset, as_dataset
-from flowprep.torch.sampler import place_of_process
+from flowprep.torch.sampler import place_in_group
 from flowprep.validation import check
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,7 @@ class ClipStream(IterableDataset[Any]):
             buffer,
             drop_last,
         )
-        self.rank, self.world_size = place_of_process(rank, world_size)
-        check_rank(self.rank, self.world_size)
+        self.rank, self.world_size = place_in_group(rank, world_size)
         # Workers that live for several epochs see changes of shared memory only.
         self._epochs = torch.tensor([0, -1])  # the present one, and the one that began last
         self._epochs.share_memory_()  # type: ignore[no-untyped-call]

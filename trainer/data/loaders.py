@@ -26,6 +26,7 @@ from trainer.data.threads import in_threads, thread_speedup
 log = logging.getLogger(__name__)
 
 AUTO, THREADS, PROCESSES = LOADERS = ("auto", "threads", "processes")
+_SINGULAR = {THREADS: "thread", PROCESSES: "process"}
 _WORTHWHILE = 0.6  # share of the speed-up of ideal threads from which on threads load, not processes
 _PREFETCH = 2  # batches that a loader process has waiting or in work
 
@@ -60,7 +61,7 @@ def pick_loader(loader: str, workers: int, load: Callable[[int], object]) -> str
             speedup = thread_speedup(load, workers)
             loader = THREADS if speedup >= _WORTHWHILE * min(workers, usable_cores()) else PROCESSES
             reason = f": {workers} threads load {speedup:.1f} times as fast as one"
-    log.info("loading in %d %s%s", workers, loader if workers > 1 else loader.rstrip("es"), reason)
+    log.info("loading in %d %s%s", workers, loader if workers > 1 else _SINGULAR[loader], reason)
     return loader
 
 
@@ -145,8 +146,8 @@ class BatchLoader:
 class _Ring:
     """Processes that fill planes in turn. They return all but the planes through a pipe.
 
-    A process begins a batch when the batch that is `prefetched` before it was received. So the planes of a
-    batch stay unchanged until the one after the next is asked for.
+    At most _PREFETCH batches of each process wait or are in work, and there are two planes more. So the
+    planes of a batch stay unchanged until the one after the next is asked for.
     """
 
     def __init__(self, clips: TrainingClips, planes: Sequence[torch.Tensor], workers: int) -> None:

@@ -81,12 +81,12 @@ def test_a_state_resumes_exactly(source, kind, done):
 
 
 def test_a_state_of_other_clips_is_refused(clip_corpus, source):
-    state = ClipSampler(source, world_size=2).state_dict()
+    state = ClipSampler(source, rank=0, world_size=2).state_dict()
     other = flowprep.ClipSource(clip_corpus, 4, crop=8)
     for sampler in (
         ClipSampler(source),
-        ClipSampler(source, False, world_size=2),
-        ClipSampler(other, True, world_size=2),
+        ClipSampler(source, False, rank=0, world_size=2),
+        ClipSampler(other, True, rank=0, world_size=2),
     ):
         with pytest.raises(UsageError, match=r"the state is of .*world_size=2; this is "):
             sampler.load_state_dict(state)

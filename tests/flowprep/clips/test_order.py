@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowprep.clips.order import epoch_order, shard_order, shuffled_by_buffer
+from flowprep.clips.order import epoch_order, place_of_process, shard_order, shuffled_by_buffer
 from flowprep.errors import SettingsError
 
 
@@ -58,3 +58,14 @@ def test_a_shuffle_buffer_gives_each_entry_once_and_holds_no_more_than_it_has_pl
 def test_a_process_that_does_not_exist(rank, world_size, says):
     with pytest.raises(SettingsError, match=says):
         epoch_order(4, 0, shuffle=False, seed=0, rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [((None, 2), "world_size is 2 and rank is missing"), ((1, None), "rank is 1 and world_size is missing")],
+)
+def test_the_number_of_a_process_and_that_of_all_belong_together(place, says):
+    """Each process would read the share of the first one."""
+    with pytest.raises(SettingsError, match=says):
+        place_of_process(*place)
+    assert place_of_process(1, 2) == (1, 2) and place_of_process(None, None, (3, 4)) == (3, 4)

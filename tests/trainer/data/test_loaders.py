@@ -163,6 +163,13 @@ def test_a_measurement_decides_and_is_told(speedup, kind, monkeypatch, caplog):
     assert caplog.messages == [f"loading in 2 {kind}: 2 threads load {speedup} times as fast as one"]
 
 
+@pytest.mark.parametrize(("kind", "told"), [("threads", "1 thread"), ("processes", "1 process")])
+def test_one_worker_is_told_in_the_singular(kind, told, caplog):
+    with caplog.at_level("INFO"):
+        assert pick_loader(kind, 1, lambda i: None) == kind
+    assert caplog.messages == [f"loading in {told}"]
+
+
 def test_threads_that_hold_the_lock_of_python_are_no_faster():
     def python(_):
         sum(range(20_000))
