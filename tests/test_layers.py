@@ -67,6 +67,7 @@ PUBLIC = {
     "flowprep.system.processes",
     "flowprep.system.progress",
     "flowprep.system.signals",
+    "flowprep.system.threads",
 }
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
 from typing import Any
 
 from flowprep.clips.layout import is_count
 from flowprep.clips.order import epoch_order, place_of_process
 from flowprep.clips.source import ClipSource, Key
 from flowprep.errors import UsageError
+from flowprep.system.threads import in_threads
 from flowprep.validation import check
 
 
@@ -224,15 +223,8 @@ class ClipBatches(_Epochs):
         if not self._threads:
             yield from map(self._batch, groups)
             return
-        pool = ThreadPoolExecutor(self._threads, "flowprep-clips")
-        waiting: deque[Future[Any]] = deque()
-        rest = iter(groups)
-        try:
-            waiting.extend(pool.submit(self._batch, group) for group in islice(rest, self._threads + 1))
-            while waiting:
-                batch = waiting.popleft().result()
-                waiting.extend(pool.submit(self._batch, group) for group in islice(rest, 1))
+        work = in_threads(lambda _, group: self._batch(group), groups, self._threads, self._threads + 2)
+        with closing(work) as results:
+            for _, batch in results:
                 yield batch
                 del batch  # else its memory would be in use during the next one
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 
 from flowprep.system.processes import usable_cores
+from flowprep.system.threads import in_threads
 from trainer.data.clip import Clip
 from trainer.data.dataset import BatchParts, TrainingClips
 from trainer.data.processes import make_loader, workers_that_fit
-from trainer.data.threads import in_threads, thread_speedup
+from trainer.data.threads import thread_speedup
 
 log = logging.getLogger(__name__)
 

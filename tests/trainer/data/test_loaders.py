@@ -36,7 +36,7 @@ def copies(batches):
 
 
 def loader_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("loader-")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("flowprep-")]
 
 
 @pytest.mark.parametrize("changes", [{}, {"trajectories": True}], ids=["codes", "pixels"])
@@ -122,7 +122,7 @@ def test_a_loader_that_is_closed_or_left_has_no_threads():
     "code",
     [
         "from trainer.data.processes import make_loader; it = iter(make_loader(range(99), 2)); next(it)",
-        "from trainer.data.threads import in_threads; it = in_threads(max, range(99), 2, 4); next(it)",
+        "from flowprep.system.threads import in_threads; it = in_threads(max, range(99), 2, 4); next(it)",
     ],
 )
 @pytest.mark.slow
@@ -130,28 +130,6 @@ def test_loaders_end_with_a_script_that_leaves_them_running(code):
     code += "; print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
-
-
-def test_results_of_threads_are_in_order_and_slots_are_not_shared():
-    busy, lock, most = set(), threading.Lock(), []
-
-    def work(slot, key):
-        with lock:
-            assert slot not in busy
-            busy.add(slot)
-            most.append(len(busy))
-        time.sleep(0.001 * (key % 3))
-        with lock:
-            busy.remove(slot)
-        return key * key
-
-    results = list(threads.in_threads(work, range(40), 4, 6, held=2))
-    assert [result for _, result in results] == [n * n for n in range(40)]
-    assert {slot for slot, _ in results} == set(range(6)) and max(most) == 4
-    # A slot comes back when the second result after its own is asked for.
-    for held in (1, 2):
-        slots = [slot for slot, _ in threads.in_threads(work, range(40), 4, 6, held=held)]
-        assert all(a != b for a, b in itertools.pairwise(slots))
 
 
 @pytest.mark.parametrize(("speedup", "kind"), [(1.9, "threads"), (1.1, "processes")])
