@@ -45,6 +45,27 @@ class Tvl1Settings:
             0 outside) or "spline" (cubic B-spline with its own gradient, the border pixel outside).
         blend: share of the first image's gradient in the gradient of the data term, 0 to 1.
         mask: leave out the data term where the flow points outside the image.
+        coupled: one total variation for both components of the flow, which then have their edges in the same
+            places. Otherwise each component has its own.
+        huber: gradient of the flow up to which the regulariser is quadratic, pixels per pixel; 0 for total
+            variation everywhere. Only with `coupled`.
+        edge: how much edges of the first image weaken the regulariser. Its weight is about
+            exp(-edge |grad I0|), with |grad I0| in grey levels per pixel; 0 gives equal weights.
+        edge_least: the least of these weights, in (0, 1].
+        median_stride: distance of the pixels in the window of a weighted median, pixels.
+        median_occlusion: lowers the weight of a pixel in a weighted median, where the first image and the
+            warped second one differ, as `median_grey` does with differences inside the first image. 0 for
+            no such weights.
+        median_levels: number of finest levels with a weighted median; 0 for all. The others have a plain one,
+            of at most 5 pixels.
+        median_warps: number of last warps of a level with a weighted median; 0 for all. The others have a
+            plain one.
+        still: largest noise of still regions, grey levels (root mean square). Where both images agree but for
+            noise, the flow is exactly 0. 0 turns it off. See `flowprep.engines.tiles`.
+        settle: tiles whose updates are smaller than this are left out, until a neighbour moves again. Pixels,
+            root mean square of an iteration; 0 turns it off. Only with epsilon 0.
+        finest_warps: number of warps at the finest level; 0 for `warps`.
+        finest_iterations: inner iterations at the finest level; 0 for `inner_iterations`.
     """
 
     tau: float = 0.25
@@ -67,6 +88,18 @@ class Tvl1Settings:
     warp: str = "cubic"
     blend: float = 0.0
     mask: bool = False
+    coupled: bool = False
+    huber: float = 0.0
+    edge: float = 0.0
+    edge_least: float = 0.1
+    median_stride: int = 1
+    median_occlusion: float = 0.0
+    median_levels: int = 0
+    median_warps: int = 0
+    still: float = 0.0
+    settle: float = 0.0
+    finest_warps: int = 0
+    finest_iterations: int = 0
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -91,6 +124,36 @@ class Tvl1Settings:
         check(self.warp in WARPS, "warp", self.warp, " or ".join(WARPS))
         for name in ("structure", "blend"):
             check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
+        self._check_regulariser()
+
+    def _check_regulariser(self) -> None:
+        check(0 <= self.huber <= 1, "huber", self.huber, "pixels per pixel in [0, 1]")
+        check(self.coupled or not self.huber, "huber", self.huber, "above 0 only with coupled")
+        check(0 <= self.edge <= 10, "edge", self.edge, "a number in [0, 10]")
+        check(0 < self.edge_least <= 1, "edge_least", self.edge_least, "a weight in (0, 1]")
+        check(1 <= self.median_stride <= 3, "median_stride", self.median_stride, "pixels from 1 to 3")
+        check(self.median_occlusion >= 0, "median_occlusion", self.median_occlusion, "grey levels from 0")
+        for name in ("median_stride", "median_occlusion", "median_levels", "median_warps"):
+            value, default = getattr(self, name), getattr(type(self), name)
+            check(bool(self.median_grey) or value == default, name, value, f"{default} without median_grey")
+        for name in ("median_levels", "median_warps", "finest_warps", "finest_iterations"):
+            check(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
+        check(0 <= self.still <= 20, "still", self.still, "grey levels in [0, 20]")
+        check(0 <= self.settle <= 1, "settle", self.settle, "pixels in [0, 1]")
+        check(not (self.settle and self.epsilon), "settle", self.settle, "above 0 only with epsilon 0")
+
+    def warps_of(self, level: int) -> int:
+        """The number of warps at a level; level 0 is the finest."""
+        return self.finest_warps if level == 0 and self.finest_warps else self.warps
+
+    def iterations_of(self, level: int) -> int:
+        """The inner iterations of a warp at a level; level 0 is the finest."""
+        return self.finest_iterations if level == 0 and self.finest_iterations else self.inner_iterations
+
+    def weights_median(self, level: int, warp: int) -> bool:
+        """Whether the median is weighted at warp 0, 1, ... of a level; level 0 is the finest."""
+        last = self.warps_of(level) - warp <= self.median_warps or not self.median_warps
+        return bool(self.median_grey) and last and (level < self.median_levels or not self.median_levels)
 
     def beyond_opencv(self) -> list[str]:
         """Names of the parameters with values that OpenCV's solver does not support."""

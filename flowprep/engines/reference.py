@@ -18,6 +18,16 @@ Settings that OpenCV lacks, in the order of the computation:
   flow", Dagstuhl Motion Workshop 2008. Shadows and shading are in the structure; motion shows in the texture.
 * blend: the gradient of both images. mask: no data term where the flow points outside the image.
 * spline: M. Unser, "Splines: a perfect fit for signal and image processing", 1999.
+* coupled: one total variation for both components, sum |(grad u1, grad u2)|. X. Bresson, T. Chan, "Fast dual
+  minimization of the vectorial total variation norm and applications to color image processing", Inverse
+  Problems and Imaging 2008. B. Goldluecke, E. Strekalovskiy, D. Cremers, "The natural vectorial total
+  variation which arises from geometric measure theory", SIAM Journal on Imaging Sciences 2012, compare it
+  with others.
+* huber and edge: M. Werlberger, W. Trobin, T. Pock, A. Wedel, D. Cremers, H. Bischof, "Anisotropic Huber-L1
+  optical flow", BMVC 2009. The weights here are isotropic.
+* median_grey, median_stride, median_occlusion: D. Sun, S. Roth, M. J. Black, "Secrets of optical flow
+  estimation and their principles", CVPR 2010.
+* still and settle: `flowprep.engines.tiles`.
 
 OpenCV differs from the paper in three points, and so does this engine. u is median-filtered before each block
 of inner iterations. The dual variables continue from one warp to the next. Samples outside I1 are 0.
@@ -42,6 +52,19 @@ from flowprep.engines.pyramid import (
     linear_taps,
     spline_taps,
     stop_below,
+)
+from flowprep.engines.tiles import (
+    LEAST_NOISE,
+    SETTLE_EVERY,
+    SIGNIFICANT,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    VISIBLE_PX,
+    Tiles,
+    coarser,
+    grown,
+    reached,
+    tile_counts,
 )
 from flowprep.presets import Tvl1Settings
 
@@ -100,53 +123,144 @@ def structure(image: Image, tvl1: Tvl1Settings) -> Image:
 
 def solve_pair(levels0: list[Image], levels1: list[Image], tvl1: Tvl1Settings) -> Flow:
     """Flow from the first image to the second, from coarse to fine (Algorithm 2)."""
+    tiles = moving_tiles(levels0[0], levels1[0], tvl1)
     u = np.zeros((2, *levels0[-1].shape), np.float32)
-    for i0, i1 in zip(reversed(levels0), reversed(levels1), strict=True):
-        size = i0.shape
+    for level in reversed(range(len(levels0))):
+        size = levels0[level].shape
         if u.shape[1:] != size:
             ratio = u.shape[1] / size[0], u.shape[2] / size[1]
             u = np.stack([resize(c, size, ratio) for c in u]) * np.float32(1 / tvl1.scale_step)
-        u = solve_level(i0, i1, u, tvl1)
+        work = coarser(tiles, levels0[0].shape, size) if level else tiles
+        u = solve_level(levels0[level], levels1[level], u, work, tvl1, level)
     return u
 
 
-def solve_level(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> Flow:
-    """Improve the flow u (2, h, w) at one level (Algorithm 1)."""
-    tau, lambda_, theta = (np.float32(x) for x in (tvl1.tau, tvl1.lambda_, tvl1.theta))
+def solve_level(i0: Image, i1: Image, u: Flow, tiles: Tiles, tvl1: Tvl1Settings, level: int) -> Flow:
+    """Improve the flow u (2, h, w) at one level (Algorithm 1).
+
+    Args:
+        i0: the first image.
+        i1: the second image.
+        u: flow of the coarser level.
+        tiles: where the solver works; the flow of the other tiles is 0.
+        tvl1: the parameters.
+        level: number of the level; 0 is the finest.
+    """
+    lambda_, theta = np.float32(tvl1.lambda_), np.float32(tvl1.theta)
     height, width = i0.shape
     stop = stop_below(height, width, tvl1)
-    i0x, i0y = centred_gradient(i0)
-    blend = np.float32(tvl1.blend)
+    weight = edge_weights(i0, tvl1)
+    moves = in_pixels(tiles, i0.shape)
+    u = np.where(moves, u, np.float32(0))
     p = np.zeros((2, 2, *i0.shape), np.float32)  # p[k] is the dual variable of u[k]: (x part, y part)
-    for _ in range(tvl1.warps):
-        i1w, i1wx, i1wy = warp(i1, u, tvl1.warp)
-        if tvl1.blend:
-            i1wx = (1 - blend) * i1wx + blend * i0x
-            i1wy = (1 - blend) * i1wy + blend * i0y
-        if tvl1.mask:
-            i1wx, i1wy = (np.where(outside(u), np.float32(0), g) for g in (i1wx, i1wy))
-        grad = np.stack([i1wx, i1wy])
-        square = i1wx * i1wx + i1wy * i1wy
-        rho_c = i1w - i1wx * u[0] - i1wy * u[1] - i0  # rho(u) without the part that changes with u
+    for warp_number in range(tvl1.warps_of(level)):
+        grad, rho_c, mismatch = linearise(i0, i1, u, tvl1)
+        square = grad[0] * grad[0] + grad[1] * grad[1]
+
+        weighted = tvl1.weights_median(level, warp_number)
         error = np.inf
         for _ in range(tvl1.outer_iterations):
             if error <= stop:
                 break
             if not tvl1.median_after:
-                u = filtered(u, i0, tvl1)
-            for _ in range(tvl1.inner_iterations):
-                v = u + threshold(rho_c + i1wx * u[0] + i1wy * u[1], grad, square, lambda_ * theta)
+                u = np.where(moves, filtered(u, i0, mismatch, weighted, tvl1), u)
+            working = tiles
+            for iteration in range(tvl1.iterations_of(level)):
+                v = u + threshold(rho_c + grad[0] * u[0] + grad[1] * u[1], grad, square, lambda_ * theta)
                 u_before, u = u, v + theta * np.stack([divergence(pk) for pk in p])
-                for pk, uk in zip(p, u, strict=True):
-                    du = forward_gradient(uk)
-                    pk += tau / theta * du
-                    pk /= 1 + tau / theta * np.hypot(*du)
-                error = float(np.sum((u - u_before) ** 2, dtype=np.float64))
+                u = np.where(in_pixels(working, i0.shape), u, u_before)
+                p = np.where(in_pixels(working, i0.shape, 1), dual_step(p, u, weight, tvl1), p)
+                update = np.sum((u - u_before) ** 2, axis=0)
+                error = float(np.sum(update, dtype=np.float64))
                 if error <= stop:
                     break
+                if tvl1.settle and (iteration + 1) % SETTLE_EVERY == 0:
+                    working = tiles & grown(restless(update, tvl1.settle))
             if tvl1.median_after:
-                u = filtered(u, i0, tvl1)
+                u = np.where(moves, filtered(u, i0, mismatch, weighted, tvl1), u)
     return u
+
+
+def linearise(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> tuple[Flow, Image, Image]:
+    """Warp the second image by u, and linearise the data term there.
+
+    Returns:
+        The gradient of the data term (2, h, w), rho(u) without the part that changes with u, and the
+        difference of the warped second image and the first one.
+    """
+    i1w, *grad = warp(i1, u, tvl1.warp)
+    if tvl1.blend:
+        blend = np.float32(tvl1.blend)
+        grad = [(1 - blend) * g1 + blend * g0 for g1, g0 in zip(grad, centred_gradient(i0), strict=True)]
+    if tvl1.mask:
+        grad = [np.where(outside(u), np.float32(0), g) for g in grad]
+    difference = i1w - i0
+    return np.stack(grad), difference - grad[0] * u[0] - grad[1] * u[1], difference
+
+
+def dual_step(p: Flow, u: Flow, weight: Image, tvl1: Tvl1Settings) -> Flow:
+    """The dual variables p (2, 2, h, w) of the next iteration: a step of Chambolle's fixed-point iteration.
+
+    With a weight g, |p| <= g. With Huber's norm, the gradient of the dual energy is grad u - huber p.
+    """
+    taut = np.float32(tvl1.tau / tvl1.theta)
+    gradient = np.stack([forward_gradient(uk) for uk in u]) - np.float32(tvl1.huber) * p
+    norm = np.sqrt(np.sum(gradient**2, axis=(0, 1) if tvl1.coupled else 1, keepdims=True))
+    stepped: Flow = (p + taut * gradient) / (1 + taut / weight * norm)
+    return stepped
+
+
+def edge_weights(i0: Image, tvl1: Tvl1Settings) -> Image:
+    """The weight of the regulariser, (h, w) in [edge_least, 1]; 1 - t / 32 to the 32nd is nearly exp(-t)."""
+    steepness = np.float32(tvl1.edge / 32) * np.hypot(*centred_gradient(i0))
+    weight: Image = np.maximum(np.maximum(1 - steepness, 0) ** 32, np.float32(tvl1.edge_least))
+    return weight if tvl1.edge else np.ones_like(i0)
+
+
+def moving_tiles(i0: Image, i1: Image, tvl1: Tvl1Settings) -> Tiles:
+    """The tiles that may move, by the test of `flowprep.engines.tiles`; all of them without `still`."""
+    rows, columns = tile_counts(*i0.shape)
+    if not tvl1.still:
+        return np.ones((rows, columns), bool)
+    gx, gy = centred_gradient((i0 + i1) * np.float32(0.5))
+    d = i1 - i0
+
+    def tile_sums(image: Image) -> NDArray[np.float32]:
+        height, width = image.shape
+        padded = np.pad(image, ((0, rows * TILE_HEIGHT - height), (0, columns * TILE_WIDTH - width)))
+        sums: NDArray[np.float32] = padded.reshape(rows, TILE_HEIGHT, columns, TILE_WIDTH).sum(axis=(1, 3))
+        return sums
+
+    xx, xy, yy = tile_sums(gx * gx) + 1, tile_sums(gx * gy), tile_sums(gy * gy) + 1
+    xd, yd, energy = tile_sums(gx * d), tile_sums(gy * d), tile_sums(d * d)
+    count = tile_sums(np.ones_like(d))
+    determinant = xx * yy - xy * xy
+    explained = (yy * xd * xd - 2 * xy * xd * yd + xx * yd * yd) / determinant
+    noise = np.maximum((energy - explained) / count, np.float32(LEAST_NOISE**2))
+    moving = (energy > np.float32(tvl1.still**2) * count) | (explained > np.float32(SIGNIFICANT) * noise)
+    weaker = np.float32(0.5) * (xx + yy - np.sqrt((xx - yy) ** 2 + 4 * xy * xy))  # A's smaller eigenvalue
+    is_open = ~moving & (weaker * np.float32(VISIBLE_PX**2) < np.float32(SIGNIFICANT) * noise)
+    return reached(moving, is_open)
+
+
+def restless(update: Image, settle: float) -> Tiles:
+    """The tiles whose mean square update (h, w) is above settle^2."""
+    rows, columns = tile_counts(*update.shape)
+    result = np.zeros((rows, columns), bool)
+    for row, column in np.ndindex(rows, columns):
+        top, left = row * TILE_HEIGHT, column * TILE_WIDTH
+        result[row, column] = update[top : top + TILE_HEIGHT, left : left + TILE_WIDTH].mean() > settle**2
+    return result
+
+
+def in_pixels(tiles: Tiles, size: tuple[int, ...], up: int = 0) -> NDArray[np.bool_]:
+    """The tiles as a mask of pixels (h, w), moved up by `up` rows; the last rows are those of the last tile.
+
+    The dual step needs the next row, so its tiles lie one row higher.
+    """
+    pixels = np.repeat(np.repeat(tiles, TILE_HEIGHT, axis=0), TILE_WIDTH, axis=1)
+    rows = np.minimum(np.arange(size[0]) + up, size[0] - 1)
+    return pixels[rows, : size[1]]
 
 
 def threshold(rho: Image, grad: Flow, square: Image, lt: np.float32) -> Flow:
@@ -262,12 +376,24 @@ def symmetric_filter(image: Image, taps: NDArray[np.float32]) -> Image:
     return image
 
 
-def filtered(u: Flow, i0: Image, tvl1: Tvl1Settings) -> Flow:
-    """Filter both components of u by the median of the settings; i0 guides a weighted one."""
-    if tvl1.median_grey:
-        weights = median_weights(i0, tvl1.median, tvl1.median_grey)
-        return np.stack([weighted_median(c, weights) for c in u])
-    return np.stack([median(c, tvl1.median) for c in u])
+def filtered(u: Flow, i0: Image, mismatch: Image, weighted: bool, tvl1: Tvl1Settings) -> Flow:
+    """Filter both components of u by a median.
+
+    Args:
+        u: the flow (2, h, w).
+        i0: the first image; the weights follow it.
+        mismatch: difference of the warped second image and the first one.
+        weighted: whether the median is weighted; a plain one has at most 5 x 5 pixels.
+        tvl1: the parameters.
+    """
+    side, stride = tvl1.median, tvl1.median_stride
+    if not weighted:
+        return np.stack([median(c, min(side, 5)) for c in u])
+    weights = median_weights(i0, side, tvl1.median_grey, stride)
+    if tvl1.median_occlusion:
+        difference = windows(mismatch, side, stride) * np.float32(1 / tvl1.median_occlusion)
+        weights = weights * np.maximum(1 - difference * difference / np.float32(8), 0) ** 4
+    return np.stack([weighted_median(c, weights, stride) for c in u])
 
 
 def median(image: Image, side: int) -> Image:
@@ -279,28 +405,31 @@ def median(image: Image, side: int) -> Image:
     return filtered_image
 
 
-def windows(image: Image, side: int) -> Image:
-    """The side x side pixels around each pixel: (h, w, side * side). The border pixel repeats."""
-    around = sliding_window_view(np.pad(image, side // 2, mode="edge"), (side, side))
-    return around.reshape(*image.shape, side * side)
+def windows(image: Image, side: int, stride: int = 1) -> Image:
+    """The side x side pixels around each pixel: (h, w, side * side). The border pixel repeats.
+
+    Neighbours in a window are `stride` pixels apart.
+    """
+    reach = side // 2 * stride
+    around = sliding_window_view(np.pad(image, reach, mode="edge"), (2 * reach + 1, 2 * reach + 1))
+    return around[..., ::stride, ::stride].reshape(*image.shape, side * side)
 
 
-def median_weights(guide: Image, side: int, grey: float) -> Image:
+def median_weights(guide: Image, side: int, grey: float, stride: int = 1) -> Image:
     """The weight of each pixel of a window: (h, w, side * side), 1 for the central pixel.
 
     The weight is (1 - d^2 / 8)^4, or 0 where d^2 > 8, for a difference d in units of `grey`. This is nearly
     exp(-d^2 / 2). After D. Sun, S. Roth, M. J. Black, "Secrets of optical flow estimation and their
-    principles", CVPR 2010. Their weights also have a factor for distance, which hardly matters here, and one
-    for occlusion.
+    principles", CVPR 2010. Their weights also have a factor for distance, which hardly matters here.
     """
-    difference = (windows(guide, side) - guide[..., None]) * np.float32(1 / grey)
+    difference = (windows(guide, side, stride) - guide[..., None]) * np.float32(1 / grey)
     near: Image = np.maximum(1 - difference * difference / np.float32(8), 0)
     return near**4
 
 
-def weighted_median(image: Image, weights: Image) -> Image:
+def weighted_median(image: Image, weights: Image, stride: int = 1) -> Image:
     """The smallest value of each window at which the pixels up to it have half of the weight."""
-    values = windows(image, math.isqrt(weights.shape[-1]))
+    values = windows(image, math.isqrt(weights.shape[-1]), stride)
     order = np.argsort(values, axis=-1)
     reached = np.cumsum(np.take_along_axis(weights, order, -1), axis=-1)
     place = (reached < reached[..., -1:] / 2).sum(axis=-1, keepdims=True)

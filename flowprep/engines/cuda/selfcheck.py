@@ -222,9 +222,12 @@ class _Check:
     def _filtered(self, args: Any) -> NDArray[Any]:
         states, flows, _, _ = self.start
         images = self.planes(args.images, args)[self.read(args.first, np.int32)]
+        weighted = self.tvl1.median_grey > 0
         return np.stack(
             [
-                reference.filtered(u, i0, self.tvl1) if s.stopped >= args.block else u
+                reference.filtered(u, i0, np.zeros_like(i0), weighted, self.tvl1)
+                if s.stopped >= args.block
+                else u
                 for s, u, i0 in zip(states, flows, images, strict=True)
             ]
         )
