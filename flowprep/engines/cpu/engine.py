@@ -69,7 +69,7 @@ class CpuEngine(base.Engine):
 
     def __init__(self, tvl1: Tvl1Settings, threads: int = 1, device: int | None = None) -> None:
         super().__init__(tvl1, threads, device)
-        self._idle: list[_Workspace] = []
+        self._idle: list[Workspace] = []
         self._spare: list[PreparedFrame] = []
 
     def _solve(
@@ -99,16 +99,16 @@ class CpuEngine(base.Engine):
             self._map(solve_one, pairs)
         self._spare += prepared.values()
 
-    def _idle_workspace(self, height: int, width: int) -> _Workspace:
+    def _idle_workspace(self, height: int, width: int) -> Workspace:
         while self._idle:
             workspace = self._idle.pop()
             if workspace.size == (height, width):
                 return workspace
             self._spare.clear()  # frames of another size
-        return _Workspace(height, width, self.tvl1)
+        return Workspace(height, width, self.tvl1)
 
 
-class _Workspace:
+class Workspace:
     """The arrays for solving one pair. They are used again: new memory costs a page fault per 4 KB."""
 
     def __init__(self, height: int, width: int, tvl1: Tvl1Settings) -> None:
@@ -129,6 +129,7 @@ class _Workspace:
             aligned(2 * finest.blocks * LANES),
             aligned(3 * WINDOW),
             np.zeros(LANES, np.int32),
+            new_plane(finest),
         )
         self.row = aligned(finest.stride)
         shrink = 1 / tvl1.scale_step
@@ -213,9 +214,16 @@ def _parameters(level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
         tvl1.outer_iterations,
         tvl1.inner_iterations,
         tvl1.median,
-        np.float32(1 / (8 * tvl1.median_grey**2)) if tvl1.median_grey else np.float32(0),
+        _fade(tvl1.median_grey),
+        _fade(tvl1.median_occlusion),
+        tvl1.median_stride,
         tvl1.median_after,
         tvl1.warp == "spline",
         np.float32(tvl1.blend),
         tvl1.mask,
     )
+
+
+def _fade(grey: float) -> np.float32:
+    """1 / (8 grey^2): a weight is (1 - fade d^2)^4 for a difference d in grey levels; 0 for no weights."""
+    return np.float32(1 / (8 * grey**2)) if grey else np.float32(0)

@@ -44,6 +44,7 @@ from flowprep.engines.cpu.simd import (
     total,
 )
 from flowprep.engines.cpu.warp import make_spline_texels, make_texels, warp, warp_spline
+from flowprep.engines.tiles import TILE_HEIGHT
 from flowprep.system.jit import jit
 
 FIRST_SWEEP = 2  # iterations of the sweep after a median: how fast the updates shrink is unknown there
@@ -180,6 +181,8 @@ def solve_level(
     else:
         make_texels(samples, level, scratch.texels)
 
+    tiles = np.ones(((level.height + TILE_HEIGHT - 1) // TILE_HEIGHT, level.blocks), np.uint8)
+    weighted = parameters.fade > 0
     for _ in range(parameters.warps):
         if parameters.spline:
             warp_spline(i0, level, parameters, scratch)
@@ -190,7 +193,7 @@ def solve_level(
             if error <= parameters.stop:
                 break
             if parameters.median > 1 and not parameters.median_after:
-                medians(i0, level, scratch, u1, u2, parameters)
+                medians(i0, level, scratch, tiles, u1, u2, weighted, parameters)
             done, sweep = 0, FIRST_SWEEP
             while done < parameters.inner:
                 iterations = min(sweep, parameters.inner - done)
@@ -204,7 +207,7 @@ def solve_level(
                     sweep = _next_sweep(parameters.stop, before, error, iterations)
                 done += iterations
             if parameters.median > 1 and parameters.median_after:
-                medians(i0, level, scratch, u1, u2, parameters)
+                medians(i0, level, scratch, tiles, u1, u2, weighted, parameters)
     copy_out(level, state, U1, u1)
     copy_out(level, state, U2, u2)
     restore_mode(mode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowprep.engines.cpu.memory import (
     BLOCK,
@@ -33,28 +34,70 @@ from flowprep.engines.cpu.simd import (
     store,
     where_above,
 )
+from flowprep.engines.tiles import TILE_HEIGHT
 from flowprep.system.jit import jit
 
 WINDOW = 50 * LANES  # floats of 16 windows of the largest median: 49 pixels, and one for an even number
 HALVINGS = 10  # of the interval that contains a weighted median; it begins as the range of the window
+PLAIN_SIDE = 5  # pixels: the largest side of a plain median
 
 
 @jit
-def _median(level: LevelLayout, scratch: Scratch, k: int, plane: Floats, side: int) -> None:
-    """Filter u1 or u2 of the state by a plain median; `plane` is overwritten."""
+def medians(
+    i0: Floats,
+    level: LevelLayout,
+    scratch: Scratch,
+    tiles: NDArray[np.uint8],
+    u1: Floats,
+    u2: Floats,
+    weighted: bool,
+    parameters: SolverParameters,
+) -> None:
+    """Filter u1 and u2 of the state by the median of the settings.
+
+    Args:
+        i0: the plane of the first image, with its border repeated.
+        level: the layout of the level.
+        scratch: has the state, and the mismatch for occlusion weights.
+        tiles: (tile rows, blocks): 0 where the state keeps its values. Windows contain their pixels, too.
+        u1: a plane that is overwritten by the flow before the filter.
+        u2: like u1.
+        weighted: whether the median is weighted. A plain one has at most PLAIN_SIDE pixels a side.
+        parameters: the parameters of the level.
+    """
+    for k, plane in ((U1, u1), (U2, u2)):
+        copy_out(level, scratch.state, k, plane)
+        repeat_border(plane, level)
+    if weighted:
+        if parameters.occlusion > 0:
+            repeat_border(scratch.mismatch, level)
+        _filter_weighted(i0, level, scratch, tiles, u1, u2, parameters)
+    else:
+        side = min(parameters.median, PLAIN_SIDE)
+        _filter_plainly(level, scratch, tiles, U1, u1, side)
+        _filter_plainly(level, scratch, tiles, U2, u2, side)
+
+
+@jit
+def _filter_plainly(
+    level: LevelLayout, scratch: Scratch, tiles: NDArray[np.uint8], k: int, plane: Floats, side: int
+) -> None:
+    """Filter `plane` by a plain median, into u1 or u2 of the state."""
     state, ranks, stride = scratch.state, scratch.ranks, level.stride
-    copy_out(level, state, k, plane)
-    repeat_border(plane, level)
     for y in range(level.height):
+        if not np.any(tiles[y // TILE_HEIGHT]):
+            continue
         row = level.origin - LANES + y * stride
         for x in range(0, (level.blocks + 2) * LANES, LANES):
-            if side == 5:
+            if side == PLAIN_SIDE:
                 sort_columns_5(plane, row - 2 * stride + x, stride, ranks, x, stride)
             else:
                 sort_columns_3(plane, row - stride + x, stride, ranks, x, stride)
         for b in range(level.blocks):
+            if tiles[y // TILE_HEIGHT, b] == 0:
+                continue
             x = (b + 1) * LANES
-            if side == 5:
+            if side == PLAIN_SIDE:
                 value = median_of_columns_5(ranks, x - 2, stride)
             else:
                 value = median_of_columns_3(ranks, x - 1, stride)
@@ -62,42 +105,51 @@ def _median(level: LevelLayout, scratch: Scratch, k: int, plane: Floats, side: i
 
 
 @jit
-def medians(
-    i0: Floats, level: LevelLayout, scratch: Scratch, u1: Floats, u2: Floats, parameters: SolverParameters
+def _fading(difference: Any, fade: Any) -> Any:
+    """The weight (1 - fade difference^2)^4, or 0 for larger differences."""
+    near = maximum(splat(ONE) - difference * difference * fade, splat(np.float32(0)))
+    near = near * near
+    return near * near
+
+
+@jit
+def _filter_weighted(
+    i0: Floats,
+    level: LevelLayout,
+    scratch: Scratch,
+    tiles: NDArray[np.uint8],
+    u1: Floats,
+    u2: Floats,
+    parameters: SolverParameters,
 ) -> None:
-    """Filter u1 and u2 of the state by the median of the settings; the planes u1 and u2 are overwritten."""
-    side = parameters.median
-    if parameters.fade == 0:
-        _median(level, scratch, U1, u1, side)
-        _median(level, scratch, U2, u2, side)
-        return
-    for k, plane in ((U1, u1), (U2, u2)):
-        copy_out(level, scratch.state, k, plane)
-        repeat_border(plane, level)
-    reach, windows = side // 2, scratch.pixels
-    one, zero, fade = splat(ONE), splat(np.float32(0)), splat(parameters.fade)
+    """Filter the planes u1 and u2 by a weighted median, into the state."""
+    side, windows = parameters.median, scratch.pixels
+    fade, occlusion = splat(parameters.fade), splat(parameters.occlusion)
     last = side * side * LANES
-    store(windows, last, zero)  # the additional pixel has no weight
+    store(windows, last, splat(np.float32(0)))  # the additional pixel has no weight
     for y in range(level.height):
         for b in range(level.blocks):
+            if tiles[y // TILE_HEIGHT, b] == 0:
+                continue
             centre, n = level.origin + y * level.stride + b * LANES, 0
+            first = centre - side // 2 * parameters.stride * (level.stride + 1)
             central = load(i0, centre)
-            for down in range(-reach, reach + 1):
-                for along in range(-reach, reach + 1):
-                    at = centre + down * level.stride + along
-                    difference = load(i0, at) - central
-                    near = maximum(one - difference * difference * fade, zero)
-                    near = near * near
-                    store(windows, n, near * near)
+            for down in range(0, side * parameters.stride, parameters.stride):
+                for along in range(0, side * parameters.stride, parameters.stride):
+                    at = first + down * level.stride + along
+                    weight = _fading(load(i0, at) - central, fade)
+                    if parameters.occlusion > 0:
+                        weight = weight * _fading(load(scratch.mismatch, at), occlusion)
+                    store(windows, n, weight)
                     store(windows, WINDOW + n, load(u1, at))
                     store(windows, 2 * WINDOW + n, load(u2, at))
                     n += LANES
             store(windows, WINDOW + last, load(u1, centre))
             store(windows, 2 * WINDOW + last, load(u2, centre))
-            first, second = _weighted_medians(windows, last)
+            median1, median2 = _weighted_medians(windows, last)
             i = (y + 1) * level.row + b * BLOCK
-            store(scratch.state, i + U1, first)
-            store(scratch.state, i + U2, second)
+            store(scratch.state, i + U1, median1)
+            store(scratch.state, i + U2, median2)
 
 
 @jit

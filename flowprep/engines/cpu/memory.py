@@ -17,7 +17,9 @@ Ints = NDArray[np.int32]
 U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE = range(0, 10 * LANES, LANES)
 BLOCK = 10 * LANES
 
-MARGIN = 3  # rows around a plane that repeat its border, for the median; LANES columns on each side
+MARGIN = (
+    9  # rows around a plane that repeat its border: a median of 7 pixels, 3 apart; LANES columns on each side
+)
 TEXEL = 4  # floats of a texel: I1, dI1/dx, dI1/dy, 0
 TEXEL_MARGIN = 4  # zero texels around I1: four taps outside are 0 wherever they are
 
@@ -61,6 +63,8 @@ class SolverParameters(NamedTuple):
         warps, outer, inner: numbers of iterations.
         median: side of the median.
         fade: of the weights of a weighted median: 1 / (8 median_grey^2); 0 for a plain one.
+        occlusion: of the weights for occlusions: 1 / (8 median_occlusion^2); 0 for none.
+        stride: distance of the pixels in the window of a weighted median.
         median_after, spline, blend, mask: as in the settings.
     """
 
@@ -73,6 +77,8 @@ class SolverParameters(NamedTuple):
     inner: int
     median: int
     fade: np.float32
+    occlusion: np.float32
+    stride: int
     median_after: bool
     spline: bool
     blend: np.float32
@@ -101,6 +107,7 @@ class Scratch(NamedTuple):
         steps: two rows of pixels: zeros, and tau / theta inside the image's columns.
         pixels: values of 16 pixels.
         indices: indices of 16 pixels.
+        mismatch: a plane: the warped second image minus the first one; only with weights for occlusions.
     """
 
     state: Floats
@@ -109,6 +116,7 @@ class Scratch(NamedTuple):
     steps: Floats
     pixels: Floats
     indices: Ints
+    mismatch: Floats
 
 
 def level_layout(height: int, width: int) -> LevelLayout:

@@ -57,8 +57,8 @@ def repeat_border(plane: Floats, level: LevelLayout) -> None:
     for y in range(level.height):
         start = level.origin + y * level.stride
         end = start + level.width - 1
-        for k in range(1, MARGIN + 1):
-            plane[start - k], plane[end + k] = plane[start], plane[end]
+        store(plane, start - LANES, splat(plane[start]))
+        store(plane, end + 1, splat(plane[end]))
     first, length = level.origin - LANES, level.stride
     last = first + (level.height - 1) * length
     for k in range(1, MARGIN + 1):

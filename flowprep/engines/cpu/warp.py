@@ -251,6 +251,8 @@ def _set_warped(
     square = fma(i1wx, i1wx, i1wy * i1wy)
     store(state, i + I1X, i1wx)
     store(state, i + I1Y, i1wy)
+    if parameters.occlusion > 0:
+        store(scratch.mismatch, at, i1w - load(i0, at))
     rho = i1w - i1wx * load(state, i + U1) - i1wy * load(state, i + U2) - load(i0, at)
     store(state, i + RHO, rho)
     store(state, i + INVERSE, where_above(square, splat(TINY), (zero - one) / square))
