@@ -226,4 +226,4 @@ def _parameters(level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
 
 def _fade(grey: float) -> np.float32:
     """1 / (8 grey^2): a weight is (1 - fade d^2)^4 for a difference d in grey levels; 0 for no weights."""
-    return np.float32(1 / (8 * grey**2)) if grey else np.float32(0)
+    return np.float32(1 / (8 * grey**2) if grey else 0)

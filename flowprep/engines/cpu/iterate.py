@@ -182,7 +182,7 @@ def solve_level(
         make_texels(samples, level, scratch.texels)
 
     tiles = np.ones(((level.height + TILE_HEIGHT - 1) // TILE_HEIGHT, level.blocks), np.uint8)
-    weighted = parameters.fade > 0
+    weighted = bool(parameters.fade > 0)
     for _ in range(parameters.warps):
         if parameters.spline:
             warp_spline(i0, level, parameters, scratch)
