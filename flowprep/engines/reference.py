@@ -156,6 +156,7 @@ def solve_level(i0: Image, i1: Image, u: Flow, tiles: Tiles, tvl1: Tvl1Settings,
     for warp_number in range(tvl1.warps_of(level)):
         grad, rho_c, mismatch = linearise(i0, i1, u, tvl1)
         square = grad[0] * grad[0] + grad[1] * grad[1]
+        mismatch = np.where(moves, mismatch, np.float32(0))  # still tiles agree but for noise
 
         weighted = tvl1.weights_median(level, warp_number)
         error = np.inf

@@ -51,6 +51,7 @@ from flowprep.engines.cpu.prepare import (
     symmetric_filter,
 )
 from flowprep.engines.cpu.simd import LANES
+from flowprep.engines.cpu.tiles import coarsen, find_moving_tiles, span_row_length
 from flowprep.engines.pyramid import (
     antialias_sigma,
     gaussian_taps,
@@ -59,6 +60,7 @@ from flowprep.engines.pyramid import (
     spline_taps,
     stop_below,
 )
+from flowprep.engines.tiles import tile_counts
 from flowprep.presets import Tvl1Settings
 
 PAIRS_AT_ONCE = 16  # per thread: their frames are prepared together; it limits the memory
@@ -116,17 +118,21 @@ class Workspace:
         self.tvl1 = tvl1
         self.zoom = np.float32(1 / tvl1.scale_step)
         self.levels = [level_layout(*size) for size in level_sizes(height, width, tvl1)]
-        self.parameters = [_parameters(level, tvl1) for level in self.levels]
+        self.parameters = [_parameters(i, level, tvl1) for i, level in enumerate(self.levels)]
         self.blur = gaussian_taps(tvl1.blur) if tvl1.blur else None
         self.antialias = gaussian_taps(antialias_sigma(tvl1)) if tvl1.antialias else None
         self.spline = spline_taps() if tvl1.warp == "spline" else None
         self.flows = [[new_plane(level) for _ in range(2)] for level in self.levels]
-        finest = self.levels[0]
+        self.tiles = [np.ones(tile_counts(level.height, level.width), np.uint8) for level in self.levels]
+        finest, tile_rows = self.levels[0], len(self.tiles[0])
         self.scratch = Scratch(
             aligned((height + 2) * finest.row + BLOCK),
             aligned((height + 2 * TEXEL_MARGIN) * finest.texels),
             aligned(5 * finest.stride),
             aligned(2 * finest.blocks * LANES),
+            aligned(tile_rows * finest.blocks * LANES),
+            np.zeros(tile_rows * span_row_length(finest), np.int32),
+            np.zeros((tile_rows + 2, finest.blocks + 2), np.uint8),
             aligned(3 * WINDOW),
             np.zeros(LANES, np.int32),
             new_plane(finest),
@@ -192,10 +198,22 @@ class Workspace:
         levels = self.levels
         for plane in self.flows[-1]:
             plane[:] = 0
+        if self.tvl1.still:
+            still = np.float32(self.tvl1.still)
+            find_moving_tiles(before.images[0], after.images[0], levels[0], still, self.tiles[0])
+            for level, tiles in zip(levels[1:], self.tiles[1:], strict=True):
+                coarsen(self.tiles[0], levels[0], level, tiles)
         for i in reversed(range(len(levels))):
             u1, u2 = self.flows[i]
             solve_level(
-                before.images[i], after.samples[i], u1, u2, levels[i], self.parameters[i], self.scratch
+                before.images[i],
+                after.samples[i],
+                u1,
+                u2,
+                levels[i],
+                self.tiles[i],
+                self.parameters[i],
+                self.scratch,
             )
             if i:
                 for coarse, fine in zip(self.flows[i], self.flows[i - 1], strict=True):
@@ -204,16 +222,22 @@ class Workspace:
             flow[k] = pixels_of(self.flows[0][k], levels[0])
 
 
-def _parameters(level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
+def _parameters(number: int, level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
+    warps = tvl1.warps_of(number)
     return SolverParameters(
         np.float32(tvl1.tau / tvl1.theta),
+        np.float32(tvl1.huber),
+        np.float32(tvl1.edge / 32),
+        np.float32(tvl1.edge_least),
+        np.float32(tvl1.settle**2),
         np.float32(tvl1.lambda_ * tvl1.theta),
         np.float32(tvl1.theta),
         stop_below(level.height, level.width, tvl1),
-        tvl1.warps,
+        warps,
         tvl1.outer_iterations,
-        tvl1.inner_iterations,
+        tvl1.iterations_of(number),
         tvl1.median,
+        next((warp for warp in range(warps) if tvl1.weights_median(number, warp)), warps),
         _fade(tvl1.median_grey),
         _fade(tvl1.median_occlusion),
         tvl1.median_stride,
@@ -221,9 +245,11 @@ def _parameters(level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
         tvl1.warp == "spline",
         np.float32(tvl1.blend),
         tvl1.mask,
+        tvl1.coupled,
     )
 
 
 def _fade(grey: float) -> np.float32:
     """1 / (8 grey^2): a weight is (1 - fade d^2)^4 for a difference d in grey levels; 0 for no weights."""
-    return np.float32(1 / (8 * grey**2) if grey else 0)
+    fade: np.float32 = np.float32(1 / (8 * grey**2) if grey else 0)
+    return fade

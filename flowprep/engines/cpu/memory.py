@@ -12,18 +12,18 @@ from flowprep.system.jit import jit
 
 Floats = NDArray[np.float32]  # 1-D, except where a shape is given
 Ints = NDArray[np.int32]
+Tiles = NDArray[np.uint8]  # (tile rows, tile columns): 1 where the solver works; a tile column is a block
 
 # The vectors of a block of the state, as offsets in floats.
-U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE = range(0, 10 * LANES, LANES)
-BLOCK = 10 * LANES
+U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE, TAUT = range(0, 11 * LANES, LANES)
+BLOCK = 11 * LANES
 
-MARGIN = (
-    9  # rows around a plane that repeat its border: a median of 7 pixels, 3 apart; LANES columns on each side
-)
+# Rows around a plane that repeat its border, for a median of 7 pixels, 3 apart; LANES columns on each side.
+MARGIN = 9
 TEXEL = 4  # floats of a texel: I1, dI1/dx, dI1/dy, 0
 TEXEL_MARGIN = 4  # zero texels around I1: four taps outside are 0 wherever they are
 
-LONGEST_SWEEP = 6  # iterations: the rows of more do not fit in the cache
+LONGEST_SWEEP = 10  # iterations: the rows of many more do not fit in the second-level cache
 
 ONE = np.float32(1)
 HALF = np.float32(0.5)
@@ -57,18 +57,27 @@ class SolverParameters(NamedTuple):
 
     Attributes:
         taut: tau / theta.
+        huber: gradient up to which the regulariser is quadratic.
+        edge: of the weights of the regulariser: edge / 32; 0 for equal weights.
+        edge_least: the least of these weights.
+        settle: sum of squared updates of a tile up to which it has settled; 0 to work on all tiles.
         lt: lambda theta.
         theta: coupling of the flow and its auxiliary variable.
         stop: sum of squared updates at which the iterations stop.
         warps, outer, inner: numbers of iterations.
         median: side of the median.
+        weighted_from: number of the first warp with a weighted median.
         fade: of the weights of a weighted median: 1 / (8 median_grey^2); 0 for a plain one.
         occlusion: of the weights for occlusions: 1 / (8 median_occlusion^2); 0 for none.
         stride: distance of the pixels in the window of a weighted median.
-        median_after, spline, blend, mask: as in the settings.
+        median_after, spline, blend, mask, coupled: as in the settings.
     """
 
     taut: np.float32
+    huber: np.float32
+    edge: np.float32
+    edge_least: np.float32
+    settle: np.float32
     lt: np.float32
     theta: np.float32
     stop: float
@@ -76,6 +85,7 @@ class SolverParameters(NamedTuple):
     outer: int
     inner: int
     median: int
+    weighted_from: int
     fade: np.float32
     occlusion: np.float32
     stride: int
@@ -83,6 +93,7 @@ class SolverParameters(NamedTuple):
     spline: bool
     blend: np.float32
     mask: bool
+    coupled: bool
 
 
 class PreparedFrame(NamedTuple):
@@ -105,6 +116,10 @@ class Scratch(NamedTuple):
         texels: the texels, or the spline coefficients of four rows side by side.
         ranks: 5 rows of a plane: the sorted columns of a median's window.
         steps: two rows of pixels: zeros, and tau / theta inside the image's columns.
+        updates: a row of pixels for each tile row: sums of squared updates of a column in a tile.
+        spans: for each tile row, a list of spans of blocks: the first one and the one after the last; a span
+            that begins at the end of the row ends the list.
+        restless: the tiles that have not settled, with one more on each side.
         pixels: values of 16 pixels.
         indices: indices of 16 pixels.
         mismatch: a plane: the warped second image minus the first one; only with weights for occlusions.
@@ -114,6 +129,9 @@ class Scratch(NamedTuple):
     texels: Floats
     ranks: Floats
     steps: Floats
+    updates: Floats
+    spans: Ints
+    restless: Tiles
     pixels: Floats
     indices: Ints
     mismatch: Floats

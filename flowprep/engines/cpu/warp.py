@@ -23,6 +23,7 @@ from flowprep.engines.cpu.memory import (
     LevelLayout,
     Scratch,
     SolverParameters,
+    Tiles,
 )
 from flowprep.engines.cpu.simd import (
     LANES,
@@ -44,6 +45,7 @@ from flowprep.engines.cpu.simd import (
     where_above,
 )
 from flowprep.engines.pyramid import CUBIC_A, TINY_GRADIENT
+from flowprep.engines.tiles import TILE_HEIGHT
 from flowprep.system.jit import jit
 
 # Offsets in Scratch.pixels of the values of 16 pixels, in floats. Cubic: the weights of four columns, pixel
@@ -113,16 +115,22 @@ def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> An
 
 
 @jit
-def warp(i0: Floats, level: LevelLayout, parameters: SolverParameters, scratch: Scratch) -> None:
+def warp(
+    i0: Floats, level: LevelLayout, tiles: Tiles, parameters: SolverParameters, scratch: Scratch
+) -> None:
     """Fill the constants of all blocks, by cubic convolution."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
-    lowest = splat(np.float32(-3))
+    lowest, zero = splat(np.float32(-3)), splat(np.float32(0))
     last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
     margin = splat(np.float32(TEXEL_MARGIN - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
     for y in range(level.height):
         y_from = splat(np.float32(y))
         for b in range(level.blocks):
+            if tiles[y // TILE_HEIGHT, b] == 0:
+                if parameters.occlusion > 0:  # still tiles agree but for noise
+                    store(scratch.mismatch, level.origin + y * level.stride + b * LANES, zero)
+                continue
             i = (y + 1) * level.row + b * BLOCK
             u1, u2 = load(state, i + U1), load(state, i + U2)
             x_to = u1 + (splat(np.float32(b * LANES)) + lane_numbers())
@@ -184,7 +192,9 @@ def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: i
 
 
 @jit
-def warp_spline(i0: Floats, level: LevelLayout, parameters: SolverParameters, scratch: Scratch) -> None:
+def warp_spline(
+    i0: Floats, level: LevelLayout, tiles: Tiles, parameters: SolverParameters, scratch: Scratch
+) -> None:
     """Fill the constants of all blocks, by a cubic B-spline."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
     zero = splat(np.float32(0))
@@ -194,6 +204,10 @@ def warp_spline(i0: Floats, level: LevelLayout, parameters: SolverParameters, sc
     for y in range(level.height):
         y_from = splat(np.float32(y))
         for b in range(level.blocks):
+            if tiles[y // TILE_HEIGHT, b] == 0:
+                if parameters.occlusion > 0:  # still tiles agree but for noise
+                    store(scratch.mismatch, level.origin + y * level.stride + b * LANES, zero)
+                continue
             i = (y + 1) * level.row + b * BLOCK
             x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
             y_to = load(state, i + U2) + y_from
