@@ -63,8 +63,8 @@ from flowprep.engines.tiles import (
     Tiles,
     coarser,
     grown,
-    reached,
     tile_counts,
+    with_open,
 )
 from flowprep.presets import Tvl1Settings
 
@@ -241,7 +241,7 @@ def moving_tiles(i0: Image, i1: Image, tvl1: Tvl1Settings) -> Tiles:
     moving = (energy > np.float32(tvl1.still**2) * count) | (explained > np.float32(SIGNIFICANT) * noise)
     weaker = np.float32(0.5) * (xx + yy - np.sqrt((xx - yy) ** 2 + 4 * xy * xy))  # A's smaller eigenvalue
     is_open = ~moving & (weaker * np.float32(VISIBLE_PX**2) < np.float32(SIGNIFICANT) * noise)
-    return reached(moving, is_open)
+    return with_open(moving, is_open)
 
 
 def restless(update: Image, settle: float) -> Tiles:

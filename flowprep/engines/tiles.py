@@ -13,8 +13,9 @@ with A = sum g g' and b = -sum g d. It explains b' m of the energy sum d^2. The 
   open, and so are straight edges, which may slide along themselves.
 * A tile is *fixed* otherwise: even so small a motion would have shown.
 
-Open tiles that touch a moving tile, also through other open tiles, may be parts of a moving object. The
-solver works on these and on the moving tiles. In all others the flow is exactly 0.
+An open tile counts as its nearest tile that is not open, on a way through open tiles. If a moving and a fixed
+tile are equally near, it counts as moving. The solver works on the moving tiles. In all others the flow is
+exactly 0.
 
 **Settled tiles.** Every SETTLE_EVERY iterations, the solver leaves out the tiles whose last update is small
 (setting `settle`), unless a neighbour's is not. It keeps their flow, and returns when a neighbour moves.
@@ -26,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_HEIGHT, TILE_WIDTH = 8, 16  # pixels
-SIGNIFICANT = 30.0  # explained energy over the noise's variance; neighbouring pixels are not independent
-VISIBLE_PX = 0.1  # a motion that the test must be able to see
+SIGNIFICANT = 40.0  # explained energy over the noise's variance; neighbouring pixels are not independent
+VISIBLE_PX = 0.1  # a motion that no tile hides, if its difference is noise otherwise
 LEAST_NOISE = 0.25  # grey levels, root mean square: both images are rounded to whole levels
 SETTLE_EVERY = 5  # iterations between two decisions about which tiles have settled
 
@@ -48,14 +49,22 @@ def grown(tiles: Tiles) -> Tiles:
     return result
 
 
-def reached(moving: Tiles, is_open: Tiles) -> Tiles:
-    """The moving tiles, and the open ones that touch them, also through other open tiles."""
-    tiles = moving
+def with_open(moving: Tiles, is_open: Tiles) -> Tiles:
+    """The moving tiles, and the open ones whose nearest tile that is not open moves.
+
+    Moving and fixed tiles grow by their neighbours among the open ones, step by step. Moving ones grow first.
+    """
+    fixed = ~moving & ~is_open
     while True:
-        more = tiles | (grown(tiles) & is_open)
-        if np.array_equal(more, tiles):
-            return tiles
-        tiles = more
+        more_moving = grown(moving) & is_open
+        more_fixed = grown(fixed) & is_open & ~more_moving
+        if not (more_moving | more_fixed).any():
+            return moving
+        moving, fixed, is_open = (
+            moving | more_moving,
+            fixed | more_fixed,
+            is_open & ~more_moving & ~more_fixed,
+        )
 
 
 def tile_span(tile: int, size: int, fine_size: int, side: int) -> tuple[int, int]:

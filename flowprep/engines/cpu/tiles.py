@@ -20,7 +20,8 @@ from flowprep.system.jit import jit
 
 assert TILE_WIDTH == LANES
 
-MOVING, OPEN = 1, 2  # marks of a tile while its neighbours are unknown; 0 is a fixed one
+# Marks of tiles. The new ones were open before a step of growth.
+FIXED, MOVING, OPEN, NEW_FIXED, NEW_MOVING = range(5)  # NEW_FIXED - FIXED == NEW_MOVING - MOVING
 
 _tile_span = jit(tile_span)
 
@@ -100,12 +101,12 @@ def find_moving_tiles(i0: Floats, i1: Floats, level: LevelLayout, still: np.floa
             pixels = (bottom - top) * min(TILE_WIDTH, level.width - b * TILE_WIDTH)
             sums = (total(xx), total(xy), total(yy), total(xd), total(yd), total(energy))
             tiles[row, b] = _judge(sums, pixels, still)
-    _reach(tiles)
+    _decide_open(tiles)
 
 
 @jit
 def _judge(sums: tuple[float, float, float, float, float, float], pixels: int, still: np.float32) -> int:
-    """MOVING, OPEN or 0 for a tile, from the sums of its g g', g d and d^2."""
+    """MOVING, OPEN or FIXED for a tile, from the sums of its g g', g d and d^2."""
     xx, xy, yy, xd, yd, energy = sums
     xx, yy = xx + 1.0, yy + 1.0
     explained = (yy * xd * xd - 2.0 * xy * xd * yd + xx * yd * yd) / (xx * yy - xy * xy)
@@ -113,32 +114,38 @@ def _judge(sums: tuple[float, float, float, float, float, float], pixels: int, s
     if energy > still * still * pixels or explained > SIGNIFICANT * noise:
         return MOVING
     weaker = 0.5 * (xx + yy - math.sqrt((xx - yy) ** 2 + 4.0 * xy * xy))
-    return OPEN if weaker * VISIBLE_PX**2 < SIGNIFICANT * noise else 0
+    return OPEN if weaker * VISIBLE_PX**2 < SIGNIFICANT * noise else FIXED
 
 
 @jit
-def _reach(tiles: Tiles) -> None:
-    """Mark the open tiles that touch a moving one, also through other open tiles; the others become 0."""
+def _decide_open(tiles: Tiles) -> None:
+    """Give each open tile the mark of its nearest tile that is not open; MOVING if two are equally near."""
     rows, columns = tiles.shape
     more = True
     while more:
         more = False
+        for mark, new in ((MOVING, NEW_MOVING), (FIXED, NEW_FIXED)):
+            for row in range(rows):
+                for column in range(columns):
+                    if tiles[row, column] == OPEN and _touches(tiles, row, column, mark):
+                        tiles[row, column] = new
+                        more = True
         for row in range(rows):
             for column in range(columns):
-                if tiles[row, column] == OPEN and _touches_moving(tiles, row, column):
-                    tiles[row, column] = MOVING
-                    more = True
+                if tiles[row, column] >= NEW_FIXED:
+                    tiles[row, column] -= NEW_FIXED
     for row in range(rows):
         for column in range(columns):
             if tiles[row, column] == OPEN:
-                tiles[row, column] = 0
+                tiles[row, column] = FIXED
 
 
 @jit
-def _touches_moving(tiles: Tiles, row: int, column: int) -> bool:
+def _touches(tiles: Tiles, row: int, column: int, mark: int) -> bool:
+    """Whether one of the eight neighbours has a mark."""
     for i in range(max(row - 1, 0), min(row + 2, tiles.shape[0])):
         for j in range(max(column - 1, 0), min(column + 2, tiles.shape[1])):
-            if tiles[i, j] == MOVING:
+            if tiles[i, j] == mark:
                 return True
     return False
 
