@@ -28,12 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowprep.engines import base
+from flowprep.engines.cpu.clock import new_clock
 from flowprep.engines.cpu.iterate import solve_level
 from flowprep.engines.cpu.median import WINDOW
 from flowprep.engines.cpu.memory import (
     BLOCK,
     ONE,
     TEXEL_MARGIN,
+    Floats,
     LevelLayout,
     PreparedFrame,
     Scratch,
@@ -136,6 +138,7 @@ class Workspace:
             aligned(3 * WINDOW),
             np.zeros(LANES, np.int32),
             new_plane(finest),
+            new_clock(),
         )
         self.row = aligned(finest.stride)
         shrink = 1 / tvl1.scale_step
@@ -159,33 +162,41 @@ class Workspace:
 
     def prepare(self, image: NDArray[Any], frame: PreparedFrame) -> PreparedFrame:
         """Fill `frame` with the pyramid of an image (H, W)."""
-        levels, images, tvl1 = self.levels, frame.images, self.tvl1
+        images = frame.images
         # The planes of the flow are free now; they hold intermediate images.
-        source, spare = self.flows[0] if tvl1.structure else (images[0], self.flows[0][0])
-        pixels_of(spare if self.blur is not None else source, levels[0])[...] = image
-        if self.blur is not None:
-            symmetric_filter(spare, levels[0], self.blur, source, self.row)
-        if tvl1.structure:
-            remove_structure(
-                source,
-                levels[0],
-                np.float32(tvl1.tau / tvl1.structure_theta),
-                np.float32(tvl1.structure_theta),
-                tvl1.structure_iterations,
-                np.float32(tvl1.structure),
-                images[0],
-                self.scratch,
-            )
-        for i, level in enumerate(levels):
+        source, spare = self.flows[0] if self.tvl1.structure else (images[0], self.flows[0][0])
+        self.smooth(image, spare, source)
+        if self.tvl1.structure:
+            self.remove_structure(source, images[0])
+        for i in range(len(self.levels)):
             if i:
-                self._shrink(images, i)
-            repeat_border(images[i], level)
+                self.shrink(images, i)
+            repeat_border(images[i], self.levels[i])
             if self.spline is not None:
-                symmetric_filter(images[i], level, self.spline, frame.samples[i], self.row)
-                mirror_border(frame.samples[i], level)
+                self.find_coefficients(images[i], self.levels[i], self.spline, frame.samples[i])
         return frame
 
-    def _shrink(self, images: list[NDArray[np.float32]], i: int) -> None:
+    def smooth(self, image: NDArray[Any], spare: Floats, out: Floats) -> None:
+        """Fill the plane `out` with an image (H, W), smoothed by the first Gaussian."""
+        pixels_of(out if self.blur is None else spare, self.levels[0])[...] = image
+        if self.blur is not None:
+            symmetric_filter(spare, self.levels[0], self.blur, out, self.row)
+
+    def remove_structure(self, image: Floats, out: Floats) -> None:
+        """Fill the plane `out` with an image less its structure."""
+        tvl1 = self.tvl1
+        remove_structure(
+            image,
+            self.levels[0],
+            np.float32(tvl1.tau / tvl1.structure_theta),
+            np.float32(tvl1.structure_theta),
+            tvl1.structure_iterations,
+            np.float32(tvl1.structure),
+            out,
+            self.scratch,
+        )
+
+    def shrink(self, images: list[Floats], i: int) -> None:
         """Make level i of a pyramid from the next finer one."""
         smooth, finer = images[i - 1], self.levels[i - 1]
         if self.antialias is not None:
@@ -193,33 +204,40 @@ class Workspace:
             symmetric_filter(images[i - 1], finer, self.antialias, smooth, self.row)
         resize(smooth, finer, images[i], self.levels[i], self.down[i - 1], ONE, self.row)
 
+    def find_coefficients(self, image: Floats, level: LevelLayout, taps: Floats, samples: Floats) -> None:
+        """Fill the plane `samples` with the spline coefficients of an image."""
+        symmetric_filter(image, level, taps, samples, self.row)
+        mirror_border(samples, level)
+
     def solve(self, before: PreparedFrame, after: PreparedFrame, flow: NDArray[np.float32]) -> None:
         """Fill `flow` (2, H, W) with the flow from one frame to the other."""
-        levels = self.levels
         for plane in self.flows[-1]:
             plane[:] = 0
         if self.tvl1.still:
-            still = np.float32(self.tvl1.still)
-            find_moving_tiles(before.images[0], after.images[0], levels[0], still, self.tiles[0])
-            for level, tiles in zip(levels[1:], self.tiles[1:], strict=True):
-                coarsen(self.tiles[0], levels[0], level, tiles)
-        for i in reversed(range(len(levels))):
-            u1, u2 = self.flows[i]
-            solve_level(
-                before.images[i],
-                after.samples[i],
-                u1,
-                u2,
-                levels[i],
-                self.tiles[i],
-                self.parameters[i],
-                self.scratch,
-            )
+            self.find_tiles(before.images[0], after.images[0])
+        for i in reversed(range(len(self.levels))):
+            self.solve_level(before.images[i], after.samples[i], i)
             if i:
-                for coarse, fine in zip(self.flows[i], self.flows[i - 1], strict=True):
-                    resize(coarse, levels[i], fine, levels[i - 1], self.up[i - 1], self.zoom, self.row)
+                self.enlarge(i)
         for k in range(2):
-            flow[k] = pixels_of(self.flows[0][k], levels[0])
+            flow[k] = pixels_of(self.flows[0][k], self.levels[0])
+
+    def find_tiles(self, before: Floats, after: Floats) -> None:
+        """Find the tiles of all levels in which the solver works."""
+        finest, tiles = self.levels[0], self.tiles[0]
+        find_moving_tiles(before, after, finest, np.float32(self.tvl1.still), tiles)
+        for level, coarse_tiles in zip(self.levels[1:], self.tiles[1:], strict=True):
+            coarsen(tiles, finest, level, coarse_tiles)
+
+    def solve_level(self, before: Floats, after: Floats, i: int) -> None:
+        """Improve the flow of level i, from a plane of the image before to the samples of the one after."""
+        u1, u2 = self.flows[i]
+        solve_level(before, after, u1, u2, self.levels[i], self.tiles[i], self.parameters[i], self.scratch)
+
+    def enlarge(self, i: int) -> None:
+        """Begin the flow of level i - 1 with that of level i."""
+        for coarse, fine in zip(self.flows[i], self.flows[i - 1], strict=True):
+            resize(coarse, self.levels[i], fine, self.levels[i - 1], self.up[i - 1], self.zoom, self.row)
 
 
 def _parameters(number: int, level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:

@@ -7,6 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from flowprep.engines.cpu.clock import (
+    BEGIN,
+    BLOCKS,
+    END,
+    ITERATIONS,
+    PLAIN_MEDIAN,
+    TEXELS,
+    WARP,
+    WEIGHTED_MEDIAN,
+    lap,
+    start,
+)
 from flowprep.engines.cpu.median import medians
 from flowprep.engines.cpu.memory import (
     BLOCK,
@@ -329,7 +341,7 @@ def _iterate(
     Returns:
         The sum of squared updates of the last one; infinite without a stopping test.
     """
-    fill_spans(tiles, level, scratch.spans)
+    blocks = fill_spans(tiles, level, scratch.spans)
     done, sweep = 0, FIRST_SWEEP if parameters.stop > 0 else LONGEST_SWEEP
     while done < parameters.inner:
         if parameters.settle > 0:
@@ -337,10 +349,11 @@ def _iterate(
         iterations = min(sweep, parameters.inner - done)
         before = error
         first, error = _sweep(level, parameters, scratch, iterations)
+        scratch.clock[ITERATIONS, BLOCKS] += iterations * blocks
         if parameters.stop <= 0:
             error = np.inf
             if parameters.settle > 0 and iterations == SETTLE_EVERY:
-                leave_out_settled(level, tiles, scratch, parameters.settle)
+                blocks = leave_out_settled(level, tiles, scratch, parameters.settle)
         elif error <= parameters.stop:
             break
         elif done == 0:
@@ -363,28 +376,39 @@ def solve_level(
     scratch: Scratch,
 ) -> None:
     """Improve the flow in the planes u1 and u2 at one level: Algorithm 1 of reference.py."""
+    clock, whole = scratch.clock, level.height * level.blocks
     mode = flush_denormals()
+    start(clock)
     _begin_level(i0, u1, u2, level, tiles, parameters, scratch)
+    lap(clock, BEGIN, whole)
     if parameters.spline:
         make_spline_texels(samples, level, scratch.texels)
     else:
         make_texels(samples, level, scratch.texels)
+    lap(clock, TEXELS, whole)
+    worked = fill_spans(tiles, level, scratch.spans)
 
     for warp_number in range(parameters.warps):
         weighted = warp_number >= parameters.weighted_from
+        median = WEIGHTED_MEDIAN if weighted else PLAIN_MEDIAN
         if parameters.spline:
             warp_spline(i0, level, tiles, parameters, scratch)
         else:
             warp(i0, level, tiles, parameters, scratch)
+        lap(clock, WARP, worked)
         error = np.inf
         for _ in range(parameters.outer):
             if error <= parameters.stop:
                 break
             if parameters.median > 1 and not parameters.median_after:
                 medians(i0, level, scratch, tiles, u1, u2, weighted, parameters)
+                lap(clock, median, worked)
             error = _iterate(level, tiles, parameters, scratch, error)
+            lap(clock, ITERATIONS, 0)  # it has counted its blocks
             if parameters.median > 1 and parameters.median_after:
                 medians(i0, level, scratch, tiles, u1, u2, weighted, parameters)
+                lap(clock, median, worked)
     copy_out(level, scratch.state, U1, u1)
     copy_out(level, scratch.state, U2, u2)
+    lap(clock, END, whole)
     restore_mode(mode)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flowprep.engines.cpu.clock import Clock
 from flowprep.engines.cpu.simd import LANES, load, store
 from flowprep.system.jit import jit
 
@@ -123,6 +124,7 @@ class Scratch(NamedTuple):
         pixels: values of 16 pixels.
         indices: indices of 16 pixels.
         mismatch: a plane: the warped second image minus the first one; only with weights for occlusions.
+        clock: the time of each stage.
     """
 
     state: Floats
@@ -135,6 +137,7 @@ class Scratch(NamedTuple):
     pixels: Floats
     indices: Ints
     mismatch: Floats
+    clock: Clock
 
 
 def level_layout(height: int, width: int) -> LevelLayout:

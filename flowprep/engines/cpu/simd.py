@@ -26,6 +26,7 @@ from flowprep.system.simd import (
     INT,
     INTS,
     L32,
+    L64,
     call,
     cgutils,
     in_all_lanes,
@@ -211,7 +212,22 @@ def sums_of_fours(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any, d
     return builder.fadd(fours(ab, cd, 0, 2, 4, 6), fours(ab, cd, 1, 3, 5, 7))
 
 
-# The processor's mode
+# The processor's clock and mode
+
+
+@operation(INDEX)
+def ticks(context: Any, builder: ir.IRBuilder) -> Any:
+    """A counter that runs at a constant rate; 0 on processors other than x86 and ARM.
+
+    x86 counts at its nominal frequency, whatever the present one.
+    """
+    if _is_x86(context):
+        return call(builder, "llvm.readcyclecounter", L64)
+    if str(context.codegen().magic_tuple()[0]).startswith(("aarch64", "arm64")):
+        kind = ir.FunctionType(L64, [])
+        return builder.asm(kind, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+    return L64(0)
+
 
 _FLUSH = 0x8040  # of x86's MXCSR: denormal results and operands count as 0
 

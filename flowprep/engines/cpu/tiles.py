@@ -33,9 +33,15 @@ def span_row_length(level: LevelLayout) -> int:
 
 
 @jit
-def fill_spans(tiles: Tiles, level: LevelLayout, spans: Ints) -> None:
-    """Fill `Scratch.spans`: the runs of tiles in which the solver works."""
+def fill_spans(tiles: Tiles, level: LevelLayout, spans: Ints) -> int:
+    """Fill `Scratch.spans`: the runs of tiles in which the solver works.
+
+    Returns:
+        The number of blocks of the state in these tiles.
+    """
+    blocks = 0
     for row in range(tiles.shape[0]):
+        height = min(TILE_HEIGHT, level.height - row * TILE_HEIGHT)
         s, b = row * span_row_length(level), 0
         while b < level.blocks:
             if tiles[row, b] == 0:
@@ -45,13 +51,19 @@ def fill_spans(tiles: Tiles, level: LevelLayout, spans: Ints) -> None:
             while b < level.blocks and tiles[row, b] != 0:
                 b += 1
             spans[s + 1] = b
+            blocks += height * (b - spans[s])
             s += 2
         spans[s] = level.blocks
+    return blocks
 
 
 @jit
-def leave_out_settled(level: LevelLayout, tiles: Tiles, scratch: Scratch, settle: np.float32) -> None:
-    """Leave the settled tiles without a restless neighbour out of `scratch.spans`."""
+def leave_out_settled(level: LevelLayout, tiles: Tiles, scratch: Scratch, settle: np.float32) -> int:
+    """Leave the settled tiles without a restless neighbour out of `scratch.spans`.
+
+    Returns:
+        The number of blocks of the state in the other tiles.
+    """
     rows, restless = tiles.shape[0], scratch.restless
     restless[: rows + 2, : level.blocks + 2] = 0
     for row in range(rows):
@@ -68,7 +80,7 @@ def leave_out_settled(level: LevelLayout, tiles: Tiles, scratch: Scratch, settle
     for row in range(rows):
         for b in range(level.blocks):
             restless[row + 1, b + 1] &= tiles[row, b]
-    fill_spans(restless[1 : rows + 1, 1 : level.blocks + 1], level, scratch.spans)
+    return fill_spans(restless[1 : rows + 1, 1 : level.blocks + 1], level, scratch.spans)
 
 
 @jit

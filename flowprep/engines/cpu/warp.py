@@ -46,7 +46,7 @@ from flowprep.engines.cpu.simd import (
 )
 from flowprep.engines.pyramid import CUBIC_A, TINY_GRADIENT
 from flowprep.engines.tiles import TILE_HEIGHT
-from flowprep.system.jit import jit
+from flowprep.system.jit import inline_jit, jit
 
 # Offsets in Scratch.pixels of the values of 16 pixels, in floats. Cubic: the weights of four columns, pixel
 # by pixel; the weights of four rows, row by row; the warped texels. Spline: weights and slopes of the
@@ -103,7 +103,7 @@ def _cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
     return far_left, left, one - far_left - left - far_right, far_right
 
 
-@jit
+@inline_jit
 def _taps(texels: Floats, row: int, pixels: Floats, indices: Ints, k: int) -> Any:
     """The four columns of texels around pixel k, each weighted: their sum is I1 and its gradient at x + u."""
     at = np.int64(indices[k])
@@ -120,6 +120,7 @@ def warp(
 ) -> None:
     """Fill the constants of all blocks, by cubic convolution."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
+    steps, mismatch = scratch.steps, scratch.mismatch
     lowest, zero = splat(np.float32(-3)), splat(np.float32(0))
     last_x, last_y = splat(np.float32(level.width + 1)), splat(np.float32(level.height + 1))
     margin = splat(np.float32(TEXEL_MARGIN - 1))
@@ -129,9 +130,9 @@ def warp(
         for b in range(level.blocks):
             if tiles[y // TILE_HEIGHT, b] == 0:
                 if parameters.occlusion > 0:  # still tiles agree but for noise
-                    store(scratch.mismatch, level.origin + y * level.stride + b * LANES, zero)
+                    store(mismatch, level.origin + y * level.stride + b * LANES, zero)
                 continue
-            i = (y + 1) * level.row + b * BLOCK
+            i, at = (y + 1) * level.row + b * BLOCK, level.origin + y * level.stride + b * LANES
             u1, u2 = load(state, i + U1), load(state, i + U2)
             x_to = u1 + (splat(np.float32(b * LANES)) + lane_numbers())
             y_to = u2 + y_from
@@ -157,8 +158,13 @@ def warp(
                 )
                 store(pixels, WARPED + TEXEL * k, four)
             i1w, i1wx, i1wy, _ = load_interleaved(pixels, WARPED)
-
-            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+            if parameters.blend > 0:
+                i1wx, i1wy = _blended(i0, at, level.stride, i1wx, i1wy, parameters.blend)
+            inside = load(steps, (level.blocks + b) * LANES)  # 0 right of the image
+            i1wx, i1wy = _inside(x_to, y_to, i1wx, i1wy, inside, level, parameters.mask)
+            if parameters.occlusion > 0:
+                store(mismatch, at, i1w - load(i0, at))
+            _store_constants(state, i, load(i0, at), i1w, i1wx, i1wy)
 
 
 @jit
@@ -180,7 +186,7 @@ def _spline_slopes(t: Any) -> tuple[Any, Any, Any, Any]:
     return outer_left, t * (three_halves * t - two), r * (two - three_halves * r), outer_right
 
 
-@jit
+@inline_jit
 def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: int) -> Any:
     """The weighted sums along four rows of coefficients, for the pixels k to k + 3."""
     return sums_of_fours(
@@ -197,6 +203,7 @@ def warp_spline(
 ) -> None:
     """Fill the constants of all blocks, by a cubic B-spline."""
     state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
+    steps, mismatch = scratch.steps, scratch.mismatch
     zero = splat(np.float32(0))
     last_x, last_y = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
     row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
@@ -206,9 +213,9 @@ def warp_spline(
         for b in range(level.blocks):
             if tiles[y // TILE_HEIGHT, b] == 0:
                 if parameters.occlusion > 0:  # still tiles agree but for noise
-                    store(scratch.mismatch, level.origin + y * level.stride + b * LANES, zero)
+                    store(mismatch, level.origin + y * level.stride + b * LANES, zero)
                 continue
-            i = (y + 1) * level.row + b * BLOCK
+            i, at = (y + 1) * level.row + b * BLOCK, level.origin + y * level.stride + b * LANES
             x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
             y_to = load(state, i + U2) + y_from
             x_in = maximum(minimum(x_to, last_x), zero)
@@ -231,42 +238,43 @@ def warp_spline(
             i1wy = fma(s0, r0, fma(s1, r1, fma(s2, r2, s3 * r3)))
             r0, r1, r2, r3 = load_interleaved(pixels, SLOPED)
             i1wx = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
-            _set_warped(i0, y, b, x_to, y_to, i1w, i1wx, i1wy, level, parameters, scratch)
+            if parameters.blend > 0:
+                i1wx, i1wy = _blended(i0, at, level.stride, i1wx, i1wy, parameters.blend)
+            inside = load(steps, (level.blocks + b) * LANES)  # 0 right of the image
+            i1wx, i1wy = _inside(x_to, y_to, i1wx, i1wy, inside, level, parameters.mask)
+            if parameters.occlusion > 0:
+                store(mismatch, at, i1w - load(i0, at))
+            _store_constants(state, i, load(i0, at), i1w, i1wx, i1wy)
 
 
-@jit
-def _set_warped(
-    i0: Floats,
-    y: int,
-    b: int,
-    x_to: Any,
-    y_to: Any,
-    i1w: Any,
-    i1wx: Any,
-    i1wy: Any,
-    level: LevelLayout,
-    parameters: SolverParameters,
-    scratch: Scratch,
-) -> None:
-    """Fill the constants of a block: the gradient, rho without its part in u, and -1 / |grad|^2."""
-    one, zero = splat(ONE), splat(np.float32(0))
-    state, at = scratch.state, level.origin + y * level.stride + b * LANES
-    i = (y + 1) * level.row + b * BLOCK
-    if parameters.blend > 0:
-        keep, add = splat(ONE - parameters.blend), splat(HALF * parameters.blend)
-        i1wx = fma(keep, i1wx, add * (load(i0, at + 1) - load(i0, at - 1)))
-        i1wy = fma(keep, i1wy, add * (load(i0, at + level.stride) - load(i0, at - level.stride)))
-    if parameters.mask:
+@inline_jit
+def _blended(i0: Floats, at: int, stride: int, i1wx: Any, i1wy: Any, blend: np.float32) -> tuple[Any, Any]:
+    """The gradient of the data term: that of the warped image, blended with that of I0."""
+    keep, add = splat(ONE - blend), splat(HALF * blend)
+    i1wx = fma(keep, i1wx, add * (load(i0, at + 1) - load(i0, at - 1)))
+    i1wy = fma(keep, i1wy, add * (load(i0, at + stride) - load(i0, at - stride)))
+    return i1wx, i1wy
+
+
+@inline_jit
+def _inside(
+    x_to: Any, y_to: Any, i1wx: Any, i1wy: Any, inside: Any, level: LevelLayout, mask: bool
+) -> tuple[Any, Any]:
+    """The gradient, set to 0 right of the image, and with `mask` where the flow points outside the image."""
+    zero = splat(np.float32(0))
+    if mask:
         right, below = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
         distance = maximum(maximum(zero - x_to, x_to - right), maximum(zero - y_to, y_to - below))
         i1wx, i1wy = i1wx - where_above(distance, zero, i1wx), i1wy - where_above(distance, zero, i1wy)
-    inside = load(scratch.steps, (level.blocks + b) * LANES)  # 0 right of the image
-    i1wx, i1wy = where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
+    return where_above(inside, zero, i1wx), where_above(inside, zero, i1wy)
+
+
+@inline_jit
+def _store_constants(state: Floats, i: int, central: Any, i1w: Any, i1wx: Any, i1wy: Any) -> None:
+    """Store the constants of the block at offset i: gradient, rho without its part in u, -1 / |grad|^2."""
+    one, zero = splat(ONE), splat(np.float32(0))
     square = fma(i1wx, i1wx, i1wy * i1wy)
     store(state, i + I1X, i1wx)
     store(state, i + I1Y, i1wy)
-    if parameters.occlusion > 0:
-        store(scratch.mismatch, at, i1w - load(i0, at))
-    rho = i1w - i1wx * load(state, i + U1) - i1wy * load(state, i + U2) - load(i0, at)
-    store(state, i + RHO, rho)
+    store(state, i + RHO, i1w - i1wx * load(state, i + U1) - i1wy * load(state, i + U2) - central)
     store(state, i + INVERSE, where_above(square, splat(TINY), (zero - one) / square))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,19 @@ import numpy as np
 import pytest
 
 from flowprep.engines import make_engine
+from flowprep.engines.cpu.clock import (
+    BEGIN,
+    BLOCKS,
+    END,
+    ITERATIONS,
+    LAST,
+    PLAIN_MEDIAN,
+    TEXELS,
+    TICKS,
+    WARP,
+    WEIGHTED_MEDIAN,
+)
+from flowprep.engines.cpu.engine import Workspace
 from flowprep.errors import SettingsError
 from flowprep.presets import PRESETS
 from flowprep.testing.engines import (
@@ -58,3 +72,25 @@ def test_a_4k_frame_is_solved_whole() -> None:
     truth = np.array([3, -2])[:, None, None]
     for corner in (np.s_[:, :256, :256], np.s_[:, -256:, -256:], np.s_[:]):
         assert mean_endpoint_error(flow[corner], truth) < EngineSuite.truth_tolerance_px
+
+
+def test_the_clock_counts_the_blocks_of_each_stage() -> None:
+    # 3 blocks a row; the two upper rows of tiles are still.
+    tvl1 = replace(FIXED, scales=1, warps=2, outer_iterations=3, inner_iterations=12, still=2.0)
+    frames = drifting_frames(2, 40, 48, 2.2, -1.4)
+    frames[1, :24] = frames[0, :24]
+    workspace = Workspace(40, 48, tvl1)
+    before, after = (workspace.prepare(frame, workspace.new_frame()) for frame in frames)
+    began = time.perf_counter()
+    workspace.solve(before, after, np.empty((2, 40, 48), np.float32))
+    seconds = time.perf_counter() - began
+    clock = workspace.scratch.clock
+    moving = int(workspace.tiles[0].sum()) * 8
+    assert 3 * 16 <= moving < 3 * 40
+    expected = {BEGIN: 120, TEXELS: 120, WARP: 2 * moving, PLAIN_MEDIAN: 6 * moving, END: 120}
+    assert {stage: clock[stage, BLOCKS] for stage in expected} == expected
+    assert clock[ITERATIONS, BLOCKS] == 2 * 3 * 12 * moving
+    assert clock[WEIGHTED_MEDIAN].tolist() == [0, 0]
+    stages = clock[:LAST, TICKS]
+    assert (stages[list(expected)] > 0).all() and stages[ITERATIONS] == stages.max()
+    assert stages.sum() < seconds * 1e10  # no clock counts faster than 10 GHz
