@@ -65,6 +65,7 @@ from flowprep.engines.tiles import SETTLE_EVERY, TILE_HEIGHT
 from flowprep.system.jit import inline_jit, jit
 
 FIRST_SWEEP = 2  # iterations of the sweep after a median: how fast the updates shrink is unknown there
+LONGEST_UNTESTED = 6  # iterations between two stopping tests
 CAUTION = 0.35  # share of the iterations predicted until the stop that a sweep does: few run past it
 
 
@@ -212,14 +213,15 @@ def _iterate_span(
     at: int,
     first: int,
     end: int,
-    scratch: Scratch,
+    steps: Floats,
     steps_at: int,
-    parameters: SolverParameters,
+    updates: Floats,
     updates_at: int,
+    parameters: SolverParameters,
 ) -> float:
     """Call _iterate_row for the settings; a negative `updates_at` leaves the updates out."""
     lt, theta, huber = parameters.lt, parameters.theta, parameters.huber
-    place, steps, updates = (state, above, at, first, end), scratch.steps, scratch.updates
+    place = state, above, at, first, end
     if updates_at >= 0:
         if not parameters.coupled:
             return _iterate_row(*place, steps, steps_at, lt, theta, updates, updates_at, None, None)
@@ -244,7 +246,8 @@ def _sweep(
     Returns:
         The sums of squared updates of the first and of the last iteration; 0 without a stopping test.
     """
-    state, row, spans = scratch.state, level.row, scratch.spans
+    state, steps, updates, spans = scratch.state, scratch.steps, scratch.updates, scratch.spans
+    row = level.row
     ghost = (level.width // LANES) * BLOCK + level.width % LANES
     edge = ((level.width - 1) // LANES) * BLOCK + (level.width - 1) % LANES
     pixels = level.blocks * LANES
@@ -268,12 +271,12 @@ def _sweep(
             ):
                 updates_at = tile_row * pixels
                 if y % TILE_HEIGHT == 0 and y < level.height:
-                    scratch.updates[updates_at : updates_at + pixels] = 0
+                    updates[updates_at : updates_at + pixels] = 0
             error = 0.0
             s = tile_row * span_row_length(level)
             while spans[s] < level.blocks:
                 error += _iterate_span(
-                    state, above, at, spans[s], spans[s + 1], scratch, steps_at, parameters, updates_at
+                    state, above, at, spans[s], spans[s + 1], steps, steps_at, updates, updates_at, parameters
                 )
                 s += 2
             # The ghost column repeats the last column.
@@ -294,9 +297,9 @@ def _next_sweep(stop: float, before: float, now: float, iterations: int) -> int:
     shrink more slowly from now on.
     """
     if stop <= 0 or iterations == 0 or now >= before:
-        return LONGEST_SWEEP
+        return LONGEST_UNTESTED
     needed = math.log(stop / now) / math.log(now / before) * iterations
-    return int(min(max(needed * CAUTION, 1.0), float(LONGEST_SWEEP)))
+    return int(min(max(needed * CAUTION, 1.0), float(LONGEST_UNTESTED)))
 
 
 @jit
