@@ -150,7 +150,7 @@ def bench(
     tvl1 = tvl1 or PRESETS[default_preset(engine)]
     threads = threads or usable_cores()
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
-        videos = spread(video_paths(videos), pairs) if videos else _sample_clips(Path(folder))
+        videos = spread(video_paths(videos), pairs) if videos else sample_clips(Path(folder))
         sampled = sample_pairs(videos, size, pairs)
         compared = _compare(sampled, make_engine(engine, tvl1))
         rates = _rates({"ours": (engine, tvl1), "opencv": ("opencv", PRESETS["opencv"])}, sampled, threads)
@@ -188,7 +188,7 @@ def bench_gpu(videos: Sequence[Path], size: str, tvl1: Tvl1Settings) -> CudaBenc
         tvl1: parameters of TV-L1.
     """
     with tempfile.TemporaryDirectory(prefix="flowprep-bench-") as folder:
-        videos = video_paths(videos) if videos else _sample_clips(Path(folder))
+        videos = video_paths(videos) if videos else sample_clips(Path(folder))
         return bench_cuda(_first_frames(videos[0], size), tvl1)
 
 
@@ -268,6 +268,7 @@ def _first_frames(video: Path, size: str) -> Grey:
     return np.stack([to_grey(frame.rgb) for _, frame in stream])
 
 
-def _sample_clips(folder: Path) -> list[Path]:
+def sample_clips(folder: Path) -> list[Path]:
+    """Write some synthetic clips to a folder."""
     samples = write_samples(folder / "clips", classes=4, clips=2)
     return [samples.directory / path for path in samples.train]

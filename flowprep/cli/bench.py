@@ -13,13 +13,15 @@ from flowprep.cli.command import SHARED_FLAGS, Group, warn_old_spelling
 from flowprep.cli.options import (
     check_engine_options,
     corpus_argument,
+    only_with,
     preset_option,
     solver_options,
     tvl1_from_options,
     tvl1_option,
 )
 from flowprep.cli.output import print_result, print_table
-from flowprep.presets import default_preset
+from flowprep.errors import UsageError
+from flowprep.presets import Tvl1Settings, default_preset
 from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
@@ -80,9 +82,19 @@ def bench() -> None:
 @click.option(
     "--threads", type=click.IntRange(1), help="Threads of the run on all cores.  [default: one for each core]"
 )
+@click.option(
+    "--stages",
+    is_flag=True,
+    help="Time each stage of engine cpu instead, beside the limit of this processor.",
+)
 @solver_options
 def bench_flow(
-    videos: tuple[Path, ...], engine: str, preset: str | None, changes: tuple[str, ...], **options: Any
+    videos: tuple[Path, ...],
+    stages: bool,
+    engine: str,
+    preset: str | None,
+    changes: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Time an engine against OpenCV's TV-L1, alternately on the same pairs.
 
@@ -91,8 +103,19 @@ def bench_flow(
     The output has milliseconds per pair on one thread, the distance to OpenCV's flow, pairs per second on all
     cores, size and error of each quantiser, and the time of each stage of an extraction. OpenCV runs with its
     default parameters, whatever the preset. With engine cuda, the output of `bench gpu` follows.
+
+    With --stages, the output is a table of the stages of engine cpu on one thread. Its columns are
+    milliseconds a pair, millions of pixels (those of each iteration, in tiles where the solver works),
+    nanoseconds and clock cycles a pixel, the limit in nanoseconds, what bounds it, and the time as a multiple
+    of the limit.
     """
     check_engine_options(engine, preset, changes, options["size"])
+    if stages:
+        only_with("bench flow without --stages", False, "threads")
+        if engine not in ("auto", "cpu"):
+            raise UsageError(f"--stages is given with engine {engine}; allowed: engine cpu")
+        _bench_stages(videos, tvl1_from_options("cpu", preset, changes), options["size"], options["pairs"])
+        return
 
     from flowprep.bench.flow import bench
 
@@ -171,6 +194,20 @@ def bench_gpu(videos: tuple[Path, ...], size: str, preset: str | None, changes: 
 
     result = bench_gpu(videos, size, tvl1_from_options("cuda", preset, changes))
     print_result(result, lambda: _show_gpu(result))
+
+
+def _bench_stages(videos: tuple[Path, ...], tvl1: Tvl1Settings, size: str, pairs: int) -> None:
+    from flowprep.bench.stages import bench_stages
+
+    result = bench_stages(videos, tvl1=tvl1, size=size, pairs=pairs)
+
+    def show() -> None:
+        machine, peaks = result.machine, result.peaks
+        click.echo(f"{machine.processor}, {peaks.ghz:.2f} GHz, compiled for {peaks.target}")
+        click.echo(f"{count_noun(result.pairs, 'pair')} of {result.size}, one thread, both frames prepared:")
+        print_table(result.rows())
+
+    print_result(result, show)
 
 
 def _solver_name(resolved: str, engine: str, preset: str | None, changes: tuple[str, ...]) -> str:

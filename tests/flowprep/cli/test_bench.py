@@ -61,3 +61,26 @@ def test_bench_against_truth(cli, tmp_path):
     assert "flow10.flo needs frame10.png" in cli("bench", "truth", tmp_path / "t").stderr
     (tmp_path / "none").mkdir()
     assert cli("bench", "truth", tmp_path / "none").exit_code == 2
+
+
+def test_bench_of_stages(cli, clips):
+    video = clips / "left" / "v_left_g01.mp4"
+    quick = ("bench", "flow", video, "--stages", "--size", "source", "--pairs", 2)
+    result = json.loads(cli(*quick, "--preset", "fast", "--json").stdout)
+    assert (result["pairs"], result["size"], result["tvl1"]["scale_step"]) == (2, "48x32", 0.65)
+    stages = result["stages"]
+    assert list(stages)[:3] == ["blur", "structure", "pyramid"] and "weighted median" not in stages
+    total = sum(stage["ms"] for stage in stages.values()) + result["rest_ms"]
+    assert total == pytest.approx(result["ms_per_pair"], abs=0.01)
+    # Two levels of 3 x 32 and 2 x 21 blocks, 3 warps of 35 iterations.
+    assert stages["iterations"]["megapixels"] == pytest.approx(16 * (96 + 42) * 105 / 1e6, abs=1e-4)
+    warp = stages["warp"]
+    assert warp["cycles"] == pytest.approx(warp["ns"] * result["peaks"]["ghz"], rel=0.01)
+    assert warp["times_limit"] == pytest.approx(warp["ns"] / warp["limit_ns"], rel=0.02)
+    table = cli(*quick).stdout.splitlines()
+    assert max(map(len, table)) <= 80
+    assert table[2].split() == ["stage", "ms", "share", "Mpixel", "ns/px", "cycles", "limit", "of", "times"]
+    assert table[-1].startswith("a pair") and table[-1].rstrip().endswith("100.0%")
+    assert "only with bench flow without --stages" in cli(*quick, "--threads", 2).stderr
+    refused = cli(*quick, "--engine", "opencv")
+    assert refused.exit_code == 2 and "allowed: engine cpu" in refused.stderr
