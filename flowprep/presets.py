@@ -64,6 +64,7 @@ class Tvl1Settings:
             noise, the flow is exactly 0. 0 turns it off. See `flowprep.engines.tiles`.
         settle: tiles whose updates are smaller than this are left out, until a neighbour moves again. Pixels,
             root mean square of an iteration; 0 turns it off. Only with epsilon 0.
+        keep_dual: begin a level with the dual variables of the coarser level, instead of zeros.
         finest_warps: number of warps at the finest level; 0 for `warps`.
         finest_iterations: inner iterations at the finest level; 0 for `inner_iterations`.
     """
@@ -98,6 +99,7 @@ class Tvl1Settings:
     median_warps: int = 0
     still: float = 0.0
     settle: float = 0.0
+    keep_dual: bool = False
     finest_warps: int = 0
     finest_iterations: int = 0
 

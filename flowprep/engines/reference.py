@@ -28,6 +28,8 @@ Settings that OpenCV lacks, in the order of the computation:
 * median_grey, median_stride, median_occlusion: D. Sun, S. Roth, M. J. Black, "Secrets of optical flow
   estimation and their principles", CVPR 2010.
 * still and settle: `flowprep.engines.tiles`.
+* keep_dual: a level begins with the dual variables of the coarser one. The gradient of the flow is about the
+  same there, as pixels and flow shrink alike.
 
 OpenCV differs from the paper in three points, and so does this engine. u is median-filtered before each block
 of inner iterations. The dual variables continue from one warp to the next. Samples outside I1 are 0.
@@ -125,23 +127,31 @@ def solve_pair(levels0: list[Image], levels1: list[Image], tvl1: Tvl1Settings) -
     """Flow from the first image to the second, from coarse to fine (Algorithm 2)."""
     tiles = moving_tiles(levels0[0], levels1[0], tvl1)
     u = np.zeros((2, *levels0[-1].shape), np.float32)
+    p = np.zeros((2, *u.shape), np.float32)  # p[k] is the dual variable of u[k]: (x part, y part)
     for level in reversed(range(len(levels0))):
         size = levels0[level].shape
         if u.shape[1:] != size:
             ratio = u.shape[1] / size[0], u.shape[2] / size[1]
             u = np.stack([resize(c, size, ratio) for c in u]) * np.float32(1 / tvl1.scale_step)
+            p = np.stack([[resize(c, size, ratio) for c in pk] for pk in p])
+            p[:, 0, :, -1] = p[:, 1, -1] = 0  # no gradient across the border
+        if not tvl1.keep_dual:
+            p = np.zeros_like(p)
         work = coarser(tiles, levels0[0].shape, size) if level else tiles
-        u = solve_level(levels0[level], levels1[level], u, work, tvl1, level)
+        u, p = solve_level(levels0[level], levels1[level], u, p, work, tvl1, level)
     return u
 
 
-def solve_level(i0: Image, i1: Image, u: Flow, tiles: Tiles, tvl1: Tvl1Settings, level: int) -> Flow:
-    """Improve the flow u (2, h, w) at one level (Algorithm 1).
+def solve_level(
+    i0: Image, i1: Image, u: Flow, p: Flow, tiles: Tiles, tvl1: Tvl1Settings, level: int
+) -> tuple[Flow, Flow]:
+    """Improve the flow u (2, h, w) and its dual variables p (2, 2, h, w) at one level (Algorithm 1).
 
     Args:
         i0: the first image.
         i1: the second image.
         u: flow of the coarser level.
+        p: dual variables to begin with.
         tiles: where the solver works; the flow of the other tiles is 0.
         tvl1: the parameters.
         level: number of the level; 0 is the finest.
@@ -151,8 +161,7 @@ def solve_level(i0: Image, i1: Image, u: Flow, tiles: Tiles, tvl1: Tvl1Settings,
     stop = stop_below(height, width, tvl1)
     weight = edge_weights(i0, tvl1)
     moves = in_pixels(tiles, i0.shape)
-    u = np.where(moves, u, np.float32(0))
-    p = np.zeros((2, 2, *i0.shape), np.float32)  # p[k] is the dual variable of u[k]: (x part, y part)
+    u, p = np.where(moves, u, np.float32(0)), np.where(in_pixels(tiles, i0.shape, 1), p, np.float32(0))
     for warp_number in range(tvl1.warps_of(level)):
         grad, rho_c, mismatch = linearise(i0, i1, u, tvl1)
         square = grad[0] * grad[0] + grad[1] * grad[1]
@@ -179,7 +188,7 @@ def solve_level(i0: Image, i1: Image, u: Flow, tiles: Tiles, tvl1: Tvl1Settings,
                     working = tiles & grown(restless(update, tvl1.settle))
             if tvl1.median_after:
                 u = np.where(moves, filtered(u, i0, mismatch, weighted, tvl1), u)
-    return u
+    return u, p
 
 
 def linearise(i0: Image, i1: Image, u: Flow, tvl1: Tvl1Settings) -> tuple[Flow, Image, Image]:

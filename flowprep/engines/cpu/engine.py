@@ -33,6 +33,7 @@ from flowprep.engines.cpu.iterate import solve_level
 from flowprep.engines.cpu.median import WINDOW
 from flowprep.engines.cpu.memory import (
     BLOCK,
+    DUAL_PARTS,
     ONE,
     TEXEL_MARGIN,
     Floats,
@@ -41,9 +42,11 @@ from flowprep.engines.cpu.memory import (
     Scratch,
     SolverParameters,
     aligned,
+    copy_duals_out,
     level_layout,
     new_plane,
     pixels_of,
+    plane_length,
 )
 from flowprep.engines.cpu.prepare import (
     mirror_border,
@@ -125,6 +128,9 @@ class Workspace:
         self.antialias = gaussian_taps(antialias_sigma(tvl1)) if tvl1.antialias else None
         self.spline = spline_taps() if tvl1.warp == "spline" else None
         self.flows = [[new_plane(level) for _ in range(2)] for level in self.levels]
+        # The four parts of the dual variables, one after the other.
+        parts = DUAL_PARTS if tvl1.keep_dual else 0
+        self.duals = [aligned(parts * plane_length(level)) for level in self.levels]
         self.tiles = [np.ones(tile_counts(level.height, level.width), np.uint8) for level in self.levels]
         finest, tile_rows = self.levels[0], len(self.tiles[0])
         self.scratch = Scratch(
@@ -213,6 +219,7 @@ class Workspace:
         """Fill `flow` (2, H, W) with the flow from one frame to the other."""
         for plane in self.flows[-1]:
             plane[:] = 0
+        self.duals[-1][:] = 0
         if self.tvl1.still:
             self.find_tiles(before.images[0], after.images[0])
         for i in reversed(range(len(self.levels))):
@@ -232,12 +239,22 @@ class Workspace:
     def solve_level(self, before: Floats, after: Floats, i: int) -> None:
         """Improve the flow of level i, from a plane of the image before to the samples of the one after."""
         u1, u2 = self.flows[i]
-        solve_level(before, after, u1, u2, self.levels[i], self.tiles[i], self.parameters[i], self.scratch)
+        level, parameters = self.levels[i], self.parameters[i]
+        solve_level(before, after, u1, u2, self.duals[i], level, self.tiles[i], parameters, self.scratch)
 
     def enlarge(self, i: int) -> None:
-        """Begin the flow of level i - 1 with that of level i."""
+        """Begin the flow of level i - 1 with that of level i, and the dual variables if they are kept."""
+        level, finer, taps = self.levels[i], self.levels[i - 1], self.up[i - 1]
         for coarse, fine in zip(self.flows[i], self.flows[i - 1], strict=True):
-            resize(coarse, self.levels[i], fine, self.levels[i - 1], self.up[i - 1], self.zoom, self.row)
+            resize(coarse, level, fine, finer, taps, self.zoom, self.row)
+        if not self.tvl1.keep_dual:
+            return
+        copy_duals_out(level, self.scratch.state, self.duals[i])
+        parts = (np.split(self.duals[k], DUAL_PARTS) for k in (i, i - 1))
+        for k, (coarse, fine) in enumerate(zip(*parts, strict=True)):
+            resize(coarse, level, fine, finer, taps, ONE, self.row)
+            # No gradient across the border: parts 0 and 2 are along rows, 1 and 3 along columns.
+            pixels_of(fine, finer)[(np.s_[:, -1], np.s_[-1])[k % 2]] = 0
 
 
 def _parameters(number: int, level: LevelLayout, tvl1: Tvl1Settings) -> SolverParameters:
@@ -264,6 +281,7 @@ def _parameters(number: int, level: LevelLayout, tvl1: Tvl1Settings) -> SolverPa
         np.float32(tvl1.blend),
         tvl1.mask,
         tvl1.coupled,
+        tvl1.keep_dual,
     )
 
 

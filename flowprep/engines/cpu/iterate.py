@@ -22,6 +22,7 @@ from flowprep.engines.cpu.clock import (
 from flowprep.engines.cpu.median import medians
 from flowprep.engines.cpu.memory import (
     BLOCK,
+    DUAL_PARTS,
     HALF,
     I1X,
     I1Y,
@@ -43,6 +44,7 @@ from flowprep.engines.cpu.memory import (
     Tiles,
     copy_out,
     make_steps,
+    plane_length,
 )
 from flowprep.engines.cpu.simd import (
     LANES,
@@ -307,12 +309,13 @@ def _begin_level(
     i0: Floats,
     u1: Floats,
     u2: Floats,
+    duals: Floats,
     level: LevelLayout,
     tiles: Tiles,
     parameters: SolverParameters,
     scratch: Scratch,
 ) -> None:
-    """Fill the state of a level: the flow of the planes, no dual variables, weights of the regulariser."""
+    """Fill the state of a level: flow and dual variables of the planes, weights of the regulariser."""
     state, stride = scratch.state, level.stride
     state[: (level.height + 2) * level.row + BLOCK] = 0
     make_steps(level, parameters.taut, scratch.steps)
@@ -333,6 +336,18 @@ def _begin_level(
                 for _ in range(5):  # to the 32nd power
                     weight = weight * weight
                 store(state, i + TAUT, taut / maximum(weight, least))
+    if not parameters.keep_dual:
+        return
+    length = plane_length(level)
+    for y in range(level.height):
+        tile_row = (
+            min(y + 1, level.height - 1) // TILE_HEIGHT
+        )  # see _sweep: the dual step works one row behind
+        for b in range(level.blocks):
+            if tiles[tile_row, b] != 0:
+                i, at = (y + 1) * level.row + b * BLOCK, level.origin + y * stride + b * LANES
+                for part in range(DUAL_PARTS):
+                    store(state, i + P11 + part * LANES, load(duals, part * length + at))
 
 
 @jit
@@ -373,16 +388,20 @@ def solve_level(
     samples: Floats,
     u1: Floats,
     u2: Floats,
+    duals: Floats,
     level: LevelLayout,
     tiles: Tiles,
     parameters: SolverParameters,
     scratch: Scratch,
 ) -> None:
-    """Improve the flow in the planes u1 and u2 at one level: Algorithm 1 of reference.py."""
+    """Improve the flow in the planes u1 and u2 at one level: Algorithm 1 of reference.py.
+
+    `duals` has the dual variables to begin with, if they are kept.
+    """
     clock, whole = scratch.clock, level.height * level.blocks
     mode = flush_denormals()
     start(clock)
-    _begin_level(i0, u1, u2, level, tiles, parameters, scratch)
+    _begin_level(i0, u1, u2, duals, level, tiles, parameters, scratch)
     lap(clock, BEGIN, whole)
     if parameters.spline:
         make_spline_texels(samples, level, scratch.texels)

@@ -18,6 +18,7 @@ Tiles = NDArray[np.uint8]  # (tile rows, tile columns): 1 where the solver works
 # The vectors of a block of the state, as offsets in floats.
 U1, U2, P11, P12, P21, P22, I1X, I1Y, RHO, INVERSE, TAUT = range(0, 11 * LANES, LANES)
 BLOCK = 11 * LANES
+DUAL_PARTS = 4  # P11 to P22
 
 # Rows around a plane that repeat its border, for a median of 7 pixels, 3 apart; LANES columns on each side.
 MARGIN = 9
@@ -71,7 +72,7 @@ class SolverParameters(NamedTuple):
         fade: of the weights of a weighted median: 1 / (8 median_grey^2); 0 for a plain one.
         occlusion: of the weights for occlusions: 1 / (8 median_occlusion^2); 0 for none.
         stride: distance of the pixels in the window of a weighted median.
-        median_after, spline, blend, mask, coupled: as in the settings.
+        median_after, spline, blend, mask, coupled, keep_dual: as in the settings.
     """
 
     taut: np.float32
@@ -95,6 +96,7 @@ class SolverParameters(NamedTuple):
     blend: np.float32
     mask: bool
     coupled: bool
+    keep_dual: bool
 
 
 class PreparedFrame(NamedTuple):
@@ -162,9 +164,15 @@ def aligned(size: int) -> Floats:
     return memory[start : start + size]
 
 
+@jit
+def plane_length(level: LevelLayout) -> int:
+    """Length of a plane in floats."""
+    return (level.height + 2 * MARGIN) * level.stride
+
+
 def new_plane(level: LevelLayout) -> Floats:
     """A plane of zeros."""
-    return aligned((level.height + 2 * MARGIN) * level.stride)
+    return aligned(plane_length(level))
 
 
 def pixels_of(plane: Floats, level: LevelLayout) -> Floats:
@@ -188,3 +196,14 @@ def copy_out(level: LevelLayout, state: Floats, k: int, plane: Floats) -> None:
         for b in range(level.blocks):
             value = load(state, (y + 1) * level.row + b * BLOCK + k)
             store(plane, level.origin + y * level.stride + b * LANES, value)
+
+
+@jit
+def copy_duals_out(level: LevelLayout, state: Floats, duals: Floats) -> None:
+    """Copy the dual variables to DUAL_PARTS planes, one after the other."""
+    length = plane_length(level)
+    for part in range(DUAL_PARTS):
+        for y in range(level.height):
+            for b in range(level.blocks):
+                value = load(state, (y + 1) * level.row + b * BLOCK + P11 + part * LANES)
+                store(duals, part * length + level.origin + y * level.stride + b * LANES, value)
