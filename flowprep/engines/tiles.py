@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE_HEIGHT, TILE_WIDTH = 8, 16  # pixels
-SIGNIFICANT = 40.0  # explained energy over the noise's variance; neighbouring pixels are not independent
+SIGNIFICANT = 80.0  # explained energy over the noise's variance; neighbouring pixels are not independent
 VISIBLE_PX = 0.1  # a motion that no tile hides, if its difference is noise otherwise
 LEAST_NOISE = 0.25  # grey levels, root mean square: both images are rounded to whole levels
 SETTLE_EVERY = 5  # iterations between two decisions about which tiles have settled
