@@ -192,8 +192,10 @@ def pixel_iterations(height: int, width: int, tvl1: Tvl1Settings) -> int | None:
     """The iterations of a pair, summed over its pixels; None if a stopping test decides."""
     if tvl1.epsilon:
         return None
-    pixels = sum(h * w for h, w in level_sizes(height, width, tvl1))
-    return pixels * tvl1.warps * tvl1.outer_iterations * tvl1.inner_iterations
+    return sum(
+        h * w * tvl1.warps_of(i) * tvl1.outer_iterations * tvl1.iterations_of(i)
+        for i, (h, w) in enumerate(level_sizes(height, width, tvl1))
+    )
 
 
 def ceilings(device: Any) -> Ceilings:

@@ -150,7 +150,7 @@ def time_tiles(frames: Frames) -> None:
         rates = {}
         for tile in TILES:
             device = driver.open_device()
-            if tile.threads * tile.thread_bytes > device.shared_bytes:
+            if tile.threads * tile.thread_bytes(tvl1) > device.shared_bytes:
                 continue
             try:
                 rates[tile] = pairs_per_second(device, tvl1, frames, len(frames) - 1, tile)
@@ -161,7 +161,7 @@ def time_tiles(frames: Frames) -> None:
             share = reached / limits.pixel_iterations_per_second
             report(f"{title}, {tile}: {rates[tile]:.0f} pairs/s, {share:.0%} of the limit")
         fastest = max(rates, key=lambda tile: rates[tile])
-        default = rates.get(tile_for(driver.open_device()), 0.0)
+        default = rates.get(tile_for(driver.open_device(), tvl1), 0.0)
         report(
             f"{title}: {rates[fastest]:.0f} pairs/s with {fastest}, {default:.0f} with the default",
             summary=True,

@@ -26,4 +26,19 @@ BEYOND_OPENCV: list[dict[str, Any]] = [
     {"blend": 0.4},
     {"mask": True},
     {"warp": "spline", "blend": 1.0, "mask": True, "median_after": True, "median": 3},
+    {"coupled": True},
+    {"coupled": True, "huber": 0.02},
+    {"edge": 0.1},
+    {"coupled": True, "huber": 0.05, "edge": 0.3, "edge_least": 0.3},
+    {"keep_dual": True},
+    {"keep_dual": True, "coupled": True, "edge": 0.1, "warp": "spline", "scales": 3},
+    {"finest_warps": 1},
+    {"finest_warps": 3, "finest_iterations": 4},
+]
+
+# Combinations of settings that change the compiled code of an engine.
+COMBINED: list[dict[str, Any]] = [
+    {"coupled": True, "keep_dual": True, "finest_warps": 1},
+    {"coupled": True, "huber": 0.05, "edge": 0.3, "warp": "spline", "finest_iterations": 13},
+    {"edge": 0.1, "keep_dual": True, "median_after": True, "epsilon": 0.02},
 ]

@@ -64,7 +64,7 @@ class CudaEngine(base.Engine):
     ) -> None:
         super().__init__(tvl1, threads)
         self.device = open_device(device or 0) if device is None or isinstance(device, int) else device
-        self.use_tile(tile_for(self.device))
+        self.use_tile(tile_for(self.device, tvl1))
         idle_bytes = sum(slot.bytes for slot in self.device.idle)
         self._batch_bytes = MEMORY_SHARE * (self.device.free_bytes() + idle_bytes) / IN_FLIGHT
         self._max_batch_pairs = max_batch_pairs

@@ -41,7 +41,7 @@ class FrameArguments(Structure):
         *((name, Span) for name in ("bytes", "input", "output", "texels", "p_in", "p_out")),
         *((name, Span) for name in ("columns", "rows", "column_weights", "row_weights")),
         *((name, c_int) for name in ("height", "width", "new_height", "new_width", "reach", "fresh")),
-        *((name, c_float) for name in ("taut", "theta", "share")),
+        *((name, c_float) for name in ("taut", "theta", "share", "edge", "edge_least")),
         ("taps", c_float * (LONGEST_TAPS + 1)),
     )
 
@@ -51,12 +51,12 @@ class LevelArguments(Structure):
 
     _fields_ = (
         *((name, Span) for name in ("images", "samples", "texels", "first", "second")),
-        *((name, Span) for name in ("u", "p", "constants", "pairs", "updates", "flow")),
+        *((name, Span) for name in ("u", "p", "constants", "pairs", "edges", "updates", "flow")),
         *((name, Span) for name in ("columns", "rows", "column_weights", "row_weights")),
         ("plane", c_longlong),
         *((name, c_int) for name in ("count", "height", "width", "coarse_height", "coarse_width")),
         *((name, c_int) for name in ("strip", "strips", "band", "bands", "iterations", "block")),
-        *((name, c_float) for name in ("taut", "lt", "theta", "stop", "zoom", "blend", "fade")),
+        *((name, c_float) for name in ("taut", "lt", "theta", "stop", "zoom", "blend", "huber", "fade")),
     )
 
 
@@ -89,11 +89,11 @@ class Tile:
     blocks: int = 2
     rows: int = 256
 
-    @property
-    def thread_bytes(self) -> int:
-        """Shared memory of a thread: the structs Column and Seen of iterate.cu."""
+    def thread_bytes(self, tvl1: Tvl1Settings) -> int:
+        """Shared memory of a thread: the structs Column and Seen of iterate.cu, and weights of edges."""
         ring = next(size for size in (4, 8, 16, 32) if size >= 2 * self.stages)
-        return 16 * (ring + 1) + 8 * (4 * self.stages + 1)
+        edges = 4 * ring if tvl1.edge else 0
+        return 16 * (ring + 1) + 8 * (4 * self.stages + 1) + edges
 
     def strips(self, width: int) -> tuple[int, int, int]:
         """Split the columns of a level: (number of strips, columns of a strip, threads of a block)."""
@@ -110,10 +110,10 @@ class Tile:
         return count, -(-height // count)
 
 
-def tile_for(device: Device) -> Tile:
+def tile_for(device: Device, tvl1: Tvl1Settings) -> Tile:
     """The largest tile for which `Tile.blocks` thread blocks fit on a multiprocessor."""
-    for tile in (Tile(), Tile(threads=128), Tile(stages=4, threads=160)):
-        if tile.blocks * (tile.threads * tile.thread_bytes + BLOCK_BYTES) <= device.shared_bytes:
+    for tile in (Tile(), Tile(threads=160), Tile(threads=128), Tile(stages=4, threads=160)):
+        if tile.blocks * (tile.threads * tile.thread_bytes(tvl1) + BLOCK_BYTES) <= device.shared_bytes:
             return tile
     return Tile(stages=4, threads=96)
 
@@ -133,6 +133,10 @@ def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         "STOPPING": int(tvl1.epsilon > 0),
         "SPLINE": int(tvl1.warp == "spline"),
         "MASK": int(tvl1.mask),
+        "COUPLED": int(tvl1.coupled),
+        "HUBER": int(tvl1.huber > 0),
+        "EDGE": int(tvl1.edge > 0),
+        "KEEP_DUAL": int(tvl1.keep_dual),
         "MEDIAN": tvl1.median,
         "WEIGHTED": int(tvl1.median_grey > 0 and tvl1.median > 1),
         "BOUNDS": int(bounds),

@@ -104,6 +104,8 @@ class BatchLayout:
         self._add("p", 2 * pairs * area, 16)
         self._add("constants", pairs * area, 16)
         self._add("pairs", pairs, ctypes.sizeof(PairState))
+        if self.tvl1.edge:
+            self._add("edges", self.shape.frames * area, 4)
         tiles = max(tile.strips(w)[0] * tile.bands(h)[0] for h, w in self.sizes)
         self._add("updates", pairs * tiles * tile.stages, 4)
         self._add("flow", pairs * 2 * area, 4)
@@ -229,9 +231,9 @@ class _PairLaunches:
         spans: dict[str, Span],
     ) -> None:
         self.shape, self.sizes, self.tvl1, self.tile, self.spans = shape, sizes, tvl1, tile, spans
-        names = ("first", "second", "u", "p", "constants", "pairs", "updates", "flow")
+        names = ("first", "second", "u", "p", "constants", "pairs", "edges", "updates", "flow")
         self.common = LevelArguments(
-            **{name: spans[name] for name in names},
+            **{name: spans[name] for name in names if name in spans},
             plane=shape.height * shape.width,
             count=shape.pairs,
             taut=tvl1.tau / tvl1.theta,
@@ -239,14 +241,9 @@ class _PairLaunches:
             theta=tvl1.theta,
             zoom=1 / tvl1.scale_step,
             blend=tvl1.blend,
+            huber=tvl1.huber,
             fade=1 / (8 * tvl1.median_grey**2) if tvl1.median_grey else 0,
         )
-        # Iterations of each pass over the state, in a block of iterations.
-        self.sweeps = [tile.stages] * (tvl1.inner_iterations // tile.stages)
-        if rest := tvl1.inner_iterations % tile.stages:
-            self.sweeps.append(rest)
-        if tvl1.epsilon:
-            self.sweeps.append(0)  # it undoes the iterations of the last sweep that came after the stop
 
     def levels(self) -> Iterator[Launch]:
         """Solve each level, and copy the flow out of the finest one."""
@@ -257,10 +254,12 @@ class _PairLaunches:
             else:
                 coarse = {"coarse_height": self.sizes[i + 1][0], "coarse_width": self.sizes[i + 1][1]}
                 yield self._launch("grow", replaced(level, **coarse, **_tables(self.spans, "up", i)))
-            for _ in range(self.tvl1.warps):
+            if self.tvl1.edge:
+                yield self._edges(i)
+            for _ in range(self.tvl1.warps_of(i)):
                 yield self._launch("warp", level)
                 for block in range(self.tvl1.outer_iterations):
-                    yield from self._block(replaced(level, block=block))
+                    yield from self._block(replaced(level, block=block), self._sweeps(i))
             if i == 0:
                 yield self._launch("finish", level)
 
@@ -282,18 +281,42 @@ class _PairLaunches:
             **{f"{samples}s": self.spans[f"{samples}{i}"]},
         )
 
-    def _block(self, level: LevelArguments) -> Iterator[Launch]:
+    def _sweeps(self, i: int) -> list[int]:
+        """The iterations of each pass over the state, in a block of iterations of level i."""
+        iterations, stages = self.tvl1.iterations_of(i), self.tile.stages
+        sweeps = [stages] * (iterations // stages)
+        if rest := iterations % stages:
+            sweeps.append(rest)
+        if self.tvl1.epsilon:
+            sweeps.append(0)  # it undoes the iterations of the last sweep that came after the stop
+        return sweeps
+
+    def _edges(self, i: int) -> Launch:
+        """The weights of the regulariser at level i, for each frame."""
+        height, width = self.sizes[i]
+        arguments = FrameArguments(
+            input=self.spans[f"image{i}"],
+            output=self.spans["edges"],
+            height=height,
+            width=width,
+            taut=self.tvl1.tau / self.tvl1.theta,
+            edge=self.tvl1.edge / 32,
+            edge_least=self.tvl1.edge_least,
+        )
+        return Launch("weigh_edges", -(-height * width // PIXELS), self.shape.frames, PIXELS, 0, arguments)
+
+    def _block(self, level: LevelArguments, sweeps: list[int]) -> Iterator[Launch]:
         """A median and the inner iterations, in the order of the settings."""
         if not self.tvl1.median_after:
             yield from self._median(level)
         threads = self.tile.strips(level.width)[2]
-        for iterations in self.sweeps:
+        for iterations in sweeps:
             yield Launch(
                 "iterate",
                 level.strips * level.bands,
                 self.shape.pairs,
                 threads,
-                threads * self.tile.thread_bytes,
+                threads * self.tile.thread_bytes(self.tvl1),
                 replaced(level, iterations=iterations),
             )
         if self.tvl1.median_after:

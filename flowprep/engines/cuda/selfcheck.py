@@ -45,7 +45,7 @@ def check_kernels(
     Raises:
         EngineError: a kernel failed or gave a wrong result; the message names the kernel and the pixel.
     """
-    tile, pairs = tile_for(device), len(frames) - 1
+    tile, pairs = tile_for(device, tvl1), len(frames) - 1
     height, width = frames.shape[1:]
     shape = BatchShape(height, width, len(frames), pairs, frames.dtype == np.float32)
     layout = BatchLayout(shape, tvl1, tile)
@@ -143,8 +143,17 @@ class _Check:
             coarse = replaced(args, height=args.coarse_height, width=args.coarse_width)
             size = args.height, args.width
             ratio = coarse.height / size[0], coarse.width / size[1]
-            flows = self.states(coarse)[1] * np.float32(1 / tvl1.scale_step)
-            self.expected = np.stack([np.stack([reference.resize(c, size, ratio) for c in u]) for u in flows])
+            _, flows, duals, _ = self.states(coarse)
+            flows = flows * np.float32(1 / tvl1.scale_step)
+            u, p = (
+                np.array([[reference.resize(c, size, ratio) for c in v] for v in a]) for a in (flows, duals)
+            )
+            p[:, ::2, :, -1] = p[:, 1::2, -1] = 0  # no gradient across the border
+            self.expected = np.concatenate([u, p if tvl1.keep_dual else np.zeros_like(p)], axis=1)
+        elif kernel == "weigh_edges":
+            taut = np.float32(tvl1.tau / tvl1.theta)
+            images = self.planes(args.input, args)
+            self.expected = np.stack([taut / reference.edge_weights(i, tvl1) for i in images])
         elif kernel in ("warp", "median", "iterate"):
             self.start = self.states(args)
             step = {"warp": self._warped, "median": self._filtered, "iterate": self._iterated}[kernel]
@@ -158,7 +167,7 @@ class _Check:
         kernel = launch.kernel
         if kernel in ("filter_down", "structure_step"):
             return  # the next kernel's result shows whether it is right
-        if kernel in ("widen", "filter_along", "remove_structure"):
+        if kernel in ("widen", "filter_along", "remove_structure", "weigh_edges"):
             actual = self.planes(args.output, args)
         elif kernel == "shrink":
             actual = self.planes(args.output, replaced(args, height=args.new_height, width=args.new_width))
@@ -169,14 +178,13 @@ class _Check:
         else:
             states, u, p, constants = self.states(args)
             if kernel == "begin":
-                self.expected = np.zeros_like(u)
-            if kernel in ("begin", "grow") and p.any():
-                raise EngineError(f"kernel {kernel}: dual variables are not 0")
+                self.expected = np.zeros((len(u), 6, *u.shape[2:]), np.float32)
             if any(s.arrived for s in states):
                 raise EngineError(
                     f"kernel {kernel}: {states[0].arrived} thread blocks are still counted after it"
                 )
-            actual = {"warp": constants, "iterate": np.concatenate([u, p], axis=1)}.get(kernel, u)
+            state = u if kernel == "median" else np.concatenate([u, p], axis=1)
+            actual = constants if kernel == "warp" else state
         self._compare(launch, actual)
 
     def _compare(self, launch: Launch, actual: NDArray[Any]) -> None:
@@ -234,11 +242,12 @@ class _Check:
 
     def _iterated(self, args: Any) -> NDArray[Any]:
         tvl1, expected = self.tvl1, []
-        for state, u, p, c in zip(*self.start, strict=True):
-            start, errors = np.concatenate([u, p]), []
+        images = self.planes(args.images, args)[self.read(args.first, np.int32)]
+        for state, u, p, c, i0 in zip(*self.start, images, strict=True):
+            start, errors, weight = np.concatenate([u, p]), [], reference.edge_weights(i0, tvl1)
             for _ in range(0 if state.stopped != _RUNNING else state.redo or args.iterations):
                 u_before = u
-                u, p = _iteration(u, p, c, tvl1)
+                u, p = _iteration(u, p, c, weight, tvl1)
                 errors.append(float(((u - u_before) ** 2).sum()))
             # Iterations after the stopping test held do not count: the state stays unchanged.
             stopped = tvl1.epsilon > 0 and not state.redo and min(errors[:-1], default=np.inf) <= args.stop
@@ -247,18 +256,16 @@ class _Check:
 
 
 def _iteration(
-    u: NDArray[Any], p: NDArray[Any], constants: NDArray[Any], tvl1: Tvl1Settings
+    u: NDArray[Any], p: NDArray[Any], constants: NDArray[Any], weight: NDArray[Any], tvl1: Tvl1Settings
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One iteration: u (2, h, w) and p (4, h, w) after it."""
-    taut, theta = np.float32(tvl1.tau / tvl1.theta), np.float32(tvl1.theta)
+    """One iteration: u (2, h, w) and p (4, h, w) after it; `weight` is that of the regulariser."""
+    theta = np.float32(tvl1.theta)
     lt = np.float32(tvl1.lambda_ * tvl1.theta)
     i1x, i1y, rho, inverse = constants
     step = np.clip((rho + i1x * u[0] + i1y * u[1]) * inverse, -lt, lt)
-    halves = p[:2], p[2:]
+    halves = p.reshape(2, 2, *p.shape[1:])
     u = u + step * constants[:2] + theta * np.stack([reference.divergence(pk) for pk in halves])
-    gradients = [reference.forward_gradient(uk) for uk in u]
-    duals = [(pk + taut * g) / (1 + taut * np.hypot(*g)) for pk, g in zip(halves, gradients, strict=True)]
-    return u, np.concatenate(duals)
+    return u, reference.dual_step(halves, u, weight, tvl1).reshape(p.shape)
 
 
 def _inverse(square: NDArray[Any]) -> NDArray[Any]:

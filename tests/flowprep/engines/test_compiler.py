@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from flowprep.engines.cuda import compiler
 from flowprep.engines.cuda.compiler import compile_source, nvrtc_version, resource_report
 from flowprep.engines.cuda.kernels import Tile, kernel_source, tile_for
 from flowprep.errors import EngineError
-from flowprep.presets import PRESETS
+from flowprep.presets import PRESETS, Tvl1Settings
 from tests.support.cached import cached_file
 from tests.support.cuda_host import HostDevice
 
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.skipif(
     reason="NVRTC is not installed: pip install '.[cuda]'",
 )
 
+# Settings for which more code is compiled.
+MORE_CODE: list[dict[str, Any]] = [{"coupled": True, "huber": 0.01, "edge": 0.1, "keep_dual": True}]
 # Largest shared memory of a thread block, KiB.
 ARCHITECTURES = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_90": 227, "sm_100": 227}
 
@@ -32,12 +36,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "flowprep-cuda"
 
 
+SETTINGS = [*PRESETS.values(), *(replace(PRESETS["best"], **change) for change in MORE_CODE)]
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("preset", PRESETS)
-def test_no_kernel_spills_its_state(arch: str, preset: str) -> None:
+@pytest.mark.parametrize("tvl1", SETTINGS, ids=[*PRESETS, *map(str, MORE_CODE)])
+def test_no_kernel_spills_its_state(arch: str, tvl1: Tvl1Settings) -> None:
     # Without a GPU, this is the only test of speed.
-    tile = tile_for(HostDevice(shared_bytes=ARCHITECTURES[arch] << 10))
-    source = kernel_source(PRESETS[preset], tile)
+    tile = tile_for(HostDevice(shared_bytes=ARCHITECTURES[arch] << 10), tvl1)
+    source = kernel_source(tvl1, tile)
     key = repr((source, arch, compiler.OPTIONS, nvrtc_version(), "report")).encode()
     path = cached_file(key, ".txt", lambda path: path.write_text(resource_report(source, arch)))
     entries = re.findall(r"entry function '(\w+)'.*?(\d+) bytes spill stores", path.read_text(), re.S)

@@ -33,7 +33,7 @@ from flowprep.testing.engines import (
 )
 from tests.support.cached import cached_flow
 from tests.support.cuda_host import HostDevice
-from tests.support.engine_settings import BEYOND_OPENCV, FIXED
+from tests.support.engine_settings import BEYOND_OPENCV, COMBINED, FIXED
 from tests.support.real_pairs import pair_of_clip
 
 # The kernels and the reference do the same arithmetic in another order. A spline or a median may depend on
@@ -156,6 +156,17 @@ def test_results_do_not_depend_on_the_tile_or_the_order_of_threads(preset: str) 
             np.testing.assert_array_equal(engine.solve(frames, [0], [1]), expected, err_msg=f"{tile} {seed}")
 
 
+@pytest.mark.parametrize("changes", COMBINED, ids=str)
+def test_with_other_settings_results_do_not_depend_on_tiles_and_batches(changes: dict[str, Any]) -> None:
+    tvl1 = replace(FIXED, **changes)
+    frames = frames_of(3, 45, 83)
+    expected = on_the_host(tvl1).solve(frames, [0, 1], [1, 2])
+    for seed, tile in enumerate(TILES[1:], 1):
+        engine = on_the_host(tvl1, seed, max_batch_pairs=1)
+        engine.use_tile(tile)
+        np.testing.assert_array_equal(engine.solve(frames, [0, 1], [1, 2]), expected, err_msg=f"{tile}")
+
+
 @pytest.mark.parametrize(("width", "tile"), [(w, t) for w in (16, 31, 61, 340, 1920) for t in TILES])
 def test_strips_cover_a_level_and_fit_their_threads(width: int, tile: Tile) -> None:
     count, strip, threads = tile.strips(width)
@@ -211,6 +222,13 @@ def test_a_failing_launch_is_an_error_and_leaves_nothing_behind() -> None:
 def test_each_kernel_does_its_step(preset: str) -> None:
     errors = check_kernels(HostDevice(), PRESETS[preset], frames_of(3, 40, 49))
     assert {"begin", "grow", "warp", "iterate", "median", "finish", "shrink"} <= set(errors)
+
+
+@pytest.mark.parametrize("changes", COMBINED, ids=str)
+def test_each_kernel_does_its_step_with_other_settings(changes: dict[str, Any]) -> None:
+    tvl1 = replace(FIXED, **changes)
+    errors = check_kernels(HostDevice(), tvl1, frames_of(3, 40, 49))
+    assert "weigh_edges" in errors or not tvl1.edge
 
 
 def test_the_check_names_the_kernel_and_the_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

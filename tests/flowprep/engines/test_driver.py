@@ -51,7 +51,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Run:
     command = [compiler(), "-O1", "-fPIC", "-shared", "-w", str(SUPPORT / "fake_libcuda.cc")]
     subprocess.run([*command, "-o", str(folder / "libcuda.so.1"), "-ldl"], check=True)
     cache = folder / "cache"
-    source = kernel_source(PRESETS["accurate"], tile_for(HostDevice()))
+    source = kernel_source(PRESETS["accurate"], tile_for(HostDevice(), PRESETS["accurate"]))
     environment = {
         "LD_LIBRARY_PATH": str(folder),
         "FAKE_CUDA_KERNELS": str(library(source)),

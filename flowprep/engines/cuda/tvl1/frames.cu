@@ -58,7 +58,7 @@ KERNEL(structure_step, FrameArguments) {
     const float sx = i.x + 1 < r.width ? structured(r, image, p, i.y, i.x + 1) - s : 0.0f;
     const float sy = i.y + 1 < r.height ? structured(r, image, p, i.y + 1, i.x) - s : 0.0f;
     const float2 before = r.fresh ? make_float2(0.0f, 0.0f) : p[i.at];
-    r.p_out.part(i.number, image.size)[i.at] = projected(before.x, before.y, sx, sy, r.taut);
+    r.p_out.part(i.number, image.size)[i.at] = projected(before.x, before.y, sx, sy, r.taut, r.taut);
 }
 
 // Subtracts `share` of the structure from the image.
@@ -81,6 +81,21 @@ KERNEL(shrink, FrameArguments) {
     r.out.part(i.number, (long long)r.new_height * r.new_width)[i.at] = mix(
         mix(in[upper + left], in[upper + right], along), mix(in[lower + left], in[lower + right], along), down);
 }
+
+#if EDGE
+// Computes tau / (theta g) from the weight g of the regulariser. It is small at edges of the image.
+KERNEL(weigh_edges, FrameArguments) {
+    const Place i = place(r.height, r.width);
+    if (!i.inside) return;
+    const Span<float> in = r.in.part(i.number, (long long)r.height * r.width);
+    const float2 gradient = centred_gradient(in, r.height, r.width, i.y, i.x);
+    const float norm = sqrtf(fmaf(gradient.x, gradient.x, gradient.y * gradient.y));
+    float weight = fmaxf(1.0f - r.edge * norm, 0.0f);
+#pragma unroll
+    for (int k = 0; k < 5; ++k) weight *= weight;  // to the 32nd
+    r.out.part(i.number, in.size)[i.at] = r.taut / fmaxf(weight, r.edge_least);
+}
+#endif
 
 // Stores an image and its gradient side by side, so that a cubic warp reads them together.
 KERNEL(make_texels, FrameArguments) {

@@ -21,6 +21,13 @@ struct Seen {
     float2 unused;
 };
 
+// tau / (theta g) of the pixels: of a whole level, and the last RING rows of a strip in shared memory.
+struct Edges {
+#if EDGE
+    Span<float> level, ring;
+#endif
+};
+
 // The registers of a thread: for each stage, after a row.
 struct Stages {
     float2 u[STAGES];         // new u of the stage's row
@@ -49,8 +56,8 @@ template <bool CHECKED>
 __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& strip, int iterations, int step,
                                         int now, Column& column, const Span<Seen>& seen,
                                         const Span<float2>& u_in, const Span<float4>& p_in,
-                                        const Span<float4>& constants, const Span<float2>& u_out,
-                                        const Span<float4>& p_out, Stages& s) {
+                                        const Span<float4>& constants, const Edges& edges,
+                                        const Span<float2>& u_out, const Span<float4>& p_out, Stages& s) {
     const int me = threadIdx.x, before = 1 - now;
     Seen& own = seen[me];
     // The next input of the first stage is loaded while the stages work.
@@ -64,12 +71,22 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
         p_coming = p_in[at];
         c_coming = constants[at];
     }
+#if EDGE
+    const float edge_coming = exists ? edges.level[at] : 0.0f;
+#endif
 #pragma unroll
     for (int k = STAGES - 1; k >= 0; --k) {
         const int row = strip.first_row + step - 2 * k;
         float lt = r.lt, theta = r.theta, taut = r.taut;
         if (CHECKED && k >= iterations) lt = theta = taut = 0.0f;
         if (CHECKED && row <= strip.first_row) taut = 0.0f;  // p above the image stays 0
+
+#if EDGE  // the dual step is that of the row above
+        float tautg = edges.ring[((step - 2 * k - 1) & (RING - 1)) * blockDim.x + me];
+        if (CHECKED && taut == 0.0f) tautg = 0.0f;
+#else
+        const float tautg = taut;
+#endif
 
         const float2 u = k ? s.u_above[k ? k - 1 : 0] : s.u_in;
         const float4 p = k ? s.p[k ? k - 1 : 0] : s.p_in;
@@ -82,7 +99,8 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
             s.update[k] = fmaf(du1, du1, fmaf(du2, du2, s.update[k]));
 #endif
         const float2 below = CHECKED && row >= r.height ? s.u[k] : u_new;  // no gradient across the border
-        const float4 p_new = dual(s.p_before[k], s.u[k], seen[strip.right].u[before][k], below, taut);
+        const float2 right = seen[strip.right].u[before][k];
+        const float4 p_new = dual(s.p_before[k], s.u[k], right, below, taut, tautg, r.huber);
         s.u_above[k] = s.u[k];
         s.u[k] = u_new;
         s.p[k] = p_new;
@@ -99,6 +117,9 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
     s.p_in = p_coming;
     own.p[now][0] = make_float2(p_coming.x, p_coming.z);
     column.rows[(step + 1) & (RING - 1)] = c_coming;
+#if EDGE
+    edges.ring[((step + 1) & (RING - 1)) * blockDim.x + me] = edge_coming;
+#endif
     __syncthreads();
 }
 
@@ -107,9 +128,15 @@ KERNEL_BOUNDED(iterate, LevelArguments) {
     PairState& pair = r.pairs[number];
     const int iterations = pair.redo ? pair.redo : r.iterations;
     if (pair.stopped != RUNNING || iterations == 0) return;
-    DYNAMIC_SHARED(memory, blockDim.x * (sizeof(Column) + sizeof(Seen)));
+    DYNAMIC_SHARED(memory, blockDim.x * (sizeof(Column) + sizeof(Seen) + EDGE * RING * sizeof(float)));
     const Span<Column> columns = {(Column*)memory, blockDim.x};
     const Span<Seen> seen = {(Seen*)(columns.data + blockDim.x), blockDim.x};
+    Edges edges;
+#if EDGE
+    edges.level = r.edges.part(r.first[number], (long long)r.height * r.width);
+    edges.ring.data = (float*)(seen.data + blockDim.x);
+    edges.ring.size = RING * blockDim.x;
+#endif
 
     const int row = blockIdx.x / r.strips;
     const int own_column = blockIdx.x % r.strips * r.strip, own_end = min(own_column + r.strip, r.width);
@@ -144,24 +171,30 @@ KERNEL_BOUNDED(iterate, LevelArguments) {
 #endif
     }
     for (int k = 0; k < RING; ++k) column.rows[k] = zero4;
+#if EDGE
+    for (int k = 0; k < RING; ++k) edges.ring[k * blockDim.x + threadIdx.x] = 0.0f;
+#endif
     const int at = strip.first_row * r.width + strip.x;
     s.u_in = strip.reads ? u_in[at] : zero2;
     s.p_in = strip.reads ? p_in[at] : zero4;
     column.rows[0] = strip.reads ? constants[at] : zero4;
+#if EDGE
+    edges.ring[threadIdx.x] = strip.reads ? edges.level[at] : 0.0f;
+#endif
     own.p[1][0] = make_float2(s.p_in.x, s.p_in.z);
     __syncthreads();
 
+#define DESCEND(checked, step, now) \
+    descend<checked>(r, strip, iterations, step, now, column, seen, u_in, p_in, constants, edges, u_out, p_out, s)
     const int steps = strip.end_row - strip.first_row + 2 * STAGES - 1;
     for (int step = 0; step < steps; step += 2) {
         const bool inside = step >= 2 * STAGES - 1 && strip.first_row + step + 1 < r.height;
         if (iterations == STAGES && inside) {
-            descend<false>(r, strip, iterations, step, 0, column, seen, u_in, p_in, constants, u_out, p_out, s);
-            descend<false>(
-                r, strip, iterations, step + 1, 1, column, seen, u_in, p_in, constants, u_out, p_out, s);
+            DESCEND(false, step, 0);
+            DESCEND(false, step + 1, 1);
         } else {
-            descend<true>(r, strip, iterations, step, 0, column, seen, u_in, p_in, constants, u_out, p_out, s);
-            descend<true>(
-                r, strip, iterations, step + 1, 1, column, seen, u_in, p_in, constants, u_out, p_out, s);
+            DESCEND(true, step, 0);
+            DESCEND(true, step + 1, 1);
         }
     }
 

@@ -34,7 +34,8 @@ KERNEL(begin, LevelArguments) {
     duals_of(r, 0, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-// Resizes the flow to the next finer level, bilinearly, and sets the dual variables to 0.
+// Resizes the flow to the next finer level, bilinearly. KEEP_DUAL does the same with the dual variables. Others
+// begin with 0.
 KERNEL(grow, LevelArguments) {
     const Place i = place(r.height, r.width);
     PairState& pair = r.pairs[i.number];
@@ -48,10 +49,24 @@ KERNEL(grow, LevelArguments) {
         flow_of(r, 1 - pair.u_at, i.number)[i.at] =
             make_float2(r.zoom * mix(mix(a.x, b.x, along), mix(c.x, d.x, along), down),
                         r.zoom * mix(mix(a.y, b.y, along), mix(c.y, d.y, along), down));
+#if KEEP_DUAL
+        const Span<float4> duals = duals_of(r, pair.p_at, i.number);
+        const float4 e = duals[upper + left], f = duals[upper + right];
+        const float4 g = duals[lower + left], h = duals[lower + right];
+        float4 p = make_float4(mix(mix(e.x, f.x, along), mix(g.x, h.x, along), down),
+                               mix(mix(e.y, f.y, along), mix(g.y, h.y, along), down),
+                               mix(mix(e.z, f.z, along), mix(g.z, h.z, along), down),
+                               mix(mix(e.w, f.w, along), mix(g.w, h.w, along), down));
+        if (i.x == r.width - 1) p.x = p.z = 0.0f;  // no gradient across the border
+        if (i.y == r.height - 1) p.y = p.w = 0.0f;
+        duals_of(r, 1 - pair.p_at, i.number)[i.at] = p;
+#else
         duals_of(r, pair.p_at, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#endif
     }
     if (last_of_pair(pair) && threadIdx.x == 0) {
         pair.u_at = 1 - pair.u_at;
+        if (KEEP_DUAL) pair.p_at = 1 - pair.p_at;
         pair.arrived = 0;
     }
 }

@@ -20,18 +20,30 @@ BOTH float2 primal(float2 u, float4 p, float2 left, float2 above, float4 c, floa
     return make_float2(fmaf(theta, div1, fmaf(step, c.x, u.x)), fmaf(theta, div2, fmaf(step, c.y, u.y)));
 }
 
-// (p + taut grad) / (1 + taut |grad|), both parts for one component of u.
-BOTH float2 projected(float px, float py, float ux, float uy, float taut) {
+// (p + taut grad) / (1 + taut / g |grad|), both parts for one component of u. `tautg` is taut / g.
+BOTH float2 projected(float px, float py, float ux, float uy, float taut, float tautg) {
     const float norm = sqrtf(fmaf(ux, ux, uy * uy));
-    const float shrink = 1.0f / fmaf(taut, norm, 1.0f);
+    const float shrink = 1.0f / fmaf(tautg, norm, 1.0f);
     return make_float2(fmaf(taut, ux, px) * shrink, fmaf(taut, uy, py) * shrink);
 }
 
 // The dual step: p of the next iteration, from the new u of this pixel, the right one and the lower one.
-BOTH float4 dual(float4 p, float2 u, float2 right, float2 below, float taut) {
-    const float2 p1 = projected(p.x, p.y, right.x - u.x, below.x - u.x, taut);
-    const float2 p2 = projected(p.z, p.w, right.y - u.y, below.y - u.y, taut);
+BOTH float4 dual(float4 p, float2 u, float2 right, float2 below, float taut, float tautg, float huber) {
+#if COUPLED  // one norm for both components
+    float4 g = make_float4(right.x - u.x, below.x - u.x, right.y - u.y, below.y - u.y);
+#if HUBER
+    g = make_float4(fmaf(-huber, p.x, g.x), fmaf(-huber, p.y, g.y), fmaf(-huber, p.z, g.z),
+                    fmaf(-huber, p.w, g.w));
+#endif
+    const float norm = sqrtf(fmaf(g.x, g.x, fmaf(g.y, g.y, fmaf(g.z, g.z, g.w * g.w))));
+    const float shrink = 1.0f / fmaf(tautg, norm, 1.0f);
+    return make_float4(fmaf(taut, g.x, p.x) * shrink, fmaf(taut, g.y, p.y) * shrink,
+                       fmaf(taut, g.z, p.z) * shrink, fmaf(taut, g.w, p.w) * shrink);
+#else
+    const float2 p1 = projected(p.x, p.y, right.x - u.x, below.x - u.x, taut, tautg);
+    const float2 p2 = projected(p.z, p.w, right.y - u.y, below.y - u.y, taut, tautg);
     return make_float4(p1.x, p1.y, p2.x, p2.y);
+#endif
 }
 
 struct Weights {

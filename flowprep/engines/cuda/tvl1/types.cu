@@ -9,7 +9,7 @@
 //
 // kernels.py writes compile-time options before this text:
 //   STAGES, THREADS, BLOCKS   iterations of a sweep, most threads of a block, fewest blocks of a multiprocessor
-//   STOPPING, SPLINE, MASK    0 or 1: settings that change code
+//   STOPPING, SPLINE, MASK, COUPLED, HUBER, EDGE, KEEP_DUAL   0 or 1: settings that change code
 //   MEDIAN, WEIGHTED          side of the median; 0 or 1
 //   SORT, SELECT, MIDDLE      networks of a plain median, and the place of the result: see networks.py
 //   BOUNDS                    1 checks every index
@@ -79,6 +79,7 @@ struct FrameArguments {
     int reach;
     int fresh;  // 1 in the first iteration: the structure's dual variable is 0
     float taut, theta, share;
+    float edge, edge_least;  // steepness of the regulariser's weight (edge / 32), and the least weight
     float taps[LONGEST_TAPS + 1];
 };
 
@@ -93,6 +94,7 @@ struct LevelArguments {
     Span<float4> p;            // (2, pairs, plane): p11, p12, p21, p22
     Span<float4> constants;    // (pairs, plane): dI1/dx, dI1/dy, rho without its part in u, -1 / |grad|^2
     Span<PairState> pairs;
+    Span<float> edges;         // (frames, height, width): tau / (theta g), g the weight of the regulariser
     Span<float> updates;       // (pairs, tiles, STAGES): sums of squared updates
     Span<float> flow;          // (pairs, 2, height, width)
     Span<int> columns, rows;   // of the next finer level, as in FrameArguments
@@ -109,5 +111,6 @@ struct LevelArguments {
     float stop;                // sum of squared updates at which iterations stop
     float zoom;                // factor of the flow of the next coarser level
     float blend;
+    float huber;
     float fade;                // of the weighted median: 1 / (8 grey^2)
 };
