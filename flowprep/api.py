@@ -24,6 +24,7 @@ from flowprep.planning.discover import discover_videos
 from flowprep.planning.sources import find_source_changes
 from flowprep.planning.status import CorpusStatus, corpus_status
 from flowprep.planning.tasks import make_plan
+from flowprep.presets import Tvl1Settings, preset_name
 from flowprep.settings import IMPORTED, MAX_SEGMENTS, Settings
 from flowprep.system.paths import check_no_address
 from flowprep.system.progress import Progress, no_progress
@@ -100,6 +101,7 @@ class PlannedCorpus:
             "pending_tasks": len(self.pending_tasks()),
             "pairs": sum(task.estimate for task in self.plan.tasks),
             **self.skipped_to_dict(),
+            "preset": self.plan.settings.preset,
             "settings": self.plan.settings.to_dict(),
         }
 
@@ -158,6 +160,7 @@ def plan_corpus(
     out: str | Path,
     settings: Settings | None = None,
     *,
+    stored_preset: bool = False,
     segments: int = MAX_SEGMENTS,
     list_root: Path | None = None,
     allow_missing: bool = False,
@@ -172,6 +175,8 @@ def plan_corpus(
         out: folder of the corpus; it is created.
         settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
             fastest one of this machine.
+        stored_preset: use the parameters of TV-L1 of an existing plan in place of those of `settings`, with a
+            warning if they differ. Always so if `settings` is None.
         segments: maximum number of tasks for one long video.
         list_root: the folder that relative paths in lists begin at; the folder of each list if None.
         allow_missing: leave out videos of a list that do not exist, with a warning. Without it, such videos
@@ -188,6 +193,7 @@ def plan_corpus(
     """
     check_no_address("", str(out))
     store = CorpusStore(Path(out))
+    stored_preset = stored_preset or settings is None
     settings = settings or Settings(engine="auto")
     discovery = discover_videos(inputs, list_root, allow_missing=allow_missing)
     folder = os.path.abspath(out) + os.sep
@@ -195,11 +201,15 @@ def plan_corpus(
         raise UsageError(
             f"{out} holds {inside[0]}, an input; use a folder of its own as --out, such as {out}/corpus"
         )
-    if settings.engine == "auto" and store.has_plan():
+    engine, tvl1 = settings.engine, settings.tvl1
+    if store.has_plan() and (engine == "auto" or stored_preset):
         stored = store.read_plan().settings
-        _check_engine(store, stored, None)
-        settings = dataclasses.replace(settings, engine=stored.engine)
-    settings = dataclasses.replace(settings, engine=resolve(settings.engine))
+        if engine == "auto":
+            _check_engine(store, stored, None)
+            engine = stored.engine
+        if stored_preset and (engine == stored.engine or engine != "opencv"):
+            tvl1 = _stored_preset(store, stored, tvl1)
+    settings = dataclasses.replace(settings, engine=resolve(engine), tvl1=tvl1)
     if run:
         check_run(run, settings)
     plan = make_plan(store, discovery.videos, settings, progress, segments, add_copies=add_copies)
@@ -211,6 +221,18 @@ def plan_corpus(
         discovery.passed_over,
         tuple(discovery.missing),
     )
+
+
+def _stored_preset(store: CorpusStore, stored: Settings, requested: Tvl1Settings) -> Tvl1Settings:
+    """The parameters of TV-L1 of a corpus; warns if they are not the requested ones."""
+    if stored.preset and stored.tvl1 != requested:
+        log.warning(
+            "%s was made with preset %s, which is used again instead of %s",
+            store.path,
+            stored.preset,
+            preset_name(requested),
+        )
+    return stored.tvl1
 
 
 def _check_engine(store: CorpusStore, stored: Settings, named: str | None) -> None:
@@ -278,7 +300,7 @@ def extract_corpus(
     tasks = planned.pending_tasks(retry_failed)
     announce(
         f"{count_noun(len(plan.video_ids()), 'video')} in {count_noun(len(plan.tasks), 'task')},"
-        f" {len(tasks)} to do; engine {plan.settings.engine};"
+        f" {len(tasks)} to do; engine {plan.settings.solver};"
         f" {planned.describe_skipped()}"
     )
     result = run_plan(planned, tasks, options, progress=progress, announce=announce)
@@ -341,8 +363,8 @@ def make_corpus(
     Args:
         inputs: video files, folders of videos or of numbered frames, and lists.
         out: folder of the corpus; it is created.
-        settings: default settings if None. Engine "auto" becomes the engine of an existing plan, or else the
-            fastest one of this machine.
+        settings: default settings if None, with the parameters of TV-L1 of an existing plan. Engine "auto"
+            becomes the engine of an existing plan, or else the fastest one of this machine.
         jobs: worker processes; one for each core if None. The stored data does not depend on it.
         retry_failed: also try videos again that failed or are partial.
         list_root: as for `plan_corpus`.

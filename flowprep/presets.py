@@ -1,184 +1,22 @@
-"""The parameters of TV-L1 optical flow and their presets."""
+"""The presets of TV-L1: named parameters, each in versions.
+
+A corpus stores the values of its preset, not the name. A version never changes, so `preset_name` can tell
+which one a corpus has, and the same values can be used again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from flowprep.errors import SettingsError
-from flowprep.validation import check, check_types
-
-WARPS = ("cubic", "spline")
-
-
-@dataclass(frozen=True)
-class Tvl1Settings:
-    """Parameters of TV-L1; symbols as in Sanchez Perez, Meinhardt-Llopis, Facciolo (IPOL 2013).
-
-    The defaults are those of OpenCV's `DualTVL1OpticalFlow` (CPU), on grey levels 0-255.
-
-    Attributes:
-        tau: time step of the dual update. Stable up to 0.25.
-        lambda_: weight of the data term. Smaller values give smoother flow.
-        theta: coupling of the flow and its auxiliary variable.
-        scales: maximum number of pyramid levels. Levels under 16 pixels are left out.
-        scale_step: size of a level relative to the next finer one, in (0, 1).
-        warps: number of times that the second image is warped, per level.
-        outer_iterations: number of times that the flow is median-filtered, per warp.
-        inner_iterations: maximum solver iterations, per outer iteration.
-        epsilon: stop when the mean square update is at most epsilon^2 (pixels); 0 never stops early.
-        median: side of the median filter in pixels: 1 for none, 3, 5, or 7 for a weighted one.
-        median_grey: makes the median weighted. The weight of a pixel falls with its difference from the
-            central pixel in the first image. It is a half at about 1.1 times this many grey levels. 0 gives
-            equal weights.
-        median_after: filter after the iterations of a block instead of before them.
-        blur: sigma of a Gaussian that smooths each image first, pixels; 0 for none.
-        structure: share of the structure (the total-variation denoised image) to subtract from each image,
-            0 to 1. The texture remains, which changes less with the light.
-        structure_theta: allowed distance of structure and image, grey levels.
-        structure_iterations: solver iterations of the structure.
-        antialias: the Gaussian before a pyramid level has sigma antialias * sqrt(1 / scale_step^2 - 1)
-            pixels.
-        warp: interpolation of the second image: "cubic" (cubic convolution, centred differences as gradient,
-            0 outside) or "spline" (cubic B-spline with its own gradient, the border pixel outside).
-        blend: share of the first image's gradient in the gradient of the data term, 0 to 1.
-        mask: leave out the data term where the flow points outside the image.
-        coupled: one total variation for both components of the flow, which then have their edges in the same
-            places. Otherwise each component has its own.
-        huber: gradient of the flow up to which the regulariser is quadratic, pixels per pixel; 0 for total
-            variation everywhere. Only with `coupled`.
-        edge: how much edges of the first image weaken the regulariser. Its weight is about
-            exp(-edge |grad I0|), with |grad I0| in grey levels per pixel; 0 gives equal weights.
-        edge_least: the least of these weights, in (0, 1].
-        median_stride: distance of the pixels in the window of a weighted median, pixels.
-        median_occlusion: lowers the weight of a pixel in a weighted median, where the first image and the
-            warped second one differ, as `median_grey` does with differences inside the first image. 0 for
-            no such weights.
-        median_levels: number of finest levels with a weighted median; 0 for all. The others have a plain one,
-            of at most 5 pixels.
-        median_warps: number of last warps of a level with a weighted median; 0 for all. The others have a
-            plain one.
-        still: largest noise of still regions, grey levels (root mean square). Where both images agree but for
-            noise, the flow is exactly 0. 0 turns it off. See `flowprep.engines.tiles`.
-        settle: tiles whose updates are smaller than this are left out, until a neighbour moves again. Pixels,
-            root mean square of an iteration; 0 turns it off. Only with epsilon 0.
-        keep_dual: begin a level with the dual variables of the coarser level, instead of zeros.
-        finest_warps: number of warps at the finest level; 0 for `warps`.
-        finest_iterations: inner iterations at the finest level; 0 for `inner_iterations`.
-    """
-
-    tau: float = 0.25
-    lambda_: float = 0.15
-    theta: float = 0.3
-    scales: int = 5
-    scale_step: float = 0.8
-    warps: int = 5
-    outer_iterations: int = 10
-    inner_iterations: int = 30
-    epsilon: float = 0.01
-    median: int = 5
-    median_grey: float = 0.0
-    median_after: bool = False
-    blur: float = 0.0
-    structure: float = 0.0
-    structure_theta: float = 16.0
-    structure_iterations: int = 50
-    antialias: float = 0.0
-    warp: str = "cubic"
-    blend: float = 0.0
-    mask: bool = False
-    coupled: bool = False
-    huber: float = 0.0
-    edge: float = 0.0
-    edge_least: float = 0.1
-    median_stride: int = 1
-    median_occlusion: float = 0.0
-    median_levels: int = 0
-    median_warps: int = 0
-    still: float = 0.0
-    settle: float = 0.0
-    keep_dual: bool = False
-    finest_warps: int = 0
-    finest_iterations: int = 0
-
-    def __post_init__(self) -> None:
-        """Check every value.
-
-        Raises:
-            SettingsError: a value is not allowed.
-        """
-        check_types(self)
-        check(0 < self.tau <= 0.25, "tau", self.tau, "a number in (0, 0.25]")
-        check(self.lambda_ > 0, "lambda_", self.lambda_, "a number above 0")
-        check(self.theta > 0, "theta", self.theta, "a number above 0")
-        check(0 < self.scale_step < 1, "scale_step", self.scale_step, "a number in (0, 1)")
-        for name in ("scales", "warps", "outer_iterations", "inner_iterations", "structure_iterations"):
-            check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number from 1")
-        check(self.epsilon >= 0, "epsilon", self.epsilon, "a number from 0")
-        sides = (1, 3, 5, 7) if self.median_grey else (1, 3, 5)
-        check(self.median in sides, "median", self.median, f"{sides} with median_grey {self.median_grey}")
-        check(self.median_grey >= 0, "median_grey", self.median_grey, "grey levels from 0")
-        check(0 <= self.blur <= 5, "blur", self.blur, "pixels in [0, 5]")
-        check(self.structure_theta > 0, "structure_theta", self.structure_theta, "a number above 0")
-        check(0 <= self.antialias <= 5, "antialias", self.antialias, "a number in [0, 5]")
-        check(self.warp in WARPS, "warp", self.warp, " or ".join(WARPS))
-        for name in ("structure", "blend"):
-            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
-        self._check_regulariser()
-
-    def _check_regulariser(self) -> None:
-        check(0 <= self.huber <= 1, "huber", self.huber, "pixels per pixel in [0, 1]")
-        check(self.coupled or not self.huber, "huber", self.huber, "above 0 only with coupled")
-        check(0 <= self.edge <= 10, "edge", self.edge, "a number in [0, 10]")
-        check(0 < self.edge_least <= 1, "edge_least", self.edge_least, "a weight in (0, 1]")
-        check(1 <= self.median_stride <= 3, "median_stride", self.median_stride, "pixels from 1 to 3")
-        check(self.median_occlusion >= 0, "median_occlusion", self.median_occlusion, "grey levels from 0")
-        for name in ("median_stride", "median_occlusion", "median_levels", "median_warps"):
-            value, default = getattr(self, name), getattr(type(self), name)
-            check(bool(self.median_grey) or value == default, name, value, f"{default} without median_grey")
-        for name in ("median_levels", "median_warps", "finest_warps", "finest_iterations"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
-        check(0 <= self.still <= 20, "still", self.still, "grey levels in [0, 20]")
-        check(0 <= self.settle <= 1, "settle", self.settle, "pixels in [0, 1]")
-        check(not (self.settle and self.epsilon), "settle", self.settle, "above 0 only with epsilon 0")
-
-    def warps_of(self, level: int) -> int:
-        """The number of warps at a level; level 0 is the finest."""
-        return self.finest_warps if level == 0 and self.finest_warps else self.warps
-
-    def iterations_of(self, level: int) -> int:
-        """The inner iterations of a warp at a level; level 0 is the finest."""
-        return self.finest_iterations if level == 0 and self.finest_iterations else self.inner_iterations
-
-    def weights_median(self, level: int, warp: int) -> bool:
-        """Whether the median is weighted at warp 0, 1, ... of a level; level 0 is the finest."""
-        last = self.warps_of(level) - warp <= self.median_warps or not self.median_warps
-        return bool(self.median_grey) and last and (level < self.median_levels or not self.median_levels)
-
-    def beyond_opencv(self) -> list[str]:
-        """Names of the parameters with values that OpenCV's solver does not support."""
-        names = [f.name for f in dataclasses.fields(self)]
-        additional = names[names.index("median_grey") :]
-        return [name for name in additional if getattr(self, name) != getattr(Tvl1Settings, name)]
-
-
-def check_engine(engine: str, tvl1: Tvl1Settings) -> None:
-    """Refuse parameters that an engine does not support.
-
-    Raises:
-        SettingsError: the message names them.
-    """
-    if engine == "opencv" and (beyond := tvl1.beyond_opencv()):
-        raise SettingsError(
-            f"engine opencv does not have {', '.join(beyond)}; allowed: preset opencv, or engine cpu"
-        )
-
+from flowprep.parameters import Tvl1Settings as Tvl1Settings
+from flowprep.parameters import check_engine as check_engine
 
 # A low error, also for large motion, and calm flow on still backgrounds. The number of iterations is fixed:
 # with a stopping test, flow on flat areas would not converge.
-_ACCURATE = Tvl1Settings(
+_ACCURATE_1 = Tvl1Settings(
     lambda_=0.42,
     theta=0.1,
     scales=20,
@@ -198,15 +36,20 @@ _ACCURATE = Tvl1Settings(
     mask=True,
 )
 
-PRESETS: dict[str, Tvl1Settings] = {
-    "accurate": _ACCURATE,
+# All versions of all presets, those of one preset in order. The name without a version means the last one.
+# New values are a new version: a line with the next number. A line that exists never changes.
+PRESET_VERSIONS: dict[str, Tvl1Settings] = {
+    "accurate@1": _ACCURATE_1,
     # A median that respects edges; twice the time of "accurate".
-    "best": dataclasses.replace(_ACCURATE, median=7, median_grey=10.0),
+    "best@1": dataclasses.replace(_ACCURATE_1, median=7, median_grey=10.0),
     # Under half the time of "accurate"; an energy not above OpenCV's.
-    "fast": dataclasses.replace(_ACCURATE, structure=0.6, scale_step=0.65, warps=3, inner_iterations=35),
-    # The same flow as OpenCV's CPU code with its defaults.
+    "fast@1": dataclasses.replace(_ACCURATE_1, structure=0.6, scale_step=0.65, warps=3, inner_iterations=35),
+    # The same flow as OpenCV's CPU code with its defaults. They do not change, so it has no versions.
     "opencv": Tvl1Settings(),
 }
+# Name without a version -> name of its newest version, and its values.
+NEWEST = {name.partition("@")[0]: name for name in PRESET_VERSIONS}
+PRESETS = {name: PRESET_VERSIONS[newest] for name, newest in NEWEST.items()}
 DEFAULT_PRESET = "accurate"
 
 
@@ -215,20 +58,37 @@ def default_preset(engine: str) -> str:
     return "opencv" if engine == "opencv" else DEFAULT_PRESET
 
 
+def preset_names() -> list[str]:
+    """Every name of a preset, without and with a version; the versions follow their preset."""
+    names: list[str] = []
+    for name in PRESETS:
+        versions = [version for version in PRESET_VERSIONS if version.partition("@")[0] == name]
+        names += dict.fromkeys([name, *reversed(versions)])
+    return names
+
+
+def allowed_presets() -> str:
+    """The names of the presets for a message: "accurate (= accurate@1), ..."."""
+    newest = {name: f"{name} (= {version})" for name, version in NEWEST.items() if name != version}
+    hidden = set(NEWEST.values()) - set(NEWEST)
+    return ", ".join(newest.get(name, name) for name in preset_names() if name not in hidden)
+
+
 def tvl1_settings(preset: str, changes: Iterable[str] = ()) -> Tvl1Settings:
     """A preset with changed parameters.
 
     Args:
-        preset: a key of `PRESETS`.
+        preset: the name of a preset, such as "accurate", or of one of its versions, such as "accurate@1".
         changes: each "name=value", with the name of a field of Tvl1Settings. If a name occurs twice, the last
             value counts.
 
     Raises:
         SettingsError: the preset or a name is unknown, or a value is not allowed.
     """
-    if preset not in PRESETS:
-        raise SettingsError(f"preset is {preset!r}; allowed: {', '.join(PRESETS)}")
-    base = PRESETS[preset]
+    version = NEWEST.get(preset, preset)
+    if version not in PRESET_VERSIONS:
+        raise SettingsError(f"preset is {preset!r}; allowed: {allowed_presets()}")
+    base = PRESET_VERSIONS[version]
     values: dict[str, Any] = {}
     for change in changes:
         name, _, text = (part.strip() for part in change.partition("="))
@@ -237,6 +97,40 @@ def tvl1_settings(preset: str, changes: Iterable[str] = ()) -> Tvl1Settings:
             raise SettingsError(f"tvl1 is {change!r}; allowed: name=value with a name of {', '.join(known)}")
         values[name] = _parse(name, text, type(getattr(base, name)))
     return dataclasses.replace(base, **values)
+
+
+def preset_name(tvl1: Tvl1Settings) -> str:
+    """The preset with these values, as "accurate@1"; or the nearest one and what differs from it.
+
+    For example "accurate@1 scales=8".
+    """
+    return " ".join(_nearest(tvl1))
+
+
+def preset_options(tvl1: Tvl1Settings) -> str:
+    """The options of the command line that give these values: "--preset accurate@1 --tvl1 scales=8"."""
+    version, *changes = _nearest(tvl1)
+    return " ".join([f"--preset {version}", *(f"--tvl1 {change}" for change in changes)])
+
+
+def solver_name(engine: str, tvl1: Tvl1Settings) -> str:
+    """An engine and its preset: "cpu accurate@1". "opencv opencv" is only "opencv"."""
+    return " ".join(dict.fromkeys([engine, *_nearest(tvl1)]))
+
+
+def _nearest(tvl1: Tvl1Settings) -> list[str]:
+    """The preset with the fewest differences, the newest version first, and each difference as name=value."""
+    versions = dict.fromkeys([*NEWEST.values(), *reversed(PRESET_VERSIONS)])
+    candidates = [[version, *_changes(PRESET_VERSIONS[version], tvl1)] for version in versions]
+    return min(candidates, key=len)
+
+
+def _changes(base: Tvl1Settings, tvl1: Tvl1Settings) -> list[str]:
+    """The values that differ from a preset, each as `tvl1_settings` accepts it."""
+    values = {f.name: getattr(tvl1, f.name) for f in dataclasses.fields(Tvl1Settings)}
+    changed = {name: value for name, value in values.items() if value != getattr(base, name)}
+    texts = {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in changed.items()}
+    return [f"{name}={text}" for name, text in texts.items()]
 
 
 def _parse(name: str, text: str, kind: type) -> Any:

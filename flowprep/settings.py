@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowprep.errors import SettingsError
-from flowprep.presets import DEFAULT_PRESET, PRESETS, Tvl1Settings, check_engine
+from flowprep.parameters import Tvl1Settings, check_engine
+from flowprep.presets import DEFAULT_PRESET, PRESETS, preset_name, solver_name
 from flowprep.validation import check, check_names, check_types
 
 MIN_SIDE = 16  # pixels: the coarsest level of the solver
@@ -105,6 +106,16 @@ class Settings:
             check(self.error_px == default.error_px, "error_px", value, "with codes adaptive as jpeg")
 
     @property
+    def preset(self) -> str | None:
+        """The preset of `tvl1` with its version, as `preset_name` gives it; None if TV-L1 did not run."""
+        return preset_name(self.tvl1) if self.flow and self.engine != IMPORTED else None
+
+    @property
+    def solver(self) -> str:
+        """The engine, and its preset if TV-L1 ran: "cpu accurate@1"."""
+        return solver_name(self.engine, self.tvl1) if self.preset else self.engine
+
+    @property
     def streams(self) -> tuple[str, ...]:
         """Names of the stored streams, in the order of a shard."""
         names = ["rgb"] if self.rgb else []
@@ -149,14 +160,19 @@ class Settings:
 
     def digest(self) -> str:
         """SHA-256 of the settings, hexadecimal. Equal settings have equal digests."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        values = {**self.to_dict(), "tvl1": self.tvl1.digested()}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, other: Settings) -> list[str]:
-        """One line for each setting that differs: "name: ours, theirs"."""
-        ours, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
-        names = list(dict.fromkeys([*ours, *theirs]))
-        return [f"{n}: {ours.get(n)}, {theirs.get(n)}" for n in names if ours.get(n) != theirs.get(n)]
+        """One line for each setting that differs: "name: ours, theirs". TV-L1 has one line, "preset"."""
+        ours, theirs = self._named(), other._named()
+        return [f"{name}: {ours[name]}, {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+
+    def _named(self) -> dict[str, Any]:
+        """The settings, with the name of the preset in place of its values."""
+        values = {("preset" if name == "tvl1" else name): value for name, value in self.to_dict().items()}
+        return {**values, "preset": preset_name(self.tvl1)}
 
 
 def parse_size(size: str) -> tuple[str, int, int]:
@@ -206,12 +222,3 @@ def _without_checks(record_type: type, values: dict[str, Any]) -> Any:
     for each in dataclasses.fields(record_type):
         object.__setattr__(record, each.name, values.get(each.name, each.default))
     return record
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(
-            _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return flat

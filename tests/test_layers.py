@@ -16,6 +16,7 @@ LAYERS = [
     {"flowprep.errors"},
     {"flowprep.system"},
     {"flowprep.validation"},
+    {"flowprep.parameters"},
     {"flowprep.presets"},
     {"flowprep.settings"},
     {"flowprep.codec", "flowprep.video"},

@@ -26,7 +26,7 @@ from flowprep.bench.fidelity import Fidelity, Flow, Grey, fidelity, sample_pairs
 from flowprep.doctor import processor_name
 from flowprep.engines import make_engine, resolve
 from flowprep.planning.inputs import spread, video_paths
-from flowprep.presets import PRESETS, Tvl1Settings, default_preset
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset, preset_name
 from flowprep.settings import CODES, Settings
 from flowprep.synthetic import write_samples
 from flowprep.system.processes import usable_cores
@@ -105,8 +105,8 @@ class FlowBenchmark:
     cuda: CudaBenchmark | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values; `cuda` is left out if it is None."""
-        values = dataclasses.asdict(self)
+        """The figures as JSON values, and the name of the preset; `cuda` is left out if it is None."""
+        values = {**dataclasses.asdict(self), "preset": preset_name(self.tvl1)}
         if self.cuda is None:
             del values["cuda"]
         return values

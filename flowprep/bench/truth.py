@@ -12,7 +12,7 @@ import numpy as np
 from flowprep.engines import make_engine, resolve
 from flowprep.errors import UsageError
 from flowprep.flo import read_flo
-from flowprep.presets import PRESETS, Tvl1Settings, default_preset
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset, preset_name
 from flowprep.video.frames import read_image, to_grey
 
 
@@ -31,8 +31,8 @@ class EndpointErrors:
     errors_px: dict[str, dict[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The errors as JSON values."""
-        return asdict(self)
+        """The errors as JSON values, and the name of the preset."""
+        return {**asdict(self), "preset": preset_name(self.tvl1)}
 
 
 def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | None = None) -> EndpointErrors:

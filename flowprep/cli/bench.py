@@ -21,7 +21,7 @@ from flowprep.cli.options import (
 )
 from flowprep.cli.output import print_result, print_table
 from flowprep.errors import UsageError
-from flowprep.presets import Tvl1Settings, default_preset
+from flowprep.presets import Tvl1Settings, solver_name
 from flowprep.system.units import count_noun
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def bench_flow(
     from flowprep.bench.flow import bench
 
     result = bench(videos, engine, tvl1=tvl1_from_options(engine, preset, changes), **options)
-    name = _solver_name(result.engine, engine, preset, changes)
+    name = solver_name(result.engine, result.tvl1)
     print_result(result, lambda: _show_flow(result, name))
 
 
@@ -137,7 +137,7 @@ def bench_truth(folder: Path, engine: str, preset: str | None, changes: tuple[st
     from flowprep.bench.truth import endpoint_errors
 
     result = endpoint_errors(folder, engine, tvl1_from_options(engine, preset, changes))
-    name = _solver_name(result.engine, engine, preset, changes)
+    name = solver_name(result.engine, result.tvl1)
 
     def show() -> None:
         click.echo(f"mean end-point errors in pixels, {name} and OpenCV's default:")
@@ -208,10 +208,6 @@ def _bench_stages(videos: tuple[Path, ...], tvl1: Tvl1Settings, size: str, pairs
         print_table(result.rows())
 
     print_result(result, show)
-
-
-def _solver_name(resolved: str, engine: str, preset: str | None, changes: tuple[str, ...]) -> str:
-    return " ".join([resolved, preset or default_preset(engine), *changes])
 
 
 def _show_flow(result: FlowBenchmark, name: str) -> None:

@@ -62,6 +62,8 @@ def extract(
 ) -> None:
     """Extract frames and flow of videos into a corpus. The same command again resumes.
 
+    A corpus that exists keeps its engine and its preset, if no other ones are named.
+
     \b
     INPUT is
       a video file,
@@ -126,7 +128,8 @@ def plan(
         values,
         f"{count_noun(values['videos'], 'video')}, about {values['pairs']} pairs,"
         f" in {count_noun(values['tasks'], 'task')}, {values['pending_tasks']} to do;"
-        f" {planned.describe_skipped()}" + (f"\nestimate: {measured}" if measured else ""),
+        f" engine {planned.plan.settings.solver}; {planned.describe_skipped()}"
+        + (f"\nestimate: {measured}" if measured else ""),
     )
     if planned.missing:
         sys.exit(EXIT_SOME_FAILED)
@@ -136,10 +139,19 @@ def _plan(
     inputs: Sequence[Path], out: Path, segments: int, options: Mapping[str, Any], **arguments: Any
 ) -> PlannedCorpus:
     settings = settings_from_options(**options)  # wrong settings are reported before anything heavy loads
+    stored_preset = options["preset"] is None and not options["changes"]
     from flowprep.api import plan_corpus
 
     with show_progress("videos planned", transient=True) as progress:
-        return plan_corpus(inputs, out, settings, segments=segments, progress=progress, **arguments)
+        return plan_corpus(
+            inputs,
+            out,
+            settings,
+            stored_preset=stored_preset,
+            segments=segments,
+            progress=progress,
+            **arguments,
+        )
 
 
 @click.command(cls=Command, old_destination="last")

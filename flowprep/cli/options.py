@@ -17,7 +17,7 @@ from flowprep.cli.command import Option
 from flowprep.cli.usage import parameter_name
 from flowprep.engines import check_engine_name
 from flowprep.errors import UsageError
-from flowprep.presets import PRESETS, Tvl1Settings, default_preset, tvl1_settings
+from flowprep.presets import Tvl1Settings, default_preset, preset_names, tvl1_settings
 from flowprep.settings import CODECS, CODES, MAX_SEGMENTS, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,10 +86,11 @@ planned_engine_option = _engine(
 )
 preset_option = _engine(
     "--preset",
-    type=click.Choice(list(PRESETS)),
-    help="Parameters of TV-L1. best has the smallest errors and needs twice the time of accurate. fast needs"
-    " less than half of it. opencv has the parameters of OpenCV.  [default: accurate; opencv with --engine"
-    " opencv]",
+    type=click.Choice(preset_names()),
+    metavar="NAME",
+    help="Parameters of TV-L1: accurate, best, fast or opencv. best has the smallest errors and needs twice"
+    " the time of accurate. fast needs less than half of it. opencv has the parameters of OpenCV. NAME@1 is"
+    " the first version of a preset; NAME is the newest.  [default: accurate; opencv with --engine opencv]",
 )
 tvl1_option = _engine(
     "--tvl1",

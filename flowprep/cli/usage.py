@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from flowprep.presets import Tvl1Settings
+from flowprep.presets import Tvl1Settings, allowed_presets
 
 # Names of settings that no message can have in another sense. They stand for their options everywhere.
 _UNMISTAKABLE = ("codes", "codec")
@@ -35,6 +35,7 @@ def describe_value(param: click.Parameter, raw: Any, message: str) -> str:
     match param.type:
         case click.Choice() if "is not one of" in message:
             allowed = ", ".join(map(str, param.type.choices))
+            allowed = allowed_presets() if param.name == "preset" else allowed
         case click.IntRange() | click.types.IntParamType() if _NUMBER.search(message):
             allowed = f"a whole number{_range(param.type)}"
         case click.FloatRange() | click.types.FloatParamType() if _NUMBER.search(message):

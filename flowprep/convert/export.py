@@ -27,6 +27,7 @@ from flowprep.convert.webdataset import SAMPLE_PAIRS, Sample, TarWriter
 from flowprep.corpus.reader import Corpus
 from flowprep.corpus.video import Video
 from flowprep.errors import CorpusDamaged, CorpusFormatError, UsageError
+from flowprep.presets import tvl1_settings
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.system.units import count_noun
@@ -222,7 +223,8 @@ def _recoding(
             f" {needed_range:g}; allowed: --convert, which recodes the flow through pixels, with a second"
             " loss by JPEG. Or extract again"
         )
-    return Settings(codes=CODES, range=needed_range, quality=quality)
+    # Their digest marks an unfinished export. So they are the same in all versions of flowprep.
+    return Settings(codes=CODES, range=needed_range, quality=quality, tvl1=tvl1_settings("accurate@1"))
 
 
 def _header(corpus: Corpus, layout: str, target: Settings | None) -> dict[str, object]:

@@ -24,6 +24,7 @@ from flowprep.planning.list_names import NameMatcher, check_coverage, describe_m
 from flowprep.planning.status import CorpusStatus
 from flowprep.planning.tasks import plan_segments
 from flowprep.planning.video_lists import ListRow, hmdb_part, read_lists
+from flowprep.presets import tvl1_settings
 from flowprep.settings import IMPORTED, Settings
 from flowprep.system.paths import shorten
 from flowprep.system.progress import Progress, no_progress
@@ -86,6 +87,7 @@ def import_folders(
         rgb=rgb,
         flow=flow,
         engine=IMPORTED,
+        tvl1=tvl1_settings("accurate@1"),  # it means nothing; but imports of all versions are to be equal
         codes=codes,
         range=range,
         keep_partial=True,

@@ -153,6 +153,7 @@ class Corpus(Mapping[str, Video]):
             "streams": list(settings.streams),
             "labels": dict(sorted(labels.items())),
             "bytes": {name: int(n) for name, n in sorted(totals.items()) if name.endswith("_bytes")},
+            **({"preset": settings.preset} if settings.preset else {}),
             "settings": {name: v for name, v in settings.to_dict().items() if name not in unknown},
             "software": first.software if first else {},
         }

@@ -139,7 +139,7 @@ def tvl1(
             at x.
         engine: "auto", a key of `flowprep.engines.ENGINES`, "module:class", or an `Engine` object. An object
             has its own parameters and threads: `preset` must be None, and `threads` is ignored.
-        preset: a key of `flowprep.presets.PRESETS`, or the solver's parameters. By default "accurate", or
+        preset: a preset, such as "fast" or "fast@1", or the solver's parameters. By default "accurate", or
             "opencv" for engine opencv.
         threads: number of pairs that are solved at the same time.
 

@@ -21,6 +21,7 @@ from flowprep.corpus.store import CorpusStore
 from flowprep.errors import SettingsConflict, UsageError
 from flowprep.planning.discover import SourceVideo
 from flowprep.planning.sources import follow_sources, source_digest, source_state
+from flowprep.presets import preset_options
 from flowprep.settings import MAX_SEGMENTS, Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.container import estimate_frames
@@ -60,9 +61,11 @@ def make_plan(
         )
     stored = store.read_plan() if planned else Plan(settings)
     if differences := settings.differences(stored.settings):
+        is_other_preset = settings.tvl1 != stored.settings.tvl1 and settings.engine == stored.settings.engine
+        preset = f" (`{preset_options(stored.settings.tvl1)}`)" if is_other_preset else ""
         raise SettingsConflict(
             f"{store.path} has other settings (requested, stored): {'; '.join(differences)}. Use the stored"
-            " ones, or another --out"
+            f" ones{preset}, or another --out"
         )
     with many_objects():
         plan, videos = follow_sources(stored, videos, add_copies=add_copies)

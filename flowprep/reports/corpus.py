@@ -130,7 +130,7 @@ def _header(data: CorpusData) -> Markup:
     number = f"All {counts.ok:,}" if data.status.complete else f"{counts.ok:,} of {counts.total:,}"
     is_one = counts.total == 1
     title = f"{number} videos are extracted" if not is_one else f"{counts.ok} of 1 video is extracted"
-    streams = ["frames"] * settings.rgb + [f"TV-L1 flow ({settings.engine})"] * settings.flow
+    streams = ["frames"] * settings.rgb + [f"TV-L1 flow ({settings.solver})"] * settings.flow
     sizes = data.statistics.sizes
     size = "".join(f" at {width}x{height}" for width, height in sizes) if len(sizes) == 1 else ""
     classes = len(set(data.corpus.labels.values()) - {""})

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from flowprep.engines import make_engine
 from flowprep.engines.base import Engine
 from flowprep.errors import SettingsError, UsageError
-from flowprep.presets import PRESETS, Tvl1Settings
+from flowprep.presets import PRESETS, Tvl1Settings, tvl1_settings
 
 Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float32]]
 
@@ -105,7 +105,7 @@ class EngineSuite:
 
     Attributes:
         engine: the name of the engine, as for `make_engine`.
-        preset: the parameters to test it with.
+        preset: the parameters to test it with: the name of a preset, or of one of its versions.
         truth_tolerance_px: largest mean error for a known motion. The total variation smooths the flow, and
             gradients are differences of pixels 2 apart: OpenCV itself has an error of 0.01 to 0.05 here.
         reference_tolerance_px: largest mean distance to engine reference after few iterations.
@@ -123,7 +123,7 @@ class EngineSuite:
     @property
     def settings(self) -> Tvl1Settings:
         """The parameters of the preset."""
-        return PRESETS[self.preset]
+        return tvl1_settings(self.preset)
 
     @property
     def quick(self) -> Tvl1Settings:

@@ -20,7 +20,7 @@ from flowprep.corpus.reader import open_corpus
 from flowprep.engines import ENGINES, resolve
 from flowprep.errors import UsageError
 from flowprep.planning.inputs import video_paths
-from flowprep.presets import PRESETS, default_preset, tvl1_settings
+from flowprep.presets import allowed_presets, default_preset, preset_names, solver_name, tvl1_settings
 from flowprep.settings import Settings
 from flowprep.system.progress import Progress, no_progress
 from flowprep.video.suffixes import IMAGE_SUFFIXES
@@ -90,14 +90,12 @@ def open_sources(
         if not source.exists():
             raise UsageError(f"no such video, folder, list or corpus: {source}")
     step, engine = 1 if step is None else step, resolve(engine or "auto")
-    preset = preset or default_preset(engine)
-    settings = Settings(
-        size=size or Settings.size, step=step, engine=engine, tvl1=tvl1_settings(preset, changes)
-    )
-    name = _flow_name(engine, preset, *changes)
+    tvl1 = tvl1_settings(preset or default_preset(engine), changes)
+    settings = Settings(size=size or Settings.size, step=step, engine=engine, tvl1=tvl1)
+    name = solver_name(engine, tvl1)
     opened = []
     for frames in _open_files(paths, settings, limit, single):
-        video = ComputedVideo(frames, engine, settings.tvl1, step)
+        video = ComputedVideo(frames, engine, tvl1, step)
         opened.append(FlowSource(video, *_compared(compare, frames, step, name, engine)))
     return opened
 
@@ -236,17 +234,12 @@ def _compared(
         return None, (name, "")
     if compare in ENGINES:
         engine, preset = compare, default_preset(compare)
-    elif compare in PRESETS:
+    elif compare in preset_names():
         engine, preset = resolve(engine), compare
     else:
         raise UsageError(
             f"--compare is {compare!r}; allowed: a corpus with the same videos, an engine"
-            f" ({', '.join(ENGINES)}) or a preset ({', '.join(PRESETS)})"
+            f" ({', '.join(ENGINES)}) or a preset ({allowed_presets()})"
         )
-    other = ComputedVideo(frames, engine, PRESETS[preset], step)
-    return other, (name, _flow_name(engine, preset))
-
-
-def _flow_name(*parts: str) -> str:
-    """Name of a computed flow. A preset with the name of its engine is not repeated."""
-    return " ".join(dict.fromkeys(parts))
+    tvl1 = tvl1_settings(preset)
+    return ComputedVideo(frames, engine, tvl1, step), (name, solver_name(engine, tvl1))

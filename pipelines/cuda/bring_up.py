@@ -39,7 +39,7 @@ from flowprep.engines.cuda.engine import CudaEngine
 from flowprep.engines.cuda.kernels import Tile, tile_for
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.errors import EngineError
-from flowprep.presets import PRESETS
+from flowprep.presets import PRESET_VERSIONS, PRESETS
 from flowprep.settings import Settings
 from flowprep.synthetic import write_samples
 from flowprep.system.processes import usable_cores
@@ -106,8 +106,8 @@ def report(line: str, summary: bool = False) -> None:
 
 
 def check(frames: Frames) -> None:
-    """Check every kernel of every preset against engine reference."""
-    for (preset, tvl1), bounds in itertools.product(PRESETS.items(), (True, False)):
+    """Check every kernel of every version of every preset against engine reference."""
+    for (preset, tvl1), bounds in itertools.product(PRESET_VERSIONS.items(), (True, False)):
         title = f"kernels, {preset}, {'bounds checked' if bounds else 'fast build'}"
         try:
             errors = check_kernels(driver.open_device(), tvl1, frames[:3, -64:, -81:], bounds)
@@ -121,7 +121,7 @@ def check(frames: Frames) -> None:
 def compare(frames: Frames) -> None:
     """Compare whole flows with engine cpu, and with other batches."""
     indices = np.arange(0, min(96, len(frames) - 1), 12)
-    for preset, tvl1 in PRESETS.items():
+    for preset, tvl1 in PRESET_VERSIONS.items():
         flow, expected = (
             make_engine(engine, tvl1, usable_cores()).solve(frames, indices, indices + 1)
             for engine in ("cuda", "cpu")

@@ -116,6 +116,7 @@ def _settings_section(data: ReportData) -> Markup:
     titles = [PREDICTORS[stream].title for stream in data.runs]
     corpus = {
         **data.corpus.settings.to_dict(),
+        **({"preset": preset} if (preset := data.corpus.settings.preset) else {}),
         "videos": len(data.corpus),
         "failed videos": len(data.corpus.failures),
     }

@@ -49,7 +49,7 @@ def test_failed_videos_are_retried_on_request(cli, clips, tmp_path):
         (("--size", "short:64"), "size: short:64, source"),
         (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
         (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
-        (("--tvl1", "warps=3"), "tvl1.warps: 3, 5"),
+        (("--tvl1", "warps=3"), "--preset: opencv warps=3, opencv. Use the stored ones (`--preset opencv`)"),
         (("--quantiser", "fixed", "--range", 15), "--quantiser: fixed, adaptive; --range: 15.0, 20.0"),
     ],
 )
@@ -63,12 +63,16 @@ def test_other_settings_are_refused_by_name_and_change_nothing(cli, clips, tmp_p
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
-def test_engine_auto_is_the_engine_of_the_plan(cli, clips, tmp_path):
+def test_engine_and_preset_of_the_plan_are_the_default(cli, clips, tmp_path):
     out = tmp_path / "corpus"
     cli("plan", clips, "--out", out, *SIZE)
-    assert cli("plan", clips, "--out", out, "--size", "source", "--preset", "opencv").exit_code == 0
-    refused = cli("plan", clips, "--out", out, "--size", "source")
+    before = (out / "plan.jsonl").read_bytes()
+    for options in (("--preset", "opencv"), ()):
+        planned = cli("plan", clips, "--out", out, "--size", "source", *options)
+        assert planned.exit_code == 0 and "engine opencv;" in planned.stdout
+    refused = cli("plan", clips, "--out", out, "--size", "source", "--preset", "accurate")
     assert refused.exit_code == 2 and "preset opencv" in refused.stderr
+    assert (out / "plan.jsonl").read_bytes() == before
 
 
 def test_samples_can_be_extracted(cli, tmp_path):

@@ -12,8 +12,10 @@ from flowprep import Settings, make_corpus, open_corpus
 from flowprep.convert.export import export
 from flowprep.convert.names import folder_names
 from flowprep.errors import UsageError
+from flowprep.parameters import Tvl1Settings
 from flowprep.presets import PRESETS
 from tests.support.conversions import SETTINGS, read_raw_frames, samples_of
+from tests.support.preset_versions import add_version
 
 
 def test_tsn_numbers_images_by_the_flow_that_leads_to_them(corpus, tmp_path):
@@ -63,7 +65,7 @@ def test_denseflow_and_gpu_flow_as_the_tools_name_them(corpus, tmp_path):
         assert len(list(folder.iterdir())) == (26 if stream == "rgb" else 25)
 
 
-def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path):
+def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"tsn --range 8,.*--quantiser tsn --range 20;.*--convert"):
         export(corpus, tmp_path / "x", "tsn", range=20)
     assert not (tmp_path / "x").exists()
@@ -79,6 +81,8 @@ def test_other_codes_are_recoded_only_with_convert(videos, corpus, tmp_path):
     # Rounding costs half a level of 16/255 px, and JPEG a few levels at edges.
     error = np.abs((codes - 127.5) * 16 / 255 - video.flow(2, 1)[0, 0])
     assert error.mean() < 0.06 and error.max() < 0.5
+    add_version(monkeypatch, "accurate@99", Tvl1Settings(scales=3))  # as in a later version of flowprep
+    assert export(ours, tmp_path / "x", "mmaction2", convert=True, range=8).written == 0
 
 
 def test_png_is_not_exported_as_jpeg(videos, tmp_path):

@@ -17,6 +17,8 @@ from flowprep.convert.names import folder_names
 from flowprep.corpus.store import CorpusStore
 from flowprep.corpus.verify import verify_corpus
 from flowprep.errors import ListMismatch, UsageError
+from flowprep.parameters import Tvl1Settings
+from tests.support.preset_versions import add_version
 
 
 @pytest.mark.parametrize("layout", [n for n in NAMES if n in LAYOUTS])
@@ -38,6 +40,15 @@ def test_an_export_is_imported_byte_by_byte(corpus, tmp_path, layout):
         assert np.abs(other.mean_flow - video.mean_flow[lost:]).max() < 16 / 255
         assert other.label == ("" if LAYOUTS[layout].flat else names[video.id].split("/")[0])
         assert np.isnan(other.times_seconds).all()
+
+
+def test_an_import_resumes_after_the_default_preset_changed(corpus, tmp_path, monkeypatch):
+    export(corpus, tmp_path / "x", "tsn")
+    import_folders(tmp_path / "x", tmp_path / "c", "tsn", range=8)
+    before = (tmp_path / "c" / "plan.jsonl").read_bytes()
+    add_version(monkeypatch, "accurate@99", Tvl1Settings(scales=3))
+    again = import_folders(tmp_path / "x", tmp_path / "c", "tsn", range=8)  # another plan would be refused
+    assert again.videos.ok == 5 and (tmp_path / "c" / "plan.jsonl").read_bytes() == before
 
 
 def test_flow_alone_loses_nothing(corpus, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from flowprep.api import make_corpus
 from flowprep.errors import OutOfRange, SettingsError, UsageError, VideoMissing, VideoUnreadable
-from flowprep.presets import PRESETS
+from flowprep.presets import NEWEST, PRESETS
 from flowprep.settings import Settings
 from flowprep.viz.sources import open_sources
 from tests.support.videos import texture, write_frames, write_video
@@ -89,7 +89,7 @@ def test_a_preset_and_an_engine_are_compared_on_the_same_frames(tmp_path):
     # With the parameters of OpenCV, the cpu engine computes the same flow.
     assert np.abs(one.video.flow(1, 2) - one.other.flow(1, 2)).mean() < 0.03
     (two,) = open_sources([str(path)], "fast", size="source")
-    assert two.names == ("cpu accurate", "cpu fast")
+    assert two.names == (f"cpu {NEWEST['accurate']}", f"cpu {NEWEST['fast']}")
     assert np.abs(two.video.flow(1, 2) - two.other.flow(1, 2)).max() > 0
 
 
