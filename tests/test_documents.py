@@ -17,7 +17,8 @@ import flowprep
 import flowprep.cli
 import trainer
 import trainer.cli
-from flowprep.presets import PRESETS
+from flowprep.parameters import Tvl1Settings
+from flowprep.presets import PRESET_VERSIONS, PRESETS
 from flowprep.settings import Settings
 from tests.support.planning import plan_inputs
 from tests.support.sentences import documents, sentence_lengths
@@ -154,6 +155,22 @@ def test_every_recipe_key_has_its_row():
     for section in (Recipe, ModelRecipe, InputRecipe, TrainRecipe, EvaluationRecipe):
         for field in dataclasses.fields(section):
             assert f"| `{field.name}` |" in text or f"`[{field.name}]`" in text
+
+
+def test_the_table_of_presets_has_the_values_of_each_version():
+    spec = importlib.util.spec_from_file_location("presets_hook", ROOT / "docs/hooks/presets.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    page = hook.on_page_markdown((ROOT / "docs/reference/presets.md").read_text("utf-8"))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:1] == "|"]
+    assert rows[0] == ["parameter", *PRESET_VERSIONS]
+    shown = {name: column for name, *column in rows[2:]}
+    for field in dataclasses.fields(Tvl1Settings):
+        values = [getattr(tvl1, field.name) for tvl1 in PRESET_VERSIONS.values()]
+        texts = shown.get(f"`{field.name}`", [str(field.default).lower()] * len(values))
+        assert texts == [str(value).lower() for value in values], field.name
+        # The docstring, which the page shows, explains each parameter.
+        assert re.search(rf"^ +{field.name}: \w", Tvl1Settings.__doc__, re.MULTILINE), field.name
 
 
 def test_the_readme_is_short():

@@ -41,7 +41,7 @@ from flowprep.engines.cpu.engine import CpuEngine, Workspace
 from flowprep.engines.cpu.simd import LANES, ticks
 from flowprep.errors import UsageError
 from flowprep.planning.inputs import spread, video_paths
-from flowprep.presets import PRESETS, Tvl1Settings, default_preset
+from flowprep.presets import PRESETS, Tvl1Settings, default_preset, preset_name
 from flowprep.system.jit import jit
 
 ROUNDS = 7  # of each pair
@@ -101,8 +101,8 @@ class StageBenchmark:
     rest_ms: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
-        return dataclasses.asdict(self)
+        """The figures as JSON values, and the name of the preset."""
+        return {**dataclasses.asdict(self), "preset": preset_name(self.tvl1)}
 
     def rows(self) -> list[dict[str, str]]:
         """A table of at most 80 columns, with the rest and the sum."""

@@ -204,7 +204,10 @@ def _bench_stages(videos: tuple[Path, ...], tvl1: Tvl1Settings, size: str, pairs
     def show() -> None:
         machine, peaks = result.machine, result.peaks
         click.echo(f"{machine.processor}, {peaks.ghz:.2f} GHz, compiled for {peaks.target}")
-        click.echo(f"{count_noun(result.pairs, 'pair')} of {result.size}, one thread, both frames prepared:")
+        click.echo(
+            f"{solver_name('cpu', result.tvl1)}, {count_noun(result.pairs, 'pair')} of {result.size},"
+            " one thread, both frames prepared:"
+        )
         print_table(result.rows())
 
     print_result(result, show)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flowprep.flo import write_flo
+from flowprep.presets import NEWEST
 from tests.support.videos import write_frames
 
 
@@ -19,6 +20,7 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
     assert (result["engine"], result["pairs"], result["size"]) == ("cpu", 3, "48x32")
     assert result["ms_per_pair"]["ours"]["median"] > 0 and result["ratio"] > 0
     assert result["distance_px"] < 0.03 and result["energy"] == pytest.approx(1, abs=0.03)
+    assert result["preset"] == "opencv"
     assert set(result["codes"]) == {"adaptive", "fixed", "tsn"}
     assert result["codes"]["tsn"]["error_px"] > result["codes"]["adaptive"]["error_px"] > 0
     assert set(result["stages"]) == {"decode", "resize", "flow", "jpeg", "codes", "write"}
@@ -27,7 +29,8 @@ def test_bench_measures_both_engines_on_the_same_pairs(cli, clips):
         cli("bench", "flow", video, "--engine", "opencv", "--size", "source", "--pairs", 1, "--json").stdout
     )
     assert same["distance_px"] == 0 and same["energy"] == 1
-    assert "times as fast" in cli("bench", "flow", video, "--size", "source", "--pairs", 1).stdout  # accurate
+    shown = cli("bench", "flow", video, "--size", "source", "--pairs", 1).stdout
+    assert f"{NEWEST['accurate']} is" in shown and "times as fast" in shown
     assert cli("bench", "flow", video, "--pairs", 0).exit_code == 2
 
 
@@ -52,11 +55,12 @@ def test_bench_against_truth(cli, tmp_path):
         ("b", "frame_{:04d}.png", "frame_0001.flo"),
     ):
         write_flo(truth, write_frames(tmp_path / "t" / name, 2, pattern=pattern) / flo)
-    result = json.loads(cli("bench", "truth", tmp_path / "t", "--preset", "fast", "--json").stdout)
+    result = json.loads(cli("bench", "truth", tmp_path / "t", "--preset", "fast@1", "--json").stdout)
     assert list(result["errors_px"]) == ["a/flow01.flo", "b/frame_0001.flo", "mean"]
-    assert result["tvl1"]["scale_step"] == 0.65
+    assert result["tvl1"]["scale_step"] == 0.65 and result["preset"] == "fast@1"
     assert all(0 < error < 0.2 for errors in result["errors_px"].values() for error in errors.values())
-    assert "b/frame_0001.flo" in cli("bench", "truth", tmp_path / "t").stdout
+    shown = cli("bench", "truth", tmp_path / "t", "--tvl1", "scales=3").stdout
+    assert f"{NEWEST['accurate']} scales=3 and OpenCV" in shown and "b/frame_0001.flo" in shown
     (tmp_path / "t" / "a" / "frame02.png").unlink()
     assert "flow10.flo needs frame10.png" in cli("bench", "truth", tmp_path / "t").stderr
     (tmp_path / "none").mkdir()
@@ -66,8 +70,9 @@ def test_bench_against_truth(cli, tmp_path):
 def test_bench_of_stages(cli, clips):
     video = clips / "left" / "v_left_g01.mp4"
     quick = ("bench", "flow", video, "--stages", "--size", "source", "--pairs", 2)
-    result = json.loads(cli(*quick, "--preset", "fast", "--json").stdout)
+    result = json.loads(cli(*quick, "--preset", "fast@1", "--json").stdout)
     assert (result["pairs"], result["size"], result["tvl1"]["scale_step"]) == (2, "48x32", 0.65)
+    assert result["preset"] == "fast@1"
     stages = result["stages"]
     assert list(stages)[:3] == ["blur", "structure", "pyramid"] and "weighted median" not in stages
     total = sum(stage["ms"] for stage in stages.values()) + result["rest_ms"]
@@ -78,7 +83,7 @@ def test_bench_of_stages(cli, clips):
     assert warp["cycles"] == pytest.approx(warp["ns"] * result["peaks"]["ghz"], rel=0.01)
     assert warp["times_limit"] == pytest.approx(warp["ns"] / warp["limit_ns"], rel=0.02)
     table = cli(*quick).stdout.splitlines()
-    assert max(map(len, table)) <= 80
+    assert max(map(len, table)) <= 80 and f"{NEWEST['accurate']}, 2 pairs" in table[1]
     assert table[2].split() == ["stage", "ms", "share", "Mpixel", "ns/px", "cycles", "limit", "of", "times"]
     assert table[-1].startswith("a pair") and table[-1].rstrip().endswith("100.0%")
     assert "only with bench flow without --stages" in cli(*quick, "--threads", 2).stderr

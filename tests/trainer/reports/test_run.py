@@ -64,6 +64,7 @@ def test_the_content_of_the_page(runs, tmp_path):
     assert "1 of 1 mistake of the fusion" in text
     assert "The only mistake" in text
     assert "train.milestones" in text and "shard_pairs" in text
+    assert runs[1].settings.preset in text
     assert text.count("<polyline") == 8
 
 
