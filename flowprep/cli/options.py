@@ -97,8 +97,8 @@ tvl1_option = _engine(
     "changes",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Change one parameter of the preset, such as scales=8; repeatable. docs/reference/presets.md explains"
-    " each parameter.",
+    help="Change one parameter of the preset, such as scales=8; repeatable. docs/reference/presets.md"
+    " explains each parameter.",
 )
 solver_options = add_options(engine_option, preset_option, tvl1_option)
 
