@@ -100,6 +100,7 @@ KINDS = [field.name for field in dataclasses.fields(Operations)][:-1]
 
 # What the operations of simd.py cost; all others cost an addition.
 _FREE = {"splat", "splat_ints", "lane_numbers", "ticks", "flush_denormals", "restore_mode"}
+_RESULTS = {"load_pairs": 2, "load_interleaved": 4, "load_transposed": 16}  # all others have one result
 _COSTS: dict[str, dict[str, int]] = {
     "load": {"load": 1},
     "store": {"store": 1},
@@ -107,6 +108,8 @@ _COSTS: dict[str, dict[str, int]] = {
     "store_ints": {"store": 1},
     "load_each_four_times": {"load": 1, "shuffle": 1},
     "load_interleaved": {"load": 4, "shuffle": 12},
+    "load_pairs": {"load": 16, "shuffle": 16},
+    "load_transposed": {"load": 16, "shuffle": 64},
     "store_interleaved": {"store": 4, "shuffle": 8},
     "fma": {"multiply": 1},
     "square_root": {"divide": 1},
@@ -114,6 +117,7 @@ _COSTS: dict[str, dict[str, int]] = {
     "where_above": {"add": 2},
     "from_left": {"shuffle": 1},
     "from_right": {"shuffle": 1},
+    "reverse": {"shuffle": 1},
     "sums_of_fours": {"add": 3, "shuffle": 6},
     "total": {"add": 4, "shuffle": 4},
 }
@@ -253,7 +257,9 @@ class _Trace:
         source = getattr(function, "py_func", function)
         if source not in self._functions:
             names = dict(source.__globals__)
-            self._functions[source] = types.FunctionType(source.__code__, names, source.__name__)
+            self._functions[source] = types.FunctionType(
+                source.__code__, names, source.__name__, source.__defaults__
+            )
             names.update({name: self._replaced(name, value) for name, value in names.items()})
         return self._functions[source]
 
@@ -268,20 +274,24 @@ class _Trace:
 
     def _operation(self, name: str) -> Callable[..., Any]:
         loads, stores = name.startswith("load"), name.startswith("store")
+        results = _RESULTS.get(name, 1)
         cost = _COSTS.get(name, {"load": 1} if loads else {"store": 1} if stores else {"add": 1})
         cost = {} if name in _FREE else cost
-        width = 4 if name == "load_each_four_times" else LANES * cost.get("store" if stores else "load", 0)
+        widths = {"load_each_four_times": 4, "load_pairs": 2, "load_transposed": LANES}
+        width = widths.get(name, LANES * cost.get("store" if stores else "load", 0))
 
         def counted(*arguments: Any) -> Any:
             self._count(cost)
             if loads or stores:
-                array, index = arguments[:2]
-                self._touch(self._written if stores else self._read, array, index, index + width)
+                array, index, *first = arguments[:3]
+                gathered = isinstance(index, np.ndarray)  # from there on, an index for each lane
+                for start in index[first[0] : first[0] + LANES] if gathered else (index,):
+                    self._touch(self._written if stores else self._read, array, start, start + width)
             elif name.startswith("sort_columns"):
                 self._touch_columns(arguments, cost["load"])
             if name in ("flush_denormals", "total"):
                 return 1.0
-            return (self._vector,) * 4 if name == "load_interleaved" else self._vector
+            return (self._vector,) * results if results > 1 else self._vector
 
         return counted
 

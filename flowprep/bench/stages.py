@@ -307,11 +307,12 @@ def limits_of_block(operations: Operations, blocks: int, peaks: Peaks) -> dict[s
         peaks: of the core.
     """
     o, p = operations, peaks
-    multiply, add, both = o.multiply * p.multiply, o.add * p.add, (o.multiply + o.add) * p.arithmetic
+    # Moves of lanes share units with arithmetic, on all processors.
+    every = (o.multiply + o.add + o.shuffle) * p.arithmetic
     far = (o.read + o.update) * o.iterations * blocks * _LINE_BYTES > p.second_bytes
     read, update = (p.far_read, p.far_update) if far else (p.second_read, p.second_update)
     return {
-        "arithmetic": max(multiply, add, both),
+        "arithmetic": max(o.multiply * p.multiply, o.add * p.add, every),
         "division": o.divide * p.divide,
         "shuffles": o.shuffle * p.shuffle,
         "loads": o.load * p.load,

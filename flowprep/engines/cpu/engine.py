@@ -47,6 +47,7 @@ from flowprep.engines.cpu.memory import (
     new_plane,
     pixels_of,
     plane_length,
+    resizing_taps,
 )
 from flowprep.engines.cpu.prepare import (
     mirror_border,
@@ -61,7 +62,6 @@ from flowprep.engines.pyramid import (
     antialias_sigma,
     gaussian_taps,
     level_sizes,
-    linear_taps,
     spline_taps,
     stop_below,
 )
@@ -124,9 +124,9 @@ class Workspace:
         self.zoom = np.float32(1 / tvl1.scale_step)
         self.levels = [level_layout(*size) for size in level_sizes(height, width, tvl1)]
         self.parameters = [_parameters(i, level, tvl1) for i, level in enumerate(self.levels)]
-        self.blur = gaussian_taps(tvl1.blur) if tvl1.blur else None
-        self.antialias = gaussian_taps(antialias_sigma(tvl1)) if tvl1.antialias else None
-        self.spline = spline_taps() if tvl1.warp == "spline" else None
+        self.blur = tuple(gaussian_taps(tvl1.blur)) if tvl1.blur else None
+        self.antialias = tuple(gaussian_taps(antialias_sigma(tvl1))) if tvl1.antialias else None
+        self.spline = tuple(spline_taps()) if tvl1.warp == "spline" else None
         self.flows = [[new_plane(level) for _ in range(2)] for level in self.levels]
         # The four parts of the dual variables, one after the other.
         parts = DUAL_PARTS if tvl1.keep_dual else 0
@@ -142,21 +142,17 @@ class Workspace:
             np.zeros(tile_rows * span_row_length(finest), np.int32),
             np.zeros((tile_rows + 2, finest.blocks + 2), np.uint8),
             aligned(3 * WINDOW),
-            np.zeros(LANES, np.int32),
+            np.zeros(finest.blocks * LANES, np.int32),
             new_plane(finest),
             new_clock(),
         )
         self.row = aligned(finest.stride)
         shrink = 1 / tvl1.scale_step
         self.down = [
-            (*linear_taps(fine.height, coarse.height, shrink), *linear_taps(fine.width, coarse.width, shrink))
-            for fine, coarse in itertools.pairwise(self.levels)
+            resizing_taps(fine, coarse, shrink, shrink) for fine, coarse in itertools.pairwise(self.levels)
         ]
         self.up = [
-            (
-                *linear_taps(coarse.height, fine.height, coarse.height / fine.height),
-                *linear_taps(coarse.width, fine.width, coarse.width / fine.width),
-            )
+            resizing_taps(coarse, fine, coarse.height / fine.height, coarse.width / fine.width)
             for fine, coarse in itertools.pairwise(self.levels)
         ]
 
@@ -210,7 +206,9 @@ class Workspace:
             symmetric_filter(images[i - 1], finer, self.antialias, smooth, self.row)
         resize(smooth, finer, images[i], self.levels[i], self.down[i - 1], ONE, self.row)
 
-    def find_coefficients(self, image: Floats, level: LevelLayout, taps: Floats, samples: Floats) -> None:
+    def find_coefficients(
+        self, image: Floats, level: LevelLayout, taps: tuple[np.float32, ...], samples: Floats
+    ) -> None:
         """Fill the plane `samples` with the spline coefficients of an image."""
         symmetric_filter(image, level, taps, samples, self.row)
         mirror_border(samples, level)

@@ -65,12 +65,13 @@ def medians(
         weighted: whether the median is weighted. A plain one has at most PLAIN_SIDE pixels a side.
         parameters: the parameters of the level.
     """
+    reach = parameters.median // 2 * parameters.stride  # at most MARGIN
     for k, plane in ((U1, u1), (U2, u2)):
         copy_out(level, scratch.state, k, plane)
-        repeat_border(plane, level)
+        repeat_border(plane, level, reach)
     if weighted:
         if parameters.occlusion > 0:
-            repeat_border(scratch.mismatch, level)
+            repeat_border(scratch.mismatch, level, reach)
         _filter_weighted(i0, level, scratch, tiles, u1, u2, parameters)
     else:
         side = min(parameters.median, PLAIN_SIDE)

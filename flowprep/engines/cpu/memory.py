@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from flowprep.engines.cpu.clock import Clock
 from flowprep.engines.cpu.simd import LANES, load, store
+from flowprep.engines.pyramid import linear_taps
 from flowprep.system.jit import jit
 
 Floats = NDArray[np.float32]  # 1-D, except where a shape is given
@@ -99,6 +100,24 @@ class SolverParameters(NamedTuple):
     keep_dual: bool
 
 
+class LinearTaps(NamedTuple):
+    """The pixels and weights of a bilinear resizing.
+
+    Attributes:
+        top, below: rows above and below the centre of each new row.
+        down_weight: weight of the row below.
+        left: columns left of the centre of each new column. At the end of the last block, they are two
+            columns right of the image, which are 0.
+        along_weight: weight of the columns on their right.
+    """
+
+    top: NDArray[np.int64]
+    below: NDArray[np.int64]
+    down_weight: Floats
+    left: Ints
+    along_weight: Floats
+
+
 class PreparedFrame(NamedTuple):
     """The work on a frame that all its pairs share: planes of each level, finest first.
 
@@ -117,14 +136,14 @@ class Scratch(NamedTuple):
     Attributes:
         state: height + 2 rows of blocks: a ghost row, the image, a ghost row.
         texels: the texels, or the spline coefficients of four rows side by side.
-        ranks: 5 rows of a plane: the sorted columns of a median's window.
+        ranks: 5 rows of a plane: the sorted columns of a median's window, or the places of a row's samples.
         steps: two rows of pixels: zeros, and tau / theta inside the image's columns.
         updates: a row of pixels for each tile row: sums of squared updates of a column in a tile.
         spans: for each tile row, a list of spans of blocks: the first one and the one after the last; a span
             that begins at the end of the row ends the list.
         restless: the tiles that have not settled, with one more on each side.
         pixels: values of 16 pixels.
-        indices: indices of 16 pixels.
+        indices: indices of a row of pixels.
         mismatch: a plane: the warped second image minus the first one; only with weights for occlusions.
         clock: the time of each stage.
     """
@@ -179,6 +198,24 @@ def pixels_of(plane: Floats, level: LevelLayout) -> Floats:
     """The image (h, w) inside a plane."""
     rows = plane.reshape(-1, level.stride)
     return rows[MARGIN : MARGIN + level.height, LANES : LANES + level.width]
+
+
+def resizing_taps(level: LevelLayout, new_level: LevelLayout, down: float, along: float) -> LinearTaps:
+    """The taps for resizing one level to the size of another.
+
+    Args:
+        level: the layout of the level.
+        new_level: the other layout.
+        down: height of a sample in pixels.
+        along: width of a sample in pixels.
+    """
+    left, _, weight = linear_taps(level.width, new_level.width, along)
+    padding = (0, new_level.blocks * LANES - new_level.width)
+    return LinearTaps(
+        *linear_taps(level.height, new_level.height, down),
+        np.pad(left.astype(np.int32), padding, constant_values=level.width + 1),
+        np.pad(weight, padding),
+    )
 
 
 @jit

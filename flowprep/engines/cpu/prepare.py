@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from flowprep.engines.cpu.memory import LONGEST_SWEEP, MARGIN, ONE, Floats, LevelLayout, Scratch, make_steps
+from flowprep.engines.cpu.memory import (
+    LONGEST_SWEEP,
+    MARGIN,
+    ONE,
+    Floats,
+    LevelLayout,
+    LinearTaps,
+    Scratch,
+    make_steps,
+)
 from flowprep.engines.cpu.simd import (
     LANES,
     flush_denormals,
@@ -14,12 +21,14 @@ from flowprep.engines.cpu.simd import (
     from_left,
     from_right,
     load,
+    load_pairs,
     restore_mode,
+    reverse,
     splat,
     square_root,
     store,
 )
-from flowprep.system.jit import jit
+from flowprep.system.jit import inline_jit, jit
 
 # The vectors of a block while the structure is computed, as offsets in floats.
 STRUCTURE, ALONG, DOWN, IMAGE = range(0, 4 * LANES, LANES)
@@ -32,28 +41,31 @@ def resize(
     level: LevelLayout,
     out: Floats,
     new_level: LevelLayout,
-    taps: Any,
+    taps: LinearTaps,
     factor: np.float32,
     row: Floats,
 ) -> None:
-    """Resize bilinearly and multiply by `factor`: first along columns, which vectorises, then along rows."""
-    top, below, down_weight, left, right, along_weight = taps
+    """Resize bilinearly and multiply by `factor`: first along columns, then along rows."""
+    one, factor_ = splat(ONE), splat(factor)
     for y in range(new_level.height):
-        upper = level.origin + top[y] * level.stride
-        lower = level.origin + below[y] * level.stride
-        w = down_weight[y]
-        v = ONE - w
-        for x in range(level.width):
-            row[x] = image[upper + x] * v + image[lower + x] * w
-        at = new_level.origin + y * new_level.stride
-        for x in range(new_level.width):
-            w = along_weight[x]
-            out[at + x] = (row[left[x]] * (ONE - w) + row[right[x]] * w) * factor
+        upper = level.origin + taps.top[y] * level.stride
+        lower = level.origin + taps.below[y] * level.stride
+        w = splat(taps.down_weight[y])
+        v = one - w
+        for x in range(0, level.blocks * LANES, LANES):
+            store(row, x, load(image, upper + x) * v + load(image, lower + x) * w)
+        row[level.width] = row[level.width - 1]
+        row[level.width + 1] = row[level.width + 2] = 0  # for the columns right of the image
+        for x in range(0, new_level.blocks * LANES, LANES):
+            left, right = load_pairs(row, taps.left, x)
+            w = load(taps.along_weight, x)
+            value = (left * (one - w) + right * w) * factor_
+            store(out, new_level.origin + y * new_level.stride + x, value)
 
 
 @jit
-def repeat_border(plane: Floats, level: LevelLayout) -> None:
-    """Fill the margin of a plane by repeating the outermost pixels."""
+def repeat_border(plane: Floats, level: LevelLayout, rows: int = MARGIN) -> None:
+    """Fill LANES columns, and so many rows, of the margin of a plane by repeating the outermost pixels."""
     for y in range(level.height):
         start = level.origin + y * level.stride
         end = start + level.width - 1
@@ -61,10 +73,11 @@ def repeat_border(plane: Floats, level: LevelLayout) -> None:
         store(plane, end + 1, splat(plane[end]))
     first, length = level.origin - LANES, level.stride
     last = first + (level.height - 1) * length
-    for k in range(1, MARGIN + 1):
-        for x in range(length):
-            plane[first - k * length + x] = plane[first + x]
-            plane[last + k * length + x] = plane[last + x]
+    for x in range(0, length, LANES):
+        above, below = load(plane, first + x), load(plane, last + x)
+        for k in range(length, (rows + 1) * length, length):
+            store(plane, first - k + x, above)
+            store(plane, last + k + x, below)
 
 
 @jit
@@ -77,36 +90,46 @@ def mirror_border(plane: Floats, level: LevelLayout) -> None:
             plane[start - k], plane[end + k] = plane[start + k], plane[end - k]
     first, length = level.origin - LANES, level.stride
     last = first + (level.height - 1) * length
-    for k in range(1, 3):
-        for x in range(length):
-            plane[first - k * length + x] = plane[first + k * length + x]
-            plane[last + k * length + x] = plane[last - k * length + x]
+    for k in range(length, 3 * length, length):
+        for x in range(0, length, LANES):
+            store(plane, first - k + x, load(plane, first + k + x))
+            store(plane, last + k + x, load(plane, last - k + x))
 
 
 @jit
-def symmetric_filter(image: Floats, level: LevelLayout, taps: Floats, out: Floats, row: Floats) -> None:
-    """Convolve along both axes; `taps` are the weights at 0, 1, ... to each side. The border is mirrored."""
-    reach, bottom, right = len(taps) - 1, level.height - 1, LANES + level.width - 1
+def symmetric_filter(
+    image: Floats, level: LevelLayout, taps: tuple[np.float32, ...], out: Floats, row: Floats
+) -> None:
+    """Convolve along both axes. The border is mirrored.
+
+    Args:
+        image: a plane.
+        level: its layout.
+        taps: weights at 0, 1, ... to each side. Loops over a tuple are unrolled.
+        out: the result, another plane.
+        row: memory for a row of a plane.
+    """
+    bottom, right = level.height - 1, LANES + level.width - 1
+    end, stride, first = level.blocks * LANES, level.stride, level.origin
     for y in range(level.height):
-        for b in range(level.blocks):
-            at = level.origin + b * LANES
-            value = splat(taps[0]) * load(image, at + y * level.stride)
-            for k in range(1, reach + 1):
+        at = first + y * stride
+        for x in range(0, end, LANES):
+            value = splat(taps[0]) * load(image, at + x)
+            for k in range(1, len(taps)):
                 above, below = abs(y - k), bottom - abs(bottom - y - k)
-                both = load(image, at + above * level.stride) + load(image, at + below * level.stride)
+                both = load(image, first + above * stride + x) + load(image, first + below * stride + x)
                 value = fma(splat(taps[k]), both, value)
-            store(row, LANES + b * LANES, value)
-        for k in range(1, reach + 1):
-            row[LANES - k], row[right + k] = row[LANES + k], row[right - k]
-        for b in range(level.blocks):
-            at = LANES + b * LANES
-            value = splat(taps[0]) * load(row, at)
-            for k in range(1, reach + 1):
-                value = fma(splat(taps[k]), load(row, at - k) + load(row, at + k), value)
-            store(out, level.origin + y * level.stride + b * LANES, value)
+            store(row, LANES + x, value)
+        store(row, 0, reverse(load(row, LANES + 1)))
+        store(row, right + 1, reverse(load(row, right - LANES)))
+        for x in range(LANES, LANES + end, LANES):
+            value = splat(taps[0]) * load(row, x)
+            for k in range(1, len(taps)):
+                value = fma(splat(taps[k]), load(row, x - k) + load(row, x + k), value)
+            store(out, at + x - LANES, value)
 
 
-@jit
+@inline_jit
 def _structure_row(
     state: Floats, above: int, at: int, blocks: int, steps: Floats, steps_at: int, theta: np.float32
 ) -> None:

@@ -24,6 +24,7 @@ from flowprep.system.simd import (
     FLOATS,
     INDEX,
     INT,
+    INT_ARRAY,
     INTS,
     L32,
     L64,
@@ -41,7 +42,7 @@ from flowprep.system.simd import splat_ints as splat_ints
 from flowprep.system.simd import store as store
 from flowprep.system.simd import store_ints as store_ints
 
-_FOUR = types.UniTuple(FLOATS, 4)
+_TWO, _FOUR, _SIXTEEN = (types.UniTuple(FLOATS, count) for count in (2, 4, 16))
 
 # Memory
 
@@ -89,6 +90,66 @@ def load_each_four_times(context: Any, builder: ir.IRBuilder, array: Any, index:
     four = ir.VectorType(ir.FloatType(), 4)
     values = builder.load(pointer(context, builder, array, index, four, FLOAT_ARRAY), align=4)
     return shuffle(builder, values, values, [i // 4 for i in range(LANES)])
+
+
+def _index(context: Any, builder: ir.IRBuilder, indices: Any, at: Any) -> Any:
+    """indices[at], which is not negative."""
+    place = pointer(context, builder, indices, at, L32, INT_ARRAY)
+    return builder.zext(builder.load(place), L64)
+
+
+@operation(_TWO, FLOAT_ARRAY, INT_ARRAY, INDEX)
+def load_pairs(context: Any, builder: ir.IRBuilder, array: Any, indices: Any, first: Any) -> Any:
+    """(left, right): lane k is array[i] and array[i + 1] with i = indices[first + k]."""
+    two, parts = ir.VectorType(ir.FloatType(), 2), []
+    for k in range(LANES):
+        at = _index(context, builder, indices, builder.add(first, L64(k)))
+        parts.append(builder.load(pointer(context, builder, array, at, two, FLOAT_ARRAY), align=4))
+    while len(parts) > 2:
+        lanes = range(2 * parts[0].type.count)
+        parts = [shuffle(builder, a, b, lanes) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    low, high = parts
+    sides = [shuffle(builder, low, high, range(side, 2 * LANES, 2)) for side in range(2)]
+    return context.make_tuple(builder, _TWO, sides)
+
+
+@operation(_SIXTEEN, FLOAT_ARRAY, INT_ARRAY, INDEX)
+def load_transposed(context: Any, builder: ir.IRBuilder, array: Any, indices: Any, first: Any) -> Any:
+    """16 vectors: lane k of vector i is array[indices[first + k] + i]."""
+
+    def mixed(x: Any, y: Any, *lanes: int) -> Any:
+        """A shuffle in each group of four lanes; 4 to 7 are lanes of y."""
+        places = [4 * four + lane + (lane > 3) * (LANES - 4) for four in range(4) for lane in lanes]
+        return shuffle(builder, x, y, places)
+
+    def groups(x: Any, y: Any, first: int) -> Any:
+        """Every second group of four lanes."""
+        return shuffle(builder, x, y, [4 * four + i for four in range(first, 8, 2) for i in range(4)])
+
+    rows = []
+    for k in range(LANES):
+        rows.append(
+            load(context, builder, array, _index(context, builder, indices, builder.add(first, L64(k))))
+        )
+    # First the 4 x 4 lanes of each group of four rows, then the groups.
+    fours = []
+    for a, b, c, d in (rows[k : k + 4] for k in range(0, LANES, 4)):
+        low_ab, high_ab, low_cd, high_cd = (
+            mixed(x, y, *lanes) for x, y in ((a, b), (c, d)) for lanes in ((0, 4, 1, 5), (2, 6, 3, 7))
+        )
+        fours.append(
+            [
+                mixed(x, y, *lanes)
+                for x, y in ((low_ab, low_cd), (high_ab, high_cd))
+                for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))
+            ]
+        )
+    columns: list[Any] = [None] * LANES
+    for i, (a, b, c, d) in enumerate(zip(*fours, strict=True)):
+        for odd in range(2):
+            ab, cd = groups(a, b, odd), groups(c, d, odd)
+            columns[4 * odd + i], columns[4 * odd + 8 + i] = groups(ab, cd, 0), groups(ab, cd, 1)
+    return context.make_tuple(builder, _SIXTEEN, columns)
 
 
 # Arithmetic, lane by lane
@@ -188,6 +249,12 @@ def from_left(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any
 def from_right(context: Any, builder: ir.IRBuilder, left: Any, right: Any) -> Any:
     """Move by one lane: left[1], ... left[15], right[0]."""
     return shuffle(builder, left, right, range(1, LANES + 1))
+
+
+@operation(FLOATS, FLOATS)
+def reverse(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
+    """a[15], a[14], ... a[0]."""
+    return shuffle(builder, a, a, range(LANES)[::-1])
 
 
 @operation(FLOAT, FLOATS)

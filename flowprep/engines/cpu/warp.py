@@ -33,6 +33,7 @@ from flowprep.engines.cpu.simd import (
     load,
     load_each_four_times,
     load_interleaved,
+    load_transposed,
     maximum,
     minimum,
     splat,
@@ -48,11 +49,9 @@ from flowprep.engines.pyramid import CUBIC_A, TINY_GRADIENT
 from flowprep.engines.tiles import TILE_HEIGHT
 from flowprep.system.jit import inline_jit, jit
 
-# Offsets in Scratch.pixels of the values of 16 pixels, in floats. Cubic: the weights of four columns, pixel
-# by pixel; the weights of four rows, row by row; the warped texels. Spline: weights and slopes of the
-# columns, and the sums along rows for both.
+# Offsets in Scratch.pixels of the values of 16 pixels, in floats: the weights of four columns, pixel by
+# pixel; the weights of four rows, row by row; the warped texels.
 WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
-SLOPE_X, SLOPED = 4 * LANES, 12 * LANES
 A = np.float32(CUBIC_A)
 TINY = np.float32(TINY_GRADIENT)
 
@@ -187,57 +186,75 @@ def _spline_slopes(t: Any) -> tuple[Any, Any, Any, Any]:
 
 
 @inline_jit
-def _four_rows(texels: Floats, pixels: Floats, indices: Ints, weights: int, k: int) -> Any:
-    """The weighted sums along four rows of coefficients, for the pixels k to k + 3."""
-    return sums_of_fours(
-        load(texels, np.int64(indices[k])) * load_each_four_times(pixels, weights + 4 * k),
-        load(texels, np.int64(indices[k + 1])) * load_each_four_times(pixels, weights + 4 * (k + 1)),
-        load(texels, np.int64(indices[k + 2])) * load_each_four_times(pixels, weights + 4 * (k + 2)),
-        load(texels, np.int64(indices[k + 3])) * load_each_four_times(pixels, weights + 4 * (k + 3)),
-    )
+def _along(texel: Any, weights: Any, row: int) -> Any:
+    """The weighted sums along a row of the 4 x 4 coefficients."""
+    w0, w1, w2, w3 = weights
+    return (w0 * texel[row] + w2 * texel[8 + row]) + (w1 * texel[4 + row] + w3 * texel[12 + row])
+
+
+@inline_jit
+def _down(weights: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """The weighted sum of the sums along four rows."""
+    w0, w1, w2, w3 = weights
+    return fma(w0, a, fma(w1, b, fma(w2, c, w3 * d)))
+
+
+@inline_jit
+def _targets(state: Floats, i: int, x: int, y: int) -> tuple[Any, Any]:
+    """Where the flow of the block at offset i points; (x, y) is its first pixel."""
+    x_to = load(state, i + U1) + (splat(np.float32(x)) + lane_numbers())
+    return x_to, load(state, i + U2) + splat(np.float32(y))
+
+
+@inline_jit
+def _find_texels(
+    state: Floats, i: int, x: int, y: int, level: LevelLayout, indices: Ints, fractions: Floats
+) -> None:
+    """Store where the texels of a block begin, and the places of its samples between them."""
+    x_to, y_to = _targets(state, i, x, y)
+    zero = splat(np.float32(0))
+    x_in = maximum(minimum(x_to, splat(np.float32(level.width - 1))), zero)
+    y_in = maximum(minimum(y_to, splat(np.float32(level.height - 1))), zero)
+    column, line = floor(x_in), floor(y_in)
+    start = splat_ints(np.int32(TEXEL_MARGIN * level.texels + (TEXEL_MARGIN - 1) * TEXEL))
+    across = to_ints(column) * splat_ints(np.int32(TEXEL)) + start
+    store_ints(indices, x, to_ints(line) * splat_ints(np.int32(level.texels)) + across)
+    store(fractions, x, x_in - column)
+    store(fractions, level.stride + x, y_in - line)
 
 
 @jit
 def warp_spline(
     i0: Floats, level: LevelLayout, tiles: Tiles, parameters: SolverParameters, scratch: Scratch
 ) -> None:
-    """Fill the constants of all blocks, by a cubic B-spline."""
-    state, texels, pixels, indices = scratch.state, scratch.texels, scratch.pixels, scratch.indices
-    steps, mismatch = scratch.steps, scratch.mismatch
-    zero = splat(np.float32(0))
-    last_x, last_y = splat(np.float32(level.width - 1)), splat(np.float32(level.height - 1))
-    row_length, texel = splat_ints(np.int32(level.texels)), splat_ints(np.int32(TEXEL))
-    start = splat_ints(np.int32(TEXEL_MARGIN * level.texels + (TEXEL_MARGIN - 1) * TEXEL))
+    """Fill the constants of all blocks, by a cubic B-spline.
+
+    The places of a row's samples are found first: then the loads of a block do not wait for them.
+    """
+    state, texels, indices = scratch.state, scratch.texels, scratch.indices
+    steps, mismatch, fractions = scratch.steps, scratch.mismatch, scratch.ranks
     for y in range(level.height):
-        y_from = splat(np.float32(y))
+        row, tile_row = (y + 1) * level.row, y // TILE_HEIGHT
         for b in range(level.blocks):
-            if tiles[y // TILE_HEIGHT, b] == 0:
+            if tiles[tile_row, b] != 0:
+                _find_texels(state, row + b * BLOCK, b * LANES, y, level, indices, fractions)
+        for b in range(level.blocks):
+            i, at = row + b * BLOCK, level.origin + y * level.stride + b * LANES
+            if tiles[tile_row, b] == 0:
                 if parameters.occlusion > 0:  # still tiles agree but for noise
-                    store(mismatch, level.origin + y * level.stride + b * LANES, zero)
+                    store(mismatch, at, splat(np.float32(0)))
                 continue
-            i, at = (y + 1) * level.row + b * BLOCK, level.origin + y * level.stride + b * LANES
-            x_to = load(state, i + U1) + (splat(np.float32(b * LANES)) + lane_numbers())
-            y_to = load(state, i + U2) + y_from
-            x_in = maximum(minimum(x_to, last_x), zero)
-            y_in = maximum(minimum(y_to, last_y), zero)
-            column, line = floor(x_in), floor(y_in)
-            store_ints(indices, 0, to_ints(line) * row_length + (to_ints(column) * texel + start))
-
-            w0, w1, w2, w3 = _spline_weights(x_in - column)
-            store_interleaved(pixels, WX, w0, w1, w2, w3)
-            s0, s1, s2, s3 = _spline_slopes(x_in - column)
-            store_interleaved(pixels, SLOPE_X, s0, s1, s2, s3)
-            for k in range(0, LANES, 4):
-                store(pixels, WARPED + 4 * k, _four_rows(texels, pixels, indices, WX, k))
-                store(pixels, SLOPED + 4 * k, _four_rows(texels, pixels, indices, SLOPE_X, k))
-
-            w0, w1, w2, w3 = _spline_weights(y_in - line)
-            s0, s1, s2, s3 = _spline_slopes(y_in - line)
-            r0, r1, r2, r3 = load_interleaved(pixels, WARPED)
-            i1w = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
-            i1wy = fma(s0, r0, fma(s1, r1, fma(s2, r2, s3 * r3)))
-            r0, r1, r2, r3 = load_interleaved(pixels, SLOPED)
-            i1wx = fma(w0, r0, fma(w1, r1, fma(w2, r2, w3 * r3)))
+            texel = load_transposed(texels, indices, b * LANES)
+            x, y_ = load(fractions, b * LANES), load(fractions, level.stride + b * LANES)
+            weights, slopes = _spline_weights(x), _spline_slopes(x)
+            r0, r1 = _along(texel, weights, 0), _along(texel, weights, 1)
+            r2, r3 = _along(texel, weights, 2), _along(texel, weights, 3)
+            s0, s1 = _along(texel, slopes, 0), _along(texel, slopes, 1)
+            s2, s3 = _along(texel, slopes, 2), _along(texel, slopes, 3)
+            weights, slopes = _spline_weights(y_), _spline_slopes(y_)
+            i1w, i1wx = _down(weights, r0, r1, r2, r3), _down(weights, s0, s1, s2, s3)
+            i1wy = _down(slopes, r0, r1, r2, r3)
+            x_to, y_to = _targets(state, i, b * LANES, y)
             if parameters.blend > 0:
                 i1wx, i1wy = _blended(i0, at, level.stride, i1wx, i1wy, parameters.blend)
             inside = load(steps, (level.blocks + b) * LANES)  # 0 right of the image

@@ -57,9 +57,10 @@ def test_operations_are_those_of_the_engine() -> None:
     assert coupled["iterations"].divide == pytest.approx(2 * (rows + 2) / rows, rel=0.02)
     assert split["iterations"].iterations == 10
     assert split["begin of level"].divide == 0 and coupled["begin of level"].divide == 2
-    # 13 taps to each side, along both axes; the taps lie in registers or in the cache.
+    # 12 taps to each side and the central one, along both axes; the borders of a row count, too.
     spline = split["spline filter"]
-    assert (spline.multiply, spline.add, spline.load, spline.store) == (26, 24, 50, 2)
+    assert (spline.multiply, spline.add) == (26, 24)
+    assert 50 < spline.load < 51 and 2 < spline.store < 3
     # A median of 5 x 5 is one network for u1 and one for u2.
     assert split["plain median"].add > 150 and split["weighted median"] == Operations()
     assert coupled["weighted median"].multiply >= 9 and coupled["plain median"] == Operations()
@@ -67,12 +68,13 @@ def test_operations_are_those_of_the_engine() -> None:
 
 def test_the_limit_is_the_slowest_unit() -> None:
     operations = Operations(multiply=4, add=2, divide=1, shuffle=3, load=5, store=6, read=2, update=1)
-    expected = {"arithmetic": 8, "division": 10, "shuffles": 3, "loads": 2.5, "stores": 6, "memory": 7}
+    expected = {"arithmetic": 9, "division": 10, "shuffles": 3, "loads": 2.5, "stores": 6, "memory": 7}
     assert limits_of_block(operations, 5, PEAKS) == expected  # 3 lines of 64 bytes, 5 blocks: 960 bytes
     assert limits_of_block(operations, 6, PEAKS) == expected | {"memory": 70}
     assert limits_of_block(replace(operations, iterations=2), 5, PEAKS) == expected | {"memory": 70}
-    mixed = Operations(multiply=5, add=5)
-    assert limits_of_block(mixed, 1, PEAKS)["arithmetic"] == 15
+    mixed = Operations(multiply=5, add=4, shuffle=1)
+    assert limits_of_block(mixed, 1, PEAKS)["arithmetic"] == 12  # additions
+    assert limits_of_block(replace(mixed, multiply=7), 1, PEAKS)["arithmetic"] == 14
     assert limits_of_block(mixed, 1, replace(PEAKS, arithmetic=2.0))["arithmetic"] == 20
 
 

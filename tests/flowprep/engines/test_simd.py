@@ -91,6 +91,36 @@ def test_movement() -> None:
 
 
 @numba.njit
+def transposed(a: NDArray[np.float32], ints: NDArray[np.int32], first: int, out: NDArray[np.float32]) -> None:
+    vectors = simd.load_transposed(a, ints, first)
+    for i in range(LANES):
+        store(out, i * LANES, vectors[i])
+
+
+def test_transposed_loads() -> None:
+    a = np.arange(500, dtype=np.float32)
+    ints = np.random.default_rng(0).integers(0, 500 - LANES, 3 + LANES).astype(np.int32)
+    out = np.zeros(LANES * LANES, np.float32)
+    transposed(a, ints, 3, out)
+    np.testing.assert_array_equal(out.reshape(LANES, LANES), np.arange(LANES)[:, None] + ints[3:])
+
+
+@numba.njit
+def pairs(a: NDArray[np.float32], ints: NDArray[np.int32], first: int, out: NDArray[np.float32]) -> None:
+    left, right = simd.load_pairs(a, ints, first)
+    store(out, 0, left)
+    store(out, LANES, right)
+
+
+def test_loads_of_pairs() -> None:
+    a = np.arange(100, dtype=np.float32)
+    ints = np.random.default_rng(0).integers(0, 99, 5 + LANES).astype(np.int32)
+    out = np.zeros(2 * LANES, np.float32)
+    pairs(a, ints, 5, out)
+    np.testing.assert_array_equal(out.reshape(2, LANES), [ints[5:], ints[5:] + 1])
+
+
+@numba.njit
 def flush() -> int:
     return simd.flush_denormals()
 
