@@ -158,7 +158,8 @@ def solve_level(
     """
     lambda_, theta = np.float32(tvl1.lambda_), np.float32(tvl1.theta)
     height, width = i0.shape
-    stop = stop_below(height, width, tvl1)
+    # Without a stopping test, an update of 0 does not stop either: all tiles may have settled.
+    stop = stop_below(height, width, tvl1) if tvl1.epsilon else -math.inf
     weight = edge_weights(i0, tvl1)
     moves = in_pixels(tiles, i0.shape)
     u, p = np.where(moves, u, np.float32(0)), np.where(in_pixels(tiles, i0.shape, 1), p, np.float32(0))

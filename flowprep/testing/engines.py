@@ -73,6 +73,14 @@ def drifting_frames(
     return np.stack([texture(x - i * dx, y - i * dy) for i in range(count)])
 
 
+def half_moving_frames(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Two frames (2, height, width) with noise: the left half moves by (1.2, -0.7), the right one not."""
+    frames = drifting_frames(2, height, width, 1.2, -0.7, seed)
+    frames[1, :, width // 2 :] = frames[0, :, width // 2 :]
+    noise = np.random.default_rng(seed).normal(0, 0.5, frames.shape)
+    return np.clip(np.rint(frames + noise), 0, 255).astype(np.uint8)
+
+
 def mean_endpoint_error(flow: NDArray[np.float32], truth: NDArray[np.floating[Any]]) -> float:
     """Mean distance in pixels, except at the border: pixels that move across it have no counterpart."""
     inner = (slice(None), slice(8, -8), slice(8, -8))
@@ -141,6 +149,15 @@ class EngineSuite:
     ) -> NDArray[np.float32]:
         """Solve pairs of `frames` with a new engine."""
         return self.make_engine(tvl1).solve(frames, first, second)
+
+    def solve_with(self, frames: NDArray[Any], **changes: Any) -> NDArray[np.float32]:
+        """Solve two frames in few iterations with changed settings; skips if the engine refuses them."""
+        tvl1 = replace(self.settings, **{**FEW_ITERATIONS, **changes})
+        try:
+            engine = self.make_engine(tvl1)
+        except SettingsError as exc:
+            pytest.skip(f"the engine refuses these settings: {exc}")
+        return engine.solve(frames, [0], [1])
 
     def test_zero_motion_gives_zero_flow(self) -> None:
         """A frame and its copy, and a frame and itself."""
@@ -224,6 +241,54 @@ class EngineSuite:
         flow = self.solve(frames, [0], [1], tvl1)
         assert flow.shape == (1, 2, height, width) and flow.dtype == np.float32
         assert mean_distance(flow, solve_once("reference", tvl1, frames)) < self.reference_tolerance_px
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"coupled": True, "huber": 0.02},
+            {"edge": 0.2},
+            {"keep_dual": True, "finest_warps": 1, "finest_iterations": 7},
+            {
+                "median": 5,
+                "median_grey": 10.0,
+                "median_stride": 2,
+                "median_occlusion": 7.0,
+                "median_levels": 1,
+                "median_warps": 1,
+            },
+            {"still": 2.0},
+            {"settle": 0.02, "inner_iterations": 16},
+        ],
+        ids=str,
+    )
+    def test_settings_do_what_they_do_in_the_reference(self, change: dict[str, Any]) -> None:
+        """Settings of the regulariser, the median and the schedule, on frames of which a part is still."""
+        frames = half_moving_frames(48, 83)
+        flow = self.solve_with(frames, **change)
+        tvl1 = replace(self.settings, **{**FEW_ITERATIONS, **change})
+        assert mean_distance(flow, solve_once("reference", tvl1, frames)) < self.reference_tolerance_px
+
+    def test_still_frames_give_exact_zeros(self) -> None:
+        """Noise moves nothing with the setting `still`, and moves much without it."""
+        frame = drifting_frames(1, 48, 61, 0, 0)
+        noise = np.random.default_rng(0).normal(0, 0.7, (2, 48, 61)).astype(np.float32)
+        assert not self.solve_with(frame + noise, still=2.0).any()
+        assert self.solve_with(frame + noise).any()
+
+    def test_a_still_part_is_exactly_zero_beside_a_moving_one(self) -> None:
+        """From one tile beyond the border on; and the moving part is as without the setting `still`."""
+        frames = half_moving_frames(48, 128)
+        flow, without = self.solve_with(frames, still=2.0), self.solve_with(frames)
+        assert not flow[..., 80:].any() and np.abs(without[..., 80:]).max() > 0
+        assert mean_distance(flow[..., :48], without[..., :48]) < 0.01
+        assert np.abs(flow[:, 0, 8:-8, 8:48] - 1.2).mean() < 0.3
+
+    def test_a_small_motion_is_not_held_back(self) -> None:
+        """A tenth of a pixel, everywhere: the setting `still` changes nothing."""
+        frames = drifting_frames(2, 48, 64, 0.1, 0.0)
+        flow = self.solve_with(frames, still=2.0)
+        np.testing.assert_array_equal(flow, self.solve_with(frames))
+        assert 0.07 < flow[:, 0, 8:-8, 8:-8].mean() < 0.13
 
     def test_frames_need_not_be_contiguous(self) -> None:
         """A strided view gives the flow of its copy."""

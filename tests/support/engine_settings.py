@@ -34,6 +34,20 @@ BEYOND_OPENCV: list[dict[str, Any]] = [
     {"keep_dual": True, "coupled": True, "edge": 0.1, "warp": "spline", "scales": 3},
     {"finest_warps": 1},
     {"finest_warps": 3, "finest_iterations": 4},
+    {"median_grey": 10.0, "median_stride": 2},
+    {"median_grey": 20.0, "median": 7, "median_stride": 3, "median_occlusion": 4.0},
+    {"median_grey": 10.0, "median": 7, "median_levels": 1},
+    {"median_grey": 10.0, "median": 3, "median_warps": 1, "median_occlusion": 4.0, "warp": "spline"},
+]
+
+# Changes of FIXED that leave tiles out, for frames of which a part is still.
+LEFT_OUT: list[dict[str, Any]] = [
+    {"still": 2.0},
+    {"still": 2.0, "median_after": True, "median_grey": 10.0, "median_occlusion": 4.0, "keep_dual": True},
+    {"still": 2.0, "warp": "spline", "mask": True, "scales": 4},
+    {"still": 2.0, "epsilon": 0.02, "edge": 0.1},
+    {"settle": 0.01, "inner_iterations": 23},
+    {"settle": 0.02, "still": 2.0, "inner_iterations": 18, "coupled": True, "edge": 0.1},
 ]
 
 # Combinations of settings that change the compiled code of an engine.
@@ -41,4 +55,14 @@ COMBINED: list[dict[str, Any]] = [
     {"coupled": True, "keep_dual": True, "finest_warps": 1},
     {"coupled": True, "huber": 0.05, "edge": 0.3, "warp": "spline", "finest_iterations": 13},
     {"edge": 0.1, "keep_dual": True, "median_after": True, "epsilon": 0.02},
+    {
+        "median_grey": 10.0,
+        "median": 7,
+        "median_stride": 2,
+        "median_occlusion": 4.0,
+        "median_levels": 1,
+        "median_warps": 1,
+    },
+    {"still": 2.0, "keep_dual": True, "median_grey": 10.0, "median_occlusion": 4.0},
+    {"still": 2.0, "settle": 0.03, "inner_iterations": 18, "edge": 0.1},
 ]

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import itertools
 from ctypes import Structure, c_float, c_int, c_longlong, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flowprep.engines import networks
 from flowprep.engines.cuda.device import Device
 from flowprep.engines.pyramid import CUBIC_A, LONGEST_TAPS, TINY_GRADIENT
+from flowprep.engines.tiles import (
+    LEAST_NOISE,
+    SETTLE_EVERY,
+    SIGNIFICANT,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    VISIBLE_PX,
+)
 from flowprep.presets import Tvl1Settings
 
 SOURCE = Path(__file__).with_name("tvl1")
-PARTS = ("types.cu", "steps.cu", "frames.cu", "pairs.cu", "median.cu", "iterate.cu")
+PARTS = ("types.cu", "steps.cu", "frames.cu", "tiles.cu", "pairs.cu", "median.cu", "iterate.cu")
 
 PIXELS = 256  # threads of a block that has one thread per pixel
 MEDIAN_THREADS, MEDIAN_ROWS = 128, 8  # columns and rows of a block of the plain median
@@ -51,12 +59,15 @@ class LevelArguments(Structure):
 
     _fields_ = (
         *((name, Span) for name in ("images", "samples", "texels", "first", "second")),
-        *((name, Span) for name in ("u", "p", "constants", "pairs", "edges", "updates", "flow")),
+        *((name, Span) for name in ("u", "p", "constants", "pairs", "edges", "updates", "mismatch")),
+        *((name, Span) for name in ("tiles", "fine_tiles", "working", "restless", "tile_updates", "flow")),
         *((name, Span) for name in ("columns", "rows", "column_weights", "row_weights")),
         ("plane", c_longlong),
         *((name, c_int) for name in ("count", "height", "width", "coarse_height", "coarse_width")),
+        *((name, c_int) for name in ("fine_height", "fine_width")),
         *((name, c_int) for name in ("strip", "strips", "band", "bands", "iterations", "block")),
         *((name, c_float) for name in ("taut", "lt", "theta", "stop", "zoom", "blend", "huber", "fade")),
+        *((name, c_float) for name in ("occlusion_fade", "still", "settle")),
     )
 
 
@@ -104,18 +115,22 @@ class Tile:
                 return count, strip, -(-(strip + halo) // 32) * 32
         raise AssertionError
 
-    def bands(self, height: int) -> tuple[int, int]:
-        """Split the rows of a level: (number of bands, rows of a band)."""
-        count = max(1, round(height / self.rows))
-        return count, -(-height // count)
+    def bands(self, height: int, whole: int = 1) -> tuple[int, int]:
+        """Split the rows of a level in multiples of `whole` rows: (number of bands, rows of a band)."""
+        band = -(-height // max(1, round(height / self.rows)))
+        band = -(-band // whole) * whole
+        return -(-height // band), band
 
 
 def tile_for(device: Device, tvl1: Tvl1Settings) -> Tile:
     """The largest tile for which `Tile.blocks` thread blocks fit on a multiprocessor."""
     for tile in (Tile(), Tile(threads=160), Tile(threads=128), Tile(stages=4, threads=160)):
         if tile.blocks * (tile.threads * tile.thread_bytes(tvl1) + BLOCK_BYTES) <= device.shared_bytes:
-            return tile
-    return Tile(stages=4, threads=96)
+            break
+    else:
+        tile = Tile(stages=4, threads=96)
+    # Tiles settle between passes, so a pass of more iterations would never be complete.
+    return replace(tile, stages=min(tile.stages, SETTLE_EVERY)) if tvl1.settle else tile
 
 
 def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
@@ -137,8 +152,16 @@ def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         "HUBER": int(tvl1.huber > 0),
         "EDGE": int(tvl1.edge > 0),
         "KEEP_DUAL": int(tvl1.keep_dual),
-        "MEDIAN": tvl1.median,
-        "WEIGHTED": int(tvl1.median_grey > 0 and tvl1.median > 1),
+        "STILL": int(tvl1.still > 0),
+        "SETTLE": int(tvl1.settle > 0),
+        "TILE_HEIGHT": TILE_HEIGHT,
+        "TILE_WIDTH": TILE_WIDTH,
+        "SIGNIFICANT": SIGNIFICANT,
+        "VISIBLE_PX": VISIBLE_PX,
+        "LEAST_NOISE": LEAST_NOISE,
+        "WEIGHTED": tvl1.median if tvl1.median_grey and tvl1.median > 1 else 0,
+        "STRIDE": tvl1.median_stride,
+        "OCCLUSION": int(tvl1.median_occlusion > 0),
         "BOUNDS": int(bounds),
         "PIXELS": PIXELS,
         "MEDIAN_THREADS": MEDIAN_THREADS,
@@ -146,20 +169,29 @@ def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         "LONGEST_TAPS": LONGEST_TAPS,
         "CUBIC_A": f"{CUBIC_A}f",
         "TINY_GRADIENT": f"{TINY_GRADIENT}f",
-        **_median_options(tvl1.median),
+        **_plain_median_options(tvl1),
     }
     lines = [f"#define {name} {value}" for name, value in options.items()]
     parts = [f'#line 1 "{name}"\n{(SOURCE / name).read_text("utf-8")}' for name in PARTS]
     return "\n".join([*lines, *parts])
 
 
-def _median_options(side: int) -> dict[str, Any]:
-    """The networks of a plain median of side 3 or 5."""
-    if side not in (3, 5):
-        return {}
+def plain_median_side(tvl1: Tvl1Settings) -> int:
+    """The side of the plain median; 0 if all medians are weighted, or if there are none."""
+    if tvl1.median == 1 or (tvl1.median_grey and not tvl1.median_levels and not tvl1.median_warps):
+        return 0
+    return min(tvl1.median, 5)
+
+
+def _plain_median_options(tvl1: Tvl1Settings) -> dict[str, Any]:
+    """The side of the plain median, and its networks."""
+    side = plain_median_side(tvl1)
+    if not side:
+        return {"PLAIN": 0}
     sort = networks.SORT_3 if side == 3 else networks.SORT_5
     select = networks.SELECT_9 if side == 3 else networks.SELECT_25
     return {
+        "PLAIN": side,
         "SORT": " ".join(f"ORDER({i}, {j})" for i, j in sort),
         "SELECT": " ".join(f"ORDER({i}, {j})" for i, j in select),
         "MIDDLE": networks.MEDIAN_9 if side == 3 else networks.MEDIAN_25,

@@ -34,6 +34,7 @@ from flowprep.engines.pyramid import (
     spline_taps,
     stop_below,
 )
+from flowprep.engines.tiles import SETTLE_EVERY, TILE_HEIGHT, tile_counts
 from flowprep.presets import Tvl1Settings
 
 
@@ -106,9 +107,24 @@ class BatchLayout:
         self._add("pairs", pairs, ctypes.sizeof(PairState))
         if self.tvl1.edge:
             self._add("edges", self.shape.frames * area, 4)
-        tiles = max(tile.strips(w)[0] * tile.bands(h)[0] for h, w in self.sizes)
-        self._add("updates", pairs * tiles * tile.stages, 4)
+        if self.tvl1.median_occlusion:
+            self._add("mismatch", pairs * area, 4)
+        self._add_tiles()
+        blocks = max(tile.strips(w)[0] * tile.bands(h, rows_of_bands(self.tvl1))[0] for h, w in self.sizes)
+        self._add("updates", pairs * blocks * tile.stages, 4)
         self._add("flow", pairs * 2 * area, 4)
+
+    def _add_tiles(self) -> None:
+        pairs, tvl1 = self.shape.pairs, self.tvl1
+        counts = [tile_counts(*size) for size in self.sizes]
+        if tvl1.still:
+            for i, (rows, columns) in enumerate(counts):
+                self._add(f"tiles{i}", pairs * rows * columns, 1)
+        if tvl1.settle:
+            rows, columns = counts[0]
+            self._add("working", pairs * rows * columns, 1)
+            self._add("restless", pairs * rows * columns, 1)
+            self._add("tile_updates", pairs * rows * self.shape.width, 4)
 
     @property
     def _frames_are_finest_level(self) -> bool:
@@ -231,9 +247,10 @@ class _PairLaunches:
         spans: dict[str, Span],
     ) -> None:
         self.shape, self.sizes, self.tvl1, self.tile, self.spans = shape, sizes, tvl1, tile, spans
-        names = ("first", "second", "u", "p", "constants", "pairs", "edges", "updates", "flow")
+        names = ("first", "second", "u", "p", "constants", "pairs", "edges", "updates", "mismatch", "flow")
+        tiles = ("restless", "tile_updates")
         self.common = LevelArguments(
-            **{name: spans[name] for name in names if name in spans},
+            **{name: spans[name] for name in names + tiles if name in spans},
             plane=shape.height * shape.width,
             count=shape.pairs,
             taut=tvl1.tau / tvl1.theta,
@@ -243,10 +260,17 @@ class _PairLaunches:
             blend=tvl1.blend,
             huber=tvl1.huber,
             fade=1 / (8 * tvl1.median_grey**2) if tvl1.median_grey else 0,
+            occlusion_fade=1 / (8 * tvl1.median_occlusion**2) if tvl1.median_occlusion else 0,
+            still=tvl1.still,
+            settle=tvl1.settle**2,
+            fine_height=shape.height,
+            fine_width=shape.width,
         )
 
     def levels(self) -> Iterator[Launch]:
-        """Solve each level, and copy the flow out of the finest one."""
+        """Find the moving tiles, solve each level, and copy the flow out of the finest one."""
+        if self.tvl1.still:
+            yield from self._tiles()
         for i in reversed(range(len(self.sizes))):
             level = self._level(i)
             if i + 1 == len(self.sizes):
@@ -256,17 +280,22 @@ class _PairLaunches:
                 yield self._launch("grow", replaced(level, **coarse, **_tables(self.spans, "up", i)))
             if self.tvl1.edge:
                 yield self._edges(i)
-            for _ in range(self.tvl1.warps_of(i)):
+            for warp in range(self.tvl1.warps_of(i)):
                 yield self._launch("warp", level)
                 for block in range(self.tvl1.outer_iterations):
-                    yield from self._block(replaced(level, block=block), self._sweeps(i))
+                    yield from self._block(replaced(level, block=block), i, warp)
             if i == 0:
                 yield self._launch("finish", level)
 
     def _level(self, i: int) -> LevelArguments:
         height, width = self.sizes[i]
         strips, strip, _ = self.tile.strips(width)
-        bands, band = self.tile.bands(height)
+        bands, band = self.tile.bands(height, rows_of_bands(self.tvl1))
+        if self.tvl1.still:
+            tiles = {"tiles": self.spans[f"tiles{i}"], "working": self.spans[f"tiles{i}"]}
+            tiles["fine_tiles"] = self.spans["tiles0"]
+        else:
+            tiles = {}
         samples = "sample" if self.tvl1.warp == "spline" else "texel"
         return replaced(
             self.common,
@@ -278,18 +307,24 @@ class _PairLaunches:
             strips=strips,
             band=band,
             bands=bands,
+            **tiles,
             **{f"{samples}s": self.spans[f"{samples}{i}"]},
         )
 
-    def _sweeps(self, i: int) -> list[int]:
-        """The iterations of each pass over the state, in a block of iterations of level i."""
-        iterations, stages = self.tvl1.iterations_of(i), self.tile.stages
-        sweeps = [stages] * (iterations // stages)
-        if rest := iterations % stages:
-            sweeps.append(rest)
-        if self.tvl1.epsilon:
-            sweeps.append(0)  # it undoes the iterations of the last sweep that came after the stop
-        return sweeps
+    def _tiles(self) -> Iterator[Launch]:
+        """The tiles of all levels in which the solver works."""
+        for i in range(len(self.sizes)):
+            level = self._level(i)
+            tiles = self._launch("coarsen_tiles" if i else "judge_tiles", level)
+            rows, columns = tile_counts(*self.sizes[i])
+            yield tiles._replace(blocks=-(-rows * columns // PIXELS))
+            if i == 0:
+                yield self._launch("decide_open_tiles", level)._replace(blocks=1)
+
+    def _sweeps(self, iterations: int) -> list[int]:
+        """The iterations of each pass over the state."""
+        whole, rest = divmod(iterations, self.tile.stages)
+        return [self.tile.stages] * whole + [rest] * (rest > 0)
 
     def _edges(self, i: int) -> Launch:
         """The weights of the regulariser at level i, for each frame."""
@@ -305,35 +340,50 @@ class _PairLaunches:
         )
         return Launch("weigh_edges", -(-height * width // PIXELS), self.shape.frames, PIXELS, 0, arguments)
 
-    def _block(self, level: LevelArguments, sweeps: list[int]) -> Iterator[Launch]:
+    def _block(self, level: LevelArguments, i: int, warp: int) -> Iterator[Launch]:
         """A median and the inner iterations, in the order of the settings."""
+        weighted = self.tvl1.weights_median(i, warp)
         if not self.tvl1.median_after:
-            yield from self._median(level)
-        threads = self.tile.strips(level.width)[2]
-        for iterations in sweeps:
-            yield Launch(
-                "iterate",
-                level.strips * level.bands,
-                self.shape.pairs,
-                threads,
-                threads * self.tile.thread_bytes(self.tvl1),
-                replaced(level, iterations=iterations),
-            )
+            yield from self._median(level, weighted)
+        yield from self._iterations(level, self.tvl1.iterations_of(i))
         if self.tvl1.median_after:
-            yield from self._median(level)
+            yield from self._median(level, weighted)
 
-    def _median(self, level: LevelArguments) -> Iterator[Launch]:
+    def _iterations(self, level: LevelArguments, iterations: int) -> Iterator[Launch]:
+        """The inner iterations; between some of them, the tiles that settled are left out."""
+        every = SETTLE_EVERY if self.tvl1.settle else iterations
+        for start in range(0, iterations, every):
+            if start:
+                level = replaced(level, working=self.spans["working"])
+                yield self._launch("settle", level)._replace(blocks=1)
+            for sweep in self._sweeps(min(every, iterations - start)):
+                yield self._iterate(level, sweep)
+        if self.tvl1.epsilon:
+            yield self._iterate(level, 0)  # undoes the iterations of the last pass that came after the stop
+
+    def _iterate(self, level: LevelArguments, iterations: int) -> Launch:
+        blocks, threads = level.strips * level.bands, self.tile.strips(level.width)[2]
+        shared = threads * self.tile.thread_bytes(self.tvl1)
+        arguments = replaced(level, iterations=iterations)
+        return Launch("iterate", blocks, self.shape.pairs, threads, shared, arguments)
+
+    def _median(self, level: LevelArguments, weighted: bool) -> Iterator[Launch]:
         if self.tvl1.median == 1:
             return
-        launch = self._launch("median", level)
-        if not self.tvl1.median_grey:
+        if weighted:
+            yield self._launch("weighted_median", level)
+        else:
             blocks = -(-level.width // MEDIAN_THREADS) * -(-level.height // MEDIAN_ROWS)
-            launch = launch._replace(blocks=blocks, threads=MEDIAN_THREADS)
-        yield launch
+            yield self._launch("median", level)._replace(blocks=blocks, threads=MEDIAN_THREADS)
 
     def _launch(self, kernel: str, level: LevelArguments) -> Launch:
         blocks = -(-level.height * level.width // PIXELS)
         return Launch(kernel, blocks, self.shape.pairs, PIXELS, 0, level)
+
+
+def rows_of_bands(tvl1: Tvl1Settings) -> int:
+    """The number of rows that a band must be a multiple of."""
+    return TILE_HEIGHT if tvl1.settle else 1
 
 
 def _tables(spans: dict[str, Span], name: str, i: int) -> dict[str, Span]:

@@ -15,6 +15,7 @@ from flowprep.engines.cuda.device import Device, Launch
 from flowprep.engines.cuda.kernels import LevelArguments, PairState, Span, kernel_source, replaced, tile_for
 from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.pyramid import TINY_GRADIENT
+from flowprep.engines.tiles import TILE_HEIGHT, coarser, grown, tile_counts
 from flowprep.errors import EngineError
 from flowprep.presets import Tvl1Settings
 
@@ -26,6 +27,9 @@ TOLERANCE = 1e-4
 MEDIAN_TOLERANCE, MEDIAN_EXCEPTIONS = 2e-3, 0.02
 
 _RUNNING = 0x7FFFFFFF
+
+MEDIANS = ("median", "weighted_median")
+TILE_KERNELS = ("judge_tiles", "decide_open_tiles", "coarsen_tiles", "settle")
 
 
 def check_kernels(
@@ -149,15 +153,21 @@ class _Check:
                 np.array([[reference.resize(c, size, ratio) for c in v] for v in a]) for a in (flows, duals)
             )
             p[:, ::2, :, -1] = p[:, 1::2, -1] = 0  # no gradient across the border
-            self.expected = np.concatenate([u, p if tvl1.keep_dual else np.zeros_like(p)], axis=1)
+            p = p if tvl1.keep_dual else np.zeros_like(p)
+            moves, moves_p = (self.moving(args, args.tiles, up) for up in (0, 1))
+            self.expected = np.concatenate([u * moves, p * moves_p], axis=1)
         elif kernel == "weigh_edges":
             taut = np.float32(tvl1.tau / tvl1.theta)
             images = self.planes(args.input, args)
             self.expected = np.stack([taut / reference.edge_weights(i, tvl1) for i in images])
-        elif kernel in ("warp", "median", "iterate"):
+        elif kernel in TILE_KERNELS:
+            self.expected = self._tiles(kernel, args)
+        elif kernel in ("warp", *MEDIANS, "iterate"):
             self.start = self.states(args)
-            step = {"warp": self._warped, "median": self._filtered, "iterate": self._iterated}[kernel]
-            self.expected = step(args)
+            if kernel in MEDIANS:
+                self.expected = self._filtered(args, weighted=kernel == "weighted_median")
+            else:
+                self.expected = self._warped(args) if kernel == "warp" else self._iterated(args)
         elif kernel == "finish":
             self.expected = self.states(args)[1]
 
@@ -165,7 +175,7 @@ class _Check:
         """Compare the result of a launch with the expected one."""
         args: Any = launch.arguments
         kernel = launch.kernel
-        if kernel in ("filter_down", "structure_step"):
+        if kernel in ("filter_down", "structure_step", "judge_tiles"):
             return  # the next kernel's result shows whether it is right
         if kernel in ("widen", "filter_along", "remove_structure", "weigh_edges"):
             actual = self.planes(args.output, args)
@@ -173,6 +183,8 @@ class _Check:
             actual = self.planes(args.output, replaced(args, height=args.new_height, width=args.new_width))
         elif kernel == "make_texels":
             actual = self.planes(args.texels, args, 4)
+        elif kernel in TILE_KERNELS:
+            actual = self.tiles(args.working if kernel == "settle" else args.tiles, args).astype(np.float32)
         elif kernel == "finish":
             actual = self.read(args.flow).reshape(-1, 2, args.height, args.width)
         else:
@@ -183,12 +195,14 @@ class _Check:
                 raise EngineError(
                     f"kernel {kernel}: {states[0].arrived} thread blocks are still counted after it"
                 )
-            state = u if kernel == "median" else np.concatenate([u, p], axis=1)
-            actual = constants if kernel == "warp" else state
+            if kernel == "warp":
+                actual = np.concatenate([constants, self.mismatches(args)], axis=1)
+            else:
+                actual = u if kernel in MEDIANS else np.concatenate([u, p], axis=1)
         self._compare(launch, actual)
 
     def _compare(self, launch: Launch, actual: NDArray[Any]) -> None:
-        expected, kernel = np.asarray(self.expected), launch.kernel
+        expected, kernel = np.asarray(self.expected, np.float32), launch.kernel
         spread = max(1.0, float(np.abs(expected).max()))
         error = np.abs(actual - expected) / spread
         if kernel == "warp":  # -1 / |grad|^2 is as exact as the actual gradient
@@ -196,7 +210,7 @@ class _Check:
             error[:, 3] = np.abs(actual[:, 3] - inverse) / np.maximum(1, np.abs(inverse))
         if kernel == "make_texels":
             error = error.max(axis=-1)
-        weighted = kernel == "median" and self.tvl1.median_grey > 0
+        weighted = kernel == "weighted_median"
         wrong = ~(error <= (MEDIAN_TOLERANCE if weighted else TOLERANCE))  # NaN is wrong
         if wrong.mean() > (MEDIAN_EXCEPTIONS if weighted else 0):
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -215,39 +229,85 @@ class _Check:
         first = self.read(args.first, np.int32)
         second = self.read(args.second, np.int32)
         expected = []
-        for u, i0, i1 in zip(flows, images[first], images[second], strict=True):
-            i1w, i1wx, i1wy = reference.warp(i1, u, tvl1.warp)
-            if tvl1.blend:
-                i0x, i0y = reference.centred_gradient(i0)
-                blend = np.float32(tvl1.blend)
-                i1wx, i1wy = (1 - blend) * i1wx + blend * i0x, (1 - blend) * i1wy + blend * i0y
-            if tvl1.mask:
-                i1wx, i1wy = (np.where(reference.outside(u), np.float32(0), g) for g in (i1wx, i1wy))
-            rho_c = i1w - i1wx * u[0] - i1wy * u[1] - i0
-            expected.append(np.stack([i1wx, i1wy, rho_c, _inverse(i1wx * i1wx + i1wy * i1wy)]))
+        moving = self.moving(args, args.tiles)
+        for u, i0, i1, moves in zip(flows, images[first], images[second], moving, strict=True):
+            grad, rho_c, mismatch = reference.linearise(i0, i1, u, tvl1)
+            constants = [*grad, rho_c, _inverse(grad[0] * grad[0] + grad[1] * grad[1])]
+            if tvl1.median_occlusion:
+                constants.append(mismatch)
+            expected.append(np.where(moves, np.stack(constants), np.float32(0)))
         return np.stack(expected)
 
-    def _filtered(self, args: Any) -> NDArray[Any]:
+    def _filtered(self, args: Any, weighted: bool) -> NDArray[Any]:
         states, flows, _, _ = self.start
         images = self.planes(args.images, args)[self.read(args.first, np.int32)]
-        weighted = self.tvl1.median_grey > 0
-        return np.stack(
-            [
-                reference.filtered(u, i0, np.zeros_like(i0), weighted, self.tvl1)
-                if s.stopped >= args.block
-                else u
-                for s, u, i0 in zip(states, flows, images, strict=True)
-            ]
+        moving, mismatches = self.moving(args, args.tiles), self.mismatches(args)
+        expected: NDArray[Any] = flows.copy()
+        for i, (state, u, moves) in enumerate(zip(states, flows, moving, strict=True)):
+            if state.stopped >= args.block:
+                mismatch = (
+                    mismatches[i, 0] if weighted and self.tvl1.median_occlusion else np.zeros_like(u[0])
+                )
+                filtered = reference.filtered(u, images[i], mismatch, weighted, self.tvl1)
+                expected[i] = np.where(moves, filtered, u)
+        return expected
+
+    def _tiles(self, kernel: str, args: Any) -> NDArray[Any]:
+        """The tiles of all pairs after one of TILE_KERNELS."""
+        fine = self.layout.shape.height, self.layout.shape.width
+        size = args.height, args.width
+        if kernel == "coarsen_tiles":
+            tiles = self.tiles(args.fine_tiles, replaced(args, height=fine[0], width=fine[1]))
+            return np.stack([coarser(t, fine, size) for t in tiles])
+        if kernel in ("judge_tiles", "decide_open_tiles"):
+            images = self.planes(args.images, args)
+            pairs = zip(self.read(args.first, np.int32), self.read(args.second, np.int32), strict=True)
+            return np.stack([reference.moving_tiles(images[a], images[b], self.tvl1) for a, b in pairs])
+        rows, columns = tile_counts(*size)
+        updates = self.read(args.tile_updates)[: args.count * rows * args.width]
+        updates = np.repeat(updates.reshape(args.count, rows, args.width), TILE_HEIGHT, axis=1)
+        updates = updates[:, : args.height]
+        for row in range(rows):  # such that the mean of a tile is right
+            tile = updates[:, row * TILE_HEIGHT : (row + 1) * TILE_HEIGHT]
+            tile /= tile.shape[1]
+        tiles = (
+            self.tiles(args.tiles, args) if args.tiles.size else np.ones((args.count, rows, columns), bool)
         )
+        return np.stack(
+            [t & grown(reference.restless(u, self.tvl1.settle)) for t, u in zip(tiles, updates, strict=True)]
+        )
+
+    def tiles(self, span: Span, level: Any) -> NDArray[np.bool_]:
+        """Copy tiles (N, tile rows, tile columns) from the device."""
+        shape = level.count, *tile_counts(level.height, level.width)
+        tiles: NDArray[np.bool_] = self.read(span, np.uint8)[: int(np.prod(shape))].reshape(shape) != 0
+        return tiles
+
+    def moving(self, level: Any, span: Span, up: int = 0) -> NDArray[np.bool_]:
+        """The pixels (N, 1, h, w) of tiles, as `reference.in_pixels`; all of them for an empty span."""
+        size = level.height, level.width
+        if not span.size:
+            return np.ones((level.count, 1, *size), bool)
+        return np.stack([reference.in_pixels(t, size, up)[None] for t in self.tiles(span, level)])
+
+    def mismatches(self, level: Any) -> NDArray[Any]:
+        """Copy the mismatch (N, 1, h, w) from the device; (N, 0, h, w) if there is none."""
+        size = level.height, level.width
+        if not level.mismatch.size:
+            return np.empty((level.count, 0, *size), np.float32)
+        planes = self.read(level.mismatch).reshape(level.count, 1, level.plane)
+        mismatches: NDArray[Any] = planes[..., : level.height * level.width].reshape(level.count, 1, *size)
+        return mismatches
 
     def _iterated(self, args: Any) -> NDArray[Any]:
         tvl1, expected = self.tvl1, []
         images = self.planes(args.images, args)[self.read(args.first, np.int32)]
-        for state, u, p, c, i0 in zip(*self.start, images, strict=True):
+        masks = (self.moving(args, args.working, up) for up in (0, 1))
+        for state, u, p, c, i0, moves, moves_p in zip(*self.start, images, *masks, strict=True):
             start, errors, weight = np.concatenate([u, p]), [], reference.edge_weights(i0, tvl1)
             for _ in range(0 if state.stopped != _RUNNING else state.redo or args.iterations):
                 u_before = u
-                u, p = _iteration(u, p, c, weight, tvl1)
+                u, p = _iteration(u, p, c, weight, moves, moves_p, tvl1)
                 errors.append(float(((u - u_before) ** 2).sum()))
             # Iterations after the stopping test held do not count: the state stays unchanged.
             stopped = tvl1.epsilon > 0 and not state.redo and min(errors[:-1], default=np.inf) <= args.stop
@@ -256,16 +316,36 @@ class _Check:
 
 
 def _iteration(
-    u: NDArray[Any], p: NDArray[Any], constants: NDArray[Any], weight: NDArray[Any], tvl1: Tvl1Settings
+    u: NDArray[Any],
+    p: NDArray[Any],
+    constants: NDArray[Any],
+    weight: NDArray[Any],
+    moves: Any,
+    moves_p: Any,
+    tvl1: Tvl1Settings,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """One iteration: u (2, h, w) and p (4, h, w) after it; `weight` is that of the regulariser."""
+    """One iteration.
+
+    Args:
+        u: the flow (2, h, w).
+        p: its dual variables (4, h, w).
+        constants: those of a warp (4, h, w).
+        weight: that of the regulariser.
+        moves: the pixels at which u may change.
+        moves_p: the pixels at which p may change.
+        tvl1: the parameters.
+
+    Returns:
+        u and p after the iteration.
+    """
     theta = np.float32(tvl1.theta)
     lt = np.float32(tvl1.lambda_ * tvl1.theta)
     i1x, i1y, rho, inverse = constants
     step = np.clip((rho + i1x * u[0] + i1y * u[1]) * inverse, -lt, lt)
     halves = p.reshape(2, 2, *p.shape[1:])
-    u = u + step * constants[:2] + theta * np.stack([reference.divergence(pk) for pk in halves])
-    return u, reference.dual_step(halves, u, weight, tvl1).reshape(p.shape)
+    change = step * constants[:2] + theta * np.stack([reference.divergence(pk) for pk in halves])
+    u = u + np.where(moves, change, np.float32(0))
+    return u, np.where(moves_p, reference.dual_step(halves, u, weight, tvl1).reshape(p.shape), p)
 
 
 def _inverse(square: NDArray[Any]) -> NDArray[Any]:

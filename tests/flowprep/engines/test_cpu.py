@@ -30,11 +30,12 @@ from flowprep.testing.engines import (
     ROUNDING_PX,
     EngineSuite,
     drifting_frames,
+    half_moving_frames,
     mean_distance,
     mean_endpoint_error,
     solve_once,
 )
-from tests.support.engine_settings import BEYOND_OPENCV, FIXED
+from tests.support.engine_settings import BEYOND_OPENCV, FIXED, LEFT_OUT
 
 
 @pytest.mark.parametrize("change", BEYOND_OPENCV, ids=str)
@@ -48,6 +49,16 @@ def test_settings_beyond_opencv(change: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="engine opencv") as raised:
         make_engine("opencv", tvl1)
     assert all(name in str(raised.value) for name in change if name not in ("median", "scales"))
+
+
+@pytest.mark.parametrize("change", LEFT_OUT, ids=str)
+def test_tiles_are_left_out_as_in_the_reference(change: dict[str, Any]) -> None:
+    tvl1 = replace(FIXED, **change)
+    frames = half_moving_frames(52, 100)
+    expected = solve_once("reference", tvl1, frames)
+    assert mean_distance(solve_once("cpu", tvl1, frames), expected) < ROUNDING_PX
+    everywhere = solve_once("reference", replace(tvl1, still=0.0, settle=0.0), frames)
+    assert mean_distance(expected, everywhere) > 2 * ROUNDING_PX  # the setting has an effect
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -20,6 +20,7 @@ from flowprep.engines.cuda.engine import BATCH_PAIRS, BATCH_PIXELS, IN_FLIGHT, C
 from flowprep.engines.cuda.kernels import Tile, kernel_source
 from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.cuda.selfcheck import check_kernels
+from flowprep.engines.reference import in_pixels, moving_tiles
 from flowprep.errors import EngineError
 from flowprep.presets import PRESETS, Tvl1Settings
 from flowprep.testing.engines import (
@@ -28,12 +29,13 @@ from flowprep.testing.engines import (
     EngineSuite,
     OpenCVParitySuite,
     drifting_frames,
+    half_moving_frames,
     mean_distance,
     solve_once,
 )
 from tests.support.cached import cached_flow
 from tests.support.cuda_host import HostDevice
-from tests.support.engine_settings import BEYOND_OPENCV, COMBINED, FIXED
+from tests.support.engine_settings import BEYOND_OPENCV, COMBINED, FIXED, LEFT_OUT
 from tests.support.real_pairs import pair_of_clip
 
 # The kernels and the reference do the same arithmetic in another order. A spline or a median may depend on
@@ -87,6 +89,16 @@ def test_every_setting_does_what_it_does_in_the_reference(change: dict[str, Any]
     frames = drifting_frames(2, 48, 61, 2.2, -1.4)
     flow = on_the_host(tvl1).solve(frames, [0], [1])
     assert mean_distance(flow, solve_once("reference", tvl1, frames)) < ROUNDING_PX
+
+
+@pytest.mark.parametrize("change", LEFT_OUT, ids=str)
+def test_tiles_are_left_out_as_in_the_reference(change: dict[str, Any]) -> None:
+    tvl1 = replace(FIXED, **change)
+    frames = half_moving_frames(52, 100)
+    flow, expected = on_the_host(tvl1).solve(frames, [0], [1]), solve_once("reference", tvl1, frames)
+    assert mean_distance(flow, expected) < ROUNDING_PX
+    still = ~in_pixels(moving_tiles(*frames.astype(np.float32), tvl1), (52, 100))
+    assert not flow[0, :, still].any() and (still.mean() > 0.3) == (tvl1.still > 0)
 
 
 @pytest.mark.parametrize("median_after", [False, True])
@@ -159,9 +171,9 @@ def test_results_do_not_depend_on_the_tile_or_the_order_of_threads(preset: str) 
 @pytest.mark.parametrize("changes", COMBINED, ids=str)
 def test_with_other_settings_results_do_not_depend_on_tiles_and_batches(changes: dict[str, Any]) -> None:
     tvl1 = replace(FIXED, **changes)
-    frames = frames_of(3, 45, 83)
+    frames = np.concatenate([half_moving_frames(45, 83), frames_of(1, 45, 83)])
     expected = on_the_host(tvl1).solve(frames, [0, 1], [1, 2])
-    for seed, tile in enumerate(TILES[1:], 1):
+    for seed, tile in enumerate(TILES):
         engine = on_the_host(tvl1, seed, max_batch_pairs=1)
         engine.use_tile(tile)
         np.testing.assert_array_equal(engine.solve(frames, [0, 1], [1, 2]), expected, err_msg=f"{tile}")
@@ -221,14 +233,18 @@ def test_a_failing_launch_is_an_error_and_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_kernel_does_its_step(preset: str) -> None:
     errors = check_kernels(HostDevice(), PRESETS[preset], frames_of(3, 40, 49))
-    assert {"begin", "grow", "warp", "iterate", "median", "finish", "shrink"} <= set(errors)
+    median = "weighted_median" if PRESETS[preset].median_grey else "median"
+    assert {"begin", "grow", "warp", "iterate", median, "finish", "shrink"} <= set(errors)
 
 
 @pytest.mark.parametrize("changes", COMBINED, ids=str)
 def test_each_kernel_does_its_step_with_other_settings(changes: dict[str, Any]) -> None:
     tvl1 = replace(FIXED, **changes)
-    errors = check_kernels(HostDevice(), tvl1, frames_of(3, 40, 49))
+    errors = check_kernels(HostDevice(), tvl1, half_moving_frames(40, 83))
     assert "weigh_edges" in errors or not tvl1.edge
+    assert {"decide_open_tiles", "coarsen_tiles"} <= set(errors) or not tvl1.still
+    assert "settle" in errors or not tvl1.settle
+    assert {"median", "weighted_median"} <= set(errors) or not tvl1.median_levels
 
 
 def test_the_check_names_the_kernel_and_the_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,12 @@ struct Stages {
 #if STOPPING
     float update[STAGES];     // sums of squared updates
 #endif
+#if TILED
+    unsigned held;            // bit n: the solver does not work on the pixel n rows above the first stage's row
+#endif
+#if SETTLE
+    float tile_update;        // sum of squared updates of the last iteration, in this column of a tile
+#endif
 };
 
 // The rows and columns of a thread block.
@@ -48,7 +54,17 @@ struct Strip {
     int x;                   // this thread's column
     bool reads, owns;        // whether the column is in the image; whether this strip writes it
     int right;               // the thread of the right column; this thread at the border of the image
+#if TILED
+    Span<byte> working;      // the tiles in which the solver works; empty for all
+#endif
 };
+
+#if TILED
+// 1 if the solver does not work on a pixel of this thread's column.
+__device__ __forceinline__ unsigned holds(const LevelArguments& r, const Strip& strip, int row) {
+    return strip.reads && strip.working.size && !works(r, strip.working, row, strip.x);
+}
+#endif
 
 // Moves all stages down by one row; `step` counts the rows. CHECKED is for rows where a stage is at the top or
 // bottom of the image, and for sweeps of fewer than STAGES iterations.
@@ -59,6 +75,10 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
                                         const Span<float4>& constants, const Edges& edges,
                                         const Span<float2>& u_out, const Span<float4>& p_out, Stages& s) {
     const int me = threadIdx.x, before = 1 - now;
+#if SETTLE
+    const long long tiles = (r.height + TILE_HEIGHT - 1) / TILE_HEIGHT;
+    const Span<float> updates = r.tile_updates.part(blockIdx.y, tiles * r.width);
+#endif
     Seen& own = seen[me];
     // The next input of the first stage is loaded while the stages work.
     const int coming = strip.first_row + step + 1;
@@ -80,10 +100,12 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
         float lt = r.lt, theta = r.theta, taut = r.taut;
         if (CHECKED && k >= iterations) lt = theta = taut = 0.0f;
         if (CHECKED && row <= strip.first_row) taut = 0.0f;  // p above the image stays 0
-
+#if TILED  // the primal step is that of this row, and the dual step that of the row above
+        if (s.held >> 2 * k & 1) lt = theta = taut = 0.0f;
+#endif
 #if EDGE  // the dual step is that of the row above
         float tautg = edges.ring[((step - 2 * k - 1) & (RING - 1)) * blockDim.x + me];
-        if (CHECKED && taut == 0.0f) tautg = 0.0f;
+        if ((CHECKED || TILED) && taut == 0.0f) tautg = 0.0f;
 #else
         const float tautg = taut;
 #endif
@@ -97,6 +119,15 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
         const float du1 = u_new.x - u.x, du2 = u_new.y - u.y;
         if (strip.owns && row >= strip.own_row && row < strip.own_end)
             s.update[k] = fmaf(du1, du1, fmaf(du2, du2, s.update[k]));
+#endif
+#if SETTLE
+        if (k == iterations - 1 && strip.owns && row >= strip.own_row && row < strip.own_end) {
+            const float dx = u_new.x - u.x, dy = u_new.y - u.y;
+            if (row % TILE_HEIGHT == 0) s.tile_update = 0.0f;  // a band has whole tiles
+            s.tile_update = fmaf(dx, dx, fmaf(dy, dy, s.tile_update));
+            if (row % TILE_HEIGHT == TILE_HEIGHT - 1 || row == r.height - 1)
+                updates[row / TILE_HEIGHT * r.width + strip.x] = s.tile_update;
+        }
 #endif
         const float2 below = CHECKED && row >= r.height ? s.u[k] : u_new;  // no gradient across the border
         const float2 right = seen[strip.right].u[before][k];
@@ -113,6 +144,9 @@ __device__ __forceinline__ void descend(const LevelArguments& r, const Strip& st
         u_out[done * r.width + strip.x] = s.u_above[STAGES - 1];
         p_out[done * r.width + strip.x] = s.p[STAGES - 1];
     }
+#if TILED
+    s.held = s.held << 1 | holds(r, strip, coming);
+#endif
     s.u_in = u_coming;
     s.p_in = p_coming;
     own.p[now][0] = make_float2(p_coming.x, p_coming.z);
@@ -173,6 +207,13 @@ KERNEL_BOUNDED(iterate, LevelArguments) {
     for (int k = 0; k < RING; ++k) column.rows[k] = zero4;
 #if EDGE
     for (int k = 0; k < RING; ++k) edges.ring[k * blockDim.x + threadIdx.x] = 0.0f;
+#endif
+#if TILED
+    strip.working = r.working.size ? tiles_of(r, r.working, number) : r.working;
+    s.held = holds(r, strip, strip.first_row);
+#endif
+#if SETTLE
+    s.tile_update = 0.0f;
 #endif
     const int at = strip.first_row * r.width + strip.x;
     s.u_in = strip.reads ? u_in[at] : zero2;

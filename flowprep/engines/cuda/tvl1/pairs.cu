@@ -46,9 +46,14 @@ KERNEL(grow, LevelArguments) {
         const int lower = min(r.rows[i.y] + 1, r.coarse_height - 1) * r.coarse_width;
         const float along = r.column_weights[i.x], down = r.row_weights[i.y];
         const float2 a = in[upper + left], b = in[upper + right], c = in[lower + left], d = in[lower + right];
-        flow_of(r, 1 - pair.u_at, i.number)[i.at] =
+        float2 u =
             make_float2(r.zoom * mix(mix(a.x, b.x, along), mix(c.x, d.x, along), down),
                         r.zoom * mix(mix(a.y, b.y, along), mix(c.y, d.y, along), down));
+#if STILL
+        const Span<byte> tiles = tiles_of(r, r.tiles, i.number);
+        if (!works(r, tiles, i.y, i.x)) u = make_float2(0.0f, 0.0f);
+#endif
+        flow_of(r, 1 - pair.u_at, i.number)[i.at] = u;
 #if KEEP_DUAL
         const Span<float4> duals = duals_of(r, pair.p_at, i.number);
         const float4 e = duals[upper + left], f = duals[upper + right];
@@ -59,6 +64,9 @@ KERNEL(grow, LevelArguments) {
                                mix(mix(e.w, f.w, along), mix(g.w, h.w, along), down));
         if (i.x == r.width - 1) p.x = p.z = 0.0f;  // no gradient across the border
         if (i.y == r.height - 1) p.y = p.w = 0.0f;
+#if STILL  // the dual step needs the next row, so its tiles lie one row higher
+        if (!works(r, tiles, i.y + 1, i.x)) p = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#endif
         duals_of(r, 1 - pair.p_at, i.number)[i.at] = p;
 #else
         duals_of(r, pair.p_at, i.number)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -76,6 +84,15 @@ KERNEL(warp, LevelArguments) {
     const Place i = place(r.height, r.width);
     if (i.at == 0) r.pairs[i.number].stopped = RUNNING;
     if (!i.inside) return;
+#if STILL
+    if (!works(r, tiles_of(r, r.tiles, i.number), i.y, i.x)) {
+        r.constants.part(i.number, r.plane)[i.at] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#if OCCLUSION
+        r.mismatch.part(i.number, r.plane)[i.at] = 0.0f;  // still tiles agree but for noise
+#endif
+        return;
+    }
+#endif
     const long long area = (long long)r.height * r.width;
     const float2 u = flow_of(r, r.pairs[i.number].u_at, i.number)[i.at];
     const float x = i.x + u.x, y = i.y + u.y;
@@ -91,6 +108,9 @@ KERNEL(warp, LevelArguments) {
         warped.z = mix(warped.z, gradient.y, r.blend);
     }
     const bool outside = x < 0.0f || x > r.width - 1 || y < 0.0f || y > r.height - 1;
+#if OCCLUSION
+    r.mismatch.part(i.number, r.plane)[i.at] = warped.x - i0[i.at];
+#endif
     r.constants.part(i.number, r.plane)[i.at] = linearised(warped, u, i0[i.at], MASK && outside);
 }
 

@@ -9,11 +9,12 @@
 //
 // kernels.py writes compile-time options before this text:
 //   STAGES, THREADS, BLOCKS   iterations of a sweep, most threads of a block, fewest blocks of a multiprocessor
-//   STOPPING, SPLINE, MASK, COUPLED, HUBER, EDGE, KEEP_DUAL   0 or 1: settings that change code
-//   MEDIAN, WEIGHTED          side of the median; 0 or 1
+//   STOPPING, SPLINE, MASK, COUPLED, HUBER, EDGE, KEEP_DUAL, STILL, SETTLE   0 or 1: settings that change code
+//   PLAIN, WEIGHTED           side of the plain median and of the weighted one; 0 for none
+//   STRIDE, OCCLUSION         of the weighted median: distance of its pixels; 0 or 1
 //   SORT, SELECT, MIDDLE      networks of a plain median, and the place of the result: see networks.py
 //   BOUNDS                    1 checks every index
-// and constants: PIXELS, MEDIAN_THREADS, MEDIAN_ROWS, LONGEST_TAPS, CUBIC_A, TINY_GRADIENT.
+// and constants: PIXELS, MEDIAN_THREADS, MEDIAN_ROWS, LONGEST_TAPS, CUBIC_A, TINY_GRADIENT, and those of tiles.py.
 
 #ifndef KERNEL  // the tests define other macros, to run kernels on the host
 #define KERNEL(name, Arguments) extern "C" __global__ void name(const Arguments r)
@@ -30,6 +31,7 @@
 
 typedef unsigned char byte;
 
+#define TILED (STILL || SETTLE)
 #define RUNNING 0x7fffffff  // PairState::stopped of a pair whose iterations continue
 #define HALVINGS 10         // of the interval that contains a weighted median
 
@@ -96,6 +98,12 @@ struct LevelArguments {
     Span<PairState> pairs;
     Span<float> edges;         // (frames, height, width): tau / (theta g), g the weight of the regulariser
     Span<float> updates;       // (pairs, tiles, STAGES): sums of squared updates
+    Span<float> mismatch;      // (pairs, plane): warped second image less the first one, for OCCLUSION
+    Span<byte> tiles;          // (pairs, tile rows, tile columns): not 0 where something may move, for STILL
+    Span<byte> fine_tiles;     // `tiles` of the finest level
+    Span<byte> working;        // like `tiles`: not 0 where the next iterations work; empty for everywhere
+    Span<byte> restless;       // like `tiles`: not 0 where the last update was large, for SETTLE
+    Span<float> tile_updates;  // (pairs, tile rows, width): sums of squared updates in a column of a tile
     Span<float> flow;          // (pairs, 2, height, width)
     Span<int> columns, rows;   // of the next finer level, as in FrameArguments
     Span<float> column_weights, row_weights;
@@ -103,6 +111,7 @@ struct LevelArguments {
     int count;                 // pairs
     int height, width;
     int coarse_height, coarse_width;
+    int fine_height, fine_width;  // of the finest level
     int strip, strips;         // columns of a strip, number of strips
     int band, bands;           // rows of a band, number of bands
     int iterations;            // of this sweep
@@ -113,4 +122,7 @@ struct LevelArguments {
     float blend;
     float huber;
     float fade;                // of the weighted median: 1 / (8 grey^2)
+    float occlusion_fade;      // the same, for the mismatch
+    float still;               // grey levels
+    float settle;              // mean squared update above which a tile is restless
 };
