@@ -1,7 +1,8 @@
 """The peaks of a processor core: what it can do at most in a nanosecond, measured by small loops.
 
 All figures are for vectors of 16 floats: one instruction of AVX-512, two of AVX2, four of NEON. They hold for
-the instructions that numba compiles for. NUMBA_CPU_NAME=haswell measures AVX2 on a processor with AVX-512.
+the instructions that numba compiles for. To measure AVX2 on a processor with AVX-512, set NUMBA_CPU_NAME to
+x86-64-v3 and NUMBA_CPU_FEATURES to nothing.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The engine times itself: the solver by its clock (`engines.cpu.clock`), and the other stages by the methods of
 `Workspace`. Each pair is solved several times. The least time of each stage counts, because other programs
-only ever add time.
+only ever add time. The clock of the solver also runs while the thread waits for a core. So the longest stage
+of a level is never more than what the others leave of the level's processor time.
 
 The limit of a stage is the longest of several times. Each is a number of operations (`bench.operations`),
 multiplied by the time that one of them takes at least (`bench.peaks`): arithmetic, divisions, moves of lanes,
@@ -47,6 +48,9 @@ from flowprep.system.jit import jit
 ROUNDS = 7  # of each pair
 _TICKS_SECONDS = 0.05  # time in which the rate of the clock is measured
 _LINE_BYTES = 64
+_LEVEL = "level"  # the processor time of all stages that the solver's clock measures
+_COARSE = time.get_clock_info("thread_time").resolution > 1e-6
+_processor_time = time.perf_counter if _COARSE else time.thread_time
 
 Place = tuple[str, int]  # a stage and a level
 
@@ -161,13 +165,13 @@ def bench_stages(
         times, least = [], dict[Place, Lap]()
         for _ in range(rounds + 1):
             frames = np.stack([before, after])
-            began = time.perf_counter()
+            began = _processor_time()
             engine.solve(frames, [0], [1])
-            times.append(time.perf_counter() - began)
+            times.append(_processor_time() - began)
             timer.solve(before, after)
             least = {place: min(least.get(place, lap), lap) for place, lap in timer.laps.items()}
         whole += min(times)
-        for place, lap in least.items():
+        for place, lap in undisturbed(least).items():
             stages[place] = stages[place].plus(lap)
     ms = 1e3 * whole / len(sampled)
     results = _results(stages, tvl1, peaks, len(sampled), ms)
@@ -227,9 +231,9 @@ class StageTimer:
 
     def _timed(self, name: str, method: Callable[..., None]) -> Callable[..., None]:
         def timed(*arguments: Any) -> None:
-            began = time.perf_counter()
+            began = _processor_time()
             method(*arguments)
-            seconds = time.perf_counter() - began
+            seconds = _processor_time() - began
             level = level_of(name, arguments, self.workspace)
             self._add((METHODS[name], level), Lap(seconds, blocks_of(name, level, self.workspace)))
 
@@ -239,7 +243,9 @@ class StageTimer:
         def timed(before: Any, after: Any, level: int) -> None:
             times = self.workspace.scratch.clock
             times[:] = 0
+            began = _processor_time()
             method(before, after, level)
+            self._add((_LEVEL, level), Lap(_processor_time() - began))
             for row, stage in CLOCK.items():
                 lap = Lap(float(times[row, clock.TICKS] * self._tick), int(times[row, clock.BLOCKS]))
                 self._add((stage, level), lap)
@@ -248,6 +254,17 @@ class StageTimer:
 
     def _add(self, place: Place, lap: Lap) -> None:
         self.laps[place] = self.laps.get(place, Lap()).plus(lap)
+
+
+def undisturbed(laps: Mapping[Place, Lap]) -> dict[Place, Lap]:
+    """The laps of all stages, where the longest one of a level ends with the level's processor time."""
+    results = {place: lap for place, lap in laps.items() if place[0] != _LEVEL}
+    for level in {level for stage, level in laps if stage == _LEVEL}:
+        of_level = {(stage, level): laps[stage, level].seconds for stage in CLOCK.values()}
+        longest = max(of_level, key=lambda place: of_level[place])
+        left = laps[_LEVEL, level].seconds - sum(of_level.values()) + of_level[longest]
+        results[longest] = min(results[longest], Lap(left, results[longest].blocks))
+    return results
 
 
 @jit

@@ -2,7 +2,7 @@
 """Draw the time of each stage of engine cpu, and its limit, from results of `flowprep bench flow --stages`.
 
     flowprep bench flow CLIPS --stages --json > avx512.json
-    export NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma
+    export NUMBA_CPU_NAME=x86-64-v3 NUMBA_CPU_FEATURES=
     flowprep bench flow CLIPS --stages --json > avx2.json
     python pipelines/bench/stages_chart.py AVX-512=avx512.json AVX2=avx2.json --out stages.svg
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowprep.bench.operations import Operations, count_operations
+from flowprep.bench.operations import CLOCK, Operations, count_operations
 from flowprep.bench.peaks import Peaks, measure_peaks
-from flowprep.bench.stages import Lap, StageTimer, limits_of_block
+from flowprep.bench.stages import Lap, StageTimer, limits_of_block, undisturbed
 from flowprep.engines.cpu.engine import CpuEngine
 from flowprep.presets import PRESETS, Tvl1Settings
 from flowprep.testing.engines import drifting_frames
@@ -41,6 +41,7 @@ def test_the_timed_flow_is_that_of_the_engine(change: dict[str, Any]) -> None:
     if "settle" in change:
         assert 0 < blocks["iterations", 0] <= 2 * 12 * fine and blocks["still tiles", 0] == fine
     assert all(lap.seconds > 0 for lap in timer.laps.values() if lap.blocks)
+    assert timer.laps["level", 1].seconds > 0
 
 
 def test_operations_are_those_of_the_engine() -> None:
@@ -86,6 +87,15 @@ def test_peaks_of_this_machine_are_plausible() -> None:
         assert ns * peaks.ghz > 0.1
     assert peaks.arithmetic < peaks.multiply + peaks.add < peaks.divide + peaks.add
     assert peaks.second_update < peaks.far_update + peaks.store
+
+
+def test_a_stage_is_not_longer_than_what_the_others_leave() -> None:
+    laps = {(stage, level): Lap(1.0, 8) for stage in CLOCK.values() for level in range(2)}
+    laps |= {("iterations", 0): Lap(5.0, 80), ("iterations", 1): Lap(5.0, 90), ("blur", 0): Lap(3.0, 2)}
+    others = float(len(CLOCK) - 1)
+    expected = laps | {("iterations", 0): Lap(4.0, 80)}
+    disturbed = laps | {("level", 0): Lap(others + 4.0), ("level", 1): Lap(others + 6.0)}
+    assert undisturbed(disturbed) == expected
 
 
 def test_laps_add_up() -> None:
