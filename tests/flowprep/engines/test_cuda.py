@@ -21,6 +21,7 @@ from flowprep.engines.cuda.kernels import Tile, kernel_source
 from flowprep.engines.cuda.layout import BatchLayout, BatchShape
 from flowprep.engines.cuda.selfcheck import check_kernels
 from flowprep.engines.reference import in_pixels, moving_tiles
+from flowprep.engines.tiles import coarser, tile_counts, with_open
 from flowprep.errors import EngineError
 from flowprep.presets import PRESETS, Tvl1Settings
 from flowprep.testing.engines import (
@@ -177,6 +178,35 @@ def test_with_other_settings_results_do_not_depend_on_tiles_and_batches(changes:
         engine = on_the_host(tvl1, seed, max_batch_pairs=1)
         engine.use_tile(tile)
         np.testing.assert_array_equal(engine.solve(frames, [0, 1], [1, 2]), expected, err_msg=f"{tile}")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_open_tiles_are_decided_as_in_the_reference(seed: int) -> None:
+    # Few tiles are not open, so that they grow for many steps, and moving and fixed ones meet.
+    engine, pairs, size = on_the_host(replace(FIXED, still=2.0, scales=3), seed), 3, (300, 350)
+    layout = BatchLayout(BatchShape(*size, 2, pairs, False), engine.tvl1, engine.tile)
+    launches = layout.launches(engine.device.allocate(layout.bytes))
+    (decide,) = (x for x in launches if x.kernel == "decide_open_tiles")
+    coarsen = [x for x in launches if x.kernel == "coarsen_tiles"]
+    shape = pairs, *tile_counts(*size)
+    marks = np.random.default_rng(seed).choice(3, shape, p=[0.01, 0.005, 0.985]).astype(np.uint8)
+    marks[2] = 2  # all are open
+
+    def tiles_of(arguments: Any, *shape: int) -> Any:
+        return engine.device.at(arguments.tiles.data, arguments.tiles.size).reshape(shape)
+
+    tiles = tiles_of(decide.arguments, *shape)
+    tiles[:] = marks
+    engine.device.queue().run(engine.source, [decide, *coarsen])
+    expected = [with_open(m == 1, m == 2) for m in marks]
+    np.testing.assert_array_equal(tiles, expected)
+    assert 0.05 < tiles[:2].mean() < 0.95 and len(coarsen) == 2
+    for arguments in (launch.arguments for launch in coarsen):
+        level: Any = arguments
+        coarse = tiles_of(level, pairs, *tile_counts(level.height, level.width))
+        np.testing.assert_array_equal(
+            coarse, [coarser(t, size, (level.height, level.width)) for t in expected]
+        )
 
 
 @pytest.mark.parametrize(("width", "tile"), [(w, t) for w in (16, 31, 61, 340, 1920) for t in TILES])
