@@ -1,8 +1,8 @@
 """How many operations each stage of engine cpu does for a block of 16 pixels.
 
 The counts come from the engine's own source. Each compiled function runs as plain Python on a small image.
-The operations with vectors (`engines.cpu.simd`) are replaced by functions that count and compute nothing. The
-clock of the solver divides the counts among the stages, as it does with the time.
+The operations with vectors (`engines.cpu.simd` and `engines.cpu.shorts`) are replaced by functions that count
+and compute nothing. The clock of the solver divides the counts among the stages, as it does with the time.
 
 Operations with single numbers, such as indices, are not counted. Some that count are not done: the compiler
 leaves out what nothing uses, and loads what it has loaded before only once.
@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from flowprep.engines import networks
-from flowprep.engines.cpu import clock, simd
+from flowprep.engines.cpu import clock, shorts, simd
 from flowprep.engines.cpu.engine import Workspace
 from flowprep.engines.cpu.memory import LONGEST_SWEEP
+from flowprep.engines.cpu.shorts import SHORT_LANES
 from flowprep.engines.cpu.simd import LANES
 from flowprep.engines.tiles import SETTLE_EVERY
 from flowprep.presets import Tvl1Settings
@@ -47,12 +48,14 @@ CLOCK = {
 }
 STAGES = (*METHODS.values(), *CLOCK.values())
 
+HALVINGS = 8  # of a weighted median: its number depends on the flow; some 8 or 9 in flow of moving scenes
+LINE = 64  # bytes of a cache line
 HEIGHT, WIDTH = 48, 96  # pixels of the image: the whole trace takes some 2 s
 
 
 @dataclass
 class Operations:
-    """Operations with vectors of 16 floats, for a block of 16 pixels.
+    """Operations with vectors of 64 bytes (16 floats), for a block of 16 pixels.
 
     Attributes:
         multiply: multiplications, with or without an addition.
@@ -98,9 +101,10 @@ def count_operations(tvl1: Tvl1Settings) -> dict[str, Operations]:
 
 KINDS = [field.name for field in dataclasses.fields(Operations)][:-1]
 
-# What the operations of simd.py cost; all others cost an addition.
-_FREE = {"splat", "splat_ints", "lane_numbers", "ticks", "flush_denormals", "restore_mode"}
-_RESULTS = {"load_pairs": 2, "load_interleaved": 4, "load_transposed": 16}  # all others have one result
+# What the operations of simd.py and shorts.py cost; all others cost an addition.
+_FREE = {"splat", "splat_ints", "splat_shorts", "lane_numbers", "ticks", "flush_denormals", "restore_mode"}
+# All others have one result.
+_RESULTS = {"load_pairs": 2, "load_interleaved": 4, "load_transposed": 16, "to_floats": 2}
 _COSTS: dict[str, dict[str, int]] = {
     "load": {"load": 1},
     "store": {"store": 1},
@@ -120,6 +124,15 @@ _COSTS: dict[str, dict[str, int]] = {
     "reverse": {"shuffle": 1},
     "sums_of_fours": {"add": 3, "shuffle": 6},
     "total": {"add": 4, "shuffle": 4},
+    "largest": {"add": 4, "shuffle": 4},
+    "load_shorts": {"load": 1},
+    "store_shorts": {"store": 1},
+    "to_shorts": {"add": 2, "shuffle": 2},
+    "to_floats": {"add": 2, "shuffle": 2},
+    "high_product": {"multiply": 1},
+    "middle_of": {"add": 4},
+    "add_above": {"add": 2},  # a comparison and an addition where it holds
+    "where_positive": {"add": 2},
 }
 
 
@@ -176,6 +189,9 @@ class _Vector:
     def __mul__(self, other: _Vector) -> _Vector:
         return self._with("multiply")
 
+    def __or__(self, other: _Vector) -> _Vector:
+        return self._with("add")
+
     def __truediv__(self, other: _Vector) -> _Vector:
         return self._with("divide")
 
@@ -201,6 +217,7 @@ class _Trace:
         self.blocks: dict[str, int] = defaultdict(int)
         self._functions: dict[Any, Any] = {}
         self._vector = _Vector(self._count)
+        self._halvings = 0
         self._start()
 
     def run(self) -> dict[str, Operations]:
@@ -268,7 +285,9 @@ class _Trace:
             return self._lap if value is clock.lap else self._start
         if hasattr(value, "py_func"):
             return self._traced(value)
-        if isinstance(value, types.FunctionType) and getattr(simd, name, None) is value:
+        if isinstance(value, types.FunctionType) and any(
+            getattr(module, name, None) is value for module in (simd, shorts)
+        ):
             return self._operation(name)
         return value
 
@@ -278,7 +297,8 @@ class _Trace:
         cost = _COSTS.get(name, {"load": 1} if loads else {"store": 1} if stores else {"add": 1})
         cost = {} if name in _FREE else cost
         widths = {"load_each_four_times": 4, "load_pairs": 2, "load_transposed": LANES}
-        width = widths.get(name, LANES * cost.get("store" if stores else "load", 0))
+        lanes = SHORT_LANES if name.endswith("_shorts") else LANES
+        width = widths.get(name, lanes * cost.get("store" if stores else "load", 0))
 
         def counted(*arguments: Any) -> Any:
             self._count(cost)
@@ -289,18 +309,26 @@ class _Trace:
                     self._touch(self._written if stores else self._read, array, start, start + width)
             elif name.startswith("sort_columns"):
                 self._touch_columns(arguments, cost["load"])
-            if name in ("flush_denormals", "total"):
+            if name in ("flush_denormals", "total", "largest"):
                 return 1.0
+            if name == "any_nonzero":
+                return self._halves_again()
             return (self._vector,) * results if results > 1 else self._vector
 
         return counted
+
+    def _halves_again(self) -> bool:
+        """True HALVINGS times in a row, then False."""
+        self._halvings = (self._halvings + 1) % (HALVINGS + 1)
+        return self._halvings > 0
 
     def _count(self, cost: dict[str, int]) -> None:
         for kind, count in cost.items():
             self._counts[kind] += count
 
     def _touch(self, lines: set[tuple[int, int]], array: Any, start: int, stop: int) -> None:
-        lines.update((id(array), line) for line in range(start // LANES, (stop - 1) // LANES + 1))
+        values = LINE // array.itemsize
+        lines.update((id(array), line) for line in range(start // values, (stop - 1) // values + 1))
 
     def _touch_columns(self, arguments: Any, side: int) -> None:
         source, index, stride, out, at, step = arguments

@@ -1,4 +1,4 @@
-"""The pyramid and the rules of sampling that all engines share.
+"""The pyramid, the rules of sampling, and constants that all engines share.
 
 Sampling is that of OpenCV: bilinear resizing with pixel centres at +0.5, and bicubic warping at exact
 positions (OpenCV 5; OpenCV 4 rounds them to 1/32 pixel). Settings that OpenCV lacks add a Gaussian before the
@@ -17,6 +17,7 @@ CUBIC_A = -0.75  # the free parameter of the cubic convolution kernel
 SPLINE_POLE = np.sqrt(3) - 2  # pole of the filter that computes the coefficients of a cubic B-spline
 LONGEST_TAPS = 15  # reach of a filter to each side, pixels: the smallest level can be mirrored that far
 TINY_GRADIENT = float(np.finfo(np.float32).eps)  # |grad I1|^2 up to which the data term is ignored
+LEAST_VISIBLE = 1 / 16  # share of its weight in a median that an occluded pixel keeps: no window is empty
 
 
 def level_sizes(height: int, width: int, tvl1: Tvl1Settings) -> list[tuple[int, int]]:

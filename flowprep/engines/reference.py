@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from flowprep.engines import base
 from flowprep.engines.pyramid import (
     CUBIC_A,
+    LEAST_VISIBLE,
     TINY_GRADIENT,
     antialias_sigma,
     gaussian_taps,
@@ -403,7 +404,8 @@ def filtered(u: Flow, i0: Image, mismatch: Image, weighted: bool, tvl1: Tvl1Sett
     weights = median_weights(i0, side, tvl1.median_grey, stride)
     if tvl1.median_occlusion:
         difference = windows(mismatch, side, stride) * np.float32(1 / tvl1.median_occlusion)
-        weights = weights * np.maximum(1 - difference * difference / np.float32(8), 0) ** 4
+        near: Image = np.maximum(1 - difference * difference / np.float32(8), 0)
+        weights = weights * np.maximum(near**4, np.float32(LEAST_VISIBLE))
     return np.stack([weighted_median(c, weights, stride) for c in u])
 
 

@@ -30,11 +30,11 @@ LANES = 16
 
 
 class _VectorType(types.Type):  # type: ignore[misc]
-    """The numba type of 16 values of one scalar type."""
+    """The numba type of several values of one scalar type."""
 
-    def __init__(self, scalar: str, llvm: ir.Type) -> None:
-        self.llvm = ir.VectorType(llvm, LANES)
-        super().__init__(name=f"{scalar}x{LANES}")
+    def __init__(self, scalar: str, llvm: ir.Type, lanes: int = LANES) -> None:
+        self.llvm = ir.VectorType(llvm, lanes)
+        super().__init__(name=f"{scalar}x{lanes}")
 
 
 @register_model(_VectorType)
@@ -45,8 +45,10 @@ class _VectorModel(PrimitiveModel):  # type: ignore[misc]
 
 FLOATS = _VectorType("float32", ir.FloatType())
 INTS = _VectorType("int32", ir.IntType(32))
+SHORTS = _VectorType("int16", ir.IntType(16), 2 * LANES)
 FLOAT, INT, INDEX, WORD = types.float32, types.int32, types.int64, types.uint64
 FLOAT_ARRAY = types.Array(types.float32, 1, "C")
+SHORT_ARRAY = types.Array(types.int16, 1, "C")
 INT_ARRAY = types.Array(types.int32, 1, "C")
 LONG_ARRAY = types.Array(types.int64, 1, "C")
 BYTES = types.Array(types.uint8, 1, "C")
@@ -102,10 +104,10 @@ def shuffle(builder: ir.IRBuilder, a: Any, b: Any, lanes: Sequence[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(L32, len(lanes)), list(lanes)))
 
 
-def in_all_lanes(builder: ir.IRBuilder, value: Any) -> Any:
+def in_all_lanes(builder: ir.IRBuilder, value: Any, lanes: int = LANES) -> Any:
     """A vector with the same value in all lanes."""
-    empty = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * LANES)
+    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    return shuffle(builder, builder.insert_element(empty, value, L32(0)), empty, [0] * lanes)
 
 
 # Vectors of floats

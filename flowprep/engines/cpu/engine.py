@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from flowprep.engines import base
 from flowprep.engines.cpu.clock import new_clock
 from flowprep.engines.cpu.iterate import solve_level
-from flowprep.engines.cpu.median import WINDOW
 from flowprep.engines.cpu.memory import (
     BLOCK,
     DUAL_PARTS,
@@ -42,6 +41,7 @@ from flowprep.engines.cpu.memory import (
     Scratch,
     SolverParameters,
     aligned,
+    aligned_shorts,
     copy_duals_out,
     level_layout,
     new_plane,
@@ -58,6 +58,8 @@ from flowprep.engines.cpu.prepare import (
 )
 from flowprep.engines.cpu.simd import LANES
 from flowprep.engines.cpu.tiles import coarsen, find_moving_tiles, span_row_length
+from flowprep.engines.cpu.warp import PIXELS
+from flowprep.engines.cpu.weighted import WINDOWS
 from flowprep.engines.pyramid import (
     antialias_sigma,
     gaussian_taps,
@@ -141,9 +143,14 @@ class Workspace:
             aligned(tile_rows * finest.blocks * LANES),
             np.zeros(tile_rows * span_row_length(finest), np.int32),
             np.zeros((tile_rows + 2, finest.blocks + 2), np.uint8),
-            aligned(3 * WINDOW),
+            aligned(PIXELS),
             np.zeros(finest.blocks * LANES, np.int32),
             new_plane(finest),
+            aligned_shorts(plane_length(finest)),
+            aligned_shorts(plane_length(finest)),
+            aligned_shorts(plane_length(finest)),
+            aligned_shorts(plane_length(finest)),
+            aligned_shorts(WINDOWS),
             new_clock(),
         )
         self.row = aligned(finest.stride)

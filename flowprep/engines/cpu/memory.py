@@ -13,6 +13,7 @@ from flowprep.engines.pyramid import linear_taps
 from flowprep.system.jit import jit
 
 Floats = NDArray[np.float32]  # 1-D, except where a shape is given
+Shorts = NDArray[np.int16]
 Ints = NDArray[np.int32]
 Tiles = NDArray[np.uint8]  # (tile rows, tile columns): 1 where the solver works; a tile column is a block
 
@@ -145,6 +146,9 @@ class Scratch(NamedTuple):
         pixels: values of 16 pixels.
         indices: indices of a row of pixels.
         mismatch: a plane: the warped second image minus the first one; only with weights for occlusions.
+        flow1, flow2, guide, visible: planes of a weighted median in 16 bits: u1, u2, the first image, and
+            the weights for occlusions.
+        windows: rows of the flow, and weights, as in weighted.py.
         clock: the time of each stage.
     """
 
@@ -158,13 +162,19 @@ class Scratch(NamedTuple):
     pixels: Floats
     indices: Ints
     mismatch: Floats
+    flow1: Shorts
+    flow2: Shorts
+    guide: Shorts
+    visible: Shorts
+    windows: Shorts
     clock: Clock
 
 
 def level_layout(height: int, width: int) -> LevelLayout:
     """The layout of a level of this size."""
     with_ghost = width // LANES + 1
-    stride = (with_ghost + 2) * LANES
+    # A weighted median reads two blocks at once, and so an even number of them.
+    stride = (with_ghost + 2 + with_ghost % 2) * LANES
     return LevelLayout(
         height,
         width,
@@ -181,6 +191,11 @@ def aligned(size: int) -> Floats:
     memory = np.zeros(size + LANES, np.float32)
     start = -memory.ctypes.data % 64 // 4
     return memory[start : start + size]
+
+
+def aligned_shorts(size: int) -> Shorts:
+    """Zeros of 16 bits that begin at a cache line; `size` is even."""
+    return aligned(size // 2).view(np.int16)
 
 
 @jit

@@ -70,7 +70,9 @@ def repeat_border(plane: Floats, level: LevelLayout, rows: int = MARGIN) -> None
         start = level.origin + y * level.stride
         end = start + level.width - 1
         store(plane, start - LANES, splat(plane[start]))
-        store(plane, end + 1, splat(plane[end]))
+        for x in range(end + 1, start + level.stride - 2 * LANES, LANES):
+            store(plane, x, splat(plane[end]))
+        store(plane, start + level.stride - 2 * LANES, splat(plane[end]))
     first, length = level.origin - LANES, level.stride
     last = first + (level.height - 1) * length
     for x in range(0, length, LANES):

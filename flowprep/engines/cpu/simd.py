@@ -267,6 +267,16 @@ def total(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
     return builder.extract_element(a, L32(0))
 
 
+@operation(FLOAT, FLOATS)
+def largest(context: Any, builder: ir.IRBuilder, a: Any) -> Any:
+    """The largest of the lanes."""
+    lanes = LANES // 2
+    while lanes:
+        low, high = (shuffle(builder, a, a, range(start, start + lanes)) for start in (0, lanes))
+        a, lanes = maximum(context, builder, low, high), lanes // 2
+    return builder.extract_element(a, L32(0))
+
+
 @operation(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS)
 def sums_of_fours(context: Any, builder: ir.IRBuilder, a: Any, b: Any, c: Any, d: Any) -> Any:
     """a[0:4] + a[4:8] + a[8:12] + a[12:16], then the same of b, of c and of d."""

@@ -52,6 +52,7 @@ from flowprep.system.jit import inline_jit, jit
 # Offsets in Scratch.pixels of the values of 16 pixels, in floats: the weights of four columns, pixel by
 # pixel; the weights of four rows, row by row; the warped texels.
 WX, WY, WARPED = 0, 4 * LANES, 8 * LANES
+PIXELS = 12 * LANES  # the size of Scratch.pixels
 A = np.float32(CUBIC_A)
 TINY = np.float32(TINY_GRADIENT)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from flowprep.engines import networks
 from flowprep.engines.cuda.device import Device
-from flowprep.engines.pyramid import CUBIC_A, LONGEST_TAPS, TINY_GRADIENT
+from flowprep.engines.pyramid import CUBIC_A, LEAST_VISIBLE, LONGEST_TAPS, TINY_GRADIENT
 from flowprep.engines.tiles import (
     LEAST_NOISE,
     SETTLE_EVERY,
@@ -169,6 +169,7 @@ def kernel_source(tvl1: Tvl1Settings, tile: Tile, bounds: bool = False) -> str:
         "LONGEST_TAPS": LONGEST_TAPS,
         "CUBIC_A": f"{CUBIC_A}f",
         "TINY_GRADIENT": f"{TINY_GRADIENT}f",
+        "LEAST_VISIBLE": f"{LEAST_VISIBLE}f",
         **_plain_median_options(tvl1),
     }
     lines = [f"#define {name} {value}" for name, value in options.items()]

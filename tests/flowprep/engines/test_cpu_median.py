@@ -16,10 +16,11 @@ from flowprep.engines.cpu.prepare import repeat_border
 from flowprep.engines.cpu.simd import LANES
 from flowprep.engines.tiles import TILE_HEIGHT, TILE_WIDTH, tile_counts
 from flowprep.presets import Tvl1Settings
-from flowprep.testing.engines import ROUNDING_PX, drifting_frames, mean_distance, solve_once
+from flowprep.testing.engines import WEIGHTED_PX, drifting_frames, mean_distance, solve_once
 from tests.support.engine_settings import FIXED
 
-HEIGHT, WIDTH = 43, 75
+HEIGHT, WIDTH = 43, 141
+STEP_PX = 1 / 256  # the flow of a weighted median is a whole number of these steps
 Array = NDArray[np.float32]
 
 
@@ -55,6 +56,23 @@ def filtered(
     return np.stack([lane.reshape(HEIGHT, -1)[:, :WIDTH] for lane in lanes])
 
 
+@pytest.fixture
+def settings() -> Tvl1Settings:
+    """A weighted median with strides and occlusions."""
+    return Tvl1Settings(scales=1, median=5, median_grey=10.0, median_stride=2, median_occlusion=7.0)
+
+
+def everywhere() -> NDArray[np.uint8]:
+    """Tiles that are all filtered."""
+    return np.ones(tile_counts(HEIGHT, WIDTH), np.uint8)
+
+
+def assert_rounded(result: Array, expected: Array, exceptions: float = 0.01) -> None:
+    """Compare with the reference. Where both halves of the weight are nearly equal, it may be a neighbour."""
+    np.testing.assert_array_equal(result, np.round(result / STEP_PX) * STEP_PX)
+    assert (np.abs(result - expected) > 0.502 * STEP_PX).mean() < exceptions
+
+
 @pytest.mark.parametrize("side", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("occlusion", [0.0, 7.0])
@@ -64,10 +82,9 @@ def test_a_weighted_median_is_that_of_the_reference(side: int, stride: int, occl
     )
     flow, image, mismatch = scene(side)
     expected = reference.filtered(flow, image, mismatch, True, tvl1)
-    everywhere = np.ones(tile_counts(HEIGHT, WIDTH), np.uint8)
-    result = filtered(flow, image, mismatch, everywhere, True, tvl1)
-    assert mean_distance(result[None], expected[None]) < ROUNDING_PX
-    assert mean_distance(flow[None], expected[None]) > 100 * ROUNDING_PX
+    result = filtered(flow, image, mismatch, everywhere(), True, tvl1)
+    assert_rounded(result, expected)
+    assert mean_distance(flow[None], expected[None]) > 20 * STEP_PX
     assert not result[:, :3].any()  # windows of zeros give exact zeros
 
 
@@ -98,6 +115,51 @@ def test_weights_for_occlusions_come_from_the_warped_image(warp: str) -> None:
     )
     frames = drifting_frames(2, 48, 61, 2.2, -1.4)
     expected = solve_once("reference", tvl1, frames)
-    assert mean_distance(solve_once("cpu", tvl1, frames), expected) < ROUNDING_PX
+    assert mean_distance(solve_once("cpu", tvl1, frames), expected) < WEIGHTED_PX
     without = solve_once("reference", replace(tvl1, median_occlusion=0.0), frames)
-    assert mean_distance(expected, without) > 2 * ROUNDING_PX
+    assert mean_distance(expected, without) > 2 * WEIGHTED_PX
+
+
+def test_where_all_pixels_are_occluded_the_median_follows_the_image(settings: Tvl1Settings) -> None:
+    flow, image, mismatch = scene(2)
+    occluded = np.full_like(mismatch, 1000)
+    result = filtered(flow, image, occluded, everywhere(), True, settings)
+    assert_rounded(result, reference.filtered(flow, image, occluded, True, settings), 0.05)
+    assert_rounded(result, reference.filtered(flow, image, 0 * mismatch, True, settings), 0.05)
+
+
+def test_pixels_outside_the_window_change_nothing(settings: Tvl1Settings) -> None:
+    flow, image, mismatch = scene(3)
+    before = filtered(flow, image, mismatch, everywhere(), True, settings)
+    flow[:, 30:, 40:] += 100
+    image[30:, 40:] -= 50
+    mismatch[30:, 40:] += 10
+    after = filtered(flow, image, mismatch, everywhere(), True, settings)
+    changed = (before != after).any(axis=0)
+    assert changed[30:, 40:].all()
+    reach = 2 * 2
+    changed[30 - reach :, 40 - reach :] = False
+    assert not changed.any()
+
+
+def test_a_large_range_of_the_flow_has_larger_steps(settings: Tvl1Settings) -> None:
+    flow, image, mismatch = scene(4)
+    flow[0] += 100  # an offset does not matter
+    assert_rounded(
+        filtered(flow, image, mismatch, everywhere(), True, settings),
+        reference.filtered(flow, image, mismatch, True, settings),
+    )
+    flow[0, :, 70:] -= 260  # 65,000 steps of 1/128 px are more
+    flow[1, 3, 3] = np.inf
+    result = filtered(flow, image, mismatch, everywhere(), True, settings)
+    expected = reference.filtered(flow, image, mismatch, True, settings)
+    assert np.abs(result - expected)[0].max() > 0.9 * STEP_PX and np.isfinite(result).all()
+    assert (np.abs(result - expected) > 1.004 * STEP_PX).mean() < 0.01
+
+
+@pytest.mark.parametrize("grey", [0.5, 2.0, 100.0])
+def test_differences_of_any_size_count(grey: float) -> None:
+    flow, image, mismatch = scene(5)
+    tvl1 = Tvl1Settings(scales=1, median=7, median_grey=grey)
+    result = filtered(flow, image, mismatch, everywhere(), True, tvl1)
+    assert_rounded(result, reference.filtered(flow, image, mismatch, True, tvl1))

@@ -27,6 +27,7 @@ from flowprep.presets import PRESETS, Tvl1Settings
 from flowprep.testing.engines import (
     FEW_ITERATIONS,
     ROUNDING_PX,
+    WEIGHTED_PX,
     EngineSuite,
     OpenCVParitySuite,
     drifting_frames,
@@ -79,7 +80,8 @@ def test_kernels_on_the_host_agree_with_the_other_engines(preset: str, height: i
     frames = frames_of(3, height, width)
     flow = on_the_host(tvl1).solve(frames, [0, 1], [1, 2])
     for name in ("reference", "cpu"):
-        assert mean_distance(flow, solve_once(name, tvl1, frames)) < CLOSE_PX
+        tolerance = WEIGHTED_PX if name == "cpu" and tvl1.median_grey else CLOSE_PX
+        assert mean_distance(flow, solve_once(name, tvl1, frames)) < tolerance
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ from flowprep.engines import ENGINES
 from flowprep.engines.cuda.driver import open_device
 from flowprep.errors import EngineError
 from flowprep.presets import PRESETS
-from flowprep.testing.engines import ROUNDING_OF_OPENCV_4_PX, EngineSuite, OpenCVParitySuite, mean_distance
+from flowprep.testing.engines import (
+    ROUNDING_OF_OPENCV_4_PX,
+    WEIGHTED_PX,
+    EngineSuite,
+    OpenCVParitySuite,
+    mean_distance,
+)
 from tests.support.cached import cached_flow
 from tests.support.real_pairs import pair_of_clip, pair_of_middlebury
 
@@ -67,6 +73,7 @@ class TestOpenCV(ParitySuite):
 
 class TestCpu(ParitySuite):
     engine = "cpu"
+    weighted_tolerance_px = WEIGHTED_PX
 
 
 class TestReferenceAccurate(EngineSuite):
@@ -75,6 +82,7 @@ class TestReferenceAccurate(EngineSuite):
 
 class TestCpuAccurate(EngineSuite):
     engine, preset = "cpu", "accurate"
+    weighted_tolerance_px = WEIGHTED_PX
 
 
 class TestReferenceFast(EngineSuite):
@@ -83,6 +91,7 @@ class TestReferenceFast(EngineSuite):
 
 class TestCpuFast(EngineSuite):
     engine, preset = "cpu", "fast"
+    weighted_tolerance_px = WEIGHTED_PX
 
 
 class TestReferenceBest(EngineSuite):
@@ -91,6 +100,7 @@ class TestReferenceBest(EngineSuite):
 
 class TestCpuBest(EngineSuite):
     engine, preset = "cpu", "best"
+    weighted_tolerance_px = WEIGHTED_PX
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def arithmetic(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.f
     store(out, 10 * LANES, simd.lane_numbers())
     store(out, 11 * LANES, simd.choose_above(x, y, y, x))
     out[12 * LANES] = simd.total(x)
+    out[12 * LANES + 1] = simd.largest(x)
 
 
 def test_arithmetic() -> None:
@@ -50,6 +51,7 @@ def test_arithmetic() -> None:
             out[i * LANES : (i + 1) * LANES], row, rtol=1e-6, atol=1e-6, err_msg=str(i)
         )
     assert out[12 * LANES] == pytest.approx(x.sum(), rel=1e-5)
+    assert out[12 * LANES + 1] == x.max()
 
 
 @numba.njit
@@ -178,7 +180,8 @@ frames = np.stack([128 + 60 * np.sin((x - t) / 3) + 60 * np.cos((y + t / 2) / 4 
 for preset in ("opencv", "accurate", "best"):
     settings = dataclasses.replace(PRESETS[preset], **few)
     ours, reference = (make_engine(name, settings).solve(frames, [0], [1]) for name in ("cpu", "reference"))
-    assert np.abs(ours - reference).mean() < 1e-4, np.abs(ours - reference).mean()
+    tolerance = 2e-3 if settings.median_grey else 1e-4
+    assert np.abs(ours - reference).mean() < tolerance, np.abs(ours - reference).mean()
     print(zlib.crc32(ours.tobytes()))
 """
 

@@ -62,7 +62,7 @@ KERNEL(weighted_median, LevelArguments) {
                            clamped(i.x + (n % WEIGHTED - WEIGHTED / 2) * STRIDE, r.width);
             weights[n] = similarity(i0[at] - middle, r.fade);
 #if OCCLUSION
-            weights[n] *= similarity(mismatch[at], r.occlusion_fade);
+            weights[n] *= fmaxf(similarity(mismatch[at], r.occlusion_fade), LEAST_VISIBLE);
 #endif
             u1[n] = in[at].x;
             u2[n] = in[at].y;

@@ -14,7 +14,8 @@
 //   STRIDE, OCCLUSION         of the weighted median: distance of its pixels; 0 or 1
 //   SORT, SELECT, MIDDLE      networks of a plain median, and the place of the result: see networks.py
 //   BOUNDS                    1 checks every index
-// and constants: PIXELS, MEDIAN_THREADS, MEDIAN_ROWS, LONGEST_TAPS, CUBIC_A, TINY_GRADIENT, and those of tiles.py.
+// and constants: PIXELS, MEDIAN_THREADS, MEDIAN_ROWS, LONGEST_TAPS, CUBIC_A, TINY_GRADIENT, LEAST_VISIBLE, and
+// those of tiles.py.
 
 #ifndef KERNEL  // the tests define other macros, to run kernels on the host
 #define KERNEL(name, Arguments) extern "C" __global__ void name(const Arguments r)
