@@ -12,11 +12,11 @@ from flowprep.bench.operations import CLOCK, Operations, count_operations
 from flowprep.bench.peaks import Peaks, measure_peaks
 from flowprep.bench.stages import Lap, StageTimer, limits_of_block, undisturbed
 from flowprep.engines.cpu.engine import CpuEngine
-from flowprep.presets import PRESETS, Tvl1Settings
+from flowprep.presets import PRESET_VERSIONS, Tvl1Settings
 from flowprep.testing.engines import drifting_frames
 
 PEAKS = Peaks("any", 4.0, 2.0, 3.0, 1.0, 10.0, 1.0, 0.5, 1.0, 1000, 2.0, 3.0, 20.0, 30.0)
-FEW = replace(PRESETS["accurate"], scales=2, warps=2, inner_iterations=12)
+FEW = replace(PRESET_VERSIONS["accurate@1"], scales=2, warps=2, inner_iterations=12)
 
 
 @pytest.mark.parametrize(

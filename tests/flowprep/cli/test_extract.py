@@ -48,7 +48,7 @@ def test_failed_videos_are_retried_on_request(cli, clips, tmp_path):
         (("--step", 2), "step: 2, 1"),
         (("--size", "short:64"), "size: short:64, source"),
         (("--engine", "cpu", "--preset", "opencv"), "engine: cpu, opencv"),
-        (("--preset", "accurate"), "engine opencv does not have median_after, blur"),
+        (("--preset", "accurate"), "engine opencv does not have median_grey, median_after, blur"),
         (("--tvl1", "warps=3"), "--preset: opencv warps=3, opencv. Use the stored ones (`--preset opencv`)"),
         (("--quantiser", "fixed", "--range", 15), "--quantiser: fixed, adaptive; --range: 15.0, 20.0"),
     ],
