@@ -73,10 +73,8 @@ PRESET_VERSIONS: dict[str, Tvl1Settings] = {
     # The same flow as OpenCV's CPU code with its defaults. They do not change, so it has no versions.
     "opencv": Tvl1Settings(),
     "accurate@2": _ACCURATE_2,
-    # More of everything that lowers the error.
-    "best@2": dataclasses.replace(
-        _ACCURATE_2, scale_step=0.75, warps=5, inner_iterations=60, median_levels=0, median_warps=0
-    ),
+    # More levels, warps and iterations.
+    "best@2": dataclasses.replace(_ACCURATE_2, scale_step=0.75, warps=5, inner_iterations=60),
     # A smaller median once, and fewer iterations.
     "fast@2": dataclasses.replace(
         _ACCURATE_2,

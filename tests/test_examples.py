@@ -105,6 +105,7 @@ class TestDisEngine(EngineSuite):
     """The custom engine passes the suite of all engines. It is no TV-L1, so it may differ."""
 
     engine = "examples.custom_engine:DisEngine"
+    ignores_settings = True
     truth_tolerance_px = 0.3
     reference_tolerance_px = 1.0
 
