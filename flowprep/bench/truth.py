@@ -54,7 +54,7 @@ def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | Non
     errors: dict[str, dict[str, float]] = {}
     for path in sorted(folder.rglob("*.flo")):
         truth = read_flo(path)
-        frames = np.stack([to_grey(read_image(frame)) for frame in frames_of_truth(path)])
+        frames = np.stack([to_grey(read_image(frame)) for frame in _frames_of(path)])
         if frames.shape[1:] != truth.shape[1:]:
             raise UsageError(
                 f"{path} is {truth.shape[1:]} pixels (height, width), but its frames are {frames.shape[1:]}"
@@ -70,7 +70,7 @@ def endpoint_errors(folder: Path, engine: str = "auto", tvl1: Tvl1Settings | Non
     return EndpointErrors(engine, tvl1, rounded)
 
 
-def frames_of_truth(path: Path) -> tuple[Path, Path]:
+def _frames_of(path: Path) -> tuple[Path, Path]:
     """The two frames of a .flo file; their names have its number and the next one."""
     match = re.fullmatch(r"(?:flow|frame)(\D*)(\d+)", path.stem)
     if match:

@@ -1,304 +1,240 @@
 #!/usr/bin/env python3
-"""Compare settings of TV-L1 over several sets of pairs with known flow.
-
-    python pipelines/bench/flow_accuracy.py DATA [--preset NAME]... [--change NAME=VALUE,...]... [--others]
-
-DATA is a folder as `flow_sets.py` describes it. A row is a preset, a change of the first preset, or with
---others another method. A column of a set has the ratio of the errors to those of `accurate@1`: the geometric
-mean over its pairs. J is the geometric mean over the sets. Then follow:
-
-    noise   mean flow on the background of fixed cameras, pixels
-    zero    share of these pixels that are exactly 0 after the default quantisation
-    bytes   of a pair of clips at the default quantisation; x: times smaller than float32; px: its error
-    speed   times as fast as OpenCV's TV-L1 on the same pairs, in turn, by processor time of one thread
-    0.05    share of a motion of 0.05 px that is measured before a still background; 0.1 and 0.2 likewise
-"""
+"""Compare settings of TV-L1, and other methods, on pairs with known flow and on real clips."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
-from flow_sets import (
-    Background,
-    Floats,
-    Grey,
-    Pair,
-    load_backgrounds,
-    load_clip_pairs,
-    load_sets,
-    small_motions,
+from flow_measures import (
+    BASELINE,
+    Figures,
+    Method,
+    measure,
+    opencv_method,
+    relative_times,
+    set_ratios,
+    total_ratio,
+    tvl1_method,
 )
+from flow_pareto import Point, draw_pareto
+from flow_scenes import Flow, Frames
+from flow_sets import load_sets
 
-from flowprep.codec.quantise import decode, encode
-from flowprep.engines import make_engine
-from flowprep.presets import PRESET_VERSIONS, PRESETS, Tvl1Settings, tvl1_settings
-
-BASELINE = "accurate@1"
-MOTIONS_PX = (0.05, 0.1, 0.2)
-_WORKERS = 2
-_PRESET_OF_DIS = {
-    "DIS medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-    "DIS fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-}
-
-Method = Callable[[Grey], Floats]
+from flowprep.errors import FlowprepError
+from flowprep.presets import DEFAULT_PRESET, PRESETS, preset_name, tvl1_settings
 
 
 @dataclass(frozen=True)
-class Material:
-    """All that a method is measured on."""
-
-    sets: dict[str, list[Pair]]
-    backgrounds: list[Background]
-    clips: list[Grey]
-    motions: dict[float, list[Pair]]
-
-    @classmethod
-    def load(cls, data: Path) -> Material:
-        """Read and make it from a folder."""
-        motions = {motion: list(small_motions(data, motion)) for motion in MOTIONS_PX}
-        return cls(load_sets(data), load_backgrounds(data), load_clip_pairs(data), motions)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """The figures of a method.
+class Row:
+    """A row of the table.
 
     Attributes:
-        errors: mean end-point error of each pair of each set, pixels.
-        noise_px: mean flow on backgrounds.
-        zero: share of background pixels that decode to exactly 0.
-        bytes_per_pair: of clips at the default quantisation.
-        ratio: times smaller than float32.
-        coding_px: mean error of the quantisation, pixels.
-        ms: processor time a pair of clips, milliseconds.
-        opencv_ms: the same of OpenCV's TV-L1 with its defaults; 0 if it was not timed.
-        measured: for each motion in pixels, the share of it that is measured.
+        name: the setting or method.
+        ours: whether it is an engine of flowprep.
+        figures: its figures.
+        ratios: error by set, relative to the baseline.
+        time: processor time, as a share of that of OpenCV's TV-L1.
     """
 
-    errors: dict[str, dict[str, float]]
-    noise_px: float
-    zero: float
-    bytes_per_pair: float
-    ratio: float
-    coding_px: float
-    ms: float
-    opencv_ms: float
-    measured: dict[float, float]
+    name: str
+    ours: bool
+    figures: Figures
+    ratios: dict[str, float]
+    time: float
 
-    def ratios(self, baseline: Accuracy) -> dict[str, float]:
-        """The error of each set as a multiple of the baseline's: the geometric mean over its pairs."""
+    @property
+    def total(self) -> float:
+        """J."""
+        return total_ratio(self.ratios)
+
+    def cells(self) -> dict[str, str]:
+        """The cells by the name of the column."""
+        figures, least = self.figures, self.figures.least_motion()
         return {
-            name: float(
-                np.exp(np.mean([np.log(error / baseline.errors[name][pair]) for pair, error in set_.items()]))
-            )
-            for name, set_ in self.errors.items()
+            "": self.name,
+            **{name: f"{error:.3f}" for name, error in figures.set_errors().items()},
+            "J": f"{self.total:.3f}",
+            "noise px": f"{figures.noise_px:.4f}",
+            "exactly 0": f"{figures.still_exact:.1%}",
+            "bytes": f"{figures.bytes_per_pair:,.0f}",
+            "ratio": f"{figures.ratio:.0f}",
+            "codec px": f"{figures.codec_px:.3f}",
+            "survives px": "none" if least is None else f"{least:g}",
+            "x OpenCV": f"{1 / self.time:.3g}",
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return {
+            "name": self.name,
+            **self.figures.to_dict(),
+            "set_ratios": self.ratios,
+            "J": self.total,
+            "time": self.time,
         }
 
 
-def overall(ratios: dict[str, float]) -> float:
-    """J: the geometric mean over the sets."""
-    return float(np.exp(np.mean(np.log(list(ratios.values())))))
-
-
-def tvl1_method(engine: str, tvl1: Tvl1Settings) -> Callable[[], Method]:
-    """A method that solves a pair by an engine."""
-
-    def make() -> Method:
-        solver = make_engine(engine, tvl1)
-        return lambda frames: np.asarray(solver.solve(frames, [0], [1])[0])
-
-    return make
-
-
-def measure(make: Callable[[], Method], material: Material, *, against_opencv: bool = False) -> Accuracy:
-    """Measure a method.
-
-    Args:
-        make: makes an instance of the method, one for each thread.
-        material: what it is measured on.
-        against_opencv: also time OpenCV's TV-L1, in turn with the method.
-    """
-    idle = [make() for _ in range(_WORKERS)]
-
-    def solved(frames: Grey) -> Floats:
-        method = idle.pop()
-        flow = method(frames)
-        idle.append(method)
-        return flow
-
-    pairs = [(name, pair) for name, set_ in material.sets.items() for pair in set_]
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        errors: dict[str, dict[str, float]] = {name: {} for name in material.sets}
-        for (name, pair), flow in zip(
-            pairs, pool.map(solved, [pair.frames for _, pair in pairs]), strict=True
-        ):
-            errors[name][pair.name] = float(np.nanmean(np.hypot(*(flow - pair.truth))))
-        still = list(pool.map(solved, [background.frames for background in material.backgrounds]))
-        measured = {
-            motion: float(
-                np.mean(
-                    [
-                        _share(pair, flow)
-                        for pair, flow in zip(
-                            moving, pool.map(solved, [p.frames for p in moving]), strict=True
-                        )
-                    ]
-                )
-            )
-            for motion, moving in material.motions.items()
-        }
-    flows, ms, opencv_ms = _timed(idle[0], material.clips, against_opencv)
-    encoded = [encode(flow) for flow in flows]
-    masks = [background.still for background in material.backgrounds]
-    return Accuracy(
-        errors,
-        noise_px=float(
-            np.mean([np.hypot(*flow)[mask].mean() for flow, mask in zip(still, masks, strict=True)])
-        ),
-        zero=float(
-            np.mean(
-                [
-                    (decode(encode(flow)) == 0).all(axis=0)[mask].mean()
-                    for flow, mask in zip(still, masks, strict=True)
-                ]
-            )
-        ),
-        bytes_per_pair=float(np.mean([codes.nbytes for codes in encoded])),
-        ratio=sum(flow.nbytes for flow in flows) / sum(codes.nbytes for codes in encoded),
-        coding_px=float(
-            np.mean(
-                [np.hypot(*(decode(codes) - flow)).mean() for codes, flow in zip(encoded, flows, strict=True)]
-            )
-        ),
-        ms=ms,
-        opencv_ms=opencv_ms,
-        measured=measured,
-    )
-
-
-def _share(pair: Pair, flow: Floats) -> float:
-    """The share of the true motion that a flow has, in the mean over the known pixels."""
-    known = np.isfinite(pair.truth[0])
-    motion = pair.truth[:, known].mean(axis=1)
-    return float(flow[:, known].mean(axis=1) @ motion / (motion @ motion))
-
-
-def _timed(method: Method, clips: Sequence[Grey], against_opencv: bool) -> tuple[list[Floats], float, float]:
-    """Flow of the clips, and the mean milliseconds of a pair by the method and by OpenCV, in turn."""
-    opencv = tvl1_method("opencv", PRESETS["opencv"])()
-    flows, ms, opencv_ms = [], [], []
-    for frames in clips:
-        times = []
-        for _ in range(3):
-            began = time.thread_time()
-            flow = method(frames)
-            times.append(time.thread_time() - began)
-        flows.append(flow)
-        ms.append(1e3 * min(times))
-        if against_opencv:
-            began = time.thread_time()
-            opencv(frames)
-            opencv_ms.append(1e3 * (time.thread_time() - began))
-    return flows, float(np.mean(ms)), float(np.mean(opencv_ms)) if opencv_ms else 0.0
-
-
-def other_methods() -> dict[str, Callable[[], Method]]:
-    """Methods that are not of this project, by name."""
-
-    def dis(preset: int) -> Callable[[], Method]:
-        def make() -> Method:
-            solver: Any = cv2.DISOpticalFlow.create(preset)  # the annotations lack None
-            return lambda frames: np.moveaxis(solver.calc(frames[0], frames[1], None), -1, 0)
-
-        return make
-
-    def farneback() -> Method:
-        farneback_flow: Any = cv2.calcOpticalFlowFarneback  # the annotations lack None
-        return lambda frames: np.moveaxis(
-            farneback_flow(frames[0], frames[1], None, 0.5, 5, 15, 5, 7, 1.5, 0), -1, 0
-        )
-
-    methods: dict[str, Callable[[], Method]] = {
-        "OpenCV TV-L1": tvl1_method("opencv", PRESETS["opencv"]),
-        "OpenCV TV-L1, 12 scales": tvl1_method("opencv", replace(PRESETS["opencv"], scales=12)),
-        **{name: dis(preset) for name, preset in _PRESET_OF_DIS.items()},
-        "Farneback": farneback,
-    }
+def other_methods() -> list[Method]:
+    """Methods that flowprep does not have; scikit-image only if it is installed."""
+    twelve = replace(PRESETS["opencv"], scales=12)
+    methods = [opencv_method(), tvl1_method("OpenCV TV-L1, 12 scales", twelve, "opencv")]
+    opencv: Any = cv2  # its type stubs lack the next names
+    for name in ("medium", "fast", "ultrafast"):
+        solver = opencv.DISOpticalFlow_create(getattr(opencv, f"DISOPTICAL_FLOW_PRESET_{name.upper()}"))
+        methods.append(Method(f"DIS {name}", _opencv(solver.calc)))
+    methods.append(Method("Farneback", _opencv(_farneback)))
     try:
         from skimage.registration import optical_flow_tvl1
     except ImportError:
         return methods
-    return {**methods, "scikit-image TV-L1": lambda: lambda frames: optical_flow_tvl1(*frames)[::-1]}
+
+    solve: Any = optical_flow_tvl1  # has no types
+
+    def skimage(frames: Frames) -> Flow:
+        v, u = solve(*frames)
+        return np.stack([u, v]).astype(np.float32)
+
+    return [*methods, Method("scikit-image TV-L1", skimage)]
 
 
-def table(rows: dict[str, Accuracy], baseline: Accuracy) -> str:
-    """The figures as text."""
-    names = list(baseline.errors)
-    lines = [
-        f"{'':24} {'J':>5} "
-        + " ".join(f"{name[:9]:>9}" for name in names)
-        + "   noise  zero bytes    x    px speed "
-        + " ".join(f"{motion:>5}" for motion in MOTIONS_PX)
+def _farneback(first: Any, second: Any, _: None) -> Any:
+    # The values of OpenCV's example, with two more levels.
+    solve: Any = cv2.calcOpticalFlowFarneback
+    return solve(
+        first, second, None, 0.5, levels=5, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
+    )
+
+
+def _opencv(calc: Callable[[Any, Any, None], Any]) -> Callable[[Frames], Flow]:
+    def solve(frames: Frames) -> Flow:
+        return np.ascontiguousarray(
+            np.asarray(calc(frames[0], frames[1], None)).transpose(2, 0, 1), np.float32
+        )
+
+    return solve
+
+
+def setting(text: str) -> Method:
+    """A setting as it is given to `--tvl1`: "[TITLE:][PRESET,]NAME=VALUE,...".
+
+    Raises:
+        SettingsError: a part of it is not allowed.
+    """
+    title, colon, rest = text.rpartition(":")
+    first, *others = rest.split(",")
+    preset, changes = (DEFAULT_PRESET, [first, *others]) if "=" in first else (first, others)
+    tvl1 = tvl1_settings(preset, changes)
+    return tvl1_method(title if colon else preset_name(tvl1), tvl1)
+
+
+def compare(ours: Sequence[Method], others: Sequence[Method], data: Path, rounds: int) -> list[Row]:
+    """Measure methods.
+
+    Args:
+        ours: settings of flowprep's engines.
+        others: other methods.
+        data: folder of the real data.
+        rounds: number of times that each pair is timed.
+
+    Raises:
+        UsageError: something in the folder is missing.
+    """
+    sets = load_sets(data)
+    base = measure(tvl1_method("baseline", BASELINE), sets)
+    methods = [*ours, *others]
+    times = relative_times(methods, opencv_method(), sets.clips, rounds)
+    rows = []
+    for method, time in zip(methods, times, strict=True):
+        figures = measure(method, sets)
+        rows.append(Row(method.name, method in ours, figures, set_ratios(figures.errors_px, base), time))
+    return rows
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown, with aligned columns."""
+    cells = [row.cells() for row in rows]
+    lines = [list(cells[0]), *(list(row.values()) for row in cells)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [
+            line[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+        ]
+        for line in lines
     ]
-    for name, row in rows.items():
-        ratios = row.ratios(baseline)
-        lines.append(
-            f"{name[:24]:24} {overall(ratios):5.3f} "
-            + " ".join(f"{ratios[each]:9.3f}" for each in names)
-            + f"  {row.noise_px:.4f} {row.zero:5.1%} {row.bytes_per_pair:5.0f} {row.ratio:4.0f}"
-            + f" {row.coding_px:.3f} {row.opencv_ms / row.ms:5.0f} "
-            + " ".join(f"{row.measured[motion]:5.2f}" for motion in MOTIONS_PX)
-        )
-    errors = {name: float(np.mean(list(set_.values()))) for name, set_ in baseline.errors.items()}
-    lines.append(
-        f"errors of {BASELINE}, px: " + ", ".join(f"{name} {error:.3f}" for name, error in errors.items())
-    )
-    return "\n".join(lines)
+    padded.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--preset", action="append", help="a preset; can be repeated; all if it is not given")
-    parser.add_argument("--change", action="append", default=[], help="NAME=VALUE,... of the first preset")
-    parser.add_argument("--others", action="store_true", help="measure other methods, too")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    presets = options.preset or list(PRESET_VERSIONS)
-    methods = {name: tvl1_method("cpu", tvl1_settings(name)) for name in presets}
-    for change in options.change:
-        methods[change] = tvl1_method("cpu", tvl1_settings(presets[0], change.split(",")))
-    if options.others:
-        methods |= other_methods()
-    material = Material.load(options.data)
-    baseline = measure(tvl1_method("cpu", tvl1_settings(BASELINE)), material)
-    rows = {name: measure(make, material, against_opencv=True) for name, make in methods.items()}
-    if options.json:
-        ratios = {name: row.ratios(baseline) for name, row in rows.items()}
-        print(
-            json.dumps(
-                {
-                    name: {**asdict(row), "ratios": ratios[name], "J": overall(ratios[name])}
-                    for name, row in rows.items()
-                },
-                indent=2,
-            )
-        )
-    else:
-        print(table(rows, baseline))
+@click.command(context_settings={"max_content_width": 110})
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Folder with flow_gt, ucf101, ucf24 and ps7_actions.",
+)
+@click.option("--preset", "presets", multiple=True, metavar="NAME", help="A preset. Repeatable.")
+@click.option(
+    "--tvl1",
+    "changed",
+    multiple=True,
+    metavar="[TITLE:][PRESET,]NAME=VALUE,...",
+    help=f"A preset ({DEFAULT_PRESET} by default) with changed parameters. Repeatable.",
+)
+@click.option("--others", is_flag=True, help="Add OpenCV's methods, and scikit-image's if it is installed.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=2, show_default=True, help="Times that each pair is timed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
+@click.option(
+    "--pareto",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.svg",
+    help="Draw error against time.",
+)
+def main(
+    data: Path,
+    presets: tuple[str, ...],
+    changed: tuple[str, ...],
+    others: bool,
+    rounds: int,
+    as_json: bool,
+    pareto: Path | None,
+) -> None:
+    """Compare settings of TV-L1 by error, noise, size and time, on one thread.
+
+    \b
+    python pipelines/bench/flow_accuracy.py --data DATA --preset accurate --preset fast --others
+
+    M, S, Y, C, Z: mean end-point error of each set, pixels. flow_sets.py describes the sets.
+    J: geometric mean over the sets of the error relative to accurate@1.
+    noise px: mean flow on still background. exactly 0: share of the background that decodes to exactly 0.
+    bytes: of a pair of the mixed clips. ratio: how many times smaller than float32.
+    codec px: mean error of the quantiser.
+    survives px: smallest motion of a disc before still background of which at least half is measured.
+    x OpenCV: speed as a multiple of OpenCV's TV-L1.
+
+    Processor times are compared. All methods compute each pair in turn, so other work on the machine changes
+    the ratio little.
+    """
+    try:
+        chosen = presets or (() if changed else tuple(PRESETS))
+        ours = [tvl1_method(preset_name(tvl1), tvl1) for tvl1 in map(tvl1_settings, chosen)]
+        ours += [setting(text) for text in changed]
+        rows = compare(ours, other_methods() if others else [], data, rounds)
+    except FlowprepError as exc:
+        raise click.ClickException(str(exc)) from exc
+    if pareto:
+        points = [Point(row.name, row.time, row.total, row.ours) for row in rows]
+        pareto.write_text(draw_pareto(points), "utf-8")
+    click.echo(json.dumps([row.to_dict() for row in rows], indent=2) if as_json else markdown(rows))
 
 
 if __name__ == "__main__":

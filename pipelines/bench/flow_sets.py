@@ -1,52 +1,87 @@
-"""Pairs of frames with known flow, for `flow_accuracy.py` and `tune_flow.py`.
+"""The pairs of frames on which the settings of flow are compared.
 
-The folder has Middlebury pairs in flow_gt/middlebury, MPI-Sintel pairs in flow_gt/sintel_*, and clips in
-ucf101, ucf24 and ps7_actions. The other sets are made from frames of the clips, always the same ones.
+They are made from a folder with real data. The folder contains:
+
+    flow_gt/middlebury/SEQUENCE/     frame10.png, frame11.png, flow10.flo
+    flow_gt/sintel_alley_1/          frame_0002.png, frame_0003.png, frame_0002.flo
+    ucf101/, ucf24/, ps7_actions/    .avi files at any depth
+
+The same folder always gives the same pairs. The sets with known flow have names of one letter:
+
+    M  Middlebury
+    S  MPI-Sintel: as published, and blurred, noisy and compressed
+    Y  real frames, warped by smooth motions of 0.1 to 2.5 px, with noise and compression
+    C  real frames, shifted by constants of 0.05 to 1.5 px, without noise
+    Z  scenes of textured layers, with motions up to 12 px and occlusions
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from flow_scenes import (
+    Flow,
+    Frames,
+    Grey,
+    Mask,
+    known_flow,
+    moved,
+    patch_before,
+    random_layers,
+    recorded,
+    render,
+    scene_flow,
+    shift,
+    smooth_motion,
+)
 
-from flowprep.bench.fidelity import sample_pairs
-from flowprep.bench.truth import frames_of_truth
+from flowprep.errors import UsageError
 from flowprep.flo import read_flo
 from flowprep.video.decode import read_frames
 from flowprep.video.frames import read_image, to_grey
 
-Floats = npt.NDArray[np.float32]
-Grey = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
+SETS = "MSYCZ"
+PATCH_MOTIONS = (0.02, 0.05, 0.1, 0.2, 0.5)  # pixels
 
-SIZE = "short:256"  # of clips
-_SEED = 20
-_NOISE = 1.0  # grey levels of noise that is added to made frames
-_BACKGROUND_FRAMES = 60  # of a clip, in which its background must not change
-_BACKGROUND_GREY = 6.0  # largest change of a smoothed background pixel, grey levels
-_LEAST_BACKGROUND = 0.4  # share of the pixels of a clip that counts as one of a fixed camera
+# Numbers of the clips in the order of their names, by folder. A clip has one use only, except that discs have
+# the textures of Z.
+Clips = dict[str, tuple[int, ...]]
+_WARPED: Clips = {"ucf101": (1, 14, 27, 40, 61), "ucf24": (3, 8, 18), "ps7_actions": (6, 20)}
+_SHIFTED: Clips = {"ucf101": (5, 21, 37, 60), "ucf24": (4, 11), "ps7_actions": (8, 24)}
+_TEXTURES: Clips = {"ucf101": (12, 33, 48, 67), "ucf24": (6, 14, 16), "ps7_actions": (4, 13, 22)}
+_FIXED_CAMERAS: Clips = {"ucf101": (52, 53, 64, 68, 71, 73), "ps7_actions": (12, 15, 23, 25)}
+_CLIPS: Clips = {"ucf101": (3, 16, 31, 42, 51, 72), "ucf24": (0, 5, 10, 15), "ps7_actions": (11, 26)}
+
+_SIZE = "short:256"  # of the frames of clips
+_FRAME = 20  # of a clip: the first of a pair
+_SHIFTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)  # pixels
+_GOLDEN_ANGLE = 2.39996  # between the directions of two shifts, so that they are spread evenly
+_SCENE = (288, 384)  # height and width
+_BACKGROUNDS = (0, 0.2, 0.6, 1.5, 4, 0, 0.4, 1, 2.5, 8)  # pixels, of a scene's background
+_STILL_FRAMES = 60  # that decide which pixels are still
+_STILL_GREY = 6.0  # largest change of a still pixel after smoothing, grey levels
+_BAR_GREY = 40.0  # rows and columns at the border that are darker everywhere are black bars
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two frames and their flow.
+    """Two frames with known flow.
 
     Attributes:
-        name: its name in the set.
-        frames: (2, H, W) uint8.
-        truth: (2, H, W) float32, pixels; NaN where it is unknown.
+        name: unique in its set.
+        frames: both frames.
+        truth: the flow from the first to the second, pixels; NaN where it is not known.
     """
 
     name: str
-    frames: Grey
-    truth: Floats
+    frames: Frames
+    truth: Flow
 
 
 @dataclass(frozen=True)
@@ -55,224 +90,244 @@ class Background:
 
     Attributes:
         name: the clip.
-        frames: (2, H, W) uint8.
-        still: (H, W), the pixels of the background.
+        frames: both frames.
+        still: (H, W), the pixels that do not move in the clip.
     """
 
     name: str
-    frames: Grey
+    frames: Frames
     still: Mask
 
 
-def load_sets(data: Path) -> dict[str, list[Pair]]:
-    """All sets with known flow, by name.
+@dataclass(frozen=True)
+class Patch:
+    """A disc that moves before a still background.
+
+    Attributes:
+        name: the clip of the background.
+        frames: both frames.
+        inside: (H, W), the pixels of the disc that are not near its border.
+        motion: displacement of the disc, pixels.
+    """
+
+    name: str
+    frames: Frames
+    inside: Mask
+    motion: tuple[float, float]
+
+    @property
+    def size(self) -> float:
+        """The length of the motion, pixels."""
+        return round(float(np.hypot(*self.motion)), 6)
+
+
+@dataclass(frozen=True)
+class FlowSets:
+    """All pairs.
+
+    Attributes:
+        known: the pairs with known flow, by the letter of their set.
+        backgrounds: pairs of fixed cameras.
+        patches: discs that move before these backgrounds, by each of `PATCH_MOTIONS`.
+        clips: pairs of mixed clips, for time and size.
+    """
+
+    known: dict[str, list[Pair]]
+    backgrounds: list[Background]
+    patches: list[Patch]
+    clips: list[Frames]
+
+
+def load_sets(data: Path) -> FlowSets:
+    """Make all pairs.
 
     Args:
-        data: the folder.
+        data: the folder of the real data.
+
+    Raises:
+        UsageError: something in the folder is missing, or moves where a camera should be fixed.
     """
-    rng = np.random.default_rng(_SEED)
-    textures = [_grey_frame(clip) for clip in _clips(data)[3::11]]
-    return {
-        "middlebury": [_true_pair(path) for path in sorted((data / "flow_gt/middlebury").rglob("*.flo"))],
-        "sintel": [
-            pair
-            for path in sorted((data / "flow_gt").glob("sintel*/*.flo"))
-            for pair in _with_weather(_true_pair(path), rng)
-        ],
-        "shifted clips": [
-            _shifted(clip, 0.05 * 1.6**k, rng) for k, clip in enumerate(_clips(data)[5::14][:8])
-        ],
-        "warped clips": [_warped(clip, 0.1 * 1.45**k, rng) for k, clip in enumerate(_clips(data)[9::12][:9])],
-        "layered scenes": [_layered(k, textures, rng) for k in range(10)],
+    known = {
+        "M": middlebury(data),
+        "S": sintel(data),
+        "Y": warped(data),
+        "C": shifted(data),
+        "Z": scenes(data),
     }
+    fixed = backgrounds(data)
+    return FlowSets(known, fixed, patches(data, fixed), [frames for _, frames in _pairs(data, _CLIPS)])
 
 
-def load_backgrounds(data: Path) -> list[Background]:
-    """Pairs of clips whose camera does not move."""
-    clips = [clip for clip in sorted((data / "ucf101").rglob("*.avi")) if "PushUps" in clip.name][1::2]
-    clips += sorted((data / "ps7_actions").glob("*.avi"))[2::7]
-    found = [_background(clip) for clip in clips]
-    return [background for background in found if background.still.mean() > _LEAST_BACKGROUND]
-
-
-def load_clip_pairs(data: Path, count: int = 12) -> list[Grey]:
-    """Pairs of frames (2, H, W) of clips of all classes."""
-    clips = _clips(data)
+def middlebury(data: Path) -> list[Pair]:
+    """The training pairs of Middlebury that are in the folder."""
+    paths = _some(data / "flow_gt" / "middlebury", "*/flow10.flo")
     return [
-        np.stack(pair) for pair in sample_pairs(clips[:: max(len(clips) // count, 1)][:count], SIZE, count)
+        Pair(path.parent.name, _images(path.parent, "frame10.png", "frame11.png"), read_flo(path))
+        for path in paths
     ]
 
 
-def small_motions(data: Path, motion_px: float) -> Iterator[Pair]:
-    """Frames with noise in which a patch of 100 x 80 pixels moves, before a background that does not."""
-    rng = np.random.default_rng(_SEED)
-    for k, clip in enumerate(_clips(data)[4::18][:6]):
-        frame = _grey_frame(clip).astype(np.float32)
-        patch = np.zeros(frame.shape, bool)
-        top, left = frame.shape[0] // 3, frame.shape[1] // 3
-        patch[top : top + 80, left : left + 100] = True
-        motion = np.float32(motion_px) * np.array([np.cos(k), np.sin(k)], np.float32)
-        moved = np.where(patch, _sampled(frame, -motion[0], -motion[1]), frame)
-        truth = np.full((2, *frame.shape), np.nan, np.float32)
-        truth[:, top + 12 : top + 68, left + 12 : left + 88] = motion[:, None, None]
-        yield Pair(clip.stem, np.stack([_recorded(f, rng) for f in (frame, moved)]), truth)
+def sintel(data: Path) -> list[Pair]:
+    """The pairs of MPI-Sintel, each as it is, and blurred, noisy and compressed."""
+    rng = np.random.default_rng(11)
+    pairs = []
+    for path in _some(data / "flow_gt" / "sintel_alley_1", "*.flo"):
+        number = int(path.stem[-4:])
+        frames = _images(path.parent, f"frame_{number:04d}.png", f"frame_{number + 1:04d}.png")
+        blurred = [cv2.GaussianBlur(frame, (0, 0), 1.0).astype(np.float64) for frame in frames]
+        poor = np.stack([recorded(frame, rng, 3, 80) for frame in blurred])
+        truth = read_flo(path)
+        pairs += [Pair(path.stem, frames, truth), Pair(f"{path.stem} poor", poor, truth)]
+    return pairs
 
 
-def _clips(data: Path) -> list[Path]:
-    return [
-        clip for name in ("ucf101", "ucf24", "ps7_actions") for clip in sorted((data / name).rglob("*.avi"))
-    ]
+def warped(data: Path) -> list[Pair]:
+    """Frames of clips, warped by smooth motions. Both frames have noise of their own, and are compressed."""
+    rng = np.random.default_rng(12)
+    pictures = _pictures(data, _WARPED)
+    pairs = []
+    for (name, first), size in zip(pictures, np.geomspace(0.1, 2.5, len(pictures)), strict=True):
+        motion = smooth_motion(rng, float(size), *first.shape)
+        made = [recorded(image, rng, 1, 90) for image in (first.astype(np.float64), moved(first, motion))]
+        pairs.append(Pair(name, np.stack(made), known_flow(motion, first.shape, 8)))
+    return pairs
 
 
-def _grey_frame(clip: Path) -> Grey:
-    (first, _), *_ = sample_pairs([clip], SIZE, 1)
-    return first
+def shifted(data: Path) -> list[Pair]:
+    """Frames of clips, shifted by constants. Nothing is added but the rounding to grey levels."""
+    rng = np.random.default_rng(13)
+    pairs = []
+    for number, ((name, first), size) in enumerate(zip(_pictures(data, _SHIFTED), _SHIFTS, strict=True)):
+        angle = number * _GOLDEN_ANGLE
+        motion = shift(size * np.cos(angle), size * np.sin(angle))
+        second = recorded(moved(first, motion), rng)
+        truth = known_flow(motion, second.shape, 4)
+        pairs.append(Pair(name, np.stack([first, second]), truth))
+    return pairs
 
 
-def _true_pair(path: Path) -> Pair:
-    frames = np.stack([to_grey(read_image(frame)) for frame in frames_of_truth(path)])
-    return Pair(path.parent.name, frames, read_flo(path))
+def scenes(data: Path) -> list[Pair]:
+    """Scenes of layers with affine motions. All have noise, and every other one is compressed."""
+    textures = [picture for _, picture in _pictures(data, _TEXTURES)]
+    pairs = []
+    for number, background in enumerate(_BACKGROUNDS):
+        rng = np.random.default_rng([14, number])
+        layers = random_layers(rng, textures, background, *_SCENE)
+        quality = 85 if number % 2 else None
+        made = [recorded(render(layers, *_SCENE, second=second), rng, 1, quality) for second in (False, True)]
+        pairs.append(Pair(f"scene {number}", np.stack(made), scene_flow(layers, *_SCENE)))
+    return pairs
 
 
-def _with_weather(pair: Pair, rng: np.random.Generator) -> list[Pair]:
-    """The pair, and the same with blur, noise and compression."""
-    blurred = [cv2.GaussianBlur(frame, (0, 0), 1.0).astype(np.float32) for frame in pair.frames]
-    frames = np.stack([_recorded(frame, rng, noise=3.0, quality=80) for frame in blurred])
-    return [pair, Pair(f"{pair.name} blurred", frames, pair.truth)]
+def backgrounds(data: Path) -> list[Background]:
+    """Pairs of fixed cameras, and the pixels that do not move."""
+    result = []
+    for folder, number in _numbers(_FIXED_CAMERAS):
+        path = _clip(data, folder, number)
+        frames = _frames(path, 0, _STILL_FRAMES)
+        middle = len(frames) // 2
+        still = still_pixels(frames)
+        if not still.any():
+            raise UsageError(f"{path} has no still background; allowed: clips of fixed cameras")
+        result.append(Background(path.stem, frames[middle : middle + 2], still))
+    return result
 
 
-def _recorded(
-    image: Floats, rng: np.random.Generator, noise: float = 0.7, quality: int | None = None
-) -> Grey:
-    """An image as a camera records it: with noise, in whole grey levels, perhaps compressed by JPEG."""
-    noisy = image + rng.normal(0, noise, image.shape)
-    grey: Grey = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    if quality is None:
-        return grey
-    _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+def still_pixels(frames: Frames) -> Mask:
+    """The pixels that stay the same in all frames but for noise, (H, W).
 
+    Their neighbours within 8 pixels are still, too. Black bars at the border are left out.
 
-def _sampled(image: Floats, dx: Floats | np.float32, dy: Floats | np.float32) -> Floats:
-    """The image at x + (dx, dy)."""
-    x, y = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in image.shape[::-1]))
-    return np.asarray(
-        cv2.remap(image, x + dx, y + dy, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101), np.float32
-    )
-
-
-def _without_border(truth: Floats, width: int) -> Floats:
-    truth = truth.copy()
-    truth[:, :width] = truth[:, -width:] = truth[:, :, :width] = truth[:, :, -width:] = np.nan
-    return truth
-
-
-def _shifted(clip: Path, motion_px: float, rng: np.random.Generator) -> Pair:
-    """A frame of a clip, and the same shifted, without noise."""
-    frame = _grey_frame(clip)
-    angle = rng.uniform(0, 2 * np.pi)
-    motion = (motion_px * np.array([np.cos(angle), np.sin(angle)])).astype(np.float32)
-    moved = _sampled(frame.astype(np.float32), -motion[0], -motion[1])
-    truth = np.broadcast_to(motion[:, None, None], (2, *frame.shape))
-    frames = np.stack([frame, np.clip(np.rint(moved), 0, 255).astype(np.uint8)])
-    return Pair(clip.stem, frames, _without_border(truth, 4))
-
-
-def _warped(clip: Path, motion_px: float, rng: np.random.Generator) -> Pair:
-    """A frame of a clip, and the same after a smooth motion, both with noise and compression."""
-    frame = _grey_frame(clip).astype(np.float32)
-    height, width = frame.shape
-    x, y = np.meshgrid(np.arange(width) / width - 0.5, np.arange(height) / height - 0.5)
-    c = rng.uniform(-1, 1, 6)
-    # The second frame shows at x what the first shows at x - back(x).
-    back = (motion_px * np.stack([c[0] + c[1] * x + c[2] * y, c[3] + c[4] * x + c[5] * y])).astype(np.float32)
-    truth = back
-    for _ in range(6):  # truth(x) = back(x + truth(x))
-        truth = np.stack([_sampled(part, truth[0], truth[1]) for part in back])
-    frames = np.stack([_recorded(f, rng, _NOISE, 90) for f in (frame, _sampled(frame, -back[0], -back[1]))])
-    return Pair(clip.stem, frames, _without_border(truth, 8))
-
-
-class _Layer(NamedTuple):
-    """A texture that moves: a point at x goes to turn (x - centre) + centre + shift.
-
-    Its outline has the distance `radius` from the centre, changed by waves around it; 0 for the whole image.
+    Args:
+        frames: (F, H, W), of a fixed camera.
     """
-
-    texture: Floats
-    turn: npt.NDArray[np.float64]
-    shift: npt.NDArray[np.float64]
-    centre: npt.NDArray[np.float64]
-    radius: float
-    waves: npt.NDArray[np.float64]
-
-    def drawn(
-        self, places: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Grey levels and opacity where the layer has the places (2, h, w), in its own coordinates."""
-        x, y = (place.astype(np.float32) + 40 for place in places)
-        grey = cv2.remap(self.texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        if not self.radius:
-            return grey.astype(np.float64), np.ones_like(grey, np.float64)
-        dx, dy = places - self.centre[:, None, None]
-        angle, distance = np.arctan2(dy, dx), np.hypot(dx, dy)
-        outline = 1 + sum(a * np.cos((k + 1) * angle + phase) for k, (a, phase) in enumerate(self.waves))
-        return grey.astype(np.float64), np.clip(self.radius * outline - distance + 0.5, 0, 1)
+    smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in frames.astype(np.float32)])
+    median = np.median(smooth, axis=0)
+    still = (np.abs(smooth - median).max(axis=0) < _STILL_GREY).astype(np.uint8)
+    still = cv2.erode(still, np.ones((17, 17), np.uint8), borderValue=1)
+    rows, columns = _without_bars(np.median(frames, axis=0))
+    mask = np.zeros(still.shape, bool)
+    mask[rows, columns] = still[rows, columns].astype(bool)
+    return mask
 
 
-def _layered(number: int, textures: list[Grey], rng: np.random.Generator) -> Pair:
-    """Layers of real textures with affine motions before a background, in the way of FlyingChairs.
+def _without_bars(image: npt.NDArray[np.floating] | Grey) -> tuple[slice, slice]:
+    """The rows and columns of an image between its black bars; all of them if it is dark everywhere."""
+    slices = []
+    for axis in (1, 0):
+        bright = np.flatnonzero(image.max(axis=axis) > _BAR_GREY)
+        slices.append(slice(int(bright[0]), int(bright[-1]) + 1) if bright.size else slice(None))
+    return slices[0], slices[1]
 
-    A. Dosovitskiy and others, "FlowNet: learning optical flow with convolutional networks", ICCV 2015.
+
+def patches(data: Path, fixed: Sequence[Background]) -> list[Patch]:
+    """Discs that move before the backgrounds, with noise as strong as that of the background."""
+    textures = [picture for _, picture in _pictures(data, _TEXTURES)]
+    result = []
+    for number, (background, texture) in enumerate(zip(fixed, itertools.cycle(textures), strict=False)):
+        rng = np.random.default_rng([15, number])
+        difference = background.frames[1].astype(np.float64) - background.frames[0]
+        noise = float(difference[background.still].std()) / np.sqrt(2)
+        for size in PATCH_MOTIONS:
+            angle = rng.uniform(0, 2 * np.pi)
+            motion = (size * float(np.cos(angle)), size * float(np.sin(angle)))
+            centre = _middle_of(background.still)
+            frames, inside = patch_before(background.frames, texture, motion, centre, rng, noise)
+            result.append(Patch(background.name, frames, inside, motion))
+    return result
+
+
+def _middle_of(mask: Mask) -> tuple[float, float]:
+    """The pixel of a mask that is farthest from its border, but not near that of the image, (x, y)."""
+    height, width = mask.shape
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(int(distance.argmax()), mask.shape)
+    margin = height // 4
+    return float(np.clip(x, margin, width - margin)), float(np.clip(y, margin, height - margin))
+
+
+def _numbers(clips: Clips) -> Iterable[tuple[str, int]]:
+    return ((folder, number) for folder, numbers in clips.items() for number in numbers)
+
+
+def _pairs(data: Path, clips: Clips) -> list[tuple[str, Frames]]:
+    """The name of each clip and two of its frames."""
+    paths = [_clip(data, folder, number) for folder, number in _numbers(clips)]
+    return [(path.stem, _frames(path, _FRAME, 2)) for path in paths]
+
+
+def _pictures(data: Path, clips: Clips) -> list[tuple[str, Grey]]:
+    """The name of each clip and one of its frames, without black bars: there, no motion can be measured."""
+    pictures = [(name, frames[0]) for name, frames in _pairs(data, clips)]
+    return [(name, picture[_without_bars(picture)]) for name, picture in pictures]
+
+
+def _clip(data: Path, folder: str, number: int) -> Path:
+    paths = _some(data / folder, "**/*.avi")
+    return paths[number % len(paths)]
+
+
+def _frames(path: Path, first: int, count: int) -> Frames:
+    """Grey frames of a clip; the last ones if it is too short for `first`."""
+    stream = itertools.islice(read_frames(path, _SIZE), first + count)
+    frames = [to_grey(frame.rgb) for _, frame in stream]
+    if len(frames) < 2:
+        raise UsageError(f"{path} has {len(frames)} frames; allowed: at least 2")
+    return np.stack(frames[-count:])
+
+
+def _images(folder: Path, *names: str) -> Frames:
+    frames: list[Grey] = [to_grey(read_image(folder / name)) for name in names]
+    return np.stack(frames)
+
+
+def _some(folder: Path, pattern: str) -> list[Path]:
+    """The sorted files of a folder that match a pattern.
+
+    Raises:
+        UsageError: there is none.
     """
-    height, width = 288, 384
-    background_px = [0, 0.2, 0.8, 2.5, 0, 0.5, 1.5, 5, 0, 1][number]
-    layers = [_layer(textures, background_px, (width / 2, height / 2), 0, rng)]
-    for _ in range(4):
-        motion_px = np.exp(rng.uniform(np.log(0.3), np.log(12)))
-        centre = rng.uniform(60, width - 60), rng.uniform(50, height - 50)
-        layers.append(_layer(textures, motion_px, centre, rng.uniform(25, 70), rng))
-    places = np.stack(np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)))
-    first, second = np.zeros((height, width)), np.zeros((height, width))
-    truth = np.zeros((2, height, width), np.float32)
-    for layer in layers:
-        centre = layer.centre[:, None, None]
-        forth = np.einsum("ij,jhw->ihw", layer.turn, places - centre) + centre + layer.shift[:, None, None]
-        grey, opacity = layer.drawn(places)
-        first = first * (1 - opacity) + grey * opacity
-        truth = np.where(opacity > 0.5, forth - places, truth).astype(np.float32)
-        before = np.linalg.inv(layer.turn)
-        back = np.einsum("ij,jhw->ihw", before, places - centre - layer.shift[:, None, None]) + centre
-        grey, opacity = layer.drawn(back)
-        second = second * (1 - opacity) + grey * opacity
-    quality = 85 if number % 2 else None
-    frames = np.stack([_recorded(f.astype(np.float32), rng, _NOISE, quality) for f in (first, second)])
-    return Pair(f"scene {number}", frames, truth)
-
-
-def _layer(
-    textures: list[Grey],
-    motion_px: float,
-    centre: tuple[float, float],
-    radius: float,
-    rng: np.random.Generator,
-) -> _Layer:
-    texture = cv2.resize(textures[rng.integers(len(textures))], (512, 384), interpolation=cv2.INTER_CUBIC)
-    angle, zoom = rng.normal(0, 0.02, 2) * min(motion_px, 3)
-    direction = rng.uniform(0, 2 * np.pi)
-    turn = (1 + zoom / 2) * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    waves = np.stack([rng.uniform(0, 0.25, 4), rng.uniform(0, 2 * np.pi, 4)], axis=1)
-    shift = motion_px * np.array([np.cos(direction), np.sin(direction)])
-    smooth = cv2.GaussianBlur(texture.astype(np.float32), (0, 0), 0.5)
-    return _Layer(smooth, turn, shift, np.array(centre), radius, waves)
-
-
-def _background(clip: Path) -> Background:
-    stream = itertools.islice(read_frames(clip, SIZE), _BACKGROUND_FRAMES)
-    frames = np.stack([to_grey(frame.rgb) for _, frame in stream])
-    smooth = np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5).astype(np.float32) for frame in frames[::3]])
-    change = np.abs(smooth - np.median(smooth, axis=0)).max(axis=0)
-    # Pixels near what moves are left out: flow is smooth across the border.
-    still = cv2.erode((change < _BACKGROUND_GREY).astype(np.uint8), np.ones((25, 25))) > 0
-    middle = len(frames) // 2
-    return Background(clip.stem, frames[middle : middle + 2], still)
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise UsageError(f"no {pattern} in {folder}")
+    return paths
