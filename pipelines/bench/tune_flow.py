@@ -174,7 +174,7 @@ def changed(tvl1: Tvl1Settings, ranges: Mapping[str, str], rng: random.Random) -
                 values[name] = round(value, _DIGITS)
             else:
                 text = rng.choice(ranges[name].split(","))
-                values[name] = getattr(tvl1_settings(DEFAULT_PRESET, [f"{name}={text}"]), name)
+                values[name] = text == "true" if isinstance(now, bool) else type(now)(text)
         try:
             other = replace(tvl1, **values)
         except SettingsError:

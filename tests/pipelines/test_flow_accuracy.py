@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from flowprep.errors import UsageError
 from flowprep.flo import write_flo
-from flowprep.presets import PRESETS
+from flowprep.presets import PRESET_VERSIONS
 from tests.support.videos import write_video
 
 sys.path.append(str(Path(__file__).parents[2] / "pipelines" / "bench"))
@@ -328,7 +328,7 @@ def test_cross_validation_chooses_without_the_set_that_is_left_out():
 def test_changes_stay_in_their_ranges():
     rng = random.Random(0)
     ranges = {"lambda_": "0.3:0.4", "warps": "2,3", "median_grey": "0,10"}
-    settings = [PRESETS["best"]]
+    settings = [PRESET_VERSIONS["best@1"]]
     for _ in range(200):
         settings.append(tune_flow.changed(settings[-1], ranges, rng))
         assert settings[-1] != settings[-2]
@@ -347,6 +347,8 @@ def test_a_search_is_stored_continued_and_summarised(small_sets, tmp_path, monke
         str(tmp_path),
         "--minutes",
         "0.02",
+        "--preset",
+        "accurate@1",
         "--range",
         "warps=1,2",
         "--time-weight",
