@@ -146,12 +146,15 @@ def compare(ours: Sequence[Method], others: Sequence[Method], data: Path, rounds
     Raises:
         UsageError: something in the folder is missing.
     """
+    click.echo(f"making the pairs from {data}", err=True)
     sets = load_sets(data)
     base = measure(tvl1_method("baseline", BASELINE), sets)
     methods = [*ours, *others]
+    click.echo(f"timing {len(methods)} methods on {len(sets.clips)} pairs", err=True)
     times = relative_times(methods, opencv_method(), sets.clips, rounds)
     rows = []
     for method, time in zip(methods, times, strict=True):
+        click.echo(f"measuring {method.name}", err=True)
         figures = measure(method, sets)
         rows.append(Row(method.name, method in ours, figures, set_ratios(figures.errors_px, base), time))
     return rows
