@@ -88,8 +88,8 @@ preset_option = _engine(
     "--preset",
     type=click.Choice(preset_names()),
     metavar="NAME",
-    help="Parameters of TV-L1: accurate, best, fast or opencv. best has the smallest errors and needs 1.3"
-    " times the time of accurate. fast needs less than half of it. opencv has the parameters of OpenCV."
+    help="Parameters of TV-L1: accurate, best, fast or opencv. best has the smallest errors and needs 1.7"
+    " times the time of accurate. fast needs half of it. opencv has the parameters of OpenCV."
     " NAME@1 is the first version of a preset; NAME is the newest.  [default: accurate; opencv with"
     " --engine opencv]",
 )
