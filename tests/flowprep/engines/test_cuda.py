@@ -134,7 +134,7 @@ def test_on_action_clips_it_is_as_close_as_can_be(shared_data: Path) -> None:
     # the pixels change by a grey level.
     assert np.median(distances("opencv", "reference")) < 0.02
     assert np.median(distances("opencv", "opencv")) < 0.02
-    assert max(distances("accurate", "cpu")) < 1e-3
+    assert max(distances("accurate", "cpu")) < WEIGHTED_PX
 
 
 @pytest.mark.parametrize("levels", [(0, 0), (128, 128), (0, 255)])
